@@ -1,0 +1,138 @@
+//! The loop's recycled memory. An idle connection owns none; a busy one borrows it here and gives it back.
+//!
+//! Write queues and the buffers of unfinished frames are lent last in, first out, so that the one lent is still in the
+//! cache. One large buffer is kept besides: to map and fault in fresh memory for a 64 MiB frame costs more than to copy
+//! it. What is not used between two calls of [`trim`](Buffers::trim) goes back to the allocator.
+
+use bytes::Bytes;
+
+use crate::write_queue::WriteQueue;
+
+/// What the two pools keep at most, in bytes each.
+const MAX_POOLED: usize = 4 * 1024 * 1024;
+/// A single buffer above this size is not pooled.
+const MAX_SINGLE: usize = 256 * 1024;
+/// A buffer from this size on is worth keeping as the large one.
+const MIN_LARGE: usize = 64 * 1024;
+
+#[derive(Debug, Default)]
+pub(crate) struct Buffers {
+    queues: Pool<Box<WriteQueue>>,
+    inputs: Pool<Vec<u8>>,
+    large: Option<Vec<u8>>,
+    large_was_used: bool,
+}
+
+#[derive(Debug)]
+struct Pool<T> {
+    items: Vec<(T, usize)>,
+    /// The heap memory of all items.
+    bytes: usize,
+    /// The fewest items there were since the last trim: so many were not needed.
+    spare: usize,
+}
+
+impl<T> Default for Pool<T> {
+    fn default() -> Self {
+        Self {
+            items: Vec::new(),
+            bytes: 0,
+            spare: 0,
+        }
+    }
+}
+
+impl<T> Pool<T> {
+    #[inline]
+    fn take(&mut self) -> Option<T> {
+        let (item, size) = self.items.pop()?;
+        self.bytes -= size;
+        self.spare = self.spare.min(self.items.len());
+        Some(item)
+    }
+
+    #[inline]
+    fn put(&mut self, item: T, size: usize) {
+        if size <= MAX_SINGLE && self.bytes + size <= MAX_POOLED {
+            self.items.push((item, size));
+            self.bytes += size;
+        }
+    }
+
+    fn trim(&mut self) {
+        // The oldest lie at the bottom.
+        for (_, size) in self.items.drain(..self.spare) {
+            self.bytes -= size;
+        }
+        self.spare = self.items.len();
+        if self.items.is_empty() {
+            self.items = Vec::new();
+        }
+    }
+}
+
+impl Buffers {
+    #[inline]
+    pub(crate) fn take_queue(&mut self) -> Box<WriteQueue> {
+        self.queues.take().unwrap_or_default()
+    }
+
+    /// Takes back a queue, which must be empty.
+    #[inline]
+    pub(crate) fn put_queue(&mut self, queue: Box<WriteQueue>) {
+        let size = queue.retained() + size_of::<WriteQueue>();
+        self.queues.put(queue, size);
+    }
+
+    /// A buffer for the beginning of an unfinished frame. Its content does not matter.
+    pub(crate) fn take_input(&mut self) -> Vec<u8> {
+        self.inputs.take().unwrap_or_default()
+    }
+
+    /// Takes back the buffer of a frame, small or large.
+    pub(crate) fn put_input(&mut self, buffer: Vec<u8>) {
+        if buffer.capacity() >= MIN_LARGE {
+            self.put_large(buffer);
+        } else if buffer.capacity() > 0 {
+            let size = buffer.capacity();
+            self.inputs.put(buffer, size);
+        }
+    }
+
+    /// Takes back a payload that has been written, if nobody else holds it.
+    pub(crate) fn put_shared(&mut self, payload: Bytes) {
+        if payload.len() >= MIN_LARGE
+            && let Ok(unique) = payload.try_into_mut()
+        {
+            self.put_large(unique.into());
+        }
+    }
+
+    /// The large buffer, if it is there and larger than `size`. All its length can be used at once.
+    pub(crate) fn take_large(&mut self, size: usize) -> Option<Vec<u8>> {
+        self.large_was_used = true;
+        self.large.take_if(|large| large.len() > size)
+    }
+
+    fn put_large(&mut self, buffer: Vec<u8>) {
+        let kept = self.large.as_ref().map_or(0, Vec::len);
+        if buffer.len() > kept {
+            self.large = Some(buffer);
+        }
+    }
+
+    /// Whether anything is kept that a later [`trim`](Self::trim) may give back.
+    pub(crate) fn is_retaining(&self) -> bool {
+        self.large.is_some() || !self.queues.items.is_empty() || !self.inputs.items.is_empty()
+    }
+
+    /// Gives back what was not used since the last call.
+    pub(crate) fn trim(&mut self) {
+        self.queues.trim();
+        self.inputs.trim();
+        if !self.large_was_used {
+            self.large = None;
+        }
+        self.large_was_used = false;
+    }
+}

@@ -1,0 +1,148 @@
+//! From the socket into a buffer: one system call, and where its bytes go.
+
+use std::io;
+
+use super::Connection;
+use crate::buffers::Buffers;
+use crate::frame::Need;
+use crate::reason::DisconnectCause;
+use crate::socket::Readiness;
+
+/// What one fill brought.
+#[derive(Debug)]
+pub(crate) enum Fill {
+    /// So many bytes at the front of the read buffer are to be cut into frames; `read` of them are new. Both are zero
+    /// where bytes went straight into a large frame: then that is to be cut, if it is complete.
+    Bytes {
+        len: usize,
+        read: usize,
+    },
+    /// Nothing for now.
+    Blocked,
+    /// The end of the stream.
+    Ended,
+    Failed(DisconnectCause),
+}
+
+impl Connection {
+    /// Reads once. `READABLE` readiness remains as long as another read may bring something.
+    pub(crate) fn fill(&mut self, buffer: &mut [u8], buffers: &mut Buffers) -> Fill {
+        if self.undelivered {
+            self.undelivered = false;
+            let len = self.bring_back(buffer, buffers);
+            return Fill::Bytes { len, read: 0 };
+        }
+        let start = match self.decoder.need(buffer.len()) {
+            Need::Fresh | Need::Append => 0,
+            Need::Prepend => self.decoder.held_bytes(),
+            Need::Direct => return self.fill_direct(buffers),
+        };
+        let asked = buffer.len() - start;
+        match self.read(&mut buffer[start..]) {
+            Ok(0) => self.ended(),
+            Ok(read) => {
+                self.note_read(read, asked);
+                if start > 0 {
+                    self.bring_back(buffer, buffers);
+                }
+                Fill::Bytes {
+                    len: start + read,
+                    read,
+                }
+            }
+            Err(error) => self.not_read(error),
+        }
+    }
+
+    /// Puts what is held in front of what was read.
+    fn bring_back(&mut self, buffer: &mut [u8], buffers: &mut Buffers) -> usize {
+        let held = self.decoder.take_held();
+        let len = held.len();
+        buffer[..len].copy_from_slice(&held);
+        buffers.put_input(held);
+        len
+    }
+
+    /// Reads the rest of a large frame where it belongs, not one byte of the next.
+    fn fill_direct(&mut self, buffers: &mut Buffers) -> Fill {
+        if let Some(held) = self.decoder.outgrown()
+            && let Some(larger) = buffers.take_large(held)
+        {
+            buffers.put_input(self.decoder.adopt(larger));
+        }
+        let Some(socket) = &mut self.socket else {
+            return Fill::Blocked;
+        };
+        let window = match self.decoder.window() {
+            Ok(window) => window,
+            Err(error) => return Fill::Failed(error.into()),
+        };
+        let asked = window.len();
+        match socket.read(window) {
+            Ok(0) => self.ended(),
+            Ok(read) => {
+                self.decoder.advance(read);
+                self.note_read(read, asked);
+                Fill::Bytes { len: 0, read }
+            }
+            Err(error) => self.not_read(error),
+        }
+    }
+
+    #[inline]
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match &mut self.socket {
+            Some(socket) => socket.read(buffer),
+            None => Err(io::ErrorKind::WouldBlock.into()),
+        }
+    }
+
+    /// A short read has emptied the socket, unless an end or urgent data stands behind it: those make no edge of their
+    /// own.
+    #[inline]
+    fn note_read(&mut self, read: usize, asked: usize) {
+        let more = Readiness::READ_CLOSED | Readiness::PRIORITY;
+        if read < asked
+            && !self.readiness.has(more)
+            && self
+                .socket
+                .as_ref()
+                .is_some_and(|socket| socket.short_is_drained())
+        {
+            self.readiness.remove(Readiness::READABLE);
+        }
+    }
+
+    fn ended(&mut self) -> Fill {
+        self.nothing_to_read();
+        self.read_ended = true;
+        Fill::Ended
+    }
+
+    fn not_read(&mut self, error: io::Error) -> Fill {
+        self.nothing_to_read();
+        if error.kind() == io::ErrorKind::WouldBlock {
+            Fill::Blocked
+        } else {
+            Fill::Failed(DisconnectCause::of_socket(error))
+        }
+    }
+
+    fn nothing_to_read(&mut self) {
+        self.readiness
+            .remove(Readiness::READABLE | Readiness::READ_CLOSED | Readiness::PRIORITY);
+    }
+
+    /// Reads and forgets, while the peer's close is awaited.
+    pub(crate) fn discard(&mut self, buffer: &mut [u8]) -> Fill {
+        let asked = buffer.len();
+        match self.read(buffer) {
+            Ok(0) => self.ended(),
+            Ok(read) => {
+                self.note_read(read, asked);
+                Fill::Bytes { len: 0, read }
+            }
+            Err(error) => self.not_read(error),
+        }
+    }
+}

@@ -1,0 +1,120 @@
+//! From the queue to the socket.
+
+use std::io::{self, IoSlice};
+
+use mio::{Interest, Registry, Token};
+
+use super::{Connection, READ_INTEREST};
+use crate::buffers::Buffers;
+use crate::reason::DisconnectCause;
+use crate::socket::Readiness;
+
+/// How many pieces one vectored write takes. Linux allows 1024; beyond a few dozen it makes no difference.
+const MAX_SLICES: usize = 64;
+
+/// How a flush ended.
+#[derive(Debug)]
+pub(crate) enum Flush {
+    /// The queue is empty.
+    Done,
+    /// The socket takes no more; WRITABLE interest is registered.
+    Blocked,
+    /// The budget is used up.
+    Budget,
+    Failed(DisconnectCause),
+}
+
+/// What a flush has done, for the statistics.
+#[derive(Debug, Default)]
+pub(crate) struct Written {
+    pub(crate) bytes: u64,
+    pub(crate) frames: u64,
+    pub(crate) calls: u64,
+}
+
+impl Connection {
+    /// Writes what is queued, up to a budget in bytes.
+    pub(crate) fn flush(
+        &mut self,
+        budget: usize,
+        registry: &Registry,
+        token: Token,
+        buffers: &mut Buffers,
+    ) -> (Flush, Written) {
+        let mut written = Written::default();
+        if !self.may_write() {
+            return (Flush::Blocked, written);
+        }
+        let outcome = self.write_out(budget, buffers, &mut written);
+        let interest = match outcome {
+            Flush::Done => self.want_writable(false, registry, token),
+            Flush::Blocked => self.want_writable(true, registry, token),
+            Flush::Budget | Flush::Failed(_) => Ok(()),
+        };
+        match interest {
+            Ok(()) => (outcome, written),
+            Err(error) => (Flush::Failed(DisconnectCause::Network(error)), written),
+        }
+    }
+
+    fn write_out(&mut self, budget: usize, buffers: &mut Buffers, done: &mut Written) -> Flush {
+        let (Some(socket), Some(queue)) = (&mut self.socket, &mut self.queue) else {
+            return Flush::Done;
+        };
+        let frames = queue.frames() as u64;
+        let outcome = loop {
+            let (asked, result) = if let Some(slice) = queue.single_slice() {
+                (slice.len(), socket.write(slice))
+            } else {
+                let mut slices = [IoSlice::new(&[]); MAX_SLICES];
+                let count = queue.slices(&mut slices);
+                let slices = &slices[..count];
+                let asked = slices.iter().map(|slice| slice.len()).sum();
+                (asked, socket.write_vectored(slices))
+            };
+            done.calls += 1;
+            match result {
+                Ok(0) => {
+                    break Flush::Failed(DisconnectCause::Network(io::ErrorKind::WriteZero.into()));
+                }
+                Ok(n) => {
+                    queue.advance(n, |payload| buffers.put_shared(payload));
+                    done.bytes += n as u64;
+                    if queue.is_empty() {
+                        break Flush::Done;
+                    }
+                    if n < asked && socket.short_is_drained() {
+                        break Flush::Blocked;
+                    }
+                    if done.bytes >= budget as u64 {
+                        break Flush::Budget;
+                    }
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break Flush::Blocked,
+                Err(error) => break Flush::Failed(DisconnectCause::of_socket(error)),
+            }
+        };
+        done.frames = frames - queue.frames() as u64;
+        if let Flush::Done = outcome {
+            self.release_queue(buffers);
+        }
+        outcome
+    }
+
+    fn want_writable(&mut self, want: bool, registry: &Registry, token: Token) -> io::Result<()> {
+        self.readiness.remove(Readiness::WRITABLE);
+        if want == self.awaits_writable {
+            return Ok(());
+        }
+        let interest = if want {
+            READ_INTEREST.add(Interest::WRITABLE)
+        } else {
+            READ_INTEREST
+        };
+        if let Some(socket) = &mut self.socket {
+            socket.reregister(registry, token, interest)?;
+        }
+        self.awaits_writable = want;
+        Ok(())
+    }
+}

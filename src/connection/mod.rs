@@ -1,0 +1,329 @@
+//! One connection: its socket, its decoder, its queue, and how far it has come.
+//!
+//! ```text
+//!                      on_connect            disconnect, or the peer's FIN      queue flushed, and ours to close
+//!     [Connecting] ------------------> [Open] -----------------------> [Closing] -------------------> [Draining]
+//!          |                             |                                 |                              |
+//!          +--- failed, timed out -------+--- reset, bad frame, abort -----+--- flushed, or timed out ----+--> [Closed]
+//! ```
+//!
+//! It does not call the user and does not know the loop: [`fill`](Connection::fill) brings bytes,
+//! [`cut`](Connection::cut) makes frames of them, [`push`](Connection::push) queues and
+//! [`flush`](Connection::flush) writes. Who calls them when is the business of the rooms below.
+
+mod fill;
+mod flush;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use mio::{Interest, Registry, Token};
+
+use crate::buffers::Buffers;
+use crate::config::ConnectionOptions;
+use crate::connection_id::ListenerId;
+use crate::error::{DecodeError, SendError};
+use crate::frame::{Cut, FrameDecoder, Framing};
+use crate::reason::{DisconnectCause, DisconnectReason, Stage};
+use crate::socket::{Readiness, Socket};
+use crate::timers::TimerKey;
+use crate::write_queue::WriteQueue;
+
+pub(crate) use fill::Fill;
+pub(crate) use flush::Flush;
+
+/// Where a connection comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Origin {
+    /// A peer connected to this listener, which may be closed by now.
+    Listener(ListenerId),
+    /// We connected.
+    Outbound,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Phase {
+    /// Outbound, not established.
+    Connecting,
+    Open,
+    /// To be closed when the queue is flushed. Nothing is delivered any more.
+    Closing,
+    /// We have closed our side; the peer's close is awaited.
+    Draining,
+    /// The socket is gone; the slot waits to be announced and freed.
+    Closed,
+}
+
+#[derive(Debug)]
+pub(crate) struct Connection {
+    socket: Option<Socket>,
+    pub(crate) phase: Phase,
+    /// What events told and reads and writes have not refuted yet.
+    pub(crate) readiness: Readiness,
+    /// It stands in the ready list.
+    pub(crate) listed: bool,
+    /// It stands in the dirty list, or will be flushed anyway.
+    pub(crate) dirty: bool,
+    /// Whole frames may be held that were not delivered.
+    pub(crate) undelivered: bool,
+    /// WRITABLE interest is registered: the last write did not take all.
+    awaits_writable: bool,
+    /// The peer's end of stream has been read.
+    read_ended: bool,
+    pub(crate) origin: Origin,
+    pub(crate) timer: Option<TimerKey>,
+    decoder: FrameDecoder,
+    /// Frames to be written; none while there are none.
+    queue: Option<Box<WriteQueue>>,
+    options: Arc<ConnectionOptions>,
+    /// Why it ends, once that is decided.
+    ending: Option<Box<DisconnectReason>>,
+    pub(crate) peer: SocketAddr,
+}
+
+impl Connection {
+    pub(crate) fn new(
+        socket: Socket,
+        peer: SocketAddr,
+        origin: Origin,
+        phase: Phase,
+        options: Arc<ConnectionOptions>,
+    ) -> Self {
+        Self {
+            socket: Some(socket),
+            phase,
+            readiness: Readiness::default(),
+            listed: false,
+            dirty: false,
+            undelivered: false,
+            awaits_writable: false,
+            read_ended: false,
+            origin,
+            timer: None,
+            decoder: FrameDecoder::new(options.framing.clone())
+                .max_frame_len(options.max_frame_len),
+            queue: None,
+            options,
+            ending: None,
+            peer,
+        }
+    }
+
+    pub(crate) fn options(&self) -> &ConnectionOptions {
+        &self.options
+    }
+
+    pub(crate) fn is_open(&self) -> bool {
+        self.phase == Phase::Open
+    }
+
+    /// Something is left to do for it without a further event.
+    pub(crate) fn is_runnable(&self) -> bool {
+        match self.phase {
+            Phase::Connecting | Phase::Open | Phase::Draining => {
+                self.undelivered
+                    || self.readiness.has(Readiness::READABLE)
+                    || (self.queue.is_some() && self.may_write())
+            }
+            Phase::Closing => self.may_write(),
+            Phase::Closed => false,
+        }
+    }
+
+    fn may_write(&self) -> bool {
+        !self.awaits_writable || self.readiness.has(Readiness::WRITABLE)
+    }
+
+    /// Queues a payload by copying it.
+    #[inline]
+    pub(crate) fn push(&mut self, payload: &[u8], buffers: &mut Buffers) -> Result<(), SendError> {
+        self.with_queue(buffers, |queue, framing, limit| {
+            Ok(queue.push_copied(framing, limit, payload)?)
+        })
+    }
+
+    /// Queues by whatever `enqueue` does with the queue. If that fails the queue is as it was before.
+    #[inline]
+    pub(crate) fn with_queue(
+        &mut self,
+        buffers: &mut Buffers,
+        enqueue: impl FnOnce(&mut WriteQueue, &Framing, u64) -> Result<(), SendError>,
+    ) -> Result<(), SendError> {
+        match self.phase {
+            Phase::Open => {}
+            Phase::Connecting => return Err(SendError::Connecting),
+            Phase::Closing | Phase::Draining | Phase::Closed => {
+                return Err(SendError::Disconnected);
+            }
+        }
+        let queue = self.queue.get_or_insert_with(|| buffers.take_queue());
+        let result = enqueue(queue, self.decoder.framing(), self.decoder.limit());
+        if queue.is_empty() {
+            self.release_queue(buffers);
+        }
+        result
+    }
+
+    pub(crate) fn queued_bytes(&self) -> u64 {
+        self.queue.as_ref().map_or(0, |queue| queue.bytes())
+    }
+
+    pub(crate) fn has_queued(&self) -> bool {
+        self.queue.is_some()
+    }
+
+    pub(crate) fn framing(&self) -> &Framing {
+        self.decoder.framing()
+    }
+
+    pub(crate) fn limit(&self) -> u64 {
+        self.decoder.limit()
+    }
+
+    pub(crate) fn set_framing(&mut self, framing: Framing) {
+        self.decoder
+            .set_framing(framing, self.options.max_frame_len);
+    }
+
+    /// The next frame in `input`, or in what is held together with it.
+    #[inline]
+    pub(crate) fn cut<'i>(&mut self, input: &mut &'i [u8]) -> Result<Option<Cut<'i>>, DecodeError> {
+        self.decoder.cut(input)
+    }
+
+    /// Keeps what was read and not delivered.
+    pub(crate) fn hold(&mut self, rest: &[u8], buffers: &mut Buffers) -> Result<(), DecodeError> {
+        if rest.is_empty() {
+            return Ok(());
+        }
+        self.decoder.hold(rest, buffers.take_input())
+    }
+
+    /// Takes note that the attempt to connect succeeded.
+    pub(crate) fn established(&mut self, registry: &Registry, token: Token) -> std::io::Result<()> {
+        self.phase = Phase::Open;
+        self.readiness = Readiness::default();
+        match &mut self.socket {
+            Some(socket) => socket.reregister(registry, token, READ_INTEREST),
+            None => Ok(()),
+        }
+    }
+
+    /// Whether an attempt to connect has come to an end.
+    pub(crate) fn is_connected(&self) -> std::io::Result<bool> {
+        self.socket.as_ref().map_or(Ok(false), Socket::is_connected)
+    }
+
+    /// The error of the socket, where no read is going to bring it.
+    pub(crate) fn take_error(&self) -> Option<std::io::Error> {
+        let socket = self.socket.as_ref()?;
+        match socket.take_error() {
+            Ok(error) => error,
+            Err(error) => Some(error),
+        }
+    }
+
+    pub(crate) fn register(
+        &mut self,
+        registry: &Registry,
+        token: Token,
+        interest: Interest,
+    ) -> std::io::Result<()> {
+        match &mut self.socket {
+            Some(socket) => socket.register(registry, token, interest),
+            None => Ok(()),
+        }
+    }
+
+    /// Whether the peer's end of stream has been read.
+    pub(crate) fn read_ended(&self) -> bool {
+        self.read_ended
+    }
+
+    /// The cause that an end of stream here stands for.
+    pub(crate) fn end_of_stream(&self) -> DisconnectCause {
+        if self.decoder.is_inside_frame() {
+            DisconnectCause::PeerClosedInsideFrame {
+                received: self.decoder.held_bytes() as u64,
+            }
+        } else {
+            DisconnectCause::PeerClosed
+        }
+    }
+
+    /// Decides why the connection will end when its queue is flushed. What is held will not be delivered.
+    pub(crate) fn close(&mut self, cause: DisconnectCause, buffers: &mut Buffers) {
+        self.ending = Some(self.reason(cause));
+        self.phase = Phase::Closing;
+        self.drop_input(buffers);
+    }
+
+    /// Closes our side, after the last byte was written.
+    pub(crate) fn half_close(&mut self) -> std::io::Result<()> {
+        self.phase = Phase::Draining;
+        self.socket.as_ref().map_or(Ok(()), Socket::shutdown_write)
+    }
+
+    /// Lets go of the socket and of all memory. The cause decided by [`close`](Self::close) stands, unless another one
+    /// overrules it.
+    pub(crate) fn finish(
+        &mut self,
+        overruling: Option<DisconnectCause>,
+        registry: &Registry,
+        buffers: &mut Buffers,
+    ) {
+        let mut reason = match (overruling, self.ending.take()) {
+            (Some(cause), _) => self.reason(cause),
+            (None, Some(reason)) => reason,
+            (None, None) => self.reason(DisconnectCause::PeerClosed),
+        };
+        if let Some(queue) = &mut self.queue {
+            reason.unsent_frames = queue.frames() as u64;
+            reason.unsent_bytes = queue.bytes();
+            queue.clear();
+        }
+        if let Some(mut socket) = self.socket.take() {
+            socket.deregister(registry);
+            if matches!(reason.cause, DisconnectCause::Aborted) {
+                socket.reset_on_close();
+            }
+        }
+        self.release_queue(buffers);
+        self.drop_input(buffers);
+        self.ending = Some(reason);
+        self.phase = Phase::Closed;
+    }
+
+    /// The reason of a finished connection.
+    pub(crate) fn take_reason(&mut self) -> Option<DisconnectReason> {
+        self.ending.take().map(|reason| *reason)
+    }
+
+    fn reason(&self, cause: DisconnectCause) -> Box<DisconnectReason> {
+        Box::new(DisconnectReason {
+            cause,
+            stage: match self.phase {
+                Phase::Connecting => Stage::Connecting,
+                Phase::Open => Stage::Open,
+                Phase::Closing | Phase::Draining | Phase::Closed => Stage::Closing,
+            },
+            unsent_frames: 0,
+            unsent_bytes: 0,
+        })
+    }
+
+    fn drop_input(&mut self, buffers: &mut Buffers) {
+        self.undelivered = false;
+        buffers.put_input(self.decoder.take_held());
+    }
+
+    fn release_queue(&mut self, buffers: &mut Buffers) {
+        if let Some(queue) = self.queue.take() {
+            buffers.put_queue(queue);
+        }
+    }
+}
+
+/// What is asked of the selector while nothing waits to be written. PRIORITY tells of urgent data, at which reads stop
+/// short.
+pub(crate) const READ_INTEREST: Interest = Interest::READABLE.add(Interest::PRIORITY);

@@ -1,0 +1,190 @@
+//! Ids of connections and listeners, and how they travel inside a [`mio::Token`].
+//!
+//! An id is a slab index and a generation. The generation is what makes a late event, or an id the user
+//! kept too long, harmless: it never matches the next tenant of the slot.
+//!
+//! ```text
+//! 64-bit token   1 | L | index: 30 | generation: 32
+//! 32-bit token   1 | L | index: 30
+//!                ^   ^
+//!                |   a listener, not a connection
+//!                the token is ours; all others are the user's
+//! ```
+//!
+//! Where a token has no room for the generation, the index alone is sound: a socket is deregistered when it
+//! closes, and its slot is freed only after the batch of events has been handled.
+
+use std::fmt;
+
+use mio::Token;
+
+const OURS: usize = 1 << (usize::BITS - 1);
+const LISTENER: usize = OURS >> 1;
+const INDEX_BITS: u32 = 30;
+/// How far the index is shifted to leave room for a generation, where there is room.
+const INDEX_SHIFT: u32 = usize::BITS - 2 - INDEX_BITS;
+const INDEX_MASK: usize = (1 << INDEX_BITS) - 1;
+
+/// The most slots of one kind a loop can have: 2^30.
+pub(crate) const MAX_SLOTS: usize = 1 << INDEX_BITS;
+
+/// What a table of slots needs of its ids.
+pub(crate) trait SlotId: Copy {
+    fn from_parts(slot: u32, serial: u32) -> Self;
+    fn slot(self) -> usize;
+    fn serial(self) -> u32;
+}
+
+macro_rules! id {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        pub struct $name {
+            index: u32,
+            generation: u32,
+        }
+
+        impl $name {
+            fn new(index: u32, generation: u32) -> Self {
+                Self { index, generation }
+            }
+
+            /// The slot in the loop's slab: small, dense, and reused after the end of its tenant, so that it is
+            /// fit to index a `Vec` of the user's own.
+            pub fn index(self) -> usize {
+                self.index as usize
+            }
+
+            /// How often the slot had been used before.
+            pub fn generation(self) -> u32 {
+                self.generation
+            }
+        }
+
+        impl SlotId for $name {
+            fn from_parts(slot: u32, serial: u32) -> Self {
+                Self::new(slot, serial)
+            }
+
+            fn slot(self) -> usize {
+                self.index()
+            }
+
+            fn serial(self) -> u32 {
+                self.generation
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, "{}#{}", self.index, self.generation)
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, concat!(stringify!($name), "({})"), self)
+            }
+        }
+    };
+}
+
+id! {
+    /// Names one connection, for ever: an id is never given to another connection of the same loop.
+    ///
+    /// It prints as `17#3`: slot 17, which had three tenants before.
+    ///
+    /// Ids are unique within one [`Net`](crate::Net). After its connection has ended an id stays valid to ask
+    /// with: every call says that the connection is gone.
+    ConnectionId
+}
+
+id! {
+    /// Names one listener of a loop. It prints as `0#0`, like a [`ConnectionId`], but counts apart.
+    ListenerId
+}
+
+/// Whose event it is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Source {
+    Connection(ConnectionId),
+    Listener(ListenerId),
+}
+
+impl Source {
+    pub(crate) fn token(self) -> Token {
+        let (mark, index, generation) = match self {
+            Self::Connection(id) => (OURS, id.index, id.generation),
+            Self::Listener(id) => (OURS | LISTENER, id.index, id.generation),
+        };
+        let low = if INDEX_SHIFT == 0 {
+            0
+        } else {
+            generation as usize
+        };
+        Token(mark | (index as usize) << INDEX_SHIFT | low)
+    }
+
+    /// Reads a token back; `None` if it is the user's. Where tokens have no room for it, `generation_of` tells
+    /// the generation a slot has now.
+    pub(crate) fn from_token(token: Token, generation_of: impl Fn(Source) -> u32) -> Option<Self> {
+        if token.0 & OURS == 0 {
+            return None;
+        }
+        let index = (token.0 >> INDEX_SHIFT & INDEX_MASK) as u32;
+        let source = |generation| {
+            if token.0 & LISTENER == 0 {
+                Self::Connection(ConnectionId::new(index, generation))
+            } else {
+                Self::Listener(ListenerId::new(index, generation))
+            }
+        };
+        Some(if INDEX_SHIFT == 0 {
+            source(generation_of(source(0)))
+        } else {
+            source((token.0 & u32::MAX as usize) as u32)
+        })
+    }
+}
+
+/// Whether a token is one of ours.
+pub(crate) fn is_ours(token: Token) -> bool {
+    token.0 & OURS != 0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tokens_bring_the_whole_id_back() {
+        for index in [0, 1, 17, MAX_SLOTS as u32 - 1] {
+            for generation in [0, 3, u32::MAX] {
+                for source in [
+                    Source::Connection(ConnectionId::new(index, generation)),
+                    Source::Listener(ListenerId::new(index, generation)),
+                ] {
+                    let token = source.token();
+                    assert!(is_ours(token));
+                    assert_eq!(Source::from_token(token, |_| generation), Some(source));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn tokens_without_the_top_bit_are_the_users() {
+        for token in [Token(0), Token(7), Token(usize::MAX >> 1)] {
+            assert!(!is_ours(token));
+            assert_eq!(Source::from_token(token, |_| 0), None);
+        }
+    }
+
+    #[test]
+    fn an_id_prints_slot_and_generation() {
+        let id = ConnectionId::new(17, 3);
+        assert_eq!(id.to_string(), "17#3");
+        assert_eq!(format!("{id:?}"), "ConnectionId(17#3)");
+        assert_eq!((id.index(), id.generation()), (17, 3));
+    }
+}

@@ -1,0 +1,294 @@
+//! From readiness to the handler: the one place where `Net` and `Handler` meet.
+//!
+//! A source stays at the front of the ready list while it is served, and a connection keeps its readiness until a read
+//! refutes it. So nothing is lost when a handler panics: the next turn goes on where this one broke off.
+
+use log::{info, trace};
+
+use crate::connection::{Fill, Phase};
+use crate::connection_id::{ConnectionId, ListenerId, Source};
+use crate::frame::{Cut, Frame};
+use crate::handler::{Admission, Handler};
+use crate::net::{Accepted, Net};
+use crate::reason::DisconnectCause;
+use crate::socket::Readiness;
+
+impl Net {
+    /// Ends a turn: serves what is ready, expires timers, announces disconnects, flushes, frees slots. All callbacks are
+    /// made here, and all work is bounded: what goes beyond a budget is left for the next turn, and
+    /// [`next_timeout`](Self::next_timeout) says so.
+    pub fn finish_turn<H: Handler + ?Sized>(&mut self, handler: &mut H) {
+        self.stats.turns += 1;
+        self.dispatch_ready(handler);
+        self.expire_timers();
+        self.announce_ended(handler);
+        self.flush_dirty();
+        self.free_slots();
+    }
+
+    fn dispatch_ready<H: Handler + ?Sized>(&mut self, handler: &mut H) {
+        for _ in 0..self.ready.len() {
+            let Some(&source) = self.ready.front() else {
+                return;
+            };
+            match source {
+                Source::Connection(id) => self.dispatch_connection(handler, id),
+                Source::Listener(id) => self.dispatch_listener(handler, id),
+            }
+            self.ready.pop_front();
+            self.relist(source);
+        }
+    }
+
+    /// Puts a source that was served to the back of the ready list, if there is more to do for it.
+    fn relist(&mut self, source: Source) {
+        let again = match source {
+            Source::Connection(id) => self.connections.get_mut(id).is_some_and(|connection| {
+                connection.listed = connection.is_runnable();
+                connection.listed
+            }),
+            Source::Listener(id) => self.listeners.get_mut(id).is_some_and(|listener| {
+                listener.listed = listener.is_runnable();
+                listener.listed
+            }),
+        };
+        if again {
+            self.ready.push_back(source);
+        }
+    }
+
+    fn dispatch_listener<H: Handler + ?Sized>(&mut self, handler: &mut H, listener: ListenerId) {
+        for _ in 0..self.config.accepts_per_turn {
+            let (stream, peer) = match self.accept(listener) {
+                Accepted::Peer(stream, peer) => (stream, peer),
+                Accepted::Nobody => continue,
+                Accepted::Blocked => return,
+            };
+            if handler.on_accept(self, listener, peer) == Admission::Refuse {
+                self.refuse(peer, format_args!("not admitted"));
+                continue;
+            }
+            if let Some(id) = self.admit(listener, stream, peer) {
+                handler.on_connect(self, id);
+            }
+        }
+    }
+
+    fn dispatch_connection<H: Handler + ?Sized>(&mut self, handler: &mut H, id: ConnectionId) {
+        match self.connections.get(id).map(|connection| connection.phase) {
+            Some(Phase::Open) => self.serve(handler, id),
+            Some(Phase::Closing | Phase::Draining) => self.drain(id),
+            Some(Phase::Connecting) => self.finish_connect(handler, id),
+            Some(Phase::Closed) | None => {}
+        }
+    }
+
+    fn finish_connect<H: Handler + ?Sized>(&mut self, handler: &mut H, id: ConnectionId) {
+        let Some(connection) = self.connections.get_mut(id) else {
+            return;
+        };
+        connection.readiness = Readiness::default();
+        match connection.is_connected() {
+            Ok(false) => {}
+            Ok(true) => {
+                self.establish(id);
+                if self.is_connected(id) {
+                    handler.on_connect(self, id);
+                }
+            }
+            Err(error) => self.end(id, Some(DisconnectCause::ConnectFailed(error))),
+        }
+    }
+
+    /// Reads, decodes and delivers, and writes the replies while the connection is in the cache.
+    fn serve<H: Handler + ?Sized>(&mut self, handler: &mut H, id: ConnectionId) {
+        let mut budget = self.config.read_budget;
+        loop {
+            let Some(connection) = self.connections.get_mut(id) else {
+                return;
+            };
+            // What its own callbacks send is flushed below, not at the end of the turn.
+            connection.dirty = true;
+            let read = self.receive(handler, id);
+            let Some(connection) = self.connections.get_mut(id) else {
+                return;
+            };
+            connection.dirty = false;
+            let again = connection.is_open() && connection.readiness.has(Readiness::READABLE);
+            self.flush(id);
+            budget = budget.saturating_sub(read);
+            if !again || read == 0 || budget == 0 {
+                return;
+            }
+        }
+    }
+
+    /// Fills once and delivers what that brought. Returns how many bytes were read.
+    fn receive<H: Handler + ?Sized>(&mut self, handler: &mut H, id: ConnectionId) -> usize {
+        let Some(connection) = self.connections.get_mut(id) else {
+            return 0;
+        };
+        if !connection.undelivered && !connection.readiness.has(Readiness::READABLE) {
+            return 0;
+        }
+        if connection.read_ended() {
+            connection.readiness = Readiness::default();
+            if let Some(error) = connection.take_error() {
+                self.end(id, Some(DisconnectCause::of_socket(error)));
+            }
+            return 0;
+        }
+        match connection.fill(&mut self.read_buffer, &mut self.buffers) {
+            Fill::Bytes { len, read } => {
+                trace!("{id} read {read} bytes");
+                self.stats.reads += 1;
+                self.stats.bytes_received += read as u64;
+                Delivery::new(self, id, len).deliver(handler);
+                read
+            }
+            Fill::Blocked => 0,
+            Fill::Ended => {
+                self.end_of_stream(handler, id);
+                0
+            }
+            Fill::Failed(cause) => {
+                self.end(id, Some(cause));
+                0
+            }
+        }
+    }
+
+    fn end_of_stream<H: Handler + ?Sized>(&mut self, handler: &mut H, id: ConnectionId) {
+        let Some(connection) = self.connections.get(id) else {
+            return;
+        };
+        match connection.end_of_stream() {
+            DisconnectCause::PeerClosed if connection.options().allow_half_open => {
+                handler.on_half_close(self, id);
+            }
+            cause => self.close(id, cause),
+        }
+    }
+
+    /// Takes a connection on its way out further: flushes, and reads to see the peer's close.
+    fn drain(&mut self, id: ConnectionId) {
+        let mut budget = self.config.read_budget;
+        loop {
+            self.flush(id);
+            let Some(connection) = self.connections.get_mut(id) else {
+                return;
+            };
+            if connection.phase == Phase::Closed
+                || !connection.readiness.has(Readiness::READABLE)
+                || budget == 0
+            {
+                return;
+            }
+            let waits_for_flush = connection.phase == Phase::Closing;
+            match connection.discard(&mut self.read_buffer) {
+                Fill::Bytes { read, .. } => budget = budget.saturating_sub(read),
+                Fill::Blocked => return,
+                Fill::Ended if waits_for_flush => return,
+                Fill::Ended => return self.end(id, None),
+                Fill::Failed(cause) => return self.end(id, Some(cause)),
+            }
+        }
+    }
+
+    fn announce_ended<H: Handler + ?Sized>(&mut self, handler: &mut H) {
+        for _ in 0..self.ended.len() {
+            let Some(id) = self.ended.pop_front() else {
+                return;
+            };
+            self.announced.push(id);
+            let connection = self.connections.get_mut(id);
+            if let Some(reason) = connection.and_then(|connection| connection.take_reason()) {
+                info!("{id} closed: {reason}");
+                handler.on_disconnect(self, id, reason);
+            }
+        }
+    }
+}
+
+/// One read's worth of bytes on its way to the handler. The read buffer is out of the loop meanwhile, so that a frame
+/// in it and `&mut Net` live side by side.
+///
+/// Invariant: `at <= end <= buffer.len()`; what lies before `at` is delivered.
+struct Delivery<'n> {
+    net: &'n mut Net,
+    id: ConnectionId,
+    buffer: Vec<u8>,
+    at: usize,
+    end: usize,
+    frames: u64,
+    /// No whole frame is left between `at` and `end`.
+    exhausted: bool,
+}
+
+impl<'n> Delivery<'n> {
+    fn new(net: &'n mut Net, id: ConnectionId, end: usize) -> Self {
+        let buffer = std::mem::take(&mut net.read_buffer);
+        Self {
+            net,
+            id,
+            buffer,
+            at: 0,
+            end,
+            frames: 0,
+            exhausted: false,
+        }
+    }
+
+    fn deliver<H: Handler + ?Sized>(mut self, handler: &mut H) {
+        loop {
+            let Some(connection) = self.net.connections.get_mut(self.id) else {
+                return;
+            };
+            // A callback may have ended the connection.
+            if !connection.is_open() {
+                return;
+            }
+            let mut input = &self.buffer[self.at..self.end];
+            let cut = connection.cut(&mut input);
+            self.at = self.end - input.len();
+            match cut {
+                Ok(Some(Cut::Borrowed(payload))) => {
+                    self.frames += 1;
+                    handler.on_data(self.net, self.id, Frame::from(payload));
+                }
+                Ok(Some(Cut::Assembled(mut payload))) => {
+                    self.frames += 1;
+                    handler.on_data(self.net, self.id, Frame::assembled(&mut payload));
+                    self.net.buffers.put_input(payload);
+                }
+                Ok(None) => {
+                    self.exhausted = true;
+                    return;
+                }
+                Err(error) => {
+                    // Replies to what came before the error are still written.
+                    self.net.flush(self.id);
+                    return self.net.end(self.id, Some(error.into()));
+                }
+            }
+        }
+    }
+}
+
+impl Drop for Delivery<'_> {
+    /// Keeps what was not delivered, also when a callback panics.
+    fn drop(&mut self) {
+        let net = &mut *self.net;
+        net.stats.frames_received += self.frames;
+        if let Some(connection) = net.connections.get_mut(self.id)
+            && connection.is_open()
+        {
+            connection.undelivered = !self.exhausted;
+            let rest = &self.buffer[self.at..self.end];
+            if let Err(error) = connection.hold(rest, &mut net.buffers) {
+                net.end(self.id, Some(error.into()));
+            }
+        }
+        net.read_buffer = std::mem::take(&mut self.buffer);
+    }
+}

@@ -1,0 +1,161 @@
+//! `EventLoop`: a selector and a `Net`, for those who do not have a loop of their own. Written on the public layer of
+//! [`Net`] that everybody else can use as well.
+
+use std::io;
+use std::time::{Duration, Instant};
+
+use mio::{Events, Poll};
+
+use crate::config::Config;
+use crate::handler::Handler;
+use crate::net::Net;
+
+/// The loop: waits for events and turns them into calls of a [`Handler`].
+///
+/// [`run`](Self::run) owns the thread. Whoever has a loop already calls [`turn`](Self::turn) from it instead, or does
+/// without an `EventLoop` and [attaches](Net::attach) a `Net` to the `mio::Poll` it has.
+///
+/// ```no_run
+/// use std::io;
+/// use throng::{Config, ConnectionId, EventLoop, Frame, Handler, Net};
+///
+/// struct Echo;
+///
+/// impl Handler for Echo {
+///     fn on_data(&mut self, net: &mut Net, id: ConnectionId, frame: Frame<'_>) {
+///         if let Err(error) = net.send(id, &frame) {
+///             log::warn!("{id}: {error}");
+///         }
+///     }
+/// }
+///
+/// fn main() -> io::Result<()> {
+///     let mut event_loop = EventLoop::new(Config::default())?;
+///     event_loop.net().listen("127.0.0.1:5000")?;
+///     event_loop.run(&mut Echo)
+/// }
+/// ```
+///
+/// Dropping it closes all sockets, without callbacks.
+#[derive(Debug)]
+pub struct EventLoop {
+    poll: Poll,
+    events: Events,
+    net: Net,
+    /// The last poll brought as many events as fit: more may be waiting.
+    batch_was_full: bool,
+}
+
+impl EventLoop {
+    /// A loop with no listeners and no connections.
+    ///
+    /// # Errors
+    /// If the system gives no selector, for want of descriptors, say.
+    pub fn new(config: Config) -> io::Result<Self> {
+        let poll = Poll::new()?;
+        let events = Events::with_capacity(config.events_per_poll);
+        let net = Net::attach(poll.registry(), config, Instant::now())?;
+        Ok(Self {
+            poll,
+            events,
+            net,
+            batch_was_full: false,
+        })
+    }
+
+    /// The connections, to be used between turns. Refreshes the clock.
+    pub fn net(&mut self) -> &mut Net {
+        self.net.begin_turn(Instant::now());
+        &mut self.net
+    }
+
+    /// Runs until a callback calls [`Net::stop`]; that turn is finished first. Connections and listeners stay as they
+    /// are, and `run` may be called again. After a `stop` between turns it makes one turn, without waiting.
+    ///
+    /// It does not return because there is nothing left to wait for.
+    ///
+    /// # Errors
+    /// If the selector fails. No peer can make that happen.
+    pub fn run<H: Handler + ?Sized>(&mut self, handler: &mut H) -> io::Result<()> {
+        loop {
+            let timeout = self.net.stopping.then_some(Duration::ZERO);
+            self.turn(handler, timeout)?;
+            if std::mem::take(&mut self.net.stopping) {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Makes one turn: waits for events, but not longer than `timeout` (`None`: as long as there is nothing to do) nor
+    /// than [`next_timeout`](Self::next_timeout), and handles what there is.
+    ///
+    /// A turn ends after one batch of events, a bounded amount of work. A signal ends the wait early.
+    ///
+    /// # Errors
+    /// If the selector fails. No peer can make that happen.
+    pub fn turn<H: Handler + ?Sized>(
+        &mut self,
+        handler: &mut H,
+        timeout: Option<Duration>,
+    ) -> io::Result<()> {
+        let own = self.next_timeout();
+        let timeout = match (timeout, own) {
+            (Some(given), Some(own)) => Some(given.min(own)),
+            (given, own) => given.or(own),
+        };
+        // 1 poll
+        match self.poll.poll(&mut self.events, timeout) {
+            Ok(()) => {}
+            // Nothing was delivered, and the events of the last batch must not be seen again.
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => self.events.clear(),
+            Err(error) => return Err(error),
+        }
+        // 2 read the clock
+        self.net.begin_turn(Instant::now());
+        // 3 merge events into the ready list
+        let mut count = 0;
+        for event in &self.events {
+            self.net.handle_event(event);
+            count += 1;
+        }
+        self.batch_was_full = count >= self.events.capacity();
+        // 4 to 8
+        self.net.finish_turn(handler);
+        Ok(())
+    }
+
+    /// How long the next [`turn`](Self::turn) can wait at most: not at all while there is work to do, else until the next
+    /// deadline. `None`: until there is an event.
+    pub fn next_timeout(&self) -> Option<Duration> {
+        if self.batch_was_full || self.net.is_runnable() {
+            return Some(Duration::ZERO);
+        }
+        let deadline = self.net.next_deadline()?;
+        Some(deadline.saturating_duration_since(Instant::now()))
+    }
+
+    /// When the next [`turn`](Self::turn) is due even if there are no events; `None` if never.
+    pub fn next_deadline(&self) -> Option<Instant> {
+        self.net.next_deadline()
+    }
+}
+
+#[cfg(unix)]
+mod unix {
+    use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
+
+    use super::EventLoop;
+
+    /// The descriptor to wait on in another loop: it is readable when a turn is due.
+    impl AsFd for EventLoop {
+        fn as_fd(&self) -> BorrowedFd<'_> {
+            self.poll.registry().as_fd()
+        }
+    }
+
+    impl AsRawFd for EventLoop {
+        fn as_raw_fd(&self) -> RawFd {
+            self.poll.as_raw_fd()
+        }
+    }
+}

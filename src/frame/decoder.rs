@@ -1,0 +1,427 @@
+//! The incremental decoder: takes the bytes of one stream in any split and cuts them into frames.
+//!
+//! ```text
+//!            +--------- the extent is known, the payload has not all arrived --------+
+//!            |                                                                       v
+//!      +----------+                                                             +--------+
+//!  --> |  Header  | -- the whole frame has arrived: cut --> Header              |  Body  | -- all there: cut --> Header
+//!      +----------+                                                             +--------+
+//!        |      ^
+//!        +------+ the extent is not known yet
+//! ```
+//!
+//! A frame that lies whole in the input is cut out of it by reference. Only the bytes of an unfinished frame are held;
+//! the memory for them grows with what has arrived, never with what a header declares.
+
+use super::encoder::write_limit;
+use super::format::Decoded;
+use super::framing::Framing;
+use super::payload::Frame;
+use crate::error::{DecodeError, FirstBytes};
+
+/// How much of a large frame is read at a time, in bytes. Small enough to be zeroed while it is in the cache.
+const WINDOW: usize = 256 * 1024;
+
+/// Cuts one byte stream into frames. Pure: it knows no socket, and can be used with none.
+///
+/// Feed it what arrives, in pieces of any size; a frame that lies whole in one piece is returned without a copy, one
+/// that was split over several is put together. After an error the boundaries are lost, and the stream with them.
+///
+/// ```
+/// use throng::{FrameDecoder, Framing};
+///
+/// let mut decoder = FrameDecoder::new(Framing::length_prefix());
+/// let mut frames = Vec::new();
+/// // Two frames, "hello" and "", in three reads.
+/// for mut piece in [&b"\x05\0"[..], b"\0\0hel", b"lo\0\0\0\0"] {
+///     while let Some(frame) = decoder.decode(&mut piece)? {
+///         frames.push(frame.to_vec());
+///     }
+/// }
+/// assert_eq!(frames, [&b"hello"[..], b""]);
+/// # Ok::<(), throng::DecodeError>(())
+/// ```
+#[derive(Debug)]
+pub struct FrameDecoder {
+    framing: Framing,
+    /// The longest payload accepted, never more than the framing can say.
+    max_frame_len: u64,
+    state: State,
+    /// What has arrived of an unfinished frame; empty between frames. In `Header` all its bytes, in `Body` those after
+    /// the header, of which the first `filled` count (the others are zeroes or the remains of an earlier frame).
+    held: Vec<u8>,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum State {
+    /// At the boundary of a frame, or behind it with too little to tell the extent. The first `scanned` bytes have been
+    /// looked at.
+    Header { scanned: usize },
+    /// Behind the header.
+    Body {
+        payload: usize,
+        trailer: usize,
+        filled: usize,
+    },
+}
+
+const BOUNDARY: State = State::Header { scanned: 0 };
+
+/// The payload of a frame that was cut off the stream.
+pub(crate) enum Cut<'i> {
+    Borrowed(&'i [u8]),
+    Assembled(Vec<u8>),
+}
+
+/// Where the bytes read next should go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Need {
+    /// Anywhere: nothing is held.
+    Fresh,
+    /// Behind what is held, after that was moved to the front of the read buffer: the frame will lie whole there.
+    Prepend,
+    /// Anywhere: they will be appended to what is held.
+    Append,
+    /// Straight into [`FrameDecoder::window`]: the frame is larger than the read buffer.
+    Direct,
+}
+
+impl FrameDecoder {
+    /// A decoder at the beginning of a stream, with no limit on the length of a frame.
+    pub fn new(framing: impl Into<Framing>) -> Self {
+        let framing = framing.into();
+        let max_frame_len = write_limit(&framing, u64::MAX);
+        Self {
+            framing,
+            max_frame_len,
+            state: BOUNDARY,
+            held: Vec::new(),
+        }
+    }
+
+    /// Refuses frames with a payload of more than `bytes`, as soon as their header is known.
+    ///
+    /// ```
+    /// use throng::{DecodeError, FrameDecoder, Framing};
+    ///
+    /// let mut decoder = FrameDecoder::new(Framing::length_prefix()).max_frame_len(1024);
+    /// let error = decoder.decode(&mut &b"GET / HTTP/1.1\r\n"[..]).unwrap_err();
+    /// assert!(matches!(error, DecodeError::FrameTooLarge { max: 1024, .. }));
+    /// ```
+    pub fn max_frame_len(mut self, bytes: u64) -> Self {
+        self.max_frame_len = write_limit(&self.framing, bytes);
+        self
+    }
+
+    /// Takes bytes off the front of `input` up to the end of the next frame, which it returns.
+    ///
+    /// `None` means that all of `input` was taken and the frame goes on in the next piece. Call it until then.
+    ///
+    /// # Errors
+    /// What can be no frame, is longer than [`max_frame_len`](Self::max_frame_len), or cannot be held for want of
+    /// memory. The decoder is of no more use then.
+    pub fn decode<'i>(&mut self, input: &mut &'i [u8]) -> Result<Option<Frame<'i>>, DecodeError> {
+        Ok(match self.cut(input)? {
+            Some(Cut::Borrowed(payload)) => Some(payload.into()),
+            Some(Cut::Assembled(payload)) => Some(payload.into()),
+            None => {
+                self.hold(input, Vec::new())?;
+                *input = &[];
+                None
+            }
+        })
+    }
+
+    /// Whether the stream stands inside a frame: its end here would be the end of an unfinished one.
+    pub fn is_inside_frame(&self) -> bool {
+        !self.held.is_empty() || matches!(self.state, State::Body { .. })
+    }
+
+    /// How many bytes of an unfinished frame are held, its header not counted once that is complete.
+    pub fn held_bytes(&self) -> usize {
+        match self.state {
+            State::Header { .. } => self.held.len(),
+            State::Body { filled, .. } => filled,
+        }
+    }
+
+    pub(crate) fn framing(&self) -> &Framing {
+        &self.framing
+    }
+
+    /// The longest payload that may pass, in either direction.
+    pub(crate) fn limit(&self) -> u64 {
+        self.max_frame_len
+    }
+
+    /// Goes on with another framing, from the boundary where the decoder stands.
+    pub(crate) fn set_framing(&mut self, framing: Framing, max_frame_len: u64) {
+        self.max_frame_len = write_limit(&framing, max_frame_len);
+        self.framing = framing;
+        if let State::Header { scanned } = &mut self.state {
+            *scanned = 0;
+        }
+    }
+
+    /// The next frame. After `None` what is left of `input` belongs to an unfinished frame and goes to
+    /// [`hold`](Self::hold).
+    #[inline]
+    pub(crate) fn cut<'i>(&mut self, input: &mut &'i [u8]) -> Result<Option<Cut<'i>>, DecodeError> {
+        if self.held.is_empty() {
+            Ok(self.cut_borrowed(input)?.map(Cut::Borrowed))
+        } else {
+            Ok(self.cut_held(input)?.map(Cut::Assembled))
+        }
+    }
+
+    /// Keeps the beginning of an unfinished frame, in `buffer`, whose content does not matter.
+    pub(crate) fn hold(&mut self, rest: &[u8], mut buffer: Vec<u8>) -> Result<(), DecodeError> {
+        if rest.is_empty() {
+            return Ok(());
+        }
+        debug_assert!(self.held.is_empty(), "cut takes all when something is held");
+        buffer.clear();
+        reserve(&mut buffer, rest.len(), rest.len())?;
+        buffer.extend_from_slice(rest);
+        self.held = buffer;
+        if let State::Body { filled, .. } = &mut self.state {
+            *filled = rest.len();
+        }
+        Ok(())
+    }
+
+    /// Where the next bytes should be read to, given a read buffer of `buffer_len` bytes.
+    pub(crate) fn need(&self, buffer_len: usize) -> Need {
+        if self.held.is_empty() {
+            return Need::Fresh;
+        }
+        match self.state {
+            State::Header { .. } if self.held.len() <= buffer_len / 2 => Need::Prepend,
+            State::Header { .. } => Need::Append,
+            State::Body {
+                payload, trailer, ..
+            } if payload.saturating_add(trailer) <= buffer_len => Need::Prepend,
+            State::Body { filled, .. } if filled < buffer_len / 2 => Need::Append,
+            State::Body { .. } => Need::Direct,
+        }
+    }
+
+    /// Takes back what is held, to go in front of the bytes read next.
+    pub(crate) fn take_held(&mut self) -> Vec<u8> {
+        if let State::Body { filled, .. } = &mut self.state {
+            self.held.truncate(*filled);
+            *filled = 0;
+        }
+        std::mem::take(&mut self.held)
+    }
+
+    /// Room for the next bytes of a frame that is larger than the read buffer. It grows geometrically with what has
+    /// arrived.
+    pub(crate) fn window(&mut self) -> Result<&mut [u8], DecodeError> {
+        let State::Body {
+            payload,
+            trailer,
+            filled,
+        } = self.state
+        else {
+            return Ok(&mut []);
+        };
+        let need = payload.saturating_add(trailer);
+        let end = need.min(filled.saturating_add(WINDOW));
+        if self.held.len() < end {
+            let missing = end - self.held.len();
+            reserve(&mut self.held, missing, need)?;
+            self.held.resize(end, 0);
+        }
+        Ok(&mut self.held[filled..end])
+    }
+
+    /// Counts bytes that were read into the [`window`](Self::window).
+    pub(crate) fn advance(&mut self, n: usize) {
+        if let State::Body { filled, .. } = &mut self.state {
+            *filled += n;
+        }
+    }
+
+    /// The size of the buffer, if it has to grow for the next [`window`](Self::window).
+    pub(crate) fn outgrown(&self) -> Option<usize> {
+        match self.state {
+            State::Body { filled, .. } if filled == self.held.len() => Some(filled),
+            _ => None,
+        }
+    }
+
+    /// Moves what is held of a large frame into `buffer`, which is larger and will not have to grow as often. Gives the
+    /// smaller one back.
+    pub(crate) fn adopt(&mut self, mut buffer: Vec<u8>) -> Vec<u8> {
+        let State::Body { filled, .. } = self.state else {
+            return buffer;
+        };
+        if buffer.len() < filled {
+            return buffer;
+        }
+        buffer[..filled].copy_from_slice(&self.held[..filled]);
+        std::mem::replace(&mut self.held, buffer)
+    }
+
+    #[inline]
+    fn cut_borrowed<'i>(&mut self, input: &mut &'i [u8]) -> Result<Option<&'i [u8]>, DecodeError> {
+        let (payload, trailer) = match self.state {
+            State::Header { scanned } => match self.framing.decode(input, scanned)? {
+                Decoded::Frame {
+                    header,
+                    payload,
+                    trailer,
+                } => {
+                    let payload = self.admit(payload, input)?;
+                    *input = &input[header..];
+                    (payload, trailer)
+                }
+                Decoded::Incomplete => {
+                    self.admit_unfinished(input)?;
+                    self.state = State::Header {
+                        scanned: input.len(),
+                    };
+                    return Ok(None);
+                }
+            },
+            State::Body {
+                payload, trailer, ..
+            } => (payload, trailer),
+        };
+        match input.split_at_checked(payload.saturating_add(trailer)) {
+            Some((frame, rest)) => {
+                *input = rest;
+                self.state = BOUNDARY;
+                Ok(Some(&frame[..payload]))
+            }
+            None => {
+                self.state = State::Body {
+                    payload,
+                    trailer,
+                    filled: 0,
+                };
+                Ok(None)
+            }
+        }
+    }
+
+    /// Appends to what is held as much of `input` as the frame takes. Leaves none of it if the frame is still unfinished.
+    #[cold]
+    fn cut_held(&mut self, input: &mut &[u8]) -> Result<Option<Vec<u8>>, DecodeError> {
+        if let State::Header { scanned } = self.state {
+            let whole = *input;
+            reserve(&mut self.held, whole.len(), usize::MAX)?;
+            self.held.extend_from_slice(whole);
+            *input = &[];
+            match self.framing.decode(&self.held, scanned)? {
+                Decoded::Incomplete => {
+                    self.admit_unfinished(&self.held)?;
+                    self.state = State::Header {
+                        scanned: self.held.len(),
+                    };
+                    return Ok(None);
+                }
+                Decoded::Frame {
+                    header,
+                    payload,
+                    trailer,
+                } => {
+                    let payload = self.admit(payload, &self.held)?;
+                    let end = header.saturating_add(payload).saturating_add(trailer);
+                    let excess = self.held.len().saturating_sub(end);
+                    if excess > whole.len() {
+                        // Whole frames had been held, as happens when delivery was interrupted.
+                        let rest = self.held.split_off(end);
+                        let mut frame = std::mem::replace(&mut self.held, rest);
+                        frame.truncate(header + payload);
+                        frame.drain(..header);
+                        self.state = BOUNDARY;
+                        return Ok(Some(frame));
+                    }
+                    *input = &whole[whole.len() - excess..];
+                    self.held.truncate(end);
+                    self.held.drain(..header);
+                    self.state = State::Body {
+                        payload,
+                        trailer,
+                        filled: self.held.len(),
+                    };
+                }
+            }
+        }
+        self.fill_body(input)
+    }
+
+    fn fill_body(&mut self, input: &mut &[u8]) -> Result<Option<Vec<u8>>, DecodeError> {
+        let State::Body {
+            payload,
+            trailer,
+            filled,
+        } = self.state
+        else {
+            return Ok(None);
+        };
+        let need = payload.saturating_add(trailer);
+        let (piece, rest) = input.split_at(input.len().min(need - filled));
+        *input = rest;
+        if !piece.is_empty() {
+            self.held.truncate(filled);
+            reserve(&mut self.held, piece.len(), need)?;
+            self.held.extend_from_slice(piece);
+        }
+        let filled = filled + piece.len();
+        if filled < need {
+            self.state = State::Body {
+                payload,
+                trailer,
+                filled,
+            };
+            return Ok(None);
+        }
+        self.state = BOUNDARY;
+        self.held.truncate(payload);
+        Ok(Some(std::mem::take(&mut self.held)))
+    }
+
+    /// The length of a payload that may pass; what cannot be addressed cannot.
+    #[inline]
+    fn admit(&self, declared: u64, input: &[u8]) -> Result<usize, DecodeError> {
+        match usize::try_from(declared) {
+            Ok(len) if declared <= self.max_frame_len && len <= isize::MAX as usize => Ok(len),
+            _ => Err(self.too_large(declared, input)),
+        }
+    }
+
+    /// A frame whose end has not been found is at least as long as what has been seen of it.
+    fn admit_unfinished(&self, input: &[u8]) -> Result<(), DecodeError> {
+        let seen = (input.len() as u64).saturating_sub(self.framing.max_header_len());
+        if seen > self.max_frame_len {
+            return Err(self.too_large(seen, input));
+        }
+        Ok(())
+    }
+
+    #[cold]
+    fn too_large(&self, declared: u64, input: &[u8]) -> DecodeError {
+        DecodeError::FrameTooLarge {
+            declared,
+            max: self.max_frame_len.min(isize::MAX as u64),
+            first_bytes: FirstBytes::of(input),
+        }
+    }
+}
+
+/// Makes room for `additional` bytes, growing geometrically but not beyond `whole`.
+fn reserve(buffer: &mut Vec<u8>, additional: usize, whole: usize) -> Result<(), DecodeError> {
+    let required = buffer.len().saturating_add(additional);
+    if required <= buffer.capacity() {
+        return Ok(());
+    }
+    let target = required.max(whole.min(buffer.capacity().saturating_mul(2)));
+    buffer
+        .try_reserve_exact(target - buffer.len())
+        .map_err(|_| DecodeError::OutOfMemory {
+            requested: additional,
+        })
+}

@@ -1,0 +1,189 @@
+//! The encoder: a payload becomes a frame at the end of a buffer.
+//!
+//! Each way in checks the payload first and writes second, so that a refusal leaves the buffer as it was.
+
+use std::io;
+
+use super::format::Envelope;
+use super::framing::Framing;
+use crate::error::EncodeError;
+
+/// Turns payloads into frames. Pure: it writes to a buffer, not to a socket.
+///
+/// ```
+/// use throng::{EncodeError, FrameEncoder, Framing};
+///
+/// let encoder = FrameEncoder::new(Framing::delimiter(b'\n'));
+/// let mut wire = Vec::new();
+/// encoder.encode(b"one", &mut wire)?;
+/// encoder.encode(b"two", &mut wire)?;
+/// assert_eq!(wire, b"one\ntwo\n");
+/// // A payload that would arrive as two is refused, and nothing of it is written.
+/// assert!(encoder.encode(b"th\nree", &mut wire).is_err());
+/// assert_eq!(wire, b"one\ntwo\n");
+/// # Ok::<(), EncodeError>(())
+/// ```
+#[derive(Debug, Clone)]
+pub struct FrameEncoder {
+    framing: Framing,
+    max_frame_len: u64,
+}
+
+impl FrameEncoder {
+    /// An encoder with no limit but what the framing can say.
+    pub fn new(framing: impl Into<Framing>) -> Self {
+        let framing = framing.into();
+        let max_frame_len = write_limit(&framing, u64::MAX);
+        Self {
+            framing,
+            max_frame_len,
+        }
+    }
+
+    /// Refuses payloads of more than `bytes`.
+    pub fn max_frame_len(mut self, bytes: u64) -> Self {
+        self.max_frame_len = write_limit(&self.framing, bytes);
+        self
+    }
+
+    /// Appends `payload` as one frame to `out`.
+    ///
+    /// # Errors
+    /// A payload that is too long for the framing or the limit, or that the framing cannot carry. `out` is unchanged.
+    pub fn encode(&self, payload: &[u8], out: &mut Vec<u8>) -> Result<(), EncodeError> {
+        append(&self.framing, self.max_frame_len, payload, out)
+    }
+}
+
+/// The longest payload that both the framing and the limit allow. Raw bytes are no frames, so no limit applies.
+pub(crate) fn write_limit(framing: &Framing, max_frame_len: u64) -> u64 {
+    if framing.is_raw() {
+        u64::MAX
+    } else {
+        max_frame_len.min(framing.max_payload_len())
+    }
+}
+
+/// Appends one frame. `limit` comes from [`write_limit`].
+#[inline]
+pub(crate) fn append(
+    framing: &Framing,
+    limit: u64,
+    payload: &[u8],
+    out: &mut Vec<u8>,
+) -> Result<(), EncodeError> {
+    let len = payload.len() as u64;
+    if len <= limit
+        && let Some((header, width)) = framing.fixed_header(len)
+    {
+        reserve(out, header.len() + payload.len())?;
+        // All eight bytes are written, then those that do not count are cut off: a store instead of a call.
+        let start = out.len();
+        out.extend_from_slice(&header);
+        out.truncate(start + width);
+        out.extend_from_slice(payload);
+        return Ok(());
+    }
+    let envelope = envelope(framing, limit, payload)?;
+    let around = envelope.header().len() + envelope.trailer().len();
+    reserve(out, around + payload.len())?;
+    out.extend_from_slice(envelope.header());
+    out.extend_from_slice(payload);
+    out.extend_from_slice(envelope.trailer());
+    Ok(())
+}
+
+/// What goes around a payload, once that has been found to pass.
+pub(crate) fn envelope(
+    framing: &Framing,
+    limit: u64,
+    payload: &[u8],
+) -> Result<Envelope, EncodeError> {
+    let len = payload.len() as u64;
+    if len > limit {
+        return Err(EncodeError::FrameTooLarge { len, max: limit });
+    }
+    framing.check(payload)?;
+    framing.envelope(len)
+}
+
+#[inline]
+fn reserve(out: &mut Vec<u8>, additional: usize) -> Result<(), EncodeError> {
+    out.try_reserve(additional)
+        .map_err(|_| EncodeError::OutOfMemory {
+            requested: additional,
+        })
+}
+
+/// Writes one payload straight into the place it is sent from; see [`Net::send_with`](crate::Net::send_with).
+///
+/// It only appends. The header is filled in when the closure has returned; if the closure fails or panics, nothing
+/// remains of what it wrote.
+#[derive(Debug)]
+pub struct FrameWriter<'a> {
+    out: &'a mut Vec<u8>,
+    /// Where the frame begins in `out`.
+    start: usize,
+    /// Where its payload begins: behind room for the header of an empty payload.
+    payload: usize,
+    finished: bool,
+}
+
+impl<'a> FrameWriter<'a> {
+    pub(crate) fn begin(framing: &Framing, out: &'a mut Vec<u8>) -> Result<Self, EncodeError> {
+        let envelope = framing.envelope(0)?;
+        let start = out.len();
+        reserve(out, envelope.header().len())?;
+        out.extend_from_slice(envelope.header());
+        let payload = out.len();
+        Ok(Self {
+            out,
+            start,
+            payload,
+            finished: false,
+        })
+    }
+
+    /// How many bytes of payload have been written.
+    pub fn payload_len(&self) -> usize {
+        self.out.len() - self.payload
+    }
+
+    /// Puts header and trailer around what was written. Returns the bytes of the whole frame.
+    pub(crate) fn finish(mut self, framing: &Framing, limit: u64) -> Result<usize, EncodeError> {
+        let envelope = envelope(framing, limit, &self.out[self.payload..])?;
+        let (header, trailer) = (envelope.header(), envelope.trailer());
+        let room = self.payload - self.start;
+        if header.len() == room {
+            self.out[self.start..self.payload].copy_from_slice(header);
+            reserve(self.out, trailer.len())?;
+        } else {
+            reserve(self.out, header.len() + trailer.len())?;
+            self.out
+                .splice(self.start..self.payload, header.iter().copied());
+        }
+        self.out.extend_from_slice(trailer);
+        self.finished = true;
+        Ok(self.out.len() - self.start)
+    }
+}
+
+impl io::Write for FrameWriter<'_> {
+    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        self.out.try_reserve(buf.len())?;
+        self.out.extend_from_slice(buf);
+        Ok(buf.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Drop for FrameWriter<'_> {
+    fn drop(&mut self) {
+        if !self.finished {
+            self.out.truncate(self.start);
+        }
+    }
+}

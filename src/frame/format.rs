@@ -1,0 +1,183 @@
+//! The trait a framing of the user's own implements, and the two small types it speaks with.
+//!
+//! The built-in formats have the same three operations, but are called directly.
+
+use std::fmt;
+
+use crate::error::{DecodeError, EncodeError};
+
+/// What a format says about the bytes it was shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Decoded {
+    /// The bytes do not tell yet where the frame ends.
+    Incomplete,
+    /// The extent of the first frame. Its payload need not have arrived yet.
+    ///
+    /// ```text
+    /// | header | payload | trailer | next frame ...
+    /// ```
+    Frame {
+        /// Bytes before the payload. They must all have arrived.
+        header: usize,
+        /// Bytes of payload.
+        payload: u64,
+        /// Bytes after the payload that belong to the frame and are not shown to anybody.
+        trailer: usize,
+    },
+}
+
+/// What stands around a payload on the wire.
+///
+/// Both parts are kept inline, so that encoding a frame allocates nothing.
+///
+/// ```
+/// use throng::Envelope;
+///
+/// let mut envelope = Envelope::default();
+/// envelope.push_header(&[0xCA, 0xFE]);
+/// envelope.push_trailer(b"\n");
+/// assert_eq!(envelope.header(), [0xCA, 0xFE]);
+/// assert_eq!(envelope.trailer(), b"\n");
+/// ```
+#[derive(Clone, Copy, Default)]
+pub struct Envelope {
+    header: Inline,
+    trailer: Inline,
+}
+
+impl Envelope {
+    /// The longest header, and the longest trailer, in bytes.
+    pub const MAX: usize = Inline::MAX;
+
+    /// Appends to the bytes that go before the payload. What exceeds [`MAX`](Self::MAX) makes the encoding fail.
+    pub fn push_header(&mut self, bytes: &[u8]) {
+        self.header.push(bytes);
+    }
+
+    /// Appends to the bytes that go after the payload. What exceeds [`MAX`](Self::MAX) makes the encoding fail.
+    pub fn push_trailer(&mut self, bytes: &[u8]) {
+        self.trailer.push(bytes);
+    }
+
+    /// The bytes that go before the payload.
+    pub fn header(&self) -> &[u8] {
+        self.header.as_bytes()
+    }
+
+    /// The bytes that go after the payload.
+    pub fn trailer(&self) -> &[u8] {
+        self.trailer.as_bytes()
+    }
+
+    /// Whether more was pushed than there is room for.
+    pub(crate) fn overflowed(&self) -> bool {
+        self.header.overflowed || self.trailer.overflowed
+    }
+}
+
+impl fmt::Debug for Envelope {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Envelope")
+            .field("header", &self.header())
+            .field("trailer", &self.trailer())
+            .finish()
+    }
+}
+
+/// Up to [`MAX`](Self::MAX) bytes in place.
+#[derive(Clone, Copy, Default)]
+struct Inline {
+    bytes: [u8; Self::MAX],
+    len: u8,
+    overflowed: bool,
+}
+
+impl Inline {
+    const MAX: usize = 32;
+
+    fn push(&mut self, bytes: &[u8]) {
+        let start = usize::from(self.len);
+        match self.bytes.get_mut(start..start + bytes.len()) {
+            Some(room) => {
+                room.copy_from_slice(bytes);
+                self.len += bytes.len() as u8;
+            }
+            None => self.overflowed = true,
+        }
+    }
+
+    fn as_bytes(&self) -> &[u8] {
+        &self.bytes[..usize::from(self.len)]
+    }
+}
+
+/// A framing of your own: how a frame is recognised, and what is written around a payload.
+///
+/// Implement it where the built-in formats do not fit, and pass it to [`Framing::custom`](super::Framing::custom).
+/// One value serves all connections of a listener, so it has no state of a connection.
+///
+/// A format with a type byte and a 16-bit length:
+///
+/// ```
+/// use throng::{DecodeError, Decoded, EncodeError, Envelope, FrameDecoder, FrameFormat, Framing};
+///
+/// #[derive(Debug)]
+/// struct Typed(u8);
+///
+/// impl FrameFormat for Typed {
+///     fn decode(&self, input: &[u8], _scanned: usize) -> Result<Decoded, DecodeError> {
+///         let Some(&[kind, high, low]) = input.first_chunk() else {
+///             return Ok(Decoded::Incomplete);
+///         };
+///         if kind != self.0 {
+///             return Err(DecodeError::malformed("the type byte of this protocol", input));
+///         }
+///         let payload = u64::from(u16::from_be_bytes([high, low]));
+///         Ok(Decoded::Frame { header: 3, payload, trailer: 0 })
+///     }
+///
+///     fn encode(&self, payload_len: u64, envelope: &mut Envelope) -> Result<(), EncodeError> {
+///         envelope.push_header(&[self.0]);
+///         envelope.push_header(&(payload_len as u16).to_be_bytes());
+///         Ok(())
+///     }
+///
+///     fn max_payload_len(&self) -> u64 {
+///         u64::from(u16::MAX)
+///     }
+/// }
+///
+/// let mut decoder = FrameDecoder::new(Framing::custom(Typed(7)));
+/// let mut input: &[u8] = &[7, 0, 2, b'h', b'i'];
+/// assert_eq!(&*decoder.decode(&mut input)?.unwrap(), b"hi");
+/// # Ok::<(), DecodeError>(())
+/// ```
+pub trait FrameFormat: fmt::Debug + Send + Sync {
+    /// Finds the extent of the frame that `input` begins with.
+    ///
+    /// `input` starts at the boundary of a frame and is not empty. The first `scanned` bytes were shown before, with
+    /// the answer [`Decoded::Incomplete`]: a format that searches for an end need not look at them again.
+    ///
+    /// # Errors
+    /// What can be no frame is an error, and ends the connection; [`DecodeError::malformed`] makes one.
+    fn decode(&self, input: &[u8], scanned: usize) -> Result<Decoded, DecodeError>;
+
+    /// Fills in what stands around a payload of `payload_len` bytes, which is at most
+    /// [`max_payload_len`](Self::max_payload_len).
+    ///
+    /// # Errors
+    /// A length that the format cannot say is an error.
+    fn encode(&self, payload_len: u64, envelope: &mut Envelope) -> Result<(), EncodeError>;
+
+    /// The longest payload the format can say, in bytes.
+    fn max_payload_len(&self) -> u64;
+
+    /// Looks at a payload before it is sent, for formats that cannot carry every byte. The default accepts all.
+    ///
+    /// # Errors
+    /// A payload that would not arrive as it was sent is refused.
+    fn check(&self, payload: &[u8]) -> Result<(), EncodeError> {
+        let _ = payload;
+        Ok(())
+    }
+}

@@ -1,0 +1,195 @@
+//! `Framing`: the choice of a format. It sends each operation to the format that was chosen.
+
+use std::sync::Arc;
+
+use super::format::{Decoded, Envelope, FrameFormat};
+use super::length_prefix::LengthPrefix;
+use super::{delimiter, varint};
+use crate::error::{DecodeError, EncodeError};
+
+/// How a byte stream is cut into frames: chosen per listener and per outbound connection.
+///
+/// | | on the wire | longest payload |
+/// |---|---|---|
+/// | [`length_prefix`](Self::length_prefix) | length of 1, 2, 4 or 8 bytes, payload | what the length can say |
+/// | [`varint`](Self::varint) | length as canonical LEB128, payload | 2^64-1 bytes |
+/// | [`delimiter`](Self::delimiter) | payload, one byte that ends it | unlimited |
+/// | [`raw`](Self::raw) | payload | what one read brings |
+/// | [`custom`](Self::custom) | as a [`FrameFormat`] says | as it says |
+///
+/// The default is `Framing::length_prefix()`: a little-endian `u32`, then the payload.
+#[derive(Debug, Clone)]
+pub struct Framing(Kind);
+
+#[derive(Debug, Clone)]
+enum Kind {
+    LengthPrefix(LengthPrefix),
+    Varint,
+    Delimiter(u8),
+    Raw,
+    Custom(Arc<dyn FrameFormat>),
+}
+
+impl Framing {
+    /// A length of fixed width, then the payload: 4 bytes little-endian, unless the [`LengthPrefix`] is told otherwise.
+    pub fn length_prefix() -> LengthPrefix {
+        LengthPrefix::new()
+    }
+
+    /// A length as a varint (LEB128, as in protocol buffers), then the payload.
+    ///
+    /// Only the shortest form of a length is accepted, and no length above 2^64-1.
+    pub fn varint() -> Self {
+        Self(Kind::Varint)
+    }
+
+    /// A payload that ends with `delimiter`, which is not part of it: `Framing::delimiter(b'\n')` gives lines.
+    ///
+    /// A payload that contains the delimiter is refused when sent. A line grows in memory until its end arrives: set
+    /// [`max_frame_len`](crate::ListenOptions::max_frame_len) where peers are not trusted.
+    pub fn delimiter(delimiter: u8) -> Self {
+        Self(Kind::Delimiter(delimiter))
+    }
+
+    /// No framing: what one read brings is one frame. Never empty, at most the loop's read buffer long.
+    pub fn raw() -> Self {
+        Self(Kind::Raw)
+    }
+
+    /// A format of your own.
+    pub fn custom(format: impl FrameFormat + 'static) -> Self {
+        Self(Kind::Custom(Arc::new(format)))
+    }
+
+    /// The longest payload the format can say, in bytes.
+    pub fn max_payload_len(&self) -> u64 {
+        match &self.0 {
+            Kind::LengthPrefix(prefix) => prefix.max_payload_len(),
+            Kind::Varint | Kind::Delimiter(_) | Kind::Raw => u64::MAX,
+            Kind::Custom(format) => format.max_payload_len(),
+        }
+    }
+
+    pub(super) fn is_raw(&self) -> bool {
+        matches!(self.0, Kind::Raw)
+    }
+
+    /// The longest header a frame can have, in bytes.
+    pub(super) fn max_header_len(&self) -> u64 {
+        match &self.0 {
+            Kind::LengthPrefix(_) => 8,
+            Kind::Varint => 10,
+            Kind::Delimiter(_) | Kind::Raw => 0,
+            Kind::Custom(_) => Envelope::MAX as u64,
+        }
+    }
+
+    /// Whether frames of the two look the same on the wire, so that one encoding serves both.
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        match (&self.0, &other.0) {
+            (Kind::LengthPrefix(a), Kind::LengthPrefix(b)) => a == b,
+            (Kind::Varint, Kind::Varint) | (Kind::Raw, Kind::Raw) => true,
+            (Kind::Delimiter(a), Kind::Delimiter(b)) => a == b,
+            (Kind::Custom(a), Kind::Custom(b)) => Arc::ptr_eq(a, b),
+            _ => false,
+        }
+    }
+
+    #[inline]
+    pub(super) fn decode(&self, input: &[u8], scanned: usize) -> Result<Decoded, DecodeError> {
+        match &self.0 {
+            Kind::LengthPrefix(prefix) => Ok(prefix.decode(input)),
+            _ => self.decode_other(input, scanned),
+        }
+    }
+
+    fn decode_other(&self, input: &[u8], scanned: usize) -> Result<Decoded, DecodeError> {
+        if input.is_empty() {
+            return Ok(Decoded::Incomplete);
+        }
+        match &self.0 {
+            Kind::LengthPrefix(prefix) => Ok(prefix.decode(input)),
+            Kind::Varint => varint::decode(input),
+            Kind::Delimiter(delimiter) => Ok(delimiter::decode(*delimiter, input, scanned)),
+            Kind::Raw => Ok(Decoded::Frame {
+                header: 0,
+                payload: input.len() as u64,
+                trailer: 0,
+            }),
+            Kind::Custom(format) => {
+                let decoded = format.decode(input, scanned)?;
+                reject_nonsense(decoded, input)
+            }
+        }
+    }
+
+    /// The header, in the form that costs least, where the format has one of fixed width and nothing to check.
+    #[inline]
+    pub(super) fn fixed_header(&self, payload_len: u64) -> Option<([u8; 8], usize)> {
+        match &self.0 {
+            Kind::LengthPrefix(prefix) => Some(prefix.header(payload_len)),
+            _ => None,
+        }
+    }
+
+    /// What stands around a payload of this length.
+    pub(super) fn envelope(&self, payload_len: u64) -> Result<Envelope, EncodeError> {
+        let mut envelope = Envelope::default();
+        match &self.0 {
+            Kind::LengthPrefix(prefix) => {
+                let (bytes, len) = prefix.header(payload_len);
+                envelope.push_header(&bytes[..len]);
+            }
+            Kind::Varint => varint::encode(payload_len, &mut envelope),
+            Kind::Delimiter(delimiter) => envelope.push_trailer(&[*delimiter]),
+            Kind::Raw => {}
+            Kind::Custom(format) => format.encode(payload_len, &mut envelope)?,
+        }
+        if envelope.overflowed() {
+            return Err(EncodeError::Refused {
+                expected: "a custom header and trailer of at most 32 bytes each",
+            });
+        }
+        Ok(envelope)
+    }
+
+    /// Whether the payload, as such, can be carried.
+    pub(super) fn check(&self, payload: &[u8]) -> Result<(), EncodeError> {
+        match &self.0 {
+            Kind::Delimiter(delimiter) => delimiter::check(*delimiter, payload),
+            Kind::Custom(format) => format.check(payload),
+            Kind::LengthPrefix(_) | Kind::Varint | Kind::Raw => Ok(()),
+        }
+    }
+}
+
+/// A custom format must not make the decoder stand still, or step over bytes that have not arrived.
+fn reject_nonsense(decoded: Decoded, input: &[u8]) -> Result<Decoded, DecodeError> {
+    match decoded {
+        Decoded::Frame {
+            header: 0,
+            payload: 0,
+            trailer: 0,
+        } => Err(DecodeError::malformed(
+            "a custom format whose frames take at least one byte",
+            input,
+        )),
+        Decoded::Frame { header, .. } if header > input.len() => Err(DecodeError::malformed(
+            "a custom format whose header has arrived when it is measured",
+            input,
+        )),
+        decoded => Ok(decoded),
+    }
+}
+
+impl Default for Framing {
+    fn default() -> Self {
+        Self::length_prefix().into()
+    }
+}
+
+impl From<LengthPrefix> for Framing {
+    fn from(prefix: LengthPrefix) -> Self {
+        Self(Kind::LengthPrefix(prefix))
+    }
+}

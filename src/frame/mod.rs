@@ -1,0 +1,21 @@
+//! Framing: how a byte stream is cut into frames, and how a payload becomes one. Pure: bytes in, frames out.
+//!
+//! Nothing here knows of sockets, queues or clocks. [`FrameDecoder`] and [`FrameEncoder`] can be used alone.
+
+mod decoder;
+mod delimiter;
+mod encoder;
+mod format;
+mod framing;
+mod length_prefix;
+mod payload;
+mod varint;
+
+pub use decoder::FrameDecoder;
+pub(crate) use decoder::{Cut, Need};
+pub use encoder::{FrameEncoder, FrameWriter};
+pub(crate) use encoder::{append, envelope};
+pub use format::{Decoded, Envelope, FrameFormat};
+pub use framing::Framing;
+pub use length_prefix::LengthPrefix;
+pub use payload::Frame;

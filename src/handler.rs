@@ -1,0 +1,72 @@
+//! The `Handler` trait: what the user writes.
+
+use std::net::SocketAddr;
+
+use crate::connection_id::{ConnectionId, ListenerId};
+use crate::frame::Frame;
+use crate::net::Net;
+use crate::reason::DisconnectReason;
+
+/// What a server or client does when something happens. Only [`on_data`](Self::on_data) is required.
+///
+/// The loop calls it on its own thread, one call at a time: a handler has its state in plain fields, without locks. Each
+/// call gets the [`Net`], and may do anything to any connection with it; no call of `Net` makes a callback, so callbacks
+/// never nest.
+///
+/// For every id the calls come in this order:
+///
+/// ```text
+/// on_connect  (on_data)*  [on_half_close]  on_disconnect          established
+///                                          on_disconnect          outbound, could not be established
+/// ```
+///
+/// After [`Net::disconnect`] or [`Net::abort`] the next and last call for that id is `on_disconnect`. It comes exactly
+/// once for each id, as long as the loop runs; dropping the loop closes all sockets without a call.
+///
+/// The trait has no type parameters: `&mut dyn Handler` works.
+///
+/// A call should not block, since all connections wait for it. If one panics the panic passes through
+/// [`run`](crate::EventLoop::run); the loop can be used again afterwards, and the frame or event that was being handled
+/// counts as handled.
+pub trait Handler {
+    /// A frame arrived. Called once for each frame, in the order of the stream; an empty frame is a frame.
+    ///
+    /// The frame borrows from the loop: [`Frame::into_bytes`] keeps it, [`Net::send_frame`] passes it on.
+    fn on_data(&mut self, net: &mut Net, id: ConnectionId, frame: Frame<'_>);
+
+    /// A peer wants in. Called once for each accepted socket, before it has an id or costs memory, unless there are
+    /// [`max_connections`](crate::Config::max_connections) already. The default admits everyone.
+    fn on_accept(&mut self, net: &mut Net, listener: ListenerId, peer: SocketAddr) -> Admission {
+        let _ = (net, listener, peer);
+        Admission::Admit
+    }
+
+    /// A connection is established, inbound or outbound: [`Net::origin`] tells which. Called once, before any data.
+    fn on_connect(&mut self, net: &mut Net, id: ConnectionId) {
+        let _ = (net, id);
+    }
+
+    /// The peer has closed its sending side and all it sent has been delivered; late replies can still be sent. Called
+    /// once, and only where [`allow_half_open`](crate::ListenOptions::allow_half_open) is set. It is then up to the
+    /// handler to [`disconnect`](Net::disconnect) when it has replied.
+    fn on_half_close(&mut self, net: &mut Net, id: ConnectionId) {
+        let _ = (net, id);
+    }
+
+    /// The connection is gone, or could not be established. Called exactly once, and last.
+    ///
+    /// During this call [`Net::peer_addr`] and [`Net::origin`] still answer; sends fail. Afterwards the index of the id
+    /// may be given to another connection, with another generation.
+    fn on_disconnect(&mut self, net: &mut Net, id: ConnectionId, reason: DisconnectReason) {
+        let _ = (net, id, reason);
+    }
+}
+
+/// Whether a peer may come in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Admission {
+    /// It becomes a connection.
+    Admit,
+    /// Its socket is closed, logged and counted as [`refused`](crate::Stats::refused).
+    Refuse,
+}

@@ -1,0 +1,79 @@
+//! Questions about connections and listeners. Nothing here changes anything.
+
+use std::net::SocketAddr;
+use std::time::Instant;
+
+use super::{Net, Stats};
+use crate::connection::Origin;
+use crate::connection_id::{ConnectionId, ListenerId};
+
+impl Net {
+    /// Whether the connection is established, so that sends are accepted: from
+    /// [`on_connect`](crate::Handler::on_connect) until it is disconnected by either side.
+    pub fn is_connected(&self, id: ConnectionId) -> bool {
+        self.connections
+            .get(id)
+            .is_some_and(|connection| connection.is_open())
+    }
+
+    /// The address of the peer, also inside [`on_disconnect`](crate::Handler::on_disconnect).
+    ///
+    /// An IPv4 peer of a dual-stack listener has its IPv4 address.
+    pub fn peer_addr(&self, id: ConnectionId) -> Option<SocketAddr> {
+        Some(self.connections.get(id)?.peer)
+    }
+
+    /// Which listener the connection came through, or that it is outbound.
+    pub fn origin(&self, id: ConnectionId) -> Option<Origin> {
+        Some(self.connections.get(id)?.origin)
+    }
+
+    /// Bytes that were accepted for the connection and are not written to its socket yet, headers included.
+    pub fn queued_bytes(&self, id: ConnectionId) -> u64 {
+        self.connections
+            .get(id)
+            .map_or(0, |connection| connection.queued_bytes())
+    }
+
+    /// The address a listener has: tells the port where port 0 was asked for.
+    pub fn local_addr(&self, id: ListenerId) -> Option<SocketAddr> {
+        Some(self.listeners.get(id)?.local_addr)
+    }
+
+    /// The ids of all established connections, as of now, in order of their index.
+    ///
+    /// The snapshot is owned, so that the loop over it may do anything to any of them.
+    pub fn connections(&self) -> Vec<ConnectionId> {
+        let open = self
+            .connections
+            .iter()
+            .filter(|(_, connection)| connection.is_open());
+        open.map(|(id, _)| id).collect()
+    }
+
+    /// How many connections are established: those [`connections`](Self::connections) lists.
+    pub fn len(&self) -> usize {
+        self.open
+    }
+
+    /// Whether no connection is established.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// What the loop has done so far.
+    pub fn stats(&self) -> Stats {
+        self.stats
+    }
+
+    /// The time of this turn: the clock is read once, after the poll.
+    pub fn now(&self) -> Instant {
+        self.now
+    }
+
+    /// Whether [`stop`](Self::stop) was called, until [`run`](crate::EventLoop::run) has obeyed. For those who call
+    /// [`turn`](crate::EventLoop::turn) themselves.
+    pub fn is_stopping(&self) -> bool {
+        self.stopping
+    }
+}

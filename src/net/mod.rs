@@ -1,0 +1,152 @@
+//! `Net`: the connections and listeners of a loop, and what a callback may do with them.
+//!
+//! It holds all state of the loop but the selector and the handler. It never calls the handler: no method of `Net`
+//! runs a callback, so callbacks never nest. [`crate::dispatch`] does that, between turns and nowhere else.
+//!
+//! One file per group of operations: [`listen`](mod@listen), [`peers`], [`send`], [`ask`], [`turn`].
+
+mod ask;
+mod listen;
+mod peers;
+mod send;
+mod stats;
+mod table;
+mod turn;
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::io;
+use std::time::{Duration, Instant};
+
+use mio::Registry;
+
+use crate::buffers::Buffers;
+use crate::config::Config;
+use crate::connection::Connection;
+use crate::connection_id::{ConnectionId, ListenerId, Source};
+use crate::timers::{TimerKey, Timers};
+use table::Table;
+
+pub(crate) use listen::{Accepted, Listener};
+pub use send::SendReport;
+pub use stats::Stats;
+
+/// The connections of a loop, and everything that can be done with them.
+///
+/// A `Net` is lent to every callback, and by [`EventLoop::net`](crate::EventLoop::net) to the owner of the loop between
+/// turns. All of its methods may be called from every callback, on every id; none of them runs a callback. An id whose
+/// connection is gone does no harm.
+///
+/// # Being driven by another loop
+/// A `Net` that is [attached](Self::attach) to a [`mio::Registry`] works without an [`EventLoop`](crate::EventLoop), in
+/// a poll of the user's own. Each turn has the same calls in the same order:
+///
+/// ```no_run
+/// # use std::time::Instant;
+/// # use throng::{Config, ConnectionId, Frame, Handler, Net};
+/// # struct Game;
+/// # impl Handler for Game {
+/// #     fn on_data(&mut self, _: &mut Net, _: ConnectionId, _: Frame<'_>) {}
+/// # }
+/// # let mut game = Game;
+/// let mut poll = mio::Poll::new()?;
+/// let mut events = mio::Events::with_capacity(1024);
+/// let mut net = Net::attach(poll.registry(), Config::default(), Instant::now())?;
+/// net.listen("127.0.0.1:0")?;
+/// loop {
+///     poll.poll(&mut events, net.next_timeout(Instant::now()))?;
+///     net.begin_turn(Instant::now());
+///     for event in &events {
+///         if net.owns(event.token()) {
+///             net.handle_event(event);
+///         } else {
+///             // An event of your own sources.
+///         }
+///     }
+///     net.finish_turn(&mut game);
+/// #   break;
+/// }
+/// # Ok::<(), std::io::Error>(())
+/// ```
+///
+/// Tokens with the top bit set are the `Net`'s; all others are free for your sources. One registry bears one `Net`.
+pub struct Net {
+    pub(crate) config: Config,
+    pub(crate) registry: Registry,
+    pub(crate) now: Instant,
+    pub(crate) connections: Table<Connection, ConnectionId>,
+    pub(crate) listeners: Table<Listener, ListenerId>,
+    /// Sources with work to do, each once. Work is done from the front; what is left of it goes to the back.
+    pub(crate) ready: VecDeque<Source>,
+    /// Connections that were written to outside of their own event, each once.
+    dirty: Vec<ConnectionId>,
+    /// Connections that have ended and were not announced yet.
+    pub(crate) ended: VecDeque<ConnectionId>,
+    /// Connections whose end was announced; their slots are freed at the end of the turn.
+    pub(crate) announced: Vec<ConnectionId>,
+    /// Connections in phase `Open`.
+    open: usize,
+    timers: Timers<Deadline>,
+    pub(crate) buffers: Buffers,
+    /// The read buffer of all connections. Taken out while its content is delivered.
+    pub(crate) read_buffer: Vec<u8>,
+    /// Some listener waits for a descriptor to become free; this ends its patience.
+    accept_retry: Option<TimerKey>,
+    trim_scheduled: bool,
+    pub(crate) stopping: bool,
+    pub(crate) stats: Stats,
+}
+
+/// What is to happen at an instant.
+#[derive(Debug, Clone, Copy)]
+enum Deadline {
+    /// An attempt to connect has had its time.
+    Connect(ConnectionId, Duration),
+    /// A closing connection has had its time.
+    Drain(ConnectionId),
+    /// Listeners that paused try again.
+    AcceptRetry,
+    /// Unused memory goes back to the allocator.
+    Trim,
+}
+
+impl Net {
+    /// A `Net` in a poll of the user's own: it registers its sockets with `registry`.
+    ///
+    /// `now` is the present time; from here on [`begin_turn`](Self::begin_turn) tells it.
+    ///
+    /// # Errors
+    /// If the registry cannot be cloned.
+    pub fn attach(registry: &Registry, config: Config, now: Instant) -> io::Result<Self> {
+        Ok(Self {
+            read_buffer: vec![0; config.read_buffer],
+            config,
+            registry: registry.try_clone()?,
+            now,
+            connections: Table::new(),
+            listeners: Table::new(),
+            ready: VecDeque::new(),
+            dirty: Vec::new(),
+            ended: VecDeque::new(),
+            announced: Vec::new(),
+            open: 0,
+            timers: Timers::new(now),
+            buffers: Buffers::default(),
+            accept_retry: None,
+            trim_scheduled: false,
+            stopping: false,
+            stats: Stats::default(),
+        })
+    }
+}
+
+impl fmt::Debug for Net {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Net")
+            .field("connections", &self.connections.len())
+            .field("listeners", &self.listeners.len())
+            .field("ready", &self.ready.len())
+            .field("stats", &self.stats)
+            .finish_non_exhaustive()
+    }
+}

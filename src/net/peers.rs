@@ -1,0 +1,284 @@
+//! Making connections and ending them.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use log::{debug, info, trace, warn};
+use mio::Interest;
+
+use super::{Deadline, Net};
+use crate::config::{ConnectOptions, ConnectionOptions};
+use crate::connection::{Connection, Flush, Origin, Phase};
+use crate::connection_id::{ConnectionId, Source};
+use crate::error::ConnectError;
+use crate::frame::Framing;
+use crate::reason::DisconnectCause;
+use crate::socket::{self, Socket};
+
+impl Net {
+    /// Connects to a peer, with the default [`ConnectOptions`].
+    ///
+    /// The call does not wait: [`on_connect`](crate::Handler::on_connect) comes when the connection is established, or
+    /// [`on_disconnect`](crate::Handler::on_disconnect) alone if that fails.
+    ///
+    /// It takes a [`SocketAddr`], not a name, because to resolve a name blocks, often for seconds, and would hold up all
+    /// other connections. Resolve it before the loop runs, or on another thread:
+    ///
+    /// ```no_run
+    /// use std::net::ToSocketAddrs;
+    /// # use throng::{Config, EventLoop};
+    /// # let mut event_loop = EventLoop::new(Config::default())?;
+    ///
+    /// let addr = "game.example.org:5000".to_socket_addrs()?.next();
+    /// let addr = addr.ok_or_else(|| std::io::Error::other("the name has no address"))?;
+    /// let id = event_loop.net().connect(addr)?;
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// If the attempt cannot even be started: no descriptor left, too many connections, no route.
+    pub fn connect(&mut self, addr: SocketAddr) -> Result<ConnectionId, ConnectError> {
+        self.connect_with(addr, ConnectOptions::default())
+    }
+
+    /// Connects to a peer; see [`connect`](Self::connect).
+    ///
+    /// # Errors
+    /// As `connect`, and if the options contradict each other.
+    pub fn connect_with(
+        &mut self,
+        addr: SocketAddr,
+        options: ConnectOptions,
+    ) -> Result<ConnectionId, ConnectError> {
+        options
+            .connection
+            .validate()
+            .map_err(ConnectError::Options)?;
+        if self.is_full() {
+            return Err(ConnectError::TooManyConnections {
+                max_connections: self.config.max_connections,
+            });
+        }
+        let os = |error| ConnectError::Os { addr, error };
+        let socket = socket::connect(addr).map_err(|error| {
+            warn!("connecting to {addr} failed: {error}");
+            os(error)
+        })?;
+        let shared = Arc::new(options.connection);
+        let origin = Origin::Outbound;
+        let id = self
+            .add(
+                socket,
+                addr,
+                origin,
+                Phase::Connecting,
+                shared,
+                Interest::WRITABLE,
+            )
+            .map_err(os)?;
+        let deadline = Deadline::Connect(id, options.timeout);
+        self.set_deadline(id, options.timeout, deadline);
+        info!("{id} connecting to {addr}");
+        Ok(id)
+    }
+
+    /// Ends a connection in good order: no more callbacks but [`on_disconnect`](crate::Handler::on_disconnect), and
+    /// sends are refused from now on; what was sent before is written, then the sending side is closed, then the peer's
+    /// close is awaited. All of it within [`disconnect_timeout`](crate::ListenOptions::disconnect_timeout), after which
+    /// the connection is dropped. What the peer still sends is read and forgotten.
+    ///
+    /// A connection that is not established yet is dropped at once.
+    ///
+    /// Returns whether there was a connection to end: `false` if it is gone or going already.
+    pub fn disconnect(&mut self, id: ConnectionId) -> bool {
+        match self.connections.get(id).map(|connection| connection.phase) {
+            Some(Phase::Connecting) => self.end(id, Some(DisconnectCause::Kicked)),
+            Some(Phase::Open) => {
+                self.close(id, DisconnectCause::Kicked);
+                self.mark_dirty(id);
+            }
+            _ => {
+                debug!("{id}: disconnect: not connected");
+                return false;
+            }
+        }
+        true
+    }
+
+    /// Ends a connection at once: what is queued is dropped, and the peer sees a reset (RST).
+    ///
+    /// The only callback that follows is [`on_disconnect`](crate::Handler::on_disconnect).
+    ///
+    /// Returns whether there was a connection to end: `false` if it is gone already.
+    pub fn abort(&mut self, id: ConnectionId) -> bool {
+        match self.connections.get(id).map(|connection| connection.phase) {
+            None | Some(Phase::Closed) => {
+                debug!("{id}: abort: not connected");
+                false
+            }
+            Some(_) => {
+                self.end(id, Some(DisconnectCause::Aborted));
+                true
+            }
+        }
+    }
+
+    /// Changes the framing of a connection, both ways, as after a handshake: from the next frame sent, and from the byte
+    /// after the frame that is being delivered. [`max_frame_len`](crate::ListenOptions::max_frame_len) stays.
+    ///
+    /// Returns `false` if the connection is gone.
+    pub fn set_framing(&mut self, id: ConnectionId, framing: impl Into<Framing>) -> bool {
+        match self.connections.get_mut(id) {
+            Some(connection) if matches!(connection.phase, Phase::Connecting | Phase::Open) => {
+                connection.set_framing(framing.into());
+                true
+            }
+            _ => {
+                debug!("{id}: set_framing: not connected");
+                false
+            }
+        }
+    }
+
+    /// Whether another connection would be one too many.
+    pub(crate) fn is_full(&self) -> bool {
+        let gone = self.ended.len() + self.announced.len();
+        self.connections.len() - gone >= self.config.max_connections
+    }
+
+    /// Gives a socket a slot and registers it.
+    pub(crate) fn add(
+        &mut self,
+        socket: Socket,
+        peer: SocketAddr,
+        origin: Origin,
+        phase: Phase,
+        options: Arc<ConnectionOptions>,
+        interest: Interest,
+    ) -> std::io::Result<ConnectionId> {
+        let mut connection = Connection::new(socket, peer, origin, phase, options);
+        let token = Source::Connection(self.connections.next_id()).token();
+        connection.register(&self.registry, token, interest)?;
+        if phase == Phase::Open {
+            self.open += 1;
+        }
+        Ok(self.connections.insert(connection))
+    }
+
+    /// Makes an attempt to connect an open connection.
+    pub(crate) fn establish(&mut self, id: ConnectionId) {
+        let Some(connection) = self.connections.get_mut(id) else {
+            return;
+        };
+        if let Some(timer) = connection.timer.take() {
+            self.timers.cancel(timer);
+        }
+        self.open += 1;
+        match connection.established(&self.registry, Source::Connection(id).token()) {
+            Ok(()) => {
+                self.stats.connected += 1;
+                info!("{id} connected to {}", connection.peer);
+            }
+            Err(error) => self.end(id, Some(DisconnectCause::Network(error))),
+        }
+    }
+
+    /// Lets an open connection end when its queue is flushed.
+    pub(crate) fn close(&mut self, id: ConnectionId, cause: DisconnectCause) {
+        if let Some(connection) = self.connections.get_mut(id) {
+            connection.close(cause, &mut self.buffers);
+            self.open -= 1;
+        }
+    }
+
+    /// Ends a connection: the socket is closed, the memory given back, the announcement queued. Without a cause of its
+    /// own the one given to [`close`](Self::close) stands.
+    pub(crate) fn end(&mut self, id: ConnectionId, cause: Option<DisconnectCause>) {
+        let Some(connection) = self.connections.get_mut(id) else {
+            return;
+        };
+        match connection.phase {
+            Phase::Closed => return,
+            Phase::Open => self.open -= 1,
+            Phase::Connecting | Phase::Closing | Phase::Draining => {}
+        }
+        if let Some(timer) = connection.timer.take() {
+            self.timers.cancel(timer);
+        }
+        connection.finish(cause, &self.registry, &mut self.buffers);
+        self.ended.push_back(id);
+        self.stats.disconnected += 1;
+        self.resume_accepting();
+    }
+
+    /// Writes what is queued for a connection, as far as socket and budget allow, and takes a closing one further.
+    pub(crate) fn flush(&mut self, id: ConnectionId) {
+        let Some(connection) = self.connections.get_mut(id) else {
+            return;
+        };
+        if connection.has_queued() {
+            let token = Source::Connection(id).token();
+            let budget = self.config.write_budget;
+            let (outcome, written) =
+                connection.flush(budget, &self.registry, token, &mut self.buffers);
+            self.stats.writes += written.calls;
+            self.stats.bytes_sent += written.bytes;
+            self.stats.frames_sent += written.frames;
+            trace!("{id} wrote {} bytes", written.bytes);
+            match outcome {
+                Flush::Done => {}
+                Flush::Blocked => return self.limit_closing(id),
+                Flush::Budget => {
+                    self.limit_closing(id);
+                    return self.list(id);
+                }
+                Flush::Failed(cause) => return self.end(id, Some(cause)),
+            }
+        }
+        if connection.phase != Phase::Closing {
+            return;
+        }
+        if connection.read_ended() {
+            return self.end(id, None);
+        }
+        match connection.half_close() {
+            Ok(()) => {
+                if connection.is_runnable() {
+                    self.list(id);
+                }
+                self.limit_closing(id);
+            }
+            Err(error) => self.end(id, Some(DisconnectCause::of_socket(error))),
+        }
+    }
+
+    /// Sees to it that a closing connection has a deadline.
+    fn limit_closing(&mut self, id: ConnectionId) {
+        if let Some(connection) = self.connections.get(id)
+            && connection.timer.is_none()
+            && !connection.is_open()
+        {
+            let after = connection.options().disconnect_timeout;
+            self.set_deadline(id, after, Deadline::Drain(id));
+        }
+    }
+
+    fn set_deadline(&mut self, id: ConnectionId, after: std::time::Duration, deadline: Deadline) {
+        let Some(at) = self.now.checked_add(after) else {
+            return;
+        };
+        if let Some(connection) = self.connections.get_mut(id) {
+            connection.timer = Some(self.timers.insert(at, deadline));
+        }
+    }
+
+    /// Sees to it that a connection is flushed in this turn.
+    pub(super) fn mark_dirty(&mut self, id: ConnectionId) {
+        if let Some(connection) = self.connections.get_mut(id)
+            && !connection.dirty
+        {
+            connection.dirty = true;
+            self.dirty.push(id);
+        }
+    }
+}

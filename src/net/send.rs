@@ -1,0 +1,278 @@
+//! Sending: the ways a payload gets into a queue, by cost.
+
+use std::io;
+use std::ops::Range;
+
+use bytes::Bytes;
+use log::debug;
+
+use super::Net;
+use crate::buffers::Buffers;
+use crate::connection::Connection;
+use crate::connection_id::ConnectionId;
+use crate::error::{EncodeError, Rejected, SendError};
+use crate::frame::{self, Frame, FrameWriter, Framing};
+use crate::write_queue::SHARE_FROM;
+
+/// What became of a frame that was sent to many.
+#[derive(Debug, Default)]
+#[non_exhaustive]
+pub struct SendReport {
+    /// How many connections have it in their queue.
+    pub queued: usize,
+    /// How many ids named no connection that can be sent to: gone, closing, or not established yet.
+    pub gone: usize,
+    /// The connections whose framing or limit refused it.
+    pub refused: Vec<ConnectionId>,
+    /// Why the first of them refused it.
+    pub error: Option<EncodeError>,
+}
+
+impl Net {
+    /// Queues a frame, copying the payload. The best way for small frames.
+    ///
+    /// It is written after the callback has returned, together with what else is queued for the connection: many sends
+    /// make one write.
+    ///
+    /// # Errors
+    /// If the connection is gone or not established, or the payload cannot be a frame of its framing. Nothing is queued
+    /// then.
+    #[inline]
+    pub fn send(&mut self, id: ConnectionId, payload: &[u8]) -> Result<(), SendError> {
+        self.enqueue(id, |connection, buffers| connection.push(payload, buffers))
+    }
+
+    /// Queues a frame that `encode` writes straight into its place, without a buffer of its own.
+    ///
+    /// ```
+    /// # use throng::{Config, EventLoop};
+    /// use std::io::Write;
+    /// # let mut event_loop = EventLoop::new(Config::default())?;
+    /// # let net = event_loop.net();
+    /// # let listener = net.listen("127.0.0.1:0").unwrap();
+    /// # let id = net.connect(net.local_addr(listener).unwrap()).unwrap();
+    ///
+    /// let (x, y) = (3, 4);
+    /// let sent = net.send_with(id, |out| write!(out, "at {x},{y}"));
+    /// # assert!(sent.is_err(), "it is not connected yet");
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`send`](Self::send), and if the closure fails. If it fails or panics nothing is queued.
+    pub fn send_with(
+        &mut self,
+        id: ConnectionId,
+        encode: impl FnOnce(&mut FrameWriter<'_>) -> io::Result<()>,
+    ) -> Result<(), SendError> {
+        self.enqueue(id, |connection, buffers| {
+            connection.with_queue(buffers, |queue, framing, limit| {
+                let mut writer = queue.writer(framing)?;
+                encode(&mut writer).map_err(SendError::Writer)?;
+                let len = writer.finish(framing, limit)?;
+                queue.count(len);
+                Ok(())
+            })
+        })
+    }
+
+    /// Queues a frame by reference, if it has 4 KiB or more; a smaller one is copied, which is faster.
+    ///
+    /// # Errors
+    /// As [`send`](Self::send); the payload is given back.
+    pub fn send_bytes(&mut self, id: ConnectionId, payload: Bytes) -> Result<(), Rejected<Bytes>> {
+        match self.enqueue_shared(id, &payload) {
+            Ok(()) => Ok(()),
+            Err(error) => Err(Rejected { error, payload }),
+        }
+    }
+
+    /// Passes a frame on in the way that costs least: one that was assembled from many reads is not copied.
+    ///
+    /// # Errors
+    /// As [`send`](Self::send); the frame is given back.
+    pub fn send_frame<'a>(
+        &mut self,
+        id: ConnectionId,
+        frame: Frame<'a>,
+    ) -> Result<(), Rejected<Frame<'a>>> {
+        match frame.into_owned() {
+            Ok(bytes) => self.send_bytes(id, bytes).map_err(|rejected| Rejected {
+                error: rejected.error,
+                payload: rejected.payload.into(),
+            }),
+            Err(borrowed) => self.send(id, borrowed).map_err(|error| Rejected {
+                error,
+                payload: borrowed.into(),
+            }),
+        }
+    }
+
+    /// Queues a frame for each of `ids`. It is encoded once per framing; from 4 KiB on all queues share one copy.
+    ///
+    /// ```
+    /// # use throng::{Config, EventLoop};
+    /// # let mut event_loop = EventLoop::new(Config::default())?;
+    /// # let net = event_loop.net();
+    /// # let room = Vec::new();
+    /// let report = net.send_many(room.iter().copied(), b"Alice left");
+    /// assert_eq!(report.queued, room.len());
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    pub fn send_many<'a>(
+        &mut self,
+        ids: impl IntoIterator<Item = ConnectionId>,
+        frame: impl Into<Frame<'a>>,
+    ) -> SendReport {
+        let mut fanout = Fanout::new(frame.into());
+        for id in ids {
+            let result = self.enqueue(id, |connection, buffers| fanout.push(connection, buffers));
+            fanout.note(id, result);
+        }
+        fanout.report
+    }
+
+    /// Queues a frame for every established connection that `filter` names; see [`send_many`](Self::send_many).
+    ///
+    /// ```
+    /// # use throng::{Config, EventLoop};
+    /// # let mut event_loop = EventLoop::new(Config::default())?;
+    /// # let net = event_loop.net();
+    /// net.broadcast(|_| true, b"the server restarts in five minutes");
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    pub fn broadcast<'a>(
+        &mut self,
+        mut filter: impl FnMut(ConnectionId) -> bool,
+        frame: impl Into<Frame<'a>>,
+    ) -> SendReport {
+        let mut fanout = Fanout::new(frame.into());
+        for (id, connection) in self.connections.iter_mut() {
+            if connection.is_open() && filter(id) {
+                let result = fanout.push(connection, &mut self.buffers);
+                if result.is_ok() && !connection.dirty {
+                    connection.dirty = true;
+                    self.dirty.push(id);
+                }
+                fanout.note(id, result);
+            }
+        }
+        fanout.report
+    }
+
+    fn enqueue_shared(&mut self, id: ConnectionId, payload: &Bytes) -> Result<(), SendError> {
+        self.enqueue(id, |connection, buffers| {
+            connection.with_queue(buffers, |queue, framing, limit| {
+                Ok(queue.push_shared(framing, limit, payload)?)
+            })
+        })
+    }
+
+    /// Lets `push` fill the queue of a connection, which is then flushed at the end of the turn, or of its own event.
+    #[inline]
+    fn enqueue(
+        &mut self,
+        id: ConnectionId,
+        push: impl FnOnce(&mut Connection, &mut Buffers) -> Result<(), SendError>,
+    ) -> Result<(), SendError> {
+        let Some(connection) = self.connections.get_mut(id) else {
+            return Err(refused(id, SendError::Disconnected));
+        };
+        match push(connection, &mut self.buffers) {
+            Ok(()) => {
+                if !connection.dirty {
+                    connection.dirty = true;
+                    self.dirty.push(id);
+                }
+                Ok(())
+            }
+            Err(error) => Err(refused(id, error)),
+        }
+    }
+}
+
+#[cold]
+fn refused(id: ConnectionId, error: SendError) -> SendError {
+    debug!("{id}: {error}");
+    error
+}
+
+/// One payload on its way to many connections.
+struct Fanout<'a> {
+    payload: Payload<'a>,
+    report: SendReport,
+}
+
+enum Payload<'a> {
+    /// Small: encoded once for each framing that is met, one behind the other.
+    Small {
+        payload: Frame<'a>,
+        wire: Vec<u8>,
+        encodings: Vec<(Framing, u64, Range<usize>)>,
+    },
+    /// Large: each queue writes its own header and refers to the payload.
+    Large(Bytes),
+}
+
+impl<'a> Fanout<'a> {
+    fn new(frame: Frame<'a>) -> Self {
+        let payload = if frame.len() < SHARE_FROM {
+            Payload::Small {
+                payload: frame,
+                wire: Vec::new(),
+                encodings: Vec::new(),
+            }
+        } else {
+            Payload::Large(frame.into_bytes())
+        };
+        Self {
+            payload,
+            report: SendReport::default(),
+        }
+    }
+
+    fn push(
+        &mut self,
+        connection: &mut Connection,
+        buffers: &mut Buffers,
+    ) -> Result<(), SendError> {
+        match &mut self.payload {
+            Payload::Large(payload) => connection.with_queue(buffers, |queue, framing, limit| {
+                Ok(queue.push_shared(framing, limit, payload)?)
+            }),
+            Payload::Small {
+                payload,
+                wire,
+                encodings,
+            } => {
+                let (framing, limit) = (connection.framing(), connection.limit());
+                let known = encodings
+                    .iter()
+                    .find(|(known, under, _)| *under == limit && known.is_same(framing));
+                let range = match known {
+                    Some((_, _, range)) => range.clone(),
+                    None => {
+                        let start = wire.len();
+                        frame::append(framing, limit, payload, wire)?;
+                        let range = start..wire.len();
+                        encodings.push((framing.clone(), limit, range.clone()));
+                        range
+                    }
+                };
+                let frame = &wire[range];
+                connection.with_queue(buffers, |queue, _, _| Ok(queue.push_encoded(frame)?))
+            }
+        }
+    }
+
+    fn note(&mut self, id: ConnectionId, result: Result<(), SendError>) {
+        match result {
+            Ok(()) => self.report.queued += 1,
+            Err(SendError::Encode(error)) => {
+                self.report.refused.push(id);
+                self.report.error.get_or_insert(error);
+            }
+            Err(_) => self.report.gone += 1,
+        }
+    }
+}

@@ -1,0 +1,141 @@
+//! The beginning and the end of a turn: events come in, timers fire, slots are freed. The middle, where callbacks are
+//! made, is in [`crate::dispatch`].
+
+use std::time::{Duration, Instant};
+
+use mio::Token;
+use mio::event::Event;
+
+use super::{Deadline, Net};
+use crate::connection_id::{ConnectionId, Source, is_ours};
+use crate::reason::DisconnectCause;
+use crate::socket::Readiness;
+
+/// How long memory stays unused before it goes back to the allocator.
+const TRIM_AFTER: Duration = Duration::from_secs(1);
+
+impl Net {
+    /// Whether events with this token belong to [`handle_event`](Self::handle_event). Tokens whose top bit is set do.
+    pub fn owns(&self, token: Token) -> bool {
+        is_ours(token)
+    }
+
+    /// Starts a turn, after the poll. All that happens until the next one happens at `now`.
+    pub fn begin_turn(&mut self, now: Instant) {
+        self.now = self.now.max(now);
+    }
+
+    /// Takes note of an event. It calls nobody: [`finish_turn`](Self::finish_turn) does.
+    ///
+    /// Events of tokens that are not ours, or of connections that are gone, are ignored.
+    pub fn handle_event(&mut self, event: &Event) {
+        let source = Source::from_token(event.token(), |source| match source {
+            Source::Connection(id) => self.connections.generation(id.index()),
+            Source::Listener(id) => self.listeners.generation(id.index()),
+        });
+        if let Some(source) = source {
+            self.merge(source, Readiness::of(event));
+        }
+    }
+
+    fn merge(&mut self, source: Source, readiness: Readiness) {
+        match source {
+            Source::Connection(id) => {
+                if let Some(connection) = self.connections.get_mut(id) {
+                    connection.readiness |= readiness;
+                    self.list(id);
+                }
+            }
+            Source::Listener(id) => self.list_listener(id),
+        }
+    }
+
+    /// Puts a connection into the ready list, if it is not there.
+    pub(crate) fn list(&mut self, id: ConnectionId) {
+        if let Some(connection) = self.connections.get_mut(id)
+            && !connection.listed
+        {
+            connection.listed = true;
+            self.ready.push_back(Source::Connection(id));
+        }
+    }
+
+    /// When [`finish_turn`](Self::finish_turn) has to be called next, with or without events: the first deadline, or
+    /// `None` if there is none.
+    ///
+    /// It does not speak of work that is waiting already; [`next_timeout`](Self::next_timeout) does.
+    pub fn next_deadline(&self) -> Option<Instant> {
+        self.timers.next_deadline()
+    }
+
+    /// How long the poll may wait: not at all while there is work, else until the next deadline. `None`: as long as
+    /// there are no events.
+    pub fn next_timeout(&self, now: Instant) -> Option<Duration> {
+        if self.is_runnable() {
+            return Some(Duration::ZERO);
+        }
+        Some(self.next_deadline()?.saturating_duration_since(now))
+    }
+
+    /// Whether there is work that needs no further event.
+    pub(crate) fn is_runnable(&self) -> bool {
+        !self.ready.is_empty() || !self.dirty.is_empty() || !self.ended.is_empty()
+    }
+
+    /// Makes [`run`](crate::EventLoop::run) return after this turn. Connections and listeners stay; `run` may be called
+    /// again.
+    pub fn stop(&mut self) {
+        self.stopping = true;
+    }
+
+    pub(crate) fn expire_timers(&mut self) {
+        while let Some(deadline) = self.timers.expire(self.now) {
+            match deadline {
+                Deadline::Connect(id, after) => {
+                    self.time_out(id, DisconnectCause::ConnectTimedOut { after });
+                }
+                Deadline::Drain(id) => {
+                    if let Some(connection) = self.connections.get(id) {
+                        let after = connection.options().disconnect_timeout;
+                        self.time_out(id, DisconnectCause::DrainTimedOut { after });
+                    }
+                }
+                Deadline::AcceptRetry => self.resume_accepting(),
+                Deadline::Trim => {
+                    self.trim_scheduled = false;
+                    self.buffers.trim();
+                }
+            }
+        }
+    }
+
+    fn time_out(&mut self, id: ConnectionId, cause: DisconnectCause) {
+        let Some(connection) = self.connections.get_mut(id) else {
+            return;
+        };
+        connection.timer = None;
+        self.end(id, Some(cause));
+    }
+
+    /// Writes to the connections that were written to outside of their own event.
+    pub(crate) fn flush_dirty(&mut self) {
+        for i in 0..self.dirty.len() {
+            let id = self.dirty[i];
+            if let Some(connection) = self.connections.get_mut(id) {
+                connection.dirty = false;
+                self.flush(id);
+            }
+        }
+        self.dirty.clear();
+    }
+
+    pub(crate) fn free_slots(&mut self) {
+        for id in self.announced.drain(..) {
+            self.connections.remove(id);
+        }
+        if !self.trim_scheduled && self.buffers.is_retaining() {
+            self.trim_scheduled = true;
+            self.timers.insert(self.now + TRIM_AFTER, Deadline::Trim);
+        }
+    }
+}

@@ -1,0 +1,224 @@
+//! Why a connection ended.
+
+use std::time::Duration;
+use std::{fmt, io};
+
+use crate::error::{DecodeError, FirstBytes};
+
+/// Why a connection ended, given once to [`on_disconnect`](crate::Handler::on_disconnect).
+///
+/// ```
+/// use throng::{DisconnectCause, DisconnectReason, Side};
+///
+/// fn note(reason: &DisconnectReason) {
+///     match reason.cause {
+///         DisconnectCause::PeerClosed => println!("left"),
+///         DisconnectCause::FrameTooLarge { declared, .. } => println!("sent nonsense: {declared}"),
+///         _ if reason.side() == Side::Network => println!("lost: {reason}"),
+///         _ => println!("ended: {reason}"),
+///     }
+/// }
+/// # let _ = note;
+/// ```
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct DisconnectReason {
+    /// What happened.
+    pub cause: DisconnectCause,
+    /// How far the connection had come when it was decided that it ends.
+    pub stage: Stage,
+    /// Frames that were accepted by a send and not written whole; a frame partly written counts.
+    pub unsent_frames: u64,
+    /// Bytes of these frames that were not written, headers included. Bytes that were written may still not have
+    /// reached the peer: only an answer of its own tells that.
+    pub unsent_bytes: u64,
+}
+
+/// What ended a connection.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum DisconnectCause {
+    /// The peer closed its side between two frames: the usual end.
+    PeerClosed,
+    /// The peer closed its side in the middle of a frame.
+    PeerClosedInsideFrame {
+        /// How many bytes of the unfinished frame had arrived (its header counts only while it is unfinished too).
+        received: u64,
+    },
+    /// The peer, or something in between, reset the connection.
+    Reset(io::Error),
+    /// The network failed the connection in another way: unreachable, timed out by the kernel.
+    Network(io::Error),
+    /// An outbound connection could not be established.
+    ConnectFailed(io::Error),
+    /// An outbound connection was not established in time.
+    ConnectTimedOut {
+        /// The time it was given.
+        after: Duration,
+    },
+    /// The peer began a frame that is longer than the limit. An HTTP request read as a length ends here.
+    FrameTooLarge {
+        /// The length the header declares, in bytes; for a format without one, the bytes seen so far.
+        declared: u64,
+        /// The longest payload accepted, in bytes.
+        max: u64,
+        /// How the frame begins, header included.
+        first_bytes: FirstBytes,
+    },
+    /// The peer sent what can be no frame of the connection's framing.
+    Malformed {
+        /// What the framing expected.
+        expected: &'static str,
+        /// What stood there instead.
+        first_bytes: FirstBytes,
+    },
+    /// The memory to hold an unfinished frame could not be had.
+    OutOfMemory {
+        /// How many more bytes were asked for.
+        requested: usize,
+    },
+    /// We ended it, by [`disconnect`](crate::Net::disconnect): the queue was flushed, and the peer has closed its side.
+    Kicked,
+    /// We ended it, by [`disconnect`](crate::Net::disconnect) or because the peer had closed its side, and the flush, or
+    /// the peer's close after it, did not come in time.
+    DrainTimedOut {
+        /// The time it was given.
+        after: Duration,
+    },
+    /// We ended it at once, by [`abort`](crate::Net::abort).
+    Aborted,
+}
+
+/// Who ended a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Side {
+    /// The peer closed, or broke the protocol.
+    Peer,
+    /// This side.
+    Us,
+    /// Neither: the network, or a host in between.
+    Network,
+}
+
+/// How far a connection had come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Stage {
+    /// Outbound and not yet established: there was no [`on_connect`](crate::Handler::on_connect).
+    Connecting,
+    /// Established.
+    Open,
+    /// Already on its way out: flushing, or waiting for the peer to close.
+    Closing,
+}
+
+impl DisconnectReason {
+    /// Who ended the connection.
+    pub fn side(&self) -> Side {
+        use DisconnectCause as Cause;
+        match self.cause {
+            Cause::PeerClosed
+            | Cause::PeerClosedInsideFrame { .. }
+            | Cause::FrameTooLarge { .. }
+            | Cause::Malformed { .. } => Side::Peer,
+            Cause::Reset(_)
+            | Cause::Network(_)
+            | Cause::ConnectFailed(_)
+            | Cause::ConnectTimedOut { .. } => Side::Network,
+            Cause::OutOfMemory { .. }
+            | Cause::Kicked
+            | Cause::DrainTimedOut { .. }
+            | Cause::Aborted => Side::Us,
+        }
+    }
+}
+
+impl fmt::Display for DisconnectReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.cause.fmt(f)?;
+        match self.stage {
+            Stage::Connecting => f.write_str(", while connecting")?,
+            Stage::Closing => f.write_str(", while closing")?,
+            Stage::Open => {}
+        }
+        if self.unsent_frames > 0 {
+            write!(
+                f,
+                "; {} frames ({} bytes) were not sent",
+                self.unsent_frames, self.unsent_bytes
+            )?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for DisconnectCause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::PeerClosed => f.write_str("the peer closed the connection"),
+            Self::PeerClosedInsideFrame { received } => write!(
+                f,
+                "the peer closed the connection inside a frame, {received} bytes into it"
+            ),
+            Self::Reset(error) => write!(f, "the connection was reset: {error}"),
+            Self::Network(error) => write!(f, "the network failed: {error}"),
+            Self::ConnectFailed(error) => write!(f, "could not connect: {error}"),
+            Self::ConnectTimedOut { after } => write!(f, "could not connect within {after:?}"),
+            Self::FrameTooLarge {
+                declared,
+                max,
+                first_bytes,
+            } => write!(
+                f,
+                "the peer sent a frame of {declared} bytes, where at most {max} are accepted; it begins {first_bytes}"
+            ),
+            Self::Malformed {
+                expected,
+                first_bytes,
+            } => write!(f, "the peer sent {first_bytes}, expected was {expected}"),
+            Self::OutOfMemory { requested } => {
+                write!(f, "no memory for {requested} more bytes of a frame")
+            }
+            Self::Kicked => f.write_str("disconnected by this side"),
+            Self::DrainTimedOut { after } => {
+                write!(f, "the connection did not drain within {after:?}")
+            }
+            Self::Aborted => f.write_str("aborted by this side"),
+        }
+    }
+}
+
+impl DisconnectCause {
+    /// The cause an error of an established socket stands for.
+    pub(crate) fn of_socket(error: io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::ConnectionReset
+            | io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::BrokenPipe => Self::Reset(error),
+            _ => Self::Network(error),
+        }
+    }
+}
+
+impl From<DecodeError> for DisconnectCause {
+    fn from(error: DecodeError) -> Self {
+        match error {
+            DecodeError::FrameTooLarge {
+                declared,
+                max,
+                first_bytes,
+            } => Self::FrameTooLarge {
+                declared,
+                max,
+                first_bytes,
+            },
+            DecodeError::Malformed {
+                expected,
+                first_bytes,
+            } => Self::Malformed {
+                expected,
+                first_bytes,
+            },
+            DecodeError::OutOfMemory { requested } => Self::OutOfMemory { requested },
+        }
+    }
+}

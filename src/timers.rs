@@ -1,0 +1,286 @@
+//! Deadlines: a hierarchical timing wheel. Pure: it is told the time.
+//!
+//! Six wheels of 64 slots. A slot of the first is one tick (a millisecond) wide, a slot of each further wheel as wide as
+//! the whole wheel before it. A timer lies in the wheel of the highest digit (base 64) in which its tick differs from
+//! the present one; when the present reaches its slot, it moves to a finer wheel. So insert and cancel cost the same
+//! with ten timers and with a million, and a timer moves five times at most. (Varghese and Lauck, "Hashed and
+//! Hierarchical Timing Wheels", 1987, scheme 7.)
+//!
+//! A timer never fires early. It may fire up to one tick late.
+
+use std::time::{Duration, Instant};
+
+use slab::Slab;
+
+const LEVELS: usize = 6;
+const SLOT_BITS: usize = 6;
+const SLOTS: usize = 1 << SLOT_BITS;
+/// The furthest ahead a timer is put, one slot of the coarsest wheel short of its whole round: what lies further is put
+/// there, and moves on from there.
+const MAX_AHEAD: u64 = (1 << (LEVELS * SLOT_BITS)) - (1 << ((LEVELS - 1) * SLOT_BITS)) - 1;
+const NONE: u32 = u32::MAX;
+
+/// Names a timer, until it has fired or was cancelled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct TimerKey {
+    index: u32,
+    serial: u32,
+}
+
+#[derive(Debug)]
+pub(crate) struct Timers<T> {
+    start: Instant,
+    /// The tick up to which all has fired.
+    now: u64,
+    wheels: [Wheel; LEVELS],
+    entries: Slab<Entry<T>>,
+    serial: u32,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Wheel {
+    /// A bit for each slot that holds a timer.
+    occupied: u64,
+    /// The first entry of each slot's list.
+    heads: [u32; SLOTS],
+}
+
+/// An entry of a circular, doubly linked list: the one before the head is the last.
+#[derive(Debug)]
+struct Entry<T> {
+    value: T,
+    tick: u64,
+    serial: u32,
+    previous: u32,
+    next: u32,
+    level: u8,
+    slot: u8,
+}
+
+impl<T> Timers<T> {
+    pub(crate) fn new(start: Instant) -> Self {
+        Self {
+            start,
+            now: 0,
+            wheels: [Wheel {
+                occupied: 0,
+                heads: [NONE; SLOTS],
+            }; LEVELS],
+            entries: Slab::new(),
+            serial: 0,
+        }
+    }
+
+    /// Sets a timer. O(1).
+    pub(crate) fn insert(&mut self, deadline: Instant, value: T) -> TimerKey {
+        let nanos = deadline.saturating_duration_since(self.start).as_nanos();
+        let tick = u64::try_from(nanos.div_ceil(1_000_000)).unwrap_or(u64::MAX);
+        self.serial = self.serial.wrapping_add(1);
+        let serial = self.serial;
+        let index = self.entries.insert(Entry {
+            value,
+            tick,
+            serial,
+            previous: NONE,
+            next: NONE,
+            level: 0,
+            slot: 0,
+        }) as u32;
+        self.link(index);
+        TimerKey { index, serial }
+    }
+
+    /// Takes a timer back, if it has not fired. O(1).
+    pub(crate) fn cancel(&mut self, key: TimerKey) -> Option<T> {
+        let entry = self.entries.get(key.index as usize)?;
+        if entry.serial != key.serial {
+            return None;
+        }
+        self.unlink(key.index);
+        Some(self.entries.remove(key.index as usize).value)
+    }
+
+    /// When [`expire`](Self::expire) should be called next; not later than the first deadline.
+    pub(crate) fn next_deadline(&self) -> Option<Instant> {
+        let (_, _, tick) = self.next_slot()?;
+        self.start.checked_add(Duration::from_millis(tick))
+    }
+
+    /// The next timer that is due, earliest tick first. Call it until `None`.
+    pub(crate) fn expire(&mut self, now: Instant) -> Option<T> {
+        let elapsed = now.saturating_duration_since(self.start).as_millis();
+        let now = u64::try_from(elapsed).unwrap_or(u64::MAX).max(self.now);
+        while let Some((level, slot, tick)) = self.next_slot() {
+            if tick > now {
+                break;
+            }
+            self.now = tick;
+            let index = self.wheels[level].heads[slot];
+            if level == 0 {
+                self.unlink(index);
+                return Some(self.entries.remove(index as usize).value);
+            }
+            self.cascade(level, slot);
+        }
+        self.now = now;
+        None
+    }
+
+    /// Level, slot and first tick of the occupied slot that comes next. A finer wheel comes before a coarser one.
+    fn next_slot(&self) -> Option<(usize, usize, u64)> {
+        self.wheels.iter().enumerate().find_map(|(level, wheel)| {
+            if wheel.occupied == 0 {
+                return None;
+            }
+            let shift = level * SLOT_BITS;
+            let here = (self.now >> shift) as usize % SLOTS;
+            let ahead = wheel.occupied.rotate_right(here as u32).trailing_zeros() as usize;
+            let slot = (here + ahead) % SLOTS;
+            let round = SLOT_BITS + shift;
+            let mut tick = (self.now >> round << round) + ((slot as u64) << shift);
+            if slot < here {
+                tick += 1 << round;
+            }
+            Some((level, slot, tick.max(self.now)))
+        })
+    }
+
+    /// Moves the timers of a slot that the present has reached to finer wheels.
+    fn cascade(&mut self, level: usize, slot: usize) {
+        loop {
+            let index = self.wheels[level].heads[slot];
+            if index == NONE {
+                return;
+            }
+            self.unlink(index);
+            self.link(index);
+        }
+    }
+
+    fn link(&mut self, index: u32) {
+        let entry = &self.entries[index as usize];
+        let tick = entry.tick.clamp(self.now, self.now + MAX_AHEAD);
+        let differs = (tick ^ self.now) | (SLOTS as u64 - 1);
+        let level = ((differs.ilog2() as usize) / SLOT_BITS).min(LEVELS - 1);
+        let slot = (tick >> (level * SLOT_BITS)) as usize % SLOTS;
+        let wheel = &mut self.wheels[level];
+        let head = wheel.heads[slot];
+        let (previous, next) = if head == NONE {
+            wheel.heads[slot] = index;
+            wheel.occupied |= 1 << slot;
+            (index, index)
+        } else {
+            let last = self.entries[head as usize].previous;
+            self.entries[last as usize].next = index;
+            self.entries[head as usize].previous = index;
+            (last, head)
+        };
+        let entry = &mut self.entries[index as usize];
+        entry.previous = previous;
+        entry.next = next;
+        entry.level = level as u8;
+        entry.slot = slot as u8;
+    }
+
+    fn unlink(&mut self, index: u32) {
+        let entry = &self.entries[index as usize];
+        let (previous, next) = (entry.previous, entry.next);
+        let slot = usize::from(entry.slot);
+        let wheel = &mut self.wheels[usize::from(entry.level)];
+        if next == index {
+            wheel.heads[slot] = NONE;
+            wheel.occupied &= !(1 << slot);
+            return;
+        }
+        if wheel.heads[slot] == index {
+            wheel.heads[slot] = next;
+        }
+        self.entries[previous as usize].next = next;
+        self.entries[next as usize].previous = previous;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn at(start: Instant, millis: u64) -> Instant {
+        start + Duration::from_millis(millis)
+    }
+
+    #[test]
+    fn a_timer_fires_at_its_deadline_and_not_before() {
+        let start = Instant::now();
+        let mut timers = Timers::new(start);
+        timers.insert(start + Duration::from_micros(1_500), 'a');
+        assert_eq!(timers.expire(start + Duration::from_micros(1_499)), None);
+        assert_eq!(timers.expire(start + Duration::from_micros(1_999)), None);
+        assert_eq!(timers.expire(at(start, 2)), Some('a'));
+        assert_eq!(timers.expire(at(start, 9)), None);
+        assert_eq!(timers.next_deadline(), None);
+    }
+
+    #[test]
+    fn a_cancelled_timer_is_given_back_once() {
+        let start = Instant::now();
+        let mut timers = Timers::new(start);
+        let key = timers.insert(at(start, 5), 'a');
+        assert_eq!(timers.cancel(key), Some('a'));
+        assert_eq!(timers.cancel(key), None);
+        let other = timers.insert(at(start, 6), 'b');
+        assert_eq!(timers.cancel(key), None, "an old key meets a new timer");
+        assert_eq!(timers.cancel(other), Some('b'));
+        assert_eq!(timers.expire(at(start, 100)), None);
+    }
+
+    #[test]
+    fn a_timer_beyond_the_last_wheel_still_fires() {
+        let start = Instant::now();
+        let mut timers = Timers::new(start);
+        let far = 3 * MAX_AHEAD + 5;
+        timers.insert(at(start, far), 'a');
+        let mut now = 0;
+        while now < far {
+            assert_eq!(timers.expire(at(start, now)), None);
+            now += MAX_AHEAD / 3;
+        }
+        assert_eq!(timers.expire(at(start, far)), Some('a'));
+    }
+
+    proptest! {
+        /// Against a sorted list: whatever is set and cancelled, in steps of any size, each timer fires in the first
+        /// call at or after its deadline, in order of their deadlines, and the next deadline is never too late.
+        #[test]
+        fn agrees_with_a_sorted_list(
+            steps in prop::collection::vec((0_u64..300_000, 0_u64..300_000, any::<bool>()), 1..80)
+        ) {
+            let start = Instant::now();
+            let mut timers = Timers::new(start);
+            let mut model: Vec<(u64, usize, TimerKey)> = Vec::new();
+            let mut now = 0;
+            for (number, (step, ahead, cancel)) in steps.into_iter().enumerate() {
+                let deadline = now + ahead;
+                let key = timers.insert(at(start, deadline), number);
+                model.push((deadline, number, key));
+                if cancel {
+                    let (_, value, key) = model.remove(number * 7 % model.len());
+                    prop_assert_eq!(timers.cancel(key), Some(value));
+                }
+                if let Some(first) = model.iter().map(|timer| timer.0).min() {
+                    prop_assert!(timers.next_deadline().is_some_and(|next| next <= at(start, first)));
+                }
+                now += step;
+                let mut last = 0;
+                while let Some(value) = timers.expire(at(start, now)) {
+                    let position = model.iter().position(|timer| timer.1 == value);
+                    prop_assert!(position.is_some(), "fired twice");
+                    let (deadline, ..) = model.remove(position.unwrap_or(0));
+                    prop_assert!(last <= deadline && deadline <= now);
+                    last = deadline;
+                }
+                prop_assert!(model.iter().all(|timer| timer.0 > now), "a timer is late");
+            }
+        }
+    }
+}
