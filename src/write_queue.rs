@@ -231,3 +231,147 @@ impl WriteQueue {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// A queue beside the bytes and frame ends it should have.
+    #[derive(Default)]
+    struct Model {
+        queue: WriteQueue,
+        wire: Vec<u8>,
+        ends: Vec<usize>,
+        written: usize,
+    }
+
+    impl Model {
+        fn push(&mut self, payload: &[u8], shared: bool) {
+            let framing = Framing::default();
+            let limit = u64::from(u32::MAX);
+            if shared {
+                let payload = Bytes::copy_from_slice(payload);
+                self.queue.push_shared(&framing, limit, &payload)
+            } else {
+                self.queue.push_copied(&framing, limit, payload)
+            }
+            .expect("it can be sent");
+            self.wire
+                .extend_from_slice(&(payload.len() as u32).to_le_bytes());
+            self.wire.extend_from_slice(payload);
+            self.ends.push(self.wire.len());
+        }
+
+        fn offered(&self) -> Vec<u8> {
+            match self.queue.single_slice() {
+                Some(slice) => slice.to_vec(),
+                None => {
+                    let mut slices = [IoSlice::new(&[]); 8];
+                    let count = self.queue.slices(&mut slices);
+                    slices[..count]
+                        .iter()
+                        .flat_map(|slice| slice.to_vec())
+                        .collect()
+                }
+            }
+        }
+
+        fn write(&mut self, most: usize) {
+            let n = most.min(self.offered().len());
+            self.queue.advance(n, drop);
+            self.written += n;
+        }
+
+        fn check(&self) {
+            let offered = self.offered();
+            let rest = &self.wire[self.written..];
+            assert!(rest.starts_with(&offered), "the wrong bytes are offered");
+            assert_eq!(offered.is_empty(), rest.is_empty());
+            assert_eq!(self.queue.is_empty(), rest.is_empty());
+            assert_eq!(self.queue.bytes(), rest.len() as u64);
+            let unsent = self.ends.iter().filter(|end| **end > self.written);
+            assert_eq!(self.queue.frames(), unsent.count());
+        }
+    }
+
+    #[test]
+    fn every_way_to_write_a_short_queue_writes_the_same() {
+        // 15 bytes: a mask says after which of them a write ends.
+        for mask in 0..1_u32 << 14 {
+            let mut model = Model::default();
+            model.push(b"abc", false);
+            model.push(b"", false);
+            model.push(b"", true);
+            let mut last = 0;
+            for at in 1..=15 {
+                if at == 15 || mask & 1 << (at - 1) != 0 {
+                    model.write(at - last);
+                    model.check();
+                    last = at;
+                }
+            }
+            assert!(model.queue.is_empty());
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_mix_of_pushes_and_writes_keeps_the_order(
+            steps in prop::collection::vec((0..20_000_usize, any::<bool>(), 0..30_000_usize), 1..60)
+        ) {
+            let mut model = Model::default();
+            for (number, (len, shared, write)) in steps.into_iter().enumerate() {
+                model.push(&vec![number as u8; len], shared);
+                model.check();
+                model.write(write);
+                model.check();
+            }
+            while !model.queue.is_empty() {
+                model.write(10_000);
+                model.check();
+            }
+            let at_rest = (model.queue.pushed, model.queue.written, model.queue.offset);
+            prop_assert_eq!(at_rest, (0, 0, 0));
+        }
+    }
+
+    #[test]
+    fn a_frame_that_fails_while_it_is_written_leaves_nothing() {
+        use std::io::Write;
+        let framing = Framing::varint();
+        let mut queue = WriteQueue::default();
+        queue.push_copied(&framing, 1000, b"first").expect("small");
+        let before = queue.tail.clone();
+        let mut writer = queue.writer(&framing).expect("begun");
+        writer.write_all(&[7; 1001]).expect("it grows");
+        assert!(writer.finish(&framing, 1000).is_err(), "one byte too long");
+        assert_eq!(queue.tail, before);
+
+        let mut writer = queue.writer(&framing).expect("begun");
+        writer.write_all(&[7; 300]).expect("it grows");
+        let len = writer
+            .finish(&framing, 1000)
+            .expect("a header of two bytes");
+        queue.count(len);
+        assert_eq!(len, 302);
+        assert_eq!(queue.tail[before.len()..][..3], [0xAC, 0x02, 7]);
+    }
+
+    #[test]
+    fn a_large_payload_is_not_copied_and_comes_back() {
+        let framing = Framing::default();
+        let payload = Bytes::from(vec![1; SHARE_FROM]);
+        let mut queue = WriteQueue::default();
+        queue
+            .push_shared(&framing, u64::MAX, &payload)
+            .expect("fits");
+        let mut slices = [IoSlice::new(&[]); 4];
+        assert_eq!(queue.slices(&mut slices), 2);
+        assert!(std::ptr::eq(slices[1].as_ptr(), payload.as_ptr()));
+        let mut back = Vec::new();
+        queue.advance(4 + SHARE_FROM, |payload| back.push(payload));
+        assert_eq!(back, [payload]);
+        assert!(queue.is_empty());
+    }
+}

@@ -1,0 +1,380 @@
+//! Framing, alone: every way to split a short stream, random splits of long ones, and what must be refused.
+
+use proptest::prelude::*;
+use throng::{
+    DecodeError, Decoded, EncodeError, Envelope, FrameDecoder, FrameEncoder, FrameFormat, Framing,
+};
+
+/// Marker, length, payload, checksum: a header and a trailer, to exercise the custom path.
+#[derive(Debug)]
+struct Checked;
+
+impl FrameFormat for Checked {
+    fn decode(&self, input: &[u8], _scanned: usize) -> Result<Decoded, DecodeError> {
+        match *input {
+            [] => unreachable!("never called without input"),
+            [marker, ..] if marker != b'>' => Err(DecodeError::malformed("'>'", input)),
+            [_, len, ..] => Ok(Decoded::Frame {
+                header: 2,
+                payload: u64::from(len),
+                trailer: 1,
+            }),
+            [_] => Ok(Decoded::Incomplete),
+        }
+    }
+
+    fn encode(&self, payload_len: u64, envelope: &mut Envelope) -> Result<(), EncodeError> {
+        envelope.push_header(&[b'>', payload_len as u8]);
+        envelope.push_trailer(b"<");
+        Ok(())
+    }
+
+    fn max_payload_len(&self) -> u64 {
+        255
+    }
+}
+
+fn framings() -> Vec<Framing> {
+    let prefix = Framing::length_prefix();
+    vec![
+        prefix.u8().into(),
+        prefix.u16().into(),
+        prefix.u32().into(),
+        prefix.u64().into(),
+        prefix.u16().big_endian().into(),
+        prefix.u32().big_endian().into(),
+        prefix.u64().big_endian().into(),
+        Framing::varint(),
+        Framing::delimiter(b'\n'),
+        Framing::custom(Checked),
+    ]
+}
+
+fn encode(framing: &Framing, payloads: &[Vec<u8>]) -> Vec<u8> {
+    let encoder = FrameEncoder::new(framing.clone());
+    let mut wire = Vec::new();
+    for payload in payloads {
+        encoder.encode(payload, &mut wire).expect("it can be sent");
+    }
+    wire
+}
+
+/// Decodes a stream that arrives in pieces ending at `cuts`.
+fn decode(
+    framing: &Framing,
+    wire: &[u8],
+    cuts: impl IntoIterator<Item = usize>,
+) -> Result<Vec<Vec<u8>>, DecodeError> {
+    let mut decoder = FrameDecoder::new(framing.clone());
+    let mut frames = Vec::new();
+    let mut start = 0;
+    for cut in cuts.into_iter().chain([wire.len()]) {
+        let mut piece = &wire[start..cut];
+        while let Some(frame) = decoder.decode(&mut piece)? {
+            frames.push(frame.to_vec());
+        }
+        assert!(piece.is_empty(), "after None all input is taken");
+        start = cut;
+    }
+    assert!(!decoder.is_inside_frame(), "the stream ends between frames");
+    Ok(frames)
+}
+
+#[test]
+fn every_split_of_a_short_stream_gives_the_same_frames() {
+    let payloads: [&[&[u8]]; 6] = [
+        &[b""],
+        &[b"", b"", b"a"],
+        &[b"ab", b"", b"c"],
+        &[b"hello"],
+        &[b"a", b"bc", b""],
+        &[b"0123456"],
+    ];
+    for framing in framings() {
+        for payloads in payloads {
+            let payloads: Vec<_> = payloads.iter().map(|payload| payload.to_vec()).collect();
+            let wire = encode(&framing, &payloads);
+            if wire.len() > 16 {
+                continue;
+            }
+            for mask in 0..1_u32 << wire.len().saturating_sub(1) {
+                let cuts = (1..wire.len()).filter(|cut| mask & 1 << (cut - 1) != 0);
+                let frames = decode(&framing, &wire, cuts).expect("a valid stream");
+                assert_eq!(frames, payloads, "{framing:?}, split {mask:b}");
+            }
+        }
+    }
+}
+
+proptest! {
+    #[test]
+    fn any_split_of_a_long_stream_gives_the_same_frames(
+        which in 0..framings().len(),
+        payloads in prop::collection::vec(
+            prop::collection::vec(any::<u8>(), 0..250), 0..20
+        ),
+        cuts in prop::collection::vec(any::<prop::sample::Index>(), 0..40),
+    ) {
+        let framing = &framings()[which];
+        let mut payloads = payloads;
+        for payload in &mut payloads {
+            payload.retain(|&byte| byte != b'\n');
+        }
+        let wire = encode(framing, &payloads);
+        let mut cuts: Vec<_> = cuts.iter().map(|cut| cut.index(wire.len() + 1)).collect();
+        cuts.sort_unstable();
+        prop_assert_eq!(decode(framing, &wire, cuts), Ok(payloads));
+    }
+
+    /// Large frames, which are assembled in a buffer of their own.
+    #[test]
+    fn large_frames_survive_any_split(
+        lens in prop::collection::vec(0..300_000_usize, 1..4),
+        cuts in prop::collection::vec(any::<prop::sample::Index>(), 0..40),
+    ) {
+        let payloads: Vec<Vec<u8>> =
+            lens.iter().map(|&len| (0..len).map(|i| (i % 251) as u8).collect()).collect();
+        let framing = Framing::length_prefix().into();
+        let wire = encode(&framing, &payloads);
+        let mut cuts: Vec<_> = cuts.iter().map(|cut| cut.index(wire.len() + 1)).collect();
+        cuts.sort_unstable();
+        prop_assert_eq!(decode(&framing, &wire, cuts), Ok(payloads));
+    }
+
+    /// Nothing that arrives makes the decoder panic, and how it was split makes no difference to what comes out.
+    #[test]
+    fn noise_is_decoded_or_refused_alike_in_any_split(
+        which in 0..framings().len(),
+        max in prop_oneof![Just(u64::MAX), 0..100_u64],
+        noise in prop::collection::vec(any::<u8>(), 0..200),
+        cuts in prop::collection::vec(any::<prop::sample::Index>(), 0..10),
+    ) {
+        let run = |cuts: Vec<usize>| {
+            let mut decoder = FrameDecoder::new(framings()[which].clone()).max_frame_len(max);
+            let mut frames = Vec::new();
+            let mut start = 0;
+            for cut in cuts.into_iter().chain([noise.len()]) {
+                let mut piece = &noise[start..cut];
+                start = cut;
+                loop {
+                    match decoder.decode(&mut piece) {
+                        Ok(Some(frame)) => frames.push(frame.to_vec()),
+                        Ok(None) => break,
+                        Err(error) => return (frames, Some(std::mem::discriminant(&error))),
+                    }
+                }
+            }
+            (frames, None)
+        };
+        let mut cuts: Vec<_> = cuts.iter().map(|cut| cut.index(noise.len() + 1)).collect();
+        cuts.sort_unstable();
+        prop_assert_eq!(run(cuts), run(Vec::new()));
+    }
+}
+
+#[test]
+fn raw_bytes_pass_as_they_come() {
+    let mut decoder = FrameDecoder::new(Framing::raw()).max_frame_len(2);
+    for piece in [&b"abc"[..], b"", b"d"] {
+        let mut input = piece;
+        let frame = decoder.decode(&mut input).expect("no framing, no error");
+        assert_eq!(
+            frame.as_deref(),
+            Some(piece).filter(|piece| !piece.is_empty())
+        );
+        assert!(input.is_empty());
+    }
+    assert!(!decoder.is_inside_frame());
+}
+
+#[test]
+fn a_frame_over_the_limit_is_refused_by_its_header_alone() {
+    let mut decoder = FrameDecoder::new(Framing::length_prefix()).max_frame_len(1000);
+    let mut at_limit: &[u8] = &1000_u32.to_le_bytes();
+    assert!(matches!(decoder.decode(&mut at_limit), Ok(None)));
+
+    let mut decoder = FrameDecoder::new(Framing::length_prefix()).max_frame_len(1000);
+    let mut above: &[u8] = &1001_u32.to_le_bytes();
+    let error = decoder.decode(&mut above).expect_err("one byte too many");
+    assert!(
+        matches!(
+            error,
+            DecodeError::FrameTooLarge {
+                declared: 1001,
+                max: 1000,
+                ..
+            }
+        ),
+        "{error:?}"
+    );
+    let mut decoder = FrameDecoder::new(Framing::length_prefix()).max_frame_len(1 << 20);
+    let error = decoder
+        .decode(&mut &b"GET / HTTP/1.1\r\n"[..])
+        .expect_err("HTTP on the wrong port");
+    assert_eq!(
+        error.to_string(),
+        r#"a frame of 542393671 bytes, where at most 1048576 are accepted; it begins "GET / HT""#
+    );
+}
+
+#[test]
+fn a_line_over_the_limit_is_refused_before_it_ends() {
+    let mut decoder = FrameDecoder::new(Framing::delimiter(b'\n')).max_frame_len(4);
+    let mut input = &b"1234"[..];
+    assert!(matches!(decoder.decode(&mut input), Ok(None)));
+    let mut input = &b"\n1234\n"[..];
+    for _ in 0..2 {
+        let frame = decoder.decode(&mut input).expect("at the limit");
+        assert_eq!(frame.as_deref(), Some(&b"1234"[..]));
+    }
+    let error = decoder
+        .decode(&mut &b"12345"[..])
+        .expect_err("too long already");
+    assert!(
+        matches!(error, DecodeError::FrameTooLarge { max: 4, .. }),
+        "{error:?}"
+    );
+}
+
+#[test]
+fn a_declared_length_reserves_nothing() {
+    for framing in [Framing::length_prefix().u64().into(), Framing::varint()] {
+        let mut decoder = FrameDecoder::new(framing);
+        // 2^40 bytes, promised.
+        let mut promise: &[u8] = match decoder.held_bytes() {
+            _ if format!("{decoder:?}").contains("Varint") => &[0x80, 0x80, 0x80, 0x80, 0x80, 0x20],
+            _ => &[0, 0, 0, 0, 0, 1, 0, 0],
+        };
+        assert!(matches!(decoder.decode(&mut promise), Ok(None)));
+        assert!(matches!(decoder.decode(&mut &[0; 100][..]), Ok(None)));
+        assert_eq!(decoder.held_bytes(), 100);
+    }
+}
+
+#[test]
+fn only_canonical_varints_are_lengths() {
+    let decode = |mut bytes: &[u8]| {
+        FrameDecoder::new(Framing::varint())
+            .decode(&mut bytes)
+            .map(|frame| frame.map(|frame| frame.to_vec()))
+    };
+    assert_eq!(decode(&[0]), Ok(Some(vec![])));
+    assert_eq!(decode(&[1, 7]), Ok(Some(vec![7])));
+    assert!(
+        matches!(decode(&[0x80, 0]), Err(DecodeError::Malformed { .. })),
+        "zero in two bytes"
+    );
+    assert!(
+        matches!(decode(&[0xFF; 10]), Err(DecodeError::Malformed { .. })),
+        "endless"
+    );
+    assert!(matches!(decode(&[0xFF; 9]), Ok(None)), "may still end");
+    let mut above = [0xFF; 10];
+    above[9] = 2;
+    assert!(
+        matches!(decode(&above), Err(DecodeError::Malformed { .. })),
+        "2^64 and more"
+    );
+    above[9] = 1;
+    assert!(
+        matches!(
+            decode(&above),
+            Err(DecodeError::FrameTooLarge {
+                declared: u64::MAX,
+                ..
+            })
+        ),
+        "2^64-1 can be said, but not held"
+    );
+}
+
+#[test]
+fn the_encoder_refuses_what_the_width_cannot_say() {
+    let encoder = FrameEncoder::new(Framing::length_prefix().u8());
+    let mut wire = vec![1, 2, 3];
+    assert_eq!(
+        encoder.encode(&[0; 256], &mut wire),
+        Err(EncodeError::FrameTooLarge { len: 256, max: 255 })
+    );
+    assert_eq!(wire, [1, 2, 3], "nothing is written of a refused payload");
+    encoder.encode(&[0; 255], &mut wire).expect("it fits");
+    assert_eq!(wire.len(), 3 + 1 + 255);
+
+    let encoder = FrameEncoder::new(Framing::length_prefix().u16().big_endian());
+    assert!(encoder.encode(&vec![0; 65_536], &mut wire).is_err());
+    encoder
+        .encode(&vec![0; 65_535], &mut wire)
+        .expect("it fits");
+}
+
+#[test]
+fn the_encoder_refuses_a_payload_that_contains_the_delimiter() {
+    let encoder = FrameEncoder::new(Framing::delimiter(b'\n'));
+    for position in [0, 5, 31, 32, 33, 63, 64, 99] {
+        let mut payload = [b'x'; 100];
+        payload[position] = b'\n';
+        let mut wire = Vec::new();
+        assert_eq!(
+            encoder.encode(&payload, &mut wire),
+            Err(EncodeError::ContainsDelimiter {
+                delimiter: b'\n',
+                position
+            })
+        );
+        assert!(wire.is_empty());
+    }
+}
+
+#[test]
+fn the_search_for_a_delimiter_goes_on_where_it_stopped() {
+    // A mebibyte in pieces of 16: quadratic work would take minutes.
+    let mut decoder = FrameDecoder::new(Framing::delimiter(0));
+    for _ in 0..65_536 {
+        assert!(matches!(decoder.decode(&mut &[b'x'; 16][..]), Ok(None)));
+    }
+    let frame = decoder.decode(&mut &[0][..]).expect("valid");
+    assert_eq!(frame.map(|frame| frame.len()), Some(1 << 20));
+}
+
+#[test]
+fn a_custom_format_that_talks_nonsense_is_an_error_not_a_hang() {
+    #[derive(Debug)]
+    struct Nonsense(Decoded);
+    impl FrameFormat for Nonsense {
+        fn decode(&self, _: &[u8], _: usize) -> Result<Decoded, DecodeError> {
+            Ok(self.0)
+        }
+        fn encode(&self, _: u64, envelope: &mut Envelope) -> Result<(), EncodeError> {
+            envelope.push_header(&[0; 33]);
+            Ok(())
+        }
+        fn max_payload_len(&self) -> u64 {
+            u64::MAX
+        }
+    }
+    for (header, payload, trailer) in [(0, 0, 0), (9, 0, 0), (usize::MAX, u64::MAX, usize::MAX)] {
+        let format = Nonsense(Decoded::Frame {
+            header,
+            payload,
+            trailer,
+        });
+        let mut decoder = FrameDecoder::new(Framing::custom(format));
+        assert!(decoder.decode(&mut &[1, 2][..]).is_err());
+    }
+    let format = Nonsense(Decoded::Frame {
+        header: 0,
+        payload: 1,
+        trailer: usize::MAX,
+    });
+    let mut decoder = FrameDecoder::new(Framing::custom(format));
+    assert!(matches!(decoder.decode(&mut &[1, 2][..]), Ok(None)));
+    assert!(matches!(decoder.decode(&mut &[1, 2][..]), Ok(None)));
+
+    let encoder = FrameEncoder::new(Framing::custom(Nonsense(Decoded::Incomplete)));
+    let mut wire = Vec::new();
+    assert!(matches!(
+        encoder.encode(b"x", &mut wire),
+        Err(EncodeError::Refused { .. })
+    ));
+    assert!(wire.is_empty(), "a header of 33 bytes has no room");
+}
