@@ -1,0 +1,250 @@
+//! What the tests share: a deadline, a way to turn a loop until something holds, and a plain blocking peer.
+#![allow(dead_code, reason = "each test file uses its own part of this")]
+
+use std::io::{self, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use throng::{
+    Config, ConnectionId, DisconnectReason, EventLoop, Frame, Handler, ListenOptions, Net,
+};
+
+/// Long enough for a slow, shared machine; no test waits for it unless it fails.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Turns the loop until `done` says so.
+#[track_caller]
+pub fn turn_until<H: Handler>(
+    event_loop: &mut EventLoop,
+    handler: &mut H,
+    mut done: impl FnMut(&mut H, &mut Net) -> bool,
+) {
+    let deadline = Instant::now() + PATIENCE;
+    while !done(handler, event_loop.net()) {
+        assert!(Instant::now() < deadline, "it did not happen in time");
+        event_loop
+            .turn(handler, Some(Duration::from_millis(20)))
+            .expect("a turn does not fail");
+    }
+}
+
+/// A loop that listens on a free port.
+pub fn listening(options: ListenOptions) -> (EventLoop, SocketAddr) {
+    let mut event_loop = EventLoop::new(Config::default()).expect("a loop");
+    let addr = listen(&mut event_loop, options);
+    (event_loop, addr)
+}
+
+/// Lets a loop listen on a free port.
+pub fn listen(event_loop: &mut EventLoop, options: ListenOptions) -> SocketAddr {
+    let net = event_loop.net();
+    let id = net.listen_with("127.0.0.1:0", options).expect("a listener");
+    net.local_addr(id).expect("its address")
+}
+
+/// What a handler was told.
+#[derive(Debug)]
+pub enum Event {
+    Connect(ConnectionId),
+    Data(ConnectionId, Vec<u8>),
+    HalfClose(ConnectionId),
+    Disconnect(ConnectionId, DisconnectReason),
+}
+
+/// Notes every call; echoes if told so.
+#[derive(Debug, Default)]
+pub struct Recorder {
+    pub echo: bool,
+    pub events: Vec<Event>,
+}
+
+impl Recorder {
+    pub fn echoing() -> Self {
+        Self {
+            echo: true,
+            events: Vec::new(),
+        }
+    }
+
+    /// The ids that connected, in order.
+    pub fn connected(&self) -> Vec<ConnectionId> {
+        let connects = self.events.iter().filter_map(|event| match event {
+            Event::Connect(id) => Some(*id),
+            _ => None,
+        });
+        connects.collect()
+    }
+
+    /// All frames, in order.
+    pub fn frames(&self) -> Vec<&[u8]> {
+        let frames = self.events.iter().filter_map(|event| match event {
+            Event::Data(_, frame) => Some(&frame[..]),
+            _ => None,
+        });
+        frames.collect()
+    }
+
+    /// All ends, in order.
+    pub fn ends(&self) -> Vec<(ConnectionId, &DisconnectReason)> {
+        let ends = self.events.iter().filter_map(|event| match event {
+            Event::Disconnect(id, reason) => Some((*id, reason)),
+            _ => None,
+        });
+        ends.collect()
+    }
+}
+
+impl Handler for Recorder {
+    fn on_connect(&mut self, _: &mut Net, id: ConnectionId) {
+        self.events.push(Event::Connect(id));
+    }
+
+    fn on_data(&mut self, net: &mut Net, id: ConnectionId, frame: Frame<'_>) {
+        self.events.push(Event::Data(id, frame.to_vec()));
+        if self.echo {
+            net.send_frame(id, frame).expect("the connection is open");
+        }
+    }
+
+    fn on_half_close(&mut self, _: &mut Net, id: ConnectionId) {
+        self.events.push(Event::HalfClose(id));
+    }
+
+    fn on_disconnect(&mut self, _: &mut Net, id: ConnectionId, reason: DisconnectReason) {
+        self.events.push(Event::Disconnect(id, reason));
+    }
+}
+
+/// Echoes and remembers nothing.
+#[derive(Debug)]
+pub struct Echo;
+
+impl Handler for Echo {
+    fn on_data(&mut self, net: &mut Net, id: ConnectionId, frame: Frame<'_>) {
+        net.send_frame(id, frame).expect("the connection is open");
+    }
+}
+
+/// A loop on a thread of its own, which ends with it.
+pub struct Server {
+    pub addr: SocketAddr,
+    stop: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Server {
+    /// Serves `handler` on a free port.
+    pub fn start<H: Handler + Send + 'static>(mut handler: H, options: ListenOptions) -> Self {
+        let (mut event_loop, addr) = listening(options);
+        let stop = Arc::new(AtomicBool::new(false));
+        let stopped = Arc::clone(&stop);
+        let thread = std::thread::spawn(move || {
+            while !stopped.load(Ordering::Relaxed) {
+                event_loop
+                    .turn(&mut handler, Some(Duration::from_millis(10)))
+                    .expect("a turn does not fail");
+            }
+        });
+        Self {
+            addr,
+            stop,
+            thread: Some(thread),
+        }
+    }
+
+    /// An echo server with the default framing.
+    pub fn echo() -> Self {
+        Self::start(Echo, ListenOptions::default())
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        if let Some(thread) = self.thread.take()
+            && thread.join().is_err()
+            && !std::thread::panicking()
+        {
+            panic!("the server panicked");
+        }
+    }
+}
+
+/// A blocking peer with a plain socket.
+pub struct Peer(pub TcpStream);
+
+impl Peer {
+    pub fn connect(addr: SocketAddr) -> Self {
+        let stream = TcpStream::connect(addr).expect("to connect");
+        stream.set_nodelay(true).expect("a live socket");
+        stream
+            .set_read_timeout(Some(PATIENCE))
+            .expect("a live socket");
+        stream
+            .set_write_timeout(Some(PATIENCE))
+            .expect("a live socket");
+        Self(stream)
+    }
+
+    /// Sends bytes as they are.
+    pub fn write(&mut self, bytes: &[u8]) {
+        self.0.write_all(bytes).expect("to write");
+    }
+
+    /// Sends a frame with the default framing.
+    pub fn send(&mut self, payload: &[u8]) {
+        self.write(&framed(payload));
+    }
+
+    /// Receives a frame with the default framing.
+    pub fn receive(&mut self) -> Vec<u8> {
+        self.try_receive().expect("a frame")
+    }
+
+    pub fn try_receive(&mut self) -> io::Result<Vec<u8>> {
+        let mut header = [0; 4];
+        self.0.read_exact(&mut header)?;
+        let mut payload = vec![0; u32::from_le_bytes(header) as usize];
+        self.0.read_exact(&mut payload)?;
+        Ok(payload)
+    }
+
+    /// Waits for the end of the stream; nothing may come before it.
+    pub fn expect_end(&mut self) {
+        let mut rest = Vec::new();
+        self.0.read_to_end(&mut rest).expect("a clean end");
+        assert_eq!(rest, b"", "the stream goes on");
+    }
+
+    /// Waits until the connection is reset.
+    pub fn expect_reset(&mut self) {
+        let error = self.0.read_to_end(&mut Vec::new()).expect_err("a reset");
+        assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
+    }
+
+    pub fn half_close(&self) {
+        self.0.shutdown(Shutdown::Write).expect("a live socket");
+    }
+
+    /// Closes with a reset.
+    pub fn reset(self) {
+        socket2::SockRef::from(&self.0)
+            .set_linger(Some(Duration::ZERO))
+            .expect("a live socket");
+    }
+}
+
+/// A frame of the default framing, as it goes over the wire.
+pub fn framed(payload: &[u8]) -> Vec<u8> {
+    let mut wire = (payload.len() as u32).to_le_bytes().to_vec();
+    wire.extend_from_slice(payload);
+    wire
+}
+
+/// Bytes that differ along the frame, so that a shift shows.
+pub fn pattern(len: usize) -> Vec<u8> {
+    (0..len).map(|i| (i % 251) as u8).collect()
+}
