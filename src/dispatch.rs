@@ -5,7 +5,7 @@
 
 use log::{info, trace};
 
-use crate::connection::{Fill, Phase};
+use crate::connection::{Connection, Fill, Phase};
 use crate::connection_id::{ConnectionId, ListenerId, Source};
 use crate::frame::{Cut, Frame};
 use crate::handler::{Admission, Handler};
@@ -103,21 +103,23 @@ impl Net {
     /// Reads, decodes and delivers, and writes the replies while the connection is in the cache.
     fn serve<H: Handler + ?Sized>(&mut self, handler: &mut H, id: ConnectionId) {
         let mut budget = self.config.read_budget;
-        loop {
-            let Some(connection) = self.connections.get_mut(id) else {
-                return;
-            };
-            // What its own callbacks send is flushed below, not at the end of the turn.
+        while let Some(connection) = self.connections.get_mut(id)
+            && connection.is_open()
+        {
+            // What its own callbacks send is flushed here, not at the end of the turn.
             connection.dirty = true;
-            let read = self.receive(handler, id);
-            let Some(connection) = self.connections.get_mut(id) else {
-                return;
+            let read = if connection.wants_delivery() {
+                self.receive(handler, id)
+            } else {
+                0
             };
-            connection.dirty = false;
-            let again = connection.is_open() && connection.readiness.has(Readiness::READABLE);
             self.flush(id);
             budget = budget.saturating_sub(read);
-            if !again || read == 0 || budget == 0 {
+            let more = self
+                .connections
+                .get(id)
+                .is_some_and(Connection::wants_delivery);
+            if !more || read == 0 || budget == 0 {
                 return;
             }
         }
@@ -128,9 +130,6 @@ impl Net {
         let Some(connection) = self.connections.get_mut(id) else {
             return 0;
         };
-        if !connection.undelivered && !connection.readiness.has(Readiness::READABLE) {
-            return 0;
-        }
         if connection.read_ended() {
             connection.readiness = Readiness::default();
             if let Some(error) = connection.take_error() {
@@ -144,18 +143,16 @@ impl Net {
                 self.stats.reads += 1;
                 self.stats.bytes_received += read as u64;
                 Delivery::new(self, id, len).deliver(handler);
-                read
+                return read;
             }
-            Fill::Blocked => 0,
-            Fill::Ended => {
-                self.end_of_stream(handler, id);
-                0
-            }
-            Fill::Failed(cause) => {
-                self.end(id, Some(cause));
-                0
+            Fill::Blocked => {}
+            Fill::Ended => self.end_of_stream(handler, id),
+            Fill::Failed(error) => self.end(id, Some(DisconnectCause::of_socket(error))),
+            Fill::NoMemory { requested } => {
+                self.end(id, Some(DisconnectCause::OutOfMemory { requested }));
             }
         }
+        0
     }
 
     fn end_of_stream<H: Handler + ?Sized>(&mut self, handler: &mut H, id: ConnectionId) {
@@ -190,7 +187,10 @@ impl Net {
                 Fill::Blocked => return,
                 Fill::Ended if waits_for_flush => return,
                 Fill::Ended => return self.end(id, None),
-                Fill::Failed(cause) => return self.end(id, Some(cause)),
+                Fill::Failed(error) => {
+                    return self.end(id, Some(DisconnectCause::of_socket(error)));
+                }
+                Fill::NoMemory { .. } => return,
             }
         }
     }
@@ -255,6 +255,11 @@ impl<'n> Delivery<'n> {
                 Ok(Some(Cut::Borrowed(payload))) => {
                     self.frames += 1;
                     handler.on_data(self.net, self.id, Frame::from(payload));
+                    // A frame is only borrowed while nothing is held, so the end of the bytes is the end of the frames.
+                    if self.at == self.end {
+                        self.exhausted = true;
+                        return;
+                    }
                 }
                 Ok(Some(Cut::Assembled(mut payload))) => {
                     self.frames += 1;
@@ -280,7 +285,9 @@ impl Drop for Delivery<'_> {
     fn drop(&mut self) {
         let net = &mut *self.net;
         net.stats.frames_received += self.frames;
-        if let Some(connection) = net.connections.get_mut(self.id)
+        if self.exhausted && self.at == self.end {
+            // Nothing to keep: the usual case.
+        } else if let Some(connection) = net.connections.get_mut(self.id)
             && connection.is_open()
         {
             connection.undelivered = !self.exhausted;

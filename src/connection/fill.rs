@@ -5,7 +5,6 @@ use std::io;
 use super::Connection;
 use crate::buffers::Buffers;
 use crate::frame::Need;
-use crate::reason::DisconnectCause;
 use crate::socket::Readiness;
 
 /// What one fill brought.
@@ -21,7 +20,11 @@ pub(crate) enum Fill {
     Blocked,
     /// The end of the stream.
     Ended,
-    Failed(DisconnectCause),
+    Failed(io::Error),
+    /// The memory to hold a large frame could not be had.
+    NoMemory {
+        requested: usize,
+    },
 }
 
 impl Connection {
@@ -29,7 +32,12 @@ impl Connection {
     pub(crate) fn fill(&mut self, buffer: &mut [u8], buffers: &mut Buffers) -> Fill {
         if self.undelivered {
             self.undelivered = false;
-            let len = self.bring_back(buffer, buffers);
+            let fits = self.decoder.held_bytes() <= buffer.len();
+            let len = if fits {
+                self.bring_back(buffer, buffers)
+            } else {
+                0
+            };
             return Fill::Bytes { len, read: 0 };
         }
         let start = match self.decoder.need(buffer.len()) {
@@ -75,7 +83,7 @@ impl Connection {
         };
         let window = match self.decoder.window() {
             Ok(window) => window,
-            Err(error) => return Fill::Failed(error.into()),
+            Err(requested) => return Fill::NoMemory { requested },
         };
         let asked = window.len();
         match socket.read(window) {
@@ -124,7 +132,7 @@ impl Connection {
         if error.kind() == io::ErrorKind::WouldBlock {
             Fill::Blocked
         } else {
-            Fill::Failed(DisconnectCause::of_socket(error))
+            Fill::Failed(error)
         }
     }
 

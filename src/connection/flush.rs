@@ -6,8 +6,8 @@ use mio::{Interest, Registry, Token};
 
 use super::{Connection, READ_INTEREST};
 use crate::buffers::Buffers;
-use crate::reason::DisconnectCause;
-use crate::socket::Readiness;
+use crate::socket::{Readiness, Socket};
+use crate::write_queue::WriteQueue;
 
 /// How many pieces one vectored write takes. Linux allows 1024; beyond a few dozen it makes no difference.
 const MAX_SLICES: usize = 64;
@@ -21,10 +21,10 @@ pub(crate) enum Flush {
     Blocked,
     /// The budget is used up.
     Budget,
-    Failed(DisconnectCause),
+    Failed(io::Error),
 }
 
-/// What a flush has done, for the statistics.
+/// What flushes have done.
 #[derive(Debug, Default)]
 pub(crate) struct Written {
     pub(crate) bytes: u64,
@@ -40,61 +40,56 @@ impl Connection {
         registry: &Registry,
         token: Token,
         buffers: &mut Buffers,
-    ) -> (Flush, Written) {
-        let mut written = Written::default();
+        written: &mut Written,
+    ) -> Flush {
         if !self.may_write() {
-            return (Flush::Blocked, written);
+            return Flush::Blocked;
         }
-        let outcome = self.write_out(budget, buffers, &mut written);
+        let outcome = self.write_out(budget, buffers, written);
         let interest = match outcome {
             Flush::Done => self.want_writable(false, registry, token),
             Flush::Blocked => self.want_writable(true, registry, token),
-            Flush::Budget | Flush::Failed(_) => Ok(()),
+            Flush::Budget | Flush::Failed(_) => return outcome,
         };
         match interest {
-            Ok(()) => (outcome, written),
-            Err(error) => (Flush::Failed(DisconnectCause::Network(error)), written),
+            Ok(()) => outcome,
+            Err(error) => Flush::Failed(error),
         }
     }
 
-    fn write_out(&mut self, budget: usize, buffers: &mut Buffers, done: &mut Written) -> Flush {
+    fn write_out(&mut self, budget: usize, buffers: &mut Buffers, written: &mut Written) -> Flush {
         let (Some(socket), Some(queue)) = (&mut self.socket, &mut self.queue) else {
             return Flush::Done;
         };
-        let frames = queue.frames() as u64;
+        let frames = queue.frames();
+        let mut bytes = 0;
         let outcome = loop {
-            let (asked, result) = if let Some(slice) = queue.single_slice() {
-                (slice.len(), socket.write(slice))
-            } else {
-                let mut slices = [IoSlice::new(&[]); MAX_SLICES];
-                let count = queue.slices(&mut slices);
-                let slices = &slices[..count];
-                let asked = slices.iter().map(|slice| slice.len()).sum();
-                (asked, socket.write_vectored(slices))
+            let (asked, result) = match queue.single_slice() {
+                Some(slice) => (slice.len(), socket.write(slice)),
+                None => write_vectored(queue, socket),
             };
-            done.calls += 1;
+            written.calls += 1;
             match result {
-                Ok(0) => {
-                    break Flush::Failed(DisconnectCause::Network(io::ErrorKind::WriteZero.into()));
-                }
+                Ok(0) => break Flush::Failed(io::ErrorKind::WriteZero.into()),
                 Ok(n) => {
                     queue.advance(n, |payload| buffers.put_shared(payload));
-                    done.bytes += n as u64;
+                    bytes += n;
                     if queue.is_empty() {
                         break Flush::Done;
                     }
                     if n < asked && socket.short_is_drained() {
                         break Flush::Blocked;
                     }
-                    if done.bytes >= budget as u64 {
+                    if bytes >= budget {
                         break Flush::Budget;
                     }
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break Flush::Blocked,
-                Err(error) => break Flush::Failed(DisconnectCause::of_socket(error)),
+                Err(error) => break Flush::Failed(error),
             }
         };
-        done.frames = frames - queue.frames() as u64;
+        written.bytes += bytes as u64;
+        written.frames += (frames - queue.frames()) as u64;
         if let Flush::Done = outcome {
             self.release_queue(buffers);
         }
@@ -117,4 +112,12 @@ impl Connection {
         self.awaits_writable = want;
         Ok(())
     }
+}
+
+fn write_vectored(queue: &WriteQueue, socket: &mut Socket) -> (usize, io::Result<usize>) {
+    let mut slices = [IoSlice::new(&[]); MAX_SLICES];
+    let count = queue.slices(&mut slices);
+    let slices = &slices[..count];
+    let asked = slices.iter().map(|slice| slice.len()).sum();
+    (asked, socket.write_vectored(slices))
 }

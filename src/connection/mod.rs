@@ -30,7 +30,7 @@ use crate::timers::TimerKey;
 use crate::write_queue::WriteQueue;
 
 pub(crate) use fill::Fill;
-pub(crate) use flush::Flush;
+pub(crate) use flush::{Flush, Written};
 
 /// Where a connection comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -130,6 +130,11 @@ impl Connection {
         }
     }
 
+    /// A fill may bring something to deliver.
+    pub(crate) fn wants_delivery(&self) -> bool {
+        self.undelivered || self.readiness.has(Readiness::READABLE)
+    }
+
     fn may_write(&self) -> bool {
         !self.awaits_writable || self.readiness.has(Readiness::WRITABLE)
     }
@@ -158,7 +163,7 @@ impl Connection {
         }
         let queue = self.queue.get_or_insert_with(|| buffers.take_queue());
         let result = enqueue(queue, self.decoder.framing(), self.decoder.limit());
-        if queue.is_empty() {
+        if result.is_err() && queue.is_empty() {
             self.release_queue(buffers);
         }
         result

@@ -52,7 +52,7 @@ pub struct FrameDecoder {
     held: Vec<u8>,
 }
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
     /// At the boundary of a frame, or behind it with too little to tell the extent. The first `scanned` bytes have been
     /// looked at.
@@ -216,8 +216,8 @@ impl FrameDecoder {
     }
 
     /// Room for the next bytes of a frame that is larger than the read buffer. It grows geometrically with what has
-    /// arrived.
-    pub(crate) fn window(&mut self) -> Result<&mut [u8], DecodeError> {
+    /// arrived; if it cannot, the error is how many more bytes were asked for.
+    pub(crate) fn window(&mut self) -> Result<&mut [u8], usize> {
         let State::Body {
             payload,
             trailer,
@@ -230,7 +230,7 @@ impl FrameDecoder {
         let end = need.min(filled.saturating_add(WINDOW));
         if self.held.len() < end {
             let missing = end - self.held.len();
-            reserve(&mut self.held, missing, need)?;
+            reserve(&mut self.held, missing, need).map_err(|_| missing)?;
             self.held.resize(end, 0);
         }
         Ok(&mut self.held[filled..end])
@@ -292,7 +292,10 @@ impl FrameDecoder {
         match input.split_at_checked(payload.saturating_add(trailer)) {
             Some((frame, rest)) => {
                 *input = rest;
-                self.state = BOUNDARY;
+                // Mostly it is there already, and a compare costs less than a store.
+                if !matches!(self.state, BOUNDARY) {
+                    self.state = BOUNDARY;
+                }
                 Ok(Some(&frame[..payload]))
             }
             None => {

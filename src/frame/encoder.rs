@@ -109,6 +109,14 @@ pub(crate) fn envelope(
 
 #[inline]
 fn reserve(out: &mut Vec<u8>, additional: usize) -> Result<(), EncodeError> {
+    if out.capacity() - out.len() >= additional {
+        return Ok(());
+    }
+    grow(out, additional)
+}
+
+#[cold]
+fn grow(out: &mut Vec<u8>, additional: usize) -> Result<(), EncodeError> {
     out.try_reserve(additional)
         .map_err(|_| EncodeError::OutOfMemory {
             requested: additional,

@@ -97,21 +97,30 @@ impl LengthPrefix {
 
     #[inline]
     pub(super) fn decode(self, input: &[u8]) -> Decoded {
+        if let (Width::U32, Order::Little) = (self.width, self.order)
+            && let Some(prefix) = input.first_chunk()
+        {
+            return Decoded::Frame {
+                header: 4,
+                payload: u64::from(u32::from_le_bytes(*prefix)),
+                trailer: 0,
+            };
+        }
+        self.decode_any(input)
+    }
+
+    fn decode_any(self, input: &[u8]) -> Decoded {
         let width = self.width();
         let Some(prefix) = input.get(..width) else {
             return Decoded::Incomplete;
         };
         let mut wide = [0; 8];
-        let payload = match (self.width, self.order) {
-            (Width::U32, Order::Little) => match prefix.first_chunk() {
-                Some(bytes) => u64::from(u32::from_le_bytes(*bytes)),
-                None => 0,
-            },
-            (_, Order::Little) => {
+        let payload = match self.order {
+            Order::Little => {
                 wide[..width].copy_from_slice(prefix);
                 u64::from_le_bytes(wide)
             }
-            (_, Order::Big) => {
+            Order::Big => {
                 wide[8 - width..].copy_from_slice(prefix);
                 u64::from_be_bytes(wide)
             }

@@ -63,7 +63,12 @@ impl Net {
 
     /// What the loop has done so far.
     pub fn stats(&self) -> Stats {
-        self.stats
+        Stats {
+            frames_sent: self.written.frames,
+            bytes_sent: self.written.bytes,
+            writes: self.written.calls,
+            ..self.stats
+        }
     }
 
     /// The time of this turn: the clock is read once, after the poll.

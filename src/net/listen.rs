@@ -106,17 +106,15 @@ impl Net {
     ///
     /// Returns `false` if it is closed already.
     pub fn close_listener(&mut self, id: ListenerId) -> bool {
-        match self.listeners.remove(id) {
-            Some(mut listener) => {
-                let _ = listener.socket.deregister(&self.registry);
-                info!("no longer listening on {}", listener.local_addr);
-                true
-            }
-            None => {
-                debug!("close_listener: no such listener");
-                false
-            }
-        }
+        let Some(listener) = self.listeners.get_mut(id) else {
+            debug!("close_listener: no such listener");
+            return false;
+        };
+        // The listener itself is closed with its slot; a retired slot keeps it, deregistered.
+        let _ = listener.socket.deregister(&self.registry);
+        info!("no longer listening on {}", listener.local_addr);
+        self.listeners.free(id);
+        true
     }
 
     /// Takes note that peers wait at a listener.

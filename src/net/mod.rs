@@ -22,7 +22,7 @@ use mio::Registry;
 
 use crate::buffers::Buffers;
 use crate::config::Config;
-use crate::connection::Connection;
+use crate::connection::{Connection, Written};
 use crate::connection_id::{ConnectionId, ListenerId, Source};
 use crate::timers::{TimerKey, Timers};
 use table::Table;
@@ -95,6 +95,8 @@ pub struct Net {
     trim_scheduled: bool,
     pub(crate) stopping: bool,
     pub(crate) stats: Stats,
+    /// What was written, which [`stats`](Self::stats) adds to the others.
+    written: Written,
 }
 
 /// What is to happen at an instant.
@@ -136,6 +138,7 @@ impl Net {
             trim_scheduled: false,
             stopping: false,
             stats: Stats::default(),
+            written: Written::default(),
         })
     }
 }

@@ -216,15 +216,18 @@ impl Net {
         let Some(connection) = self.connections.get_mut(id) else {
             return;
         };
+        connection.dirty = false;
         if connection.has_queued() {
             let token = Source::Connection(id).token();
-            let budget = self.config.write_budget;
-            let (outcome, written) =
-                connection.flush(budget, &self.registry, token, &mut self.buffers);
-            self.stats.writes += written.calls;
-            self.stats.bytes_sent += written.bytes;
-            self.stats.frames_sent += written.frames;
-            trace!("{id} wrote {} bytes", written.bytes);
+            let (budget, before) = (self.config.write_budget, self.written.bytes);
+            let outcome = connection.flush(
+                budget,
+                &self.registry,
+                token,
+                &mut self.buffers,
+                &mut self.written,
+            );
+            trace!("{id} wrote {} bytes", self.written.bytes - before);
             match outcome {
                 Flush::Done => {}
                 Flush::Blocked => return self.limit_closing(id),
@@ -232,7 +235,9 @@ impl Net {
                     self.limit_closing(id);
                     return self.list(id);
                 }
-                Flush::Failed(cause) => return self.end(id, Some(cause)),
+                Flush::Failed(error) => {
+                    return self.end(id, Some(DisconnectCause::of_socket(error)));
+                }
             }
         }
         if connection.phase != Phase::Closing {

@@ -6,21 +6,29 @@ use slab::Slab;
 
 use crate::connection_id::SlotId;
 
-/// `None` is a slot whose generations are used up: it is never free again.
+/// The generation of a slot that has used up all others. No id has it, so such a slot is never found, and never freed.
+const RETIRED: u32 = u32::MAX;
+
 #[derive(Debug)]
 pub(crate) struct Table<T, I> {
-    slots: Slab<Option<T>>,
-    /// How often each slot was freed. It outlives the tenants, so it lies apart from them.
-    generations: Vec<u32>,
+    slots: Slab<Slot<T>>,
+    /// The generation the next tenant of each slot gets. It outlives the tenants, so it lies apart from them.
+    next: Vec<u32>,
     retired: usize,
     id: PhantomData<fn() -> I>,
+}
+
+#[derive(Debug)]
+struct Slot<T> {
+    generation: u32,
+    value: T,
 }
 
 impl<T, I: SlotId> Table<T, I> {
     pub(crate) fn new() -> Self {
         Self {
             slots: Slab::new(),
-            generations: Vec::new(),
+            next: Vec::new(),
             retired: 0,
             id: PhantomData,
         }
@@ -33,7 +41,7 @@ impl<T, I: SlotId> Table<T, I> {
     /// The id the next insert will give.
     pub(crate) fn next_id(&self) -> I {
         let index = self.slots.vacant_key();
-        let generation = self.generations.get(index).copied().unwrap_or(0);
+        let generation = self.next.get(index).copied().unwrap_or(0);
         I::from_parts(index as u32, generation)
     }
 
@@ -43,66 +51,72 @@ impl<T, I: SlotId> Table<T, I> {
             // A quarter at a time: doubling would leave up to half of the memory unused.
             let more = self.slots.len() / 4 + 16;
             self.slots.reserve_exact(more);
-            self.generations.reserve_exact(more);
+            self.next.reserve_exact(more);
         }
-        let index = self.slots.insert(Some(value));
-        if index == self.generations.len() {
-            self.generations.push(0);
+        let generation = id.serial();
+        let index = self.slots.insert(Slot { generation, value });
+        if index == self.next.len() {
+            self.next.push(0);
         }
         id
     }
 
     #[inline]
     pub(crate) fn get(&self, id: I) -> Option<&T> {
-        match self.generations.get(id.slot()) {
-            Some(&generation) if generation == id.serial() => self.slots.get(id.slot())?.as_ref(),
-            _ => None,
-        }
+        let slot = self.slots.get(id.slot())?;
+        (slot.generation == id.serial()).then_some(&slot.value)
     }
 
     #[inline]
     pub(crate) fn get_mut(&mut self, id: I) -> Option<&mut T> {
-        match self.generations.get(id.slot()) {
-            Some(&generation) if generation == id.serial() => {
-                self.slots.get_mut(id.slot())?.as_mut()
-            }
-            _ => None,
-        }
+        let slot = self.slots.get_mut(id.slot())?;
+        (slot.generation == id.serial()).then_some(&mut slot.value)
     }
 
-    /// Frees a slot; its next tenant has another generation. A slot that has none left is retired.
-    pub(crate) fn remove(&mut self, id: I) -> Option<T> {
-        self.get(id)?;
-        let value = self.slots.get_mut(id.slot())?.take();
-        let generation = &mut self.generations[id.slot()];
-        match generation.checked_add(1) {
-            Some(next) => {
-                *generation = next;
-                self.slots.remove(id.slot());
-            }
-            None => self.retired += 1,
+    /// Frees a slot; its next tenant has another generation. A slot that has none left is retired: it stays occupied.
+    pub(crate) fn free(&mut self, id: I) {
+        let Some(slot) = self.slots.get_mut(id.slot()) else {
+            return;
+        };
+        if slot.generation != id.serial() {
+            return;
         }
-        value
+        let next = id.serial() + 1;
+        if next == RETIRED {
+            slot.generation = RETIRED;
+            self.retired += 1;
+        } else {
+            self.next[id.slot()] = next;
+            self.slots.remove(id.slot());
+        }
     }
 
     /// The generation of the slot's present tenant, for tokens that could not carry it.
     pub(crate) fn generation(&self, index: usize) -> u32 {
-        self.generations.get(index).copied().unwrap_or(0)
+        self.slots
+            .get(index)
+            .map_or(RETIRED, |slot| slot.generation)
     }
 
     pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = (I, &mut T)> {
-        let generations = &self.generations;
-        self.slots.iter_mut().filter_map(move |(index, slot)| {
-            let id = I::from_parts(index as u32, generations[index]);
-            slot.as_mut().map(|value| (id, value))
+        let living = self
+            .slots
+            .iter_mut()
+            .filter(|(_, slot)| slot.generation != RETIRED);
+        living.map(|(index, slot)| {
+            (
+                I::from_parts(index as u32, slot.generation),
+                &mut slot.value,
+            )
         })
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = (I, &T)> {
-        self.slots.iter().filter_map(|(index, slot)| {
-            let id = I::from_parts(index as u32, self.generation(index));
-            slot.as_ref().map(|value| (id, value))
-        })
+        let living = self
+            .slots
+            .iter()
+            .filter(|(_, slot)| slot.generation != RETIRED);
+        living.map(|(index, slot)| (I::from_parts(index as u32, slot.generation), &slot.value))
     }
 }
 
@@ -117,12 +131,13 @@ mod tests {
     fn an_old_id_does_not_reach_the_next_tenant() {
         let mut table = Names::new();
         let old = table.insert('a');
-        assert_eq!(table.remove(old), Some('a'));
+        assert_eq!(table.get(old), Some(&'a'));
+        table.free(old);
         let new = table.insert('b');
         assert_eq!((old.index(), new.index()), (0, 0));
         assert_eq!(table.get(old), None);
         assert_eq!(table.get_mut(old), None);
-        assert_eq!(table.remove(old), None);
+        table.free(old);
         assert_eq!(table.get(new), Some(&'b'));
     }
 
@@ -130,11 +145,11 @@ mod tests {
     fn a_slot_is_retired_with_its_last_generation() {
         let mut table = Names::new();
         let first = table.insert('a');
-        table.remove(first);
-        table.generations[0] = u32::MAX;
+        table.free(first);
+        table.next[0] = RETIRED - 1;
         let last = table.insert('b');
-        assert_eq!(last.generation(), u32::MAX);
-        assert_eq!(table.remove(last), Some('b'));
+        assert_eq!(last.generation(), RETIRED - 1);
+        table.free(last);
         assert_eq!(table.len(), 0);
         assert_eq!(table.get(last), None, "a retired slot has no tenant");
         let next = table.insert('c');

@@ -43,7 +43,10 @@ impl Net {
             Source::Connection(id) => {
                 if let Some(connection) = self.connections.get_mut(id) {
                     connection.readiness |= readiness;
-                    self.list(id);
+                    if !connection.listed {
+                        connection.listed = true;
+                        self.ready.push_back(source);
+                    }
                 }
             }
             Source::Listener(id) => self.list_listener(id),
@@ -131,7 +134,7 @@ impl Net {
 
     pub(crate) fn free_slots(&mut self) {
         for id in self.announced.drain(..) {
-            self.connections.remove(id);
+            self.connections.free(id);
         }
         if !self.trim_scheduled && self.buffers.is_retaining() {
             self.trim_scheduled = true;
