@@ -7,7 +7,7 @@ use log::{info, trace};
 
 use crate::connection::{Connection, Fill, Phase};
 use crate::connection_id::{ConnectionId, ListenerId, Source};
-use crate::frame::{Cut, Frame};
+use crate::frame::{Cut, Frame, WholeFrames};
 use crate::handler::{Admission, Handler};
 use crate::net::{Accepted, Net};
 use crate::reason::DisconnectCause;
@@ -240,7 +240,7 @@ impl<'n> Delivery<'n> {
     }
 
     fn deliver<H: Handler + ?Sized>(mut self, handler: &mut H) {
-        loop {
+        while !self.exhausted {
             let Some(connection) = self.net.connections.get_mut(self.id) else {
                 return;
             };
@@ -248,33 +248,60 @@ impl<'n> Delivery<'n> {
             if !connection.is_open() {
                 return;
             }
-            let mut input = &self.buffer[self.at..self.end];
-            let cut = connection.cut(&mut input);
+            match connection.whole_frames() {
+                Some(whole) if self.at < self.end => self.deliver_whole(whole, handler),
+                Some(_) => self.exhausted = true,
+                None => self.deliver_next(handler),
+            }
+        }
+    }
+
+    /// Delivers frames that lie whole in the buffer, without looking at the connection for each, until a callback upsets
+    /// a connection.
+    fn deliver_whole<H: Handler + ?Sized>(&mut self, whole: WholeFrames, handler: &mut H) {
+        self.net.upset = false;
+        let mut input = &self.buffer[self.at..self.end];
+        while let Some(payload) = whole.cut(&mut input) {
             self.at = self.end - input.len();
-            match cut {
-                Ok(Some(Cut::Borrowed(payload))) => {
-                    self.frames += 1;
-                    handler.on_data(self.net, self.id, Frame::from(payload));
-                    // A frame is only borrowed while nothing is held, so the end of the bytes is the end of the frames.
-                    if self.at == self.end {
-                        self.exhausted = true;
-                        return;
-                    }
-                }
-                Ok(Some(Cut::Assembled(mut payload))) => {
-                    self.frames += 1;
-                    handler.on_data(self.net, self.id, Frame::assembled(&mut payload));
-                    self.net.buffers.put_input(payload);
-                }
-                Ok(None) => {
-                    self.exhausted = true;
-                    return;
-                }
-                Err(error) => {
-                    // Replies to what came before the error are still written.
-                    self.net.flush(self.id);
-                    return self.net.end(self.id, Some(error.into()));
-                }
+            self.frames += 1;
+            handler.on_data(self.net, self.id, Frame::from(payload));
+            if self.net.upset {
+                return;
+            }
+        }
+        if self.at < self.end {
+            self.deliver_next(handler);
+        } else {
+            self.exhausted = true;
+        }
+    }
+
+    /// Delivers one frame, or finds that there is none.
+    fn deliver_next<H: Handler + ?Sized>(&mut self, handler: &mut H) {
+        let Some(connection) = self.net.connections.get_mut(self.id) else {
+            return;
+        };
+        if !connection.is_open() {
+            return;
+        }
+        let mut input = &self.buffer[self.at..self.end];
+        let cut = connection.cut(&mut input);
+        self.at = self.end - input.len();
+        match cut {
+            Ok(Some(Cut::Borrowed(payload))) => {
+                self.frames += 1;
+                handler.on_data(self.net, self.id, Frame::from(payload));
+            }
+            Ok(Some(Cut::Assembled(mut payload))) => {
+                self.frames += 1;
+                handler.on_data(self.net, self.id, Frame::assembled(&mut payload));
+                self.net.buffers.put_input(payload);
+            }
+            Ok(None) => self.exhausted = true,
+            Err(error) => {
+                // Replies to what came before the error are still written.
+                self.net.flush(self.id);
+                self.net.end(self.id, Some(error.into()));
             }
         }
     }

@@ -10,8 +10,7 @@
 //!
 //! Small payloads are copied behind each other into the tail, so that many frames make one write. Large ones are kept by
 //! reference; the tail is sealed before them. Invariants: no sealed segment is empty; `offset` is inside the first
-//! segment (the tail, if none is sealed); `ends` is ascending, its last element is `pushed`, its first is above
-//! `written`; an empty queue has all counters at zero.
+//! segment (the tail, if none is sealed); `unsent` counts the frames that are not written whole, and `bytes` their bytes.
 
 use std::collections::VecDeque;
 use std::io::IoSlice;
@@ -33,10 +32,8 @@ pub(crate) struct WriteQueue {
     sealed: VecDeque<Segment>,
     tail: Vec<u8>,
     offset: usize,
-    /// Where each unsent frame ends. These and the next two count bytes since the queue was last empty.
-    ends: VecDeque<u64>,
-    pushed: u64,
-    written: u64,
+    bytes: u64,
+    unsent: FrameLengths,
 }
 
 #[derive(Debug)]
@@ -56,29 +53,44 @@ impl Segment {
 
 impl WriteQueue {
     pub(crate) fn is_empty(&self) -> bool {
-        self.ends.is_empty()
+        self.bytes == 0
     }
 
     /// Bytes that wait to be written, headers included.
     pub(crate) fn bytes(&self) -> u64 {
-        self.pushed - self.written
+        self.bytes
     }
 
     /// Frames that wait to be written; one that is partly written still counts.
-    pub(crate) fn frames(&self) -> usize {
-        self.ends.len()
+    pub(crate) fn frames(&self) -> u64 {
+        self.unsent.frames
     }
 
     /// Heap memory that an empty queue keeps.
     pub(crate) fn retained(&self) -> usize {
-        self.tail.capacity()
-            + self.ends.capacity() * size_of::<u64>()
-            + self.sealed.capacity() * size_of::<Segment>()
+        self.tail.capacity() + self.sealed.capacity() * size_of::<Segment>()
     }
 
     /// Appends a frame, copying the payload.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn push_copied(
+        &mut self,
+        framing: &Framing,
+        limit: u64,
+        payload: &[u8],
+    ) -> Result<(), EncodeError> {
+        if self.tail.len() < SEAL_AT
+            && let Some(len) = frame::append_at_once(framing, limit, payload, &mut self.tail)
+        {
+            self.count(len);
+            return Ok(());
+        }
+        self.push_with_care(framing, limit, payload)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn push_with_care(
         &mut self,
         framing: &Framing,
         limit: u64,
@@ -89,7 +101,10 @@ impl WriteQueue {
         }
         let before = self.tail.len();
         frame::append(framing, limit, payload, &mut self.tail)?;
-        self.count(self.tail.len() - before);
+        // An empty payload without framing is nothing at all.
+        if self.tail.len() > before {
+            self.count(self.tail.len() - before);
+        }
         Ok(())
     }
 
@@ -138,10 +153,8 @@ impl WriteQueue {
     /// Counts a frame whose bytes have been appended.
     #[inline]
     pub(crate) fn count(&mut self, bytes: usize) {
-        if bytes > 0 {
-            self.pushed += bytes as u64;
-            self.ends.push_back(self.pushed);
-        }
+        self.bytes += bytes as u64;
+        self.unsent.push(bytes as u64);
     }
 
     /// The next bytes to write, if they lie in one piece.
@@ -168,7 +181,7 @@ impl WriteQueue {
     /// Forgets the next `n` bytes, which have been written. What was kept by reference and is done goes to `done`.
     #[inline]
     pub(crate) fn advance(&mut self, n: usize, done: impl FnMut(Bytes)) {
-        self.written += n as u64;
+        self.bytes -= n as u64;
         if !self.sealed.is_empty() {
             self.advance_sealed(n, done);
         } else if self.offset + n == self.tail.len() {
@@ -177,14 +190,10 @@ impl WriteQueue {
         } else {
             self.offset += n;
         }
-        if self.written == self.pushed {
-            self.ends.clear();
-            self.pushed = 0;
-            self.written = 0;
+        if self.bytes == 0 {
+            self.unsent.clear();
         } else {
-            while self.ends.front().is_some_and(|&end| end <= self.written) {
-                self.ends.pop_front();
-            }
+            self.unsent.advance(n as u64);
         }
     }
 
@@ -218,10 +227,9 @@ impl WriteQueue {
     pub(crate) fn clear(&mut self) {
         self.sealed.clear();
         self.tail.clear();
-        self.ends.clear();
+        self.unsent.clear();
         self.offset = 0;
-        self.pushed = 0;
-        self.written = 0;
+        self.bytes = 0;
     }
 
     fn seal(&mut self) {
@@ -229,6 +237,60 @@ impl WriteQueue {
             let tail = std::mem::take(&mut self.tail);
             self.sealed.push_back(Segment::Copied(tail));
         }
+    }
+}
+
+/// The lengths of the frames that wait, in order; neighbours of equal length are one entry. What is written of the first
+/// is taken off it.
+#[derive(Debug, Default)]
+struct FrameLengths {
+    frames: u64,
+    /// Bytes of the first frame that are written.
+    begun: u64,
+    /// Lengths before the last run, each with how often it comes.
+    runs: VecDeque<(u64, u64)>,
+    last: (u64, u64),
+}
+
+impl FrameLengths {
+    #[inline]
+    fn push(&mut self, len: u64) {
+        if len == self.last.0 {
+            self.last.1 += 1;
+        } else {
+            self.start_run(len);
+        }
+        self.frames += 1;
+    }
+
+    fn start_run(&mut self, len: u64) {
+        if self.last.1 > 0 {
+            self.runs.push_back(self.last);
+        }
+        self.last = (len, 1);
+    }
+
+    /// Counts `n` bytes as written, fewer than there are.
+    fn advance(&mut self, n: u64) {
+        self.begun += n;
+        loop {
+            let (len, count) = self.runs.front_mut().unwrap_or(&mut self.last);
+            let whole = (self.begun / (*len).max(1)).min(*count);
+            *count -= whole;
+            self.begun -= whole * *len;
+            self.frames -= whole;
+            if *count > 0 || self.runs.pop_front().is_none() {
+                return;
+            }
+        }
+    }
+
+    #[inline]
+    fn clear(&mut self) {
+        self.frames = 0;
+        self.begun = 0;
+        self.last = (0, 0);
+        self.runs.clear();
     }
 }
 
@@ -291,7 +353,7 @@ mod tests {
             assert_eq!(self.queue.is_empty(), rest.is_empty());
             assert_eq!(self.queue.bytes(), rest.len() as u64);
             let unsent = self.ends.iter().filter(|end| **end > self.written);
-            assert_eq!(self.queue.frames(), unsent.count());
+            assert_eq!(self.queue.frames(), unsent.count() as u64);
         }
     }
 
@@ -331,8 +393,7 @@ mod tests {
                 model.write(10_000);
                 model.check();
             }
-            let at_rest = (model.queue.pushed, model.queue.written, model.queue.offset);
-            prop_assert_eq!(at_rest, (0, 0, 0));
+            prop_assert_eq!((model.queue.frames(), model.queue.offset), (0, 0));
         }
     }
 

@@ -89,7 +89,7 @@ impl Connection {
             }
         };
         written.bytes += bytes as u64;
-        written.frames += (frames - queue.frames()) as u64;
+        written.frames += frames - queue.frames();
         if let Flush::Done = outcome {
             self.release_queue(buffers);
         }

@@ -23,7 +23,7 @@ use crate::buffers::Buffers;
 use crate::config::ConnectionOptions;
 use crate::connection_id::ListenerId;
 use crate::error::{DecodeError, SendError};
-use crate::frame::{Cut, FrameDecoder, Framing};
+use crate::frame::{Cut, FrameDecoder, Framing, WholeFrames};
 use crate::reason::{DisconnectCause, DisconnectReason, Stage};
 use crate::socket::{Readiness, Socket};
 use crate::timers::TimerKey;
@@ -163,7 +163,7 @@ impl Connection {
         }
         let queue = self.queue.get_or_insert_with(|| buffers.take_queue());
         let result = enqueue(queue, self.decoder.framing(), self.decoder.limit());
-        if result.is_err() && queue.is_empty() {
+        if queue.is_empty() {
             self.release_queue(buffers);
         }
         result
@@ -188,6 +188,12 @@ impl Connection {
     pub(crate) fn set_framing(&mut self, framing: Framing) {
         self.decoder
             .set_framing(framing, self.options.max_frame_len);
+    }
+
+    /// The short way through whole frames, if there is one.
+    #[inline]
+    pub(crate) fn whole_frames(&self) -> Option<WholeFrames> {
+        self.decoder.whole_frames()
     }
 
     /// The next frame in `input`, or in what is held together with it.
@@ -283,7 +289,7 @@ impl Connection {
             (None, None) => self.reason(DisconnectCause::PeerClosed),
         };
         if let Some(queue) = &mut self.queue {
-            reason.unsent_frames = queue.frames() as u64;
+            reason.unsent_frames = queue.frames();
             reason.unsent_bytes = queue.bytes();
             queue.clear();
         }

@@ -16,6 +16,7 @@
 use super::encoder::write_limit;
 use super::format::Decoded;
 use super::framing::Framing;
+use super::length_prefix::LengthPrefix;
 use super::payload::Frame;
 use crate::error::{DecodeError, FirstBytes};
 
@@ -71,6 +72,22 @@ const BOUNDARY: State = State::Header { scanned: 0 };
 pub(crate) enum Cut<'i> {
     Borrowed(&'i [u8]),
     Assembled(Vec<u8>),
+}
+
+/// Cuts frames off the front of a buffer as long as they lie whole in it. Between two such frames a decoder is always in
+/// the same state, so that it need not be asked.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct WholeFrames {
+    prefix: LengthPrefix,
+    limit: u64,
+}
+
+impl WholeFrames {
+    /// The next frame. `None` decides nothing: the decoder has to look.
+    #[inline]
+    pub(crate) fn cut<'i>(&self, input: &mut &'i [u8]) -> Option<&'i [u8]> {
+        self.prefix.cut_whole(self.limit, input)
+    }
 }
 
 /// Where the bytes read next should go.
@@ -172,6 +189,15 @@ impl FrameDecoder {
         } else {
             Ok(self.cut_held(input)?.map(Cut::Assembled))
         }
+    }
+
+    /// The short way through whole frames, if the decoder stands at a boundary and its framing has one.
+    #[inline]
+    pub(crate) fn whole_frames(&self) -> Option<WholeFrames> {
+        let at_boundary = self.held.is_empty() && self.state == BOUNDARY;
+        let prefix = self.framing.prefix().filter(|_| at_boundary)?;
+        let limit = self.max_frame_len;
+        Some(WholeFrames { prefix, limit })
     }
 
     /// Keeps the beginning of an unfinished frame, in `buffer`, whose content does not matter.
@@ -292,10 +318,7 @@ impl FrameDecoder {
         match input.split_at_checked(payload.saturating_add(trailer)) {
             Some((frame, rest)) => {
                 *input = rest;
-                // Mostly it is there already, and a compare costs less than a store.
-                if !matches!(self.state, BOUNDARY) {
-                    self.state = BOUNDARY;
-                }
+                self.state = BOUNDARY;
                 Ok(Some(&frame[..payload]))
             }
             None => {

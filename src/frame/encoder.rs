@@ -51,7 +51,10 @@ impl FrameEncoder {
     /// # Errors
     /// A payload that is too long for the framing or the limit, or that the framing cannot carry. `out` is unchanged.
     pub fn encode(&self, payload: &[u8], out: &mut Vec<u8>) -> Result<(), EncodeError> {
-        append(&self.framing, self.max_frame_len, payload, out)
+        match append_at_once(&self.framing, self.max_frame_len, payload, out) {
+            Some(_) => Ok(()),
+            None => append(&self.framing, self.max_frame_len, payload, out),
+        }
     }
 }
 
@@ -64,26 +67,27 @@ pub(crate) fn write_limit(framing: &Framing, max_frame_len: u64) -> u64 {
     }
 }
 
-/// Appends one frame. `limit` comes from [`write_limit`].
+/// Appends one frame, if that is easy: a length prefix, and room for it. Says how many bytes that made.
 #[inline]
+pub(crate) fn append_at_once(
+    framing: &Framing,
+    limit: u64,
+    payload: &[u8],
+    out: &mut Vec<u8>,
+) -> Option<usize> {
+    if payload.len() as u64 > limit {
+        return None;
+    }
+    framing.prefix()?.append(payload, out)
+}
+
+/// Appends one frame. `limit` comes from [`write_limit`].
 pub(crate) fn append(
     framing: &Framing,
     limit: u64,
     payload: &[u8],
     out: &mut Vec<u8>,
 ) -> Result<(), EncodeError> {
-    let len = payload.len() as u64;
-    if len <= limit
-        && let Some((header, width)) = framing.fixed_header(len)
-    {
-        reserve(out, header.len() + payload.len())?;
-        // All eight bytes are written, then those that do not count are cut off: a store instead of a call.
-        let start = out.len();
-        out.extend_from_slice(&header);
-        out.truncate(start + width);
-        out.extend_from_slice(payload);
-        return Ok(());
-    }
     let envelope = envelope(framing, limit, payload)?;
     let around = envelope.header().len() + envelope.trailer().len();
     reserve(out, around + payload.len())?;
@@ -107,16 +111,7 @@ pub(crate) fn envelope(
     framing.envelope(len)
 }
 
-#[inline]
 fn reserve(out: &mut Vec<u8>, additional: usize) -> Result<(), EncodeError> {
-    if out.capacity() - out.len() >= additional {
-        return Ok(());
-    }
-    grow(out, additional)
-}
-
-#[cold]
-fn grow(out: &mut Vec<u8>, additional: usize) -> Result<(), EncodeError> {
     out.try_reserve(additional)
         .map_err(|_| EncodeError::OutOfMemory {
             requested: additional,

@@ -95,15 +95,7 @@ impl Framing {
         }
     }
 
-    #[inline]
     pub(super) fn decode(&self, input: &[u8], scanned: usize) -> Result<Decoded, DecodeError> {
-        match &self.0 {
-            Kind::LengthPrefix(prefix) => Ok(prefix.decode(input)),
-            _ => self.decode_other(input, scanned),
-        }
-    }
-
-    fn decode_other(&self, input: &[u8], scanned: usize) -> Result<Decoded, DecodeError> {
         if input.is_empty() {
             return Ok(Decoded::Incomplete);
         }
@@ -123,11 +115,12 @@ impl Framing {
         }
     }
 
-    /// The header, in the form that costs least, where the format has one of fixed width and nothing to check.
+    /// The length prefix, if that is what frames begin with: it can be worked with faster than by [`decode`](Self::decode)
+    /// and [`envelope`](Self::envelope).
     #[inline]
-    pub(super) fn fixed_header(&self, payload_len: u64) -> Option<([u8; 8], usize)> {
+    pub(super) fn prefix(&self) -> Option<LengthPrefix> {
         match &self.0 {
-            Kind::LengthPrefix(prefix) => Some(prefix.header(payload_len)),
+            Kind::LengthPrefix(prefix) => Some(*prefix),
             _ => None,
         }
     }

@@ -109,6 +109,45 @@ impl LengthPrefix {
         self.decode_any(input)
     }
 
+    /// Cuts a frame that lies whole at the front of `input` and is within the limit. `None` decides nothing.
+    #[inline]
+    pub(super) fn cut_whole<'i>(self, limit: u64, input: &mut &'i [u8]) -> Option<&'i [u8]> {
+        let Decoded::Frame {
+            header, payload, ..
+        } = self.decode(input)
+        else {
+            return None;
+        };
+        if payload > limit {
+            return None;
+        }
+        let (frame, rest) = input
+            .get(header..)?
+            .split_at_checked(usize::try_from(payload).ok()?)?;
+        *input = rest;
+        Some(frame)
+    }
+
+    /// Appends header and payload if there is room for them without growing, and says how many bytes that made.
+    #[inline]
+    pub(super) fn append(self, payload: &[u8], out: &mut Vec<u8>) -> Option<usize> {
+        let before = out.len();
+        if out.capacity() - before < 8 + payload.len() {
+            return None;
+        }
+        match (self.width, self.order) {
+            (Width::U32, Order::Little) => {
+                out.extend_from_slice(&(payload.len() as u32).to_le_bytes());
+            }
+            _ => {
+                let (header, width) = self.header(payload.len() as u64);
+                out.extend_from_slice(&header[..width]);
+            }
+        }
+        out.extend_from_slice(payload);
+        Some(out.len() - before)
+    }
+
     fn decode_any(self, input: &[u8]) -> Decoded {
         let width = self.width();
         let Some(prefix) = input.get(..width) else {

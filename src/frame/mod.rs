@@ -12,9 +12,9 @@ mod payload;
 mod varint;
 
 pub use decoder::FrameDecoder;
-pub(crate) use decoder::{Cut, Need};
+pub(crate) use decoder::{Cut, Need, WholeFrames};
 pub use encoder::{FrameEncoder, FrameWriter};
-pub(crate) use encoder::{append, envelope};
+pub(crate) use encoder::{append, append_at_once, envelope};
 pub use format::{Decoded, Envelope, FrameFormat};
 pub use framing::Framing;
 pub use length_prefix::LengthPrefix;

@@ -39,18 +39,19 @@ impl<'a> Frame<'a> {
     /// Makes the payload outlive the callback: without a copy where the frame was assembled or is shared already,
     /// by copying it where it lies in the loop's read buffer.
     pub fn into_bytes(self) -> Bytes {
-        match self.into_owned() {
-            Ok(bytes) => bytes,
-            Err(borrowed) => Bytes::copy_from_slice(borrowed),
+        match self.0 {
+            Repr::Borrowed(bytes) => Bytes::copy_from_slice(bytes),
+            Repr::Assembled(buffer) => mem::take(buffer).into(),
+            Repr::Shared(bytes) => bytes,
         }
     }
 
-    /// The bytes by ownership where that is free, by reference otherwise.
-    pub(crate) fn into_owned(self) -> Result<Bytes, &'a [u8]> {
+    /// The bytes, if they are somebody else's and would have to be copied to be kept.
+    #[inline]
+    pub(crate) fn as_borrowed(&self) -> Option<&'a [u8]> {
         match self.0 {
-            Repr::Borrowed(bytes) => Err(bytes),
-            Repr::Assembled(buffer) => Ok(mem::take(buffer).into()),
-            Repr::Shared(bytes) => Ok(bytes),
+            Repr::Borrowed(bytes) => Some(bytes),
+            Repr::Assembled(_) | Repr::Shared(_) => None,
         }
     }
 }

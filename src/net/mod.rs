@@ -93,6 +93,8 @@ pub struct Net {
     /// Some listener waits for a descriptor to become free; this ends its patience.
     accept_retry: Option<TimerKey>,
     trim_scheduled: bool,
+    /// Some connection has left its phase or changed its framing: who delivers to one has to look at it anew.
+    pub(crate) upset: bool,
     pub(crate) stopping: bool,
     pub(crate) stats: Stats,
     /// What was written, which [`stats`](Self::stats) adds to the others.
@@ -136,6 +138,7 @@ impl Net {
             buffers: Buffers::default(),
             accept_retry: None,
             trim_scheduled: false,
+            upset: false,
             stopping: false,
             stats: Stats::default(),
             written: Written::default(),

@@ -131,6 +131,7 @@ impl Net {
         match self.connections.get_mut(id) {
             Some(connection) if matches!(connection.phase, Phase::Connecting | Phase::Open) => {
                 connection.set_framing(framing.into());
+                self.upset = true;
                 true
             }
             _ => {
@@ -188,6 +189,7 @@ impl Net {
         if let Some(connection) = self.connections.get_mut(id) {
             connection.close(cause, &mut self.buffers);
             self.open -= 1;
+            self.upset = true;
         }
     }
 
@@ -206,6 +208,7 @@ impl Net {
             self.timers.cancel(timer);
         }
         connection.finish(cause, &self.registry, &mut self.buffers);
+        self.upset = true;
         self.ended.push_back(id);
         self.stats.disconnected += 1;
         self.resume_accepting();

@@ -91,21 +91,26 @@ impl Net {
     ///
     /// # Errors
     /// As [`send`](Self::send); the frame is given back.
+    #[inline]
     pub fn send_frame<'a>(
         &mut self,
         id: ConnectionId,
         frame: Frame<'a>,
     ) -> Result<(), Rejected<Frame<'a>>> {
-        match frame.into_owned() {
-            Ok(bytes) => self.send_bytes(id, bytes).map_err(|rejected| Rejected {
-                error: rejected.error,
-                payload: rejected.payload.into(),
-            }),
-            Err(borrowed) => self.send(id, borrowed).map_err(|error| Rejected {
+        match frame.as_borrowed() {
+            Some(borrowed) => self.send(id, borrowed).map_err(|error| Rejected {
                 error,
                 payload: borrowed.into(),
             }),
+            None => self.pass_on(id, frame.into_bytes()),
         }
+    }
+
+    fn pass_on<'a>(&mut self, id: ConnectionId, payload: Bytes) -> Result<(), Rejected<Frame<'a>>> {
+        self.send_bytes(id, payload).map_err(|rejected| Rejected {
+            error: rejected.error,
+            payload: rejected.payload.into(),
+        })
     }
 
     /// Queues a frame for each of `ids`. It is encoded once per framing; from 4 KiB on all queues share one copy.
