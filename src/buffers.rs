@@ -72,7 +72,7 @@ impl<T> Pool<T> {
 }
 
 impl Buffers {
-    #[inline]
+    #[inline(never)]
     pub(crate) fn take_queue(&mut self) -> Box<WriteQueue> {
         self.queues.take().unwrap_or_default()
     }

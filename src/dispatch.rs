@@ -240,24 +240,21 @@ impl<'n> Delivery<'n> {
     }
 
     fn deliver<H: Handler + ?Sized>(mut self, handler: &mut H) {
-        while !self.exhausted {
-            let Some(connection) = self.net.connections.get_mut(self.id) else {
-                return;
-            };
-            // A callback may have ended the connection.
-            if !connection.is_open() {
-                return;
-            }
+        while !self.exhausted
+            && let Some(connection) = self.net.connections.get(self.id)
+            // A callback may have ended it.
+            && connection.is_open()
+        {
             match connection.whole_frames() {
-                Some(whole) if self.at < self.end => self.deliver_whole(whole, handler),
-                Some(_) => self.exhausted = true,
+                Some(_) if self.at == self.end => self.exhausted = true,
+                Some(whole) => self.deliver_whole(whole, handler),
                 None => self.deliver_next(handler),
             }
         }
     }
 
     /// Delivers frames that lie whole in the buffer, without looking at the connection for each, until a callback upsets
-    /// a connection.
+    /// a connection; then the one frame more that does not lie whole in it.
     fn deliver_whole<H: Handler + ?Sized>(&mut self, whole: WholeFrames, handler: &mut H) {
         self.net.upset = false;
         let mut input = &self.buffer[self.at..self.end];
@@ -276,14 +273,12 @@ impl<'n> Delivery<'n> {
         }
     }
 
-    /// Delivers one frame, or finds that there is none.
+    /// Delivers one frame, or finds that there is none. An error ends the connection.
+    #[inline(never)]
     fn deliver_next<H: Handler + ?Sized>(&mut self, handler: &mut H) {
         let Some(connection) = self.net.connections.get_mut(self.id) else {
             return;
         };
-        if !connection.is_open() {
-            return;
-        }
         let mut input = &self.buffer[self.at..self.end];
         let cut = connection.cut(&mut input);
         self.at = self.end - input.len();

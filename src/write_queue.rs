@@ -71,26 +71,23 @@ impl WriteQueue {
         self.tail.capacity() + self.sealed.capacity() * size_of::<Segment>()
     }
 
-    /// Appends a frame, copying the payload.
-    #[inline(always)]
-    pub(crate) fn push_copied(
-        &mut self,
-        framing: &Framing,
-        limit: u64,
-        payload: &[u8],
-    ) -> Result<(), EncodeError> {
-        if self.tail.len() < SEAL_AT
-            && let Some(len) = frame::append_at_once(framing, limit, payload, &mut self.tail)
-        {
-            self.count(len);
-            return Ok(());
+    /// Appends a frame, copying the payload, if that is easy: `false` decides nothing.
+    #[inline]
+    pub(crate) fn push_at_once(&mut self, framing: &Framing, limit: u64, payload: &[u8]) -> bool {
+        if self.tail.len() >= SEAL_AT {
+            return false;
         }
-        self.push_with_care(framing, limit, payload)
+        match frame::append_at_once(framing, limit, payload, &mut self.tail) {
+            Some(len) => {
+                self.count(len);
+                true
+            }
+            None => false,
+        }
     }
 
-    #[cold]
-    #[inline(never)]
-    fn push_with_care(
+    /// Appends a frame, copying the payload.
+    pub(crate) fn push_copied(
         &mut self,
         framing: &Framing,
         limit: u64,

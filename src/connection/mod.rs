@@ -139,12 +139,17 @@ impl Connection {
         !self.awaits_writable || self.readiness.has(Readiness::WRITABLE)
     }
 
-    /// Queues a payload by copying it.
+    /// Queues a payload by copying it, if that is easy; `false` decides nothing.
     #[inline]
-    pub(crate) fn push(&mut self, payload: &[u8], buffers: &mut Buffers) -> Result<(), SendError> {
-        self.with_queue(buffers, |queue, framing, limit| {
-            Ok(queue.push_copied(framing, limit, payload)?)
-        })
+    pub(crate) fn push_at_once(&mut self, payload: &[u8], buffers: &mut Buffers) -> bool {
+        if self.phase != Phase::Open {
+            return false;
+        }
+        let queue = match &mut self.queue {
+            Some(queue) => queue,
+            None => self.queue.insert(buffers.take_queue()),
+        };
+        queue.push_at_once(self.decoder.framing(), self.decoder.limit(), payload)
     }
 
     /// Queues by whatever `enqueue` does with the queue. If that fails the queue is as it was before.

@@ -89,8 +89,8 @@ pub(crate) fn append(
     out: &mut Vec<u8>,
 ) -> Result<(), EncodeError> {
     let envelope = envelope(framing, limit, payload)?;
-    let around = envelope.header().len() + envelope.trailer().len();
-    reserve(out, around + payload.len())?;
+    // Room to spare lets the next frame of this size be appended at once.
+    reserve(out, payload.len() + 2 * Envelope::MAX)?;
     out.extend_from_slice(envelope.header());
     out.extend_from_slice(payload);
     out.extend_from_slice(envelope.trailer());

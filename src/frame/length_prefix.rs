@@ -20,75 +20,82 @@ use super::format::Decoded;
 /// # Ok::<(), throng::EncodeError>(())
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct LengthPrefix {
-    width: Width,
-    order: Order,
-}
+pub struct LengthPrefix(Layout);
 
+/// Width in bits and byte order, as one number: it is looked at for each frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-enum Width {
-    U8 = 1,
-    U16 = 2,
-    U32 = 4,
-    U64 = 8,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-enum Order {
-    Little,
-    Big,
+enum Layout {
+    Little8,
+    Little16,
+    Little32,
+    Little64,
+    Big8,
+    Big16,
+    Big32,
+    Big64,
 }
 
 impl LengthPrefix {
     pub(super) fn new() -> Self {
-        Self {
-            width: Width::U32,
-            order: Order::Little,
-        }
+        Self(Layout::Little32)
     }
 
     /// One byte: payloads of up to 255 bytes.
     pub fn u8(self) -> Self {
-        self.with(Width::U8)
+        self.either(Layout::Little8, Layout::Big8)
     }
 
     /// Two bytes: payloads of up to 65,535 bytes.
     pub fn u16(self) -> Self {
-        self.with(Width::U16)
+        self.either(Layout::Little16, Layout::Big16)
     }
 
     /// Four bytes: payloads of up to 2^32 - 1 bytes. The default.
     pub fn u32(self) -> Self {
-        self.with(Width::U32)
+        self.either(Layout::Little32, Layout::Big32)
     }
 
     /// Eight bytes: payloads of up to 2^64 - 1 bytes.
     pub fn u64(self) -> Self {
-        self.with(Width::U64)
+        self.either(Layout::Little64, Layout::Big64)
     }
 
     /// The least significant byte first. The default.
     pub fn little_endian(self) -> Self {
-        Self {
-            order: Order::Little,
-            ..self
-        }
+        Self(match self.0 {
+            Layout::Little8 | Layout::Big8 => Layout::Little8,
+            Layout::Little16 | Layout::Big16 => Layout::Little16,
+            Layout::Little32 | Layout::Big32 => Layout::Little32,
+            Layout::Little64 | Layout::Big64 => Layout::Little64,
+        })
     }
 
     /// The most significant byte first, also known as network order.
     pub fn big_endian(self) -> Self {
-        Self {
-            order: Order::Big,
-            ..self
-        }
+        Self(match self.0 {
+            Layout::Little8 | Layout::Big8 => Layout::Big8,
+            Layout::Little16 | Layout::Big16 => Layout::Big16,
+            Layout::Little32 | Layout::Big32 => Layout::Big32,
+            Layout::Little64 | Layout::Big64 => Layout::Big64,
+        })
     }
 
-    fn with(self, width: Width) -> Self {
-        Self { width, ..self }
+    /// Keeps the order.
+    fn either(self, little: Layout, big: Layout) -> Self {
+        Self(if self.is_big_endian() { big } else { little })
+    }
+
+    fn is_big_endian(self) -> bool {
+        self == self.big_endian()
     }
 
     fn width(self) -> usize {
-        self.width as usize
+        match self.0 {
+            Layout::Little8 | Layout::Big8 => 1,
+            Layout::Little16 | Layout::Big16 => 2,
+            Layout::Little32 | Layout::Big32 => 4,
+            Layout::Little64 | Layout::Big64 => 8,
+        }
     }
 
     pub(super) fn max_payload_len(self) -> u64 {
@@ -97,16 +104,34 @@ impl LengthPrefix {
 
     #[inline]
     pub(super) fn decode(self, input: &[u8]) -> Decoded {
-        if let (Width::U32, Order::Little) = (self.width, self.order)
-            && let Some(prefix) = input.first_chunk()
-        {
-            return Decoded::Frame {
-                header: 4,
-                payload: u64::from(u32::from_le_bytes(*prefix)),
-                trailer: 0,
-            };
+        let (header, payload) = match self.0 {
+            Layout::Little32 => match input.first_chunk() {
+                Some(prefix) => (4, u64::from(u32::from_le_bytes(*prefix))),
+                None => return Decoded::Incomplete,
+            },
+            _ => match self.read(input) {
+                Some(payload) => (self.width(), payload),
+                None => return Decoded::Incomplete,
+            },
+        };
+        Decoded::Frame {
+            header,
+            payload,
+            trailer: 0,
         }
-        self.decode_any(input)
+    }
+
+    fn read(self, input: &[u8]) -> Option<u64> {
+        let width = self.width();
+        let prefix = input.get(..width)?;
+        let mut wide = [0; 8];
+        Some(if self.is_big_endian() {
+            wide[8 - width..].copy_from_slice(prefix);
+            u64::from_be_bytes(wide)
+        } else {
+            wide[..width].copy_from_slice(prefix);
+            u64::from_le_bytes(wide)
+        })
     }
 
     /// Cuts a frame that lies whole at the front of `input` and is within the limit. `None` decides nothing.
@@ -135,50 +160,24 @@ impl LengthPrefix {
         if out.capacity() - before < 8 + payload.len() {
             return None;
         }
-        match (self.width, self.order) {
-            (Width::U32, Order::Little) => {
-                out.extend_from_slice(&(payload.len() as u32).to_le_bytes());
-            }
-            _ => {
-                let (header, width) = self.header(payload.len() as u64);
-                out.extend_from_slice(&header[..width]);
-            }
+        if self.0 == Layout::Little32 {
+            out.extend_from_slice(&(payload.len() as u32).to_le_bytes());
+        } else {
+            let (header, width) = self.header(payload.len() as u64);
+            out.extend_from_slice(&header[..width]);
         }
         out.extend_from_slice(payload);
         Some(out.len() - before)
     }
 
-    fn decode_any(self, input: &[u8]) -> Decoded {
-        let width = self.width();
-        let Some(prefix) = input.get(..width) else {
-            return Decoded::Incomplete;
-        };
-        let mut wide = [0; 8];
-        let payload = match self.order {
-            Order::Little => {
-                wide[..width].copy_from_slice(prefix);
-                u64::from_le_bytes(wide)
-            }
-            Order::Big => {
-                wide[8 - width..].copy_from_slice(prefix);
-                u64::from_be_bytes(wide)
-            }
-        };
-        Decoded::Frame {
-            header: width,
-            payload,
-            trailer: 0,
-        }
-    }
-
     /// The header of a payload whose length has been checked against [`max_payload_len`](Self::max_payload_len): the
     /// bytes, and how many of them count.
-    #[inline]
     pub(super) fn header(self, payload_len: u64) -> ([u8; 8], usize) {
         let width = self.width();
-        let bytes = match self.order {
-            Order::Little => payload_len.to_le_bytes(),
-            Order::Big => (payload_len << (64 - 8 * width)).to_be_bytes(),
+        let bytes = if self.is_big_endian() {
+            (payload_len << (64 - 8 * width)).to_be_bytes()
+        } else {
+            payload_len.to_le_bytes()
         };
         (bytes, width)
     }

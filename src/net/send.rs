@@ -39,7 +39,26 @@ impl Net {
     /// then.
     #[inline]
     pub fn send(&mut self, id: ConnectionId, payload: &[u8]) -> Result<(), SendError> {
-        self.enqueue(id, |connection, buffers| connection.push(payload, buffers))
+        if let Some(connection) = self.connections.get_mut(id)
+            && connection.push_at_once(payload, &mut self.buffers)
+        {
+            if !connection.dirty {
+                connection.dirty = true;
+                self.dirty.push(id);
+            }
+            return Ok(());
+        }
+        self.send_with_care(id, payload)
+    }
+
+    /// Sends where it is not easy, or finds out why it cannot be done.
+    #[cold]
+    fn send_with_care(&mut self, id: ConnectionId, payload: &[u8]) -> Result<(), SendError> {
+        self.enqueue(id, |connection, buffers| {
+            connection.with_queue(buffers, |queue, framing, limit| {
+                Ok(queue.push_copied(framing, limit, payload)?)
+            })
+        })
     }
 
     /// Queues a frame that `encode` writes straight into its place, without a buffer of its own.
@@ -102,15 +121,21 @@ impl Net {
                 error,
                 payload: borrowed.into(),
             }),
-            None => self.pass_on(id, frame.into_bytes()),
+            None => self.pass_on(id, frame),
         }
     }
 
-    fn pass_on<'a>(&mut self, id: ConnectionId, payload: Bytes) -> Result<(), Rejected<Frame<'a>>> {
-        self.send_bytes(id, payload).map_err(|rejected| Rejected {
-            error: rejected.error,
-            payload: rejected.payload.into(),
-        })
+    #[inline(never)]
+    fn pass_on<'a>(
+        &mut self,
+        id: ConnectionId,
+        frame: Frame<'a>,
+    ) -> Result<(), Rejected<Frame<'a>>> {
+        self.send_bytes(id, frame.into_bytes())
+            .map_err(|rejected| Rejected {
+                error: rejected.error,
+                payload: rejected.payload.into(),
+            })
     }
 
     /// Queues a frame for each of `ids`. It is encoded once per framing; from 4 KiB on all queues share one copy.

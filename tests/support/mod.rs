@@ -1,5 +1,9 @@
 //! What the tests share: a deadline, a way to turn a loop until something holds, and a plain blocking peer.
-#![allow(dead_code, reason = "each test file uses its own part of this")]
+#![allow(
+    dead_code,
+    unreachable_pub,
+    reason = "a module of several test files, each of which uses its own part"
+)]
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};

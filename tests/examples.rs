@@ -1,0 +1,438 @@
+//! The examples, as programs: they are started, talked to, and have to answer.
+//!
+//! `cargo test` builds them. Where only this file is built (`--test examples`), `cargo build --examples` has to come
+//! first.
+
+mod support;
+
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpListener};
+use std::path::PathBuf;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
+use std::time::Instant;
+use std::{env, thread};
+
+use support::{PATIENCE, Peer, Server};
+use throng::{ConnectionId, Frame, Handler, ListenOptions, Net};
+
+const ANY_PORT: &str = "127.0.0.1:0";
+
+#[test]
+fn the_echo_client_gets_its_messages_back() {
+    let mut server = Example::start("echo_server", &[ANY_PORT]);
+    let addr = server.listening_on().to_string();
+    let output = Example::start("echo_client", &[&addr, "one", "", "and three"]).finish();
+    assert!(output.status.success(), "{output:?}");
+    assert_eq!(output.lines, ["one", "", "and three"]);
+    assert!(output.stderr.contains(" INFO "), "{output:?}");
+}
+
+#[test]
+fn the_echo_client_has_messages_of_its_own() {
+    let mut server = Example::start("echo_server", &[ANY_PORT]);
+    let addr = server.listening_on().to_string();
+    let output = Example::start("echo_client", &[&addr]).finish();
+    assert!(output.status.success(), "{output:?}");
+    assert_eq!(output.lines, ["hello", "how are you?", "goodbye"]);
+}
+
+#[test]
+fn the_echo_client_resolves_names() {
+    // The name may have an IPv6 address as well, at which nobody listens.
+    let server = Server::echo();
+    let addr = format!("localhost:{}", server.addr.port());
+    let output = Example::start("echo_client", &[&addr, "found"]).finish();
+    assert!(output.status.success(), "{output:?}");
+    assert_eq!(output.lines, ["found"]);
+}
+
+#[test]
+fn the_echo_client_says_why_it_cannot_connect() {
+    // Bound, so that nobody else gets the port, and not listening.
+    let any: SocketAddr = ANY_PORT.parse().expect("an address");
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None);
+    let socket = socket.expect("a socket");
+    socket.bind(&any.into()).expect("a free port");
+    let addr = socket.local_addr().expect("its address").as_socket();
+    let addr = addr.expect("an IP address").to_string();
+    expect_failure(&[&addr], &format!("{addr}: could not connect"));
+    expect_failure(&["no address"], "cannot resolve no address");
+}
+
+#[test]
+fn the_echo_client_says_that_the_server_closed_early() {
+    let listener = TcpListener::bind(ANY_PORT).expect("a free port");
+    let addr = listener.local_addr().expect("its address").to_string();
+    let server = thread::spawn(move || {
+        let (stream, _) = listener.accept().expect("the client");
+        let mut peer = Peer(stream);
+        assert_eq!(peer.receive(), b"one");
+        peer.send(b"one");
+        peer.half_close();
+        // Reads on, or the close would be a reset.
+        peer.0.read_to_end(&mut Vec::new()).expect("a clean end");
+    });
+    let output = expect_failure(&[&addr, "one", "two"], "the peer closed the connection");
+    assert_eq!(output.lines, ["one"]);
+    server.join().expect("the server");
+}
+
+#[test]
+fn the_echo_client_notices_a_wrong_echo() {
+    struct Shout;
+    impl Handler for Shout {
+        fn on_data(&mut self, net: &mut Net, id: ConnectionId, frame: Frame<'_>) {
+            net.send(id, &frame.to_ascii_uppercase())
+                .expect("the connection is open");
+        }
+    }
+    let server = Server::start(Shout, ListenOptions::default());
+    let addr = server.addr.to_string();
+    let output = expect_failure(&[&addr, "ONE", "two"], "\"two\" came back as");
+    assert_eq!(output.lines, ["ONE"]);
+}
+
+/// Runs an echo client that has to fail with this complaint.
+#[track_caller]
+fn expect_failure(args: &[&str], complaint: &str) -> Output {
+    let output = Example::start("echo_client", args).finish();
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    assert!(output.stderr.contains("echo_client: "), "{output:?}");
+    assert!(output.stderr.contains(complaint), "{output:?}");
+    output
+}
+
+#[test]
+fn servers_say_why_they_cannot_listen() {
+    let taken = TcpListener::bind(ANY_PORT).expect("a free port");
+    let addr = taken.local_addr().expect("its address").to_string();
+    for name in ["echo_server", "chat_server"] {
+        let output = Example::start(name, &[&addr]).finish();
+        assert_eq!(output.status.code(), Some(1), "{output:?}");
+        let complaint = format!("{name}: cannot listen on {addr}");
+        assert!(output.stderr.contains(&complaint), "{output:?}");
+    }
+}
+
+#[test]
+fn people_chat_in_rooms() {
+    let (_server, addr) = chat_server();
+    let mut alice = enter(addr, "guest1");
+    alice.say("/name Alice");
+    alice.hears("* you are Alice now");
+    let mut bob = enter(addr, "guest2");
+    alice.hears("* guest2 joined");
+    bob.say("/name Bob");
+    bob.hears("* you are Bob now");
+    alice.hears("* guest2 is Bob now");
+
+    // What somebody says reaches the others, and not himself: the next thing Bob hears is from Alice.
+    bob.say("hello");
+    alice.hears("Bob: hello");
+    alice.say("Hello, Bob.");
+    bob.hears("Alice: Hello, Bob.");
+
+    bob.say("/join kitchen");
+    bob.hears("* you are in kitchen");
+    alice.hears("* Bob left");
+    alice.say("Where are you?");
+    alice.say("/who");
+    alice.hears("* in lobby: Alice");
+    bob.say("/who");
+    bob.hears("* in kitchen: Bob");
+    alice.say("/join kitchen");
+    alice.hears("* you are in kitchen");
+    bob.hears("* Alice joined");
+    alice.say("/join kitchen");
+    alice.hears("* you are in kitchen already");
+    bob.say("/who");
+    bob.hears("* in kitchen: Alice, Bob");
+}
+
+#[test]
+fn nobody_takes_the_name_of_another() {
+    let (_server, addr) = chat_server();
+    let mut alice = enter(addr, "guest1");
+    alice.say("/name Alice");
+    alice.hears("* you are Alice now");
+    let mut mallory = enter(addr, "guest2");
+    for name in ["Alice", "aLICE"] {
+        mallory.say(&format!("/name {name}"));
+        mallory.hears(&format!("* the name {name} is taken"));
+    }
+    for name in ["Alice:", "*", "abcdefghijklmnopqrstu"] {
+        mallory.say(&format!("/name {name}"));
+        mallory.hears(&format!(
+            "* {name} will not do: a name has up to 20 letters and digits"
+        ));
+    }
+    mallory.say("/who");
+    mallory.hears("* in lobby: Alice, guest2");
+
+    // One may write one's own name in another way, and a name is free when its owner has gone.
+    alice.hears("* guest2 joined");
+    alice.say("/name ALICE");
+    alice.hears("* you are ALICE now");
+    mallory.hears("* Alice is ALICE now");
+    drop(alice);
+    mallory.hears("* ALICE left");
+    mallory.say("/name alice");
+    mallory.hears("* you are alice now");
+
+    // The name of a guest to come may be taken already.
+    mallory.say("/name guest3");
+    mallory.hears("* you are guest3 now");
+    enter(addr, "guest4");
+}
+
+#[test]
+fn those_who_leave_are_announced() {
+    let (_server, addr) = chat_server();
+    let mut alice = enter(addr, "guest1");
+
+    let mut quitter = enter(addr, "guest2");
+    alice.hears("* guest2 joined");
+    quitter.say("/quit");
+    quitter.hears("* goodbye");
+    // The connection is still there, and yet the notice comes before the answer.
+    alice.say("/who");
+    alice.hears("* guest2 left");
+    alice.hears("* in lobby: guest1");
+    quitter.0.expect_end();
+    drop(quitter);
+
+    let closer = enter(addr, "guest3");
+    alice.hears("* guest3 joined");
+    drop(closer);
+    alice.hears("* guest3 left");
+
+    let crasher = enter(addr, "guest4");
+    alice.hears("* guest4 joined");
+    crasher.0.reset();
+    alice.hears("* guest4 left");
+}
+
+#[test]
+fn what_the_chat_cannot_use_is_answered() {
+    let (_server, addr) = chat_server();
+    let mut alice = enter(addr, "guest1");
+    let mut bob = enter(addr, "guest2");
+    alice.hears("* guest2 joined");
+
+    let commands = "/name NAME, /join ROOM, /who, /quit";
+    for command in ["/dance", "/", "/name", "/join a b", "/who me"] {
+        alice.say(command);
+        alice.hears(&format!("* cannot {command}; try {commands}"));
+    }
+    alice.0.send(b"caf\xE9");
+    alice.hears("* that was not UTF-8");
+    alice.say("hi\n* guest2 left");
+    alice.hears("* one line of plain text, please");
+    alice.say(&"x".repeat(1001));
+    alice.hears("* that was more than 1000 bytes");
+    alice.say("");
+    alice.say("  ");
+
+    // The longest that is allowed; and nothing of the above has reached Bob.
+    let longest = "x".repeat(1000);
+    alice.say(&longest);
+    bob.hears(&format!("guest1: {longest}"));
+    bob.say("grüß dich\r\n");
+    alice.hears("guest2: grüß dich");
+}
+
+#[test]
+fn a_large_room_is_listed_in_part() {
+    let (_server, addr) = chat_server();
+    let guests: Vec<_> = (1..=32)
+        .map(|n| enter(addr, &format!("guest{n}")))
+        .collect();
+    let mut last = enter(addr, "guest33");
+    last.say("/who");
+    let list = last.listen();
+    assert!(
+        list.starts_with("* in lobby: guest1, guest2, guest3, "),
+        "{list}"
+    );
+    assert!(list.ends_with(", guest30 and 3 more"), "{list}");
+    drop(guests);
+}
+
+#[test]
+fn lines_and_frames_meet_in_a_room() {
+    let mut server = Example::start("chat_server", &[ANY_PORT, ANY_PORT]);
+    let frames = server.listening_on();
+    let lines = server.listening_on();
+    let mut alice = enter(frames, "guest1");
+
+    let bob = Peer::connect(lines);
+    let mut heard = BufReader::new(bob.0.try_clone().expect("a live socket")).lines();
+    let mut hear = || heard.next().expect("a line").expect("text");
+    assert!(hear().starts_with("* hello guest2"));
+    assert_eq!(hear(), "* you are in lobby");
+    alice.hears("* guest2 joined");
+    (&bob.0).write_all(b"hello\r\nAlice\n").expect("to write");
+    alice.hears("guest2: hello");
+    alice.hears("guest2: Alice");
+    alice.say("hello Bob");
+    assert_eq!(hear(), "guest1: hello Bob");
+    bob.0.shutdown(Shutdown::Write).expect("a live socket");
+    alice.hears("* guest2 left");
+}
+
+fn chat_server() -> (Example, SocketAddr) {
+    let mut server = Example::start("chat_server", &[ANY_PORT]);
+    let addr = server.listening_on();
+    (server, addr)
+}
+
+/// Somebody in the chat.
+struct Chatter(Peer);
+
+/// Enters the chat, to be greeted by this name.
+#[track_caller]
+fn enter(addr: SocketAddr, name: &str) -> Chatter {
+    let mut chatter = Chatter(Peer::connect(addr));
+    chatter.hears(&format!(
+        "* hello {name}; try /name NAME, /join ROOM, /who, /quit"
+    ));
+    chatter.hears("* you are in lobby");
+    chatter
+}
+
+impl Chatter {
+    fn say(&mut self, text: &str) {
+        self.0.send(text.as_bytes());
+    }
+
+    /// The next line, whatever it is.
+    fn listen(&mut self) -> String {
+        String::from_utf8(self.0.receive()).expect("UTF-8")
+    }
+
+    /// Expects this to be the next line.
+    #[track_caller]
+    fn hears(&mut self, line: &str) {
+        assert_eq!(self.listen(), line);
+    }
+}
+
+/// An example that runs, and does not outlive its test.
+struct Example {
+    child: Child,
+    /// What it prints, line by line.
+    stdout: Receiver<io::Result<String>>,
+    /// All that it logs, when it has ended.
+    stderr: Receiver<io::Result<String>>,
+}
+
+/// What an example has left behind.
+#[derive(Debug)]
+struct Output {
+    status: ExitStatus,
+    lines: Vec<String>,
+    stderr: String,
+}
+
+impl Example {
+    #[track_caller]
+    fn start(name: &str, args: &[&str]) -> Self {
+        let program = built(name);
+        let spawned = Command::new(&program)
+            .args(args)
+            .env_remove("RUST_LOG")
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn();
+        let mut child = match spawned {
+            Ok(child) => child,
+            Err(error) => panic!(
+                "{}: {error}; \"cargo build --examples\" makes it",
+                program.display()
+            ),
+        };
+        let stdout = BufReader::new(child.stdout.take().expect("a pipe"));
+        let mut stderr = child.stderr.take().expect("a pipe");
+        Self {
+            child,
+            stdout: in_background(move |sender| {
+                // Nobody may be listening any more: then there is nothing left to do.
+                let _ = stdout.lines().try_for_each(|line| sender.send(line));
+            }),
+            stderr: in_background(move |sender| {
+                let mut text = String::new();
+                let result = stderr.read_to_string(&mut text).map(|_| text);
+                let _ = sender.send(result);
+            }),
+        }
+    }
+
+    /// The address in the next line it prints.
+    #[track_caller]
+    fn listening_on(&mut self) -> SocketAddr {
+        let line = match self.stdout.recv_timeout(PATIENCE) {
+            Ok(line) => line.expect("its output is text"),
+            Err(_) => panic!("it does not say where it listens"),
+        };
+        let addr = line.strip_prefix("listening on ").and_then(|rest| {
+            let addr = rest.split_whitespace().next()?;
+            addr.parse().ok()
+        });
+        addr.unwrap_or_else(|| panic!("not an address: {line}"))
+    }
+
+    /// Waits for its end.
+    #[track_caller]
+    fn finish(mut self) -> Output {
+        let deadline = Instant::now() + PATIENCE;
+        let mut lines = Vec::new();
+        let stderr = loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            match self.stdout.recv_timeout(left) {
+                Ok(line) => lines.push(line.expect("its output is text")),
+                Err(RecvTimeoutError::Timeout) => panic!("it did not end in time: {lines:?}"),
+                // It has closed its output.
+                Err(RecvTimeoutError::Disconnected) => match self.stderr.recv_timeout(left) {
+                    Ok(text) => break text.expect("its log is text"),
+                    Err(_) => panic!("it did not end in time: {lines:?}"),
+                },
+            }
+        };
+        Output {
+            status: self.child.wait().expect("its status"),
+            lines,
+            stderr,
+        }
+    }
+}
+
+impl Drop for Example {
+    fn drop(&mut self) {
+        // Both fail if it has ended by itself.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if thread::panicking()
+            && let Ok(Ok(log)) = self.stderr.recv_timeout(PATIENCE)
+        {
+            eprint!("{log}");
+        }
+    }
+}
+
+fn in_background<T: Send + 'static>(
+    work: impl FnOnce(mpsc::Sender<T>) + Send + 'static,
+) -> Receiver<T> {
+    let (sender, receiver) = mpsc::channel();
+    thread::spawn(move || work(sender));
+    receiver
+}
+
+/// Where cargo puts an example: `deps/` with this test and `examples/` are neighbours.
+fn built(name: &str) -> PathBuf {
+    let test = env::current_exe().expect("the path of this test");
+    let deps = test.parent().expect("the directory it is in");
+    let examples = deps.with_file_name("examples");
+    examples.join(format!("{name}{}", env::consts::EXE_SUFFIX))
+}
