@@ -1,1 +1,47 @@
-fn main() {}
+//! `throng-bench`: a demo, a server, a load generator and a comparison, in one binary.
+//!
+//! This file only chooses among them; [`cli`] says what the words on the command line mean.
+
+mod cli;
+mod compare;
+mod demo;
+mod limits;
+mod load;
+mod pin;
+mod problem;
+mod process;
+mod progress;
+mod report;
+mod serve;
+mod usage;
+mod yardstick;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use cli::{Cli, Command};
+
+fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return cli::explain(&error),
+    };
+    env_logger::init();
+    limits::raise();
+    let json = cli.json.as_deref();
+    let result = match cli.command.unwrap_or_default() {
+        Command::Demo(options) => demo::run(&options, json),
+        Command::Serve(options) => serve::run(&options, json),
+        Command::Load(options) => load::run(&options, json),
+        Command::Compare(options) => compare::run(&options, json),
+        Command::Yardstick(options) => yardstick::run(&options),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(problem) => {
+            report::complain(&problem);
+            ExitCode::from(problem.code)
+        }
+    }
+}

@@ -1,0 +1,203 @@
+//! The words on the command line.
+
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::error::ErrorKind;
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::problem::Problem;
+use crate::report;
+
+/// Thousands of framed TCP connections on one thread: see it, serve it, load it, compare it.
+#[derive(Debug, Parser)]
+#[command(name = "throng-bench", version)]
+pub(crate) struct Cli {
+    /// Writes the figures to this file, as JSON.
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(crate) json: Option<PathBuf>,
+    #[command(subcommand)]
+    pub(crate) command: Option<Command>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Starts a server, connects thousands of clients to it and shows what they do (the default).
+    Demo(DemoOptions),
+    /// Serves until SIGINT or SIGTERM.
+    Serve(ServeOptions),
+    /// Loads any server that speaks the protocol and echoes.
+    Load(LoadOptions),
+    /// Measures this crate beside a raw epoll server.
+    Compare(CompareOptions),
+    /// The raw epoll echo server that `compare` measures against.
+    #[command(hide = true)]
+    Yardstick(YardstickOptions),
+}
+
+impl Default for Command {
+    fn default() -> Self {
+        Self::Demo(DemoOptions::default())
+    }
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DemoOptions {
+    /// How many connections; as many as the open-file limit allows, if that is less.
+    #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) connections: u32,
+    /// Frames in flight on each connection.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1024))]
+    pub(crate) pipeline: u32,
+    /// Bytes of payload of a frame.
+    #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(..=(1 << 30)))]
+    pub(crate) size: u32,
+    /// How long the load lasts.
+    #[arg(long, default_value = "5", value_parser = seconds)]
+    pub(crate) seconds: Duration,
+}
+
+impl Default for DemoOptions {
+    fn default() -> Self {
+        Self {
+            connections: 10_000,
+            pipeline: 1,
+            size: 64,
+            seconds: Duration::from_secs(5),
+        }
+    }
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ServeOptions {
+    /// Where to listen; port 0 for any free one.
+    #[arg(long, default_value = "127.0.0.1:5000")]
+    pub(crate) addr: String,
+    /// What to do with a frame.
+    #[arg(long, value_enum, default_value_t = Mode::Echo)]
+    pub(crate) mode: Mode,
+    /// More connections than this are refused.
+    #[arg(long)]
+    pub(crate) max_connections: Option<usize>,
+    /// How many peers may wait to be accepted.
+    #[arg(long)]
+    pub(crate) backlog: Option<u32>,
+    /// A peer that sends a longer frame, in bytes, is disconnected.
+    #[arg(long)]
+    pub(crate) max_frame_len: Option<u64>,
+    #[command(flatten)]
+    pub(crate) parent: Parent,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Mode {
+    /// Send it back.
+    Echo,
+    /// Send it to everybody, its sender included.
+    Broadcast,
+    /// Forget it.
+    Sink,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct LoadOptions {
+    /// The server.
+    #[arg(long, default_value = "127.0.0.1:5000")]
+    pub(crate) addr: String,
+    /// How many connections; as many as the open-file limit allows, if that is less.
+    #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) connections: u32,
+    /// Frames in flight on each connection.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1024))]
+    pub(crate) pipeline: u32,
+    /// Bytes of payload of a frame.
+    #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(..=(1 << 30)))]
+    pub(crate) size: u32,
+    /// How long the load lasts.
+    #[arg(long, default_value = "10", value_parser = seconds)]
+    pub(crate) seconds: Duration,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CompareOptions {
+    /// How often each server is measured in each cell.
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub(crate) rounds: u32,
+    /// The exit code is 1 if a cell's ratio is below this (large frames: below 0.80, if that is less).
+    #[arg(long)]
+    pub(crate) floor: Option<f64>,
+    /// Only these cells, as CONNECTIONS_PIPELINE_SIZE.
+    #[arg(long, value_delimiter = ',', value_parser = crate::compare::Cell::parse)]
+    pub(crate) cells: Vec<crate::compare::Cell>,
+    /// How long each measurement lasts.
+    #[arg(long, default_value = "1.5", value_parser = seconds)]
+    pub(crate) seconds: Duration,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct YardstickOptions {
+    #[arg(long)]
+    pub(crate) addr: String,
+    #[command(flatten)]
+    pub(crate) parent: Parent,
+}
+
+/// Who started a server, if it should not outlive that process.
+#[derive(Debug, Clone, Copy, Args)]
+pub(crate) struct Parent {
+    #[arg(long, hide = true, value_name = "PID")]
+    child_of: Option<u32>,
+}
+
+impl Parent {
+    /// Whether the process that started this one is gone. Windows does not tell.
+    pub(crate) fn is_gone(self) -> bool {
+        #[cfg(unix)]
+        let present = Some(std::os::unix::process::parent_id());
+        #[cfg(not(unix))]
+        let present = self.child_of;
+        self.child_of.is_some() && self.child_of != present
+    }
+}
+
+fn seconds(text: &str) -> Result<Duration, String> {
+    let seconds: f64 = text.parse().map_err(|_| "expected a number of seconds")?;
+    if !(0.01..=86_400.0).contains(&seconds) {
+        return Err("expected between 0.01 and 86400 seconds".into());
+    }
+    Ok(Duration::from_secs_f64(seconds))
+}
+
+/// The first address a text stands for.
+pub(crate) fn resolve(addr: &str) -> Result<SocketAddr, Problem> {
+    let problem =
+        |why: String| Problem::usage(format!("cannot resolve the address '{addr}': {why}"));
+    let mut addrs = addr
+        .to_socket_addrs()
+        .map_err(|error| problem(error.to_string()))?;
+    addrs.next().ok_or_else(|| problem("it has none".into()))
+}
+
+/// Help goes to standard output as it is; a mistake becomes one line, and exit code 2.
+pub(crate) fn explain(error: &clap::Error) -> ExitCode {
+    match error.kind() {
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
+            report::say(format_args!("{}", error.to_string().trim_end()));
+            ExitCode::SUCCESS
+        }
+        _ => {
+            let text = error.to_string();
+            let line: Vec<_> = text
+                .lines()
+                .map(str::trim)
+                .take_while(|line| !line.is_empty())
+                .collect();
+            let line = line.join(" ");
+            let message = line.strip_prefix("error: ").unwrap_or(&line);
+            report::complain(&Problem::usage(format!("{message} (see --help)")));
+            ExitCode::from(2)
+        }
+    }
+}

@@ -1,0 +1,307 @@
+//! The comparison: the same work against several servers, in turn, with ratios.
+//!
+//! The figure is frames per second of the server's processor time, which does not depend on how fast the load is. Each
+//! measurement has a fresh server, bound to one processor; the load runs on another. Each round measures every server
+//! once, in rotating order, and its ratio is formed within the round, so that a machine that slows down slows both.
+
+use std::fmt;
+use std::path::Path;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::cli::CompareOptions;
+use crate::load::{Load, Spec};
+use crate::problem::Problem;
+use crate::process::Server;
+use crate::report::{self, grouped};
+use crate::{limits, pin, usage};
+
+/// Who takes part: a name, and what starts its server. The first is judged, the last is what all are measured by.
+const CONTESTANTS: [(&str, &[&str]); 2] = [("throng", &["serve"]), ("raw epoll", &["yardstick"])];
+
+/// Load before the measurement, so that buffers and caches are as they will be.
+const WARM_UP: Duration = Duration::from_millis(400);
+/// From this many bytes on a frame is large, and judged by the floor below.
+const LARGE_FROM: u32 = 256 * 1024;
+const LARGE_FLOOR: f64 = 0.80;
+
+/// A shape of load.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Cell {
+    connections: u32,
+    pipeline: u32,
+    size: u32,
+}
+
+/// What is measured unless cells are named.
+const CELLS: [Cell; 5] = [
+    Cell::new(50, 32, 64),
+    Cell::new(1_000, 1, 64),
+    Cell::new(10_000, 1, 64),
+    Cell::new(10_000, 8, 64),
+    Cell::new(4, 1, 1 << 20),
+];
+
+impl Cell {
+    const fn new(connections: u32, pipeline: u32, size: u32) -> Self {
+        Self {
+            connections,
+            pipeline,
+            size,
+        }
+    }
+
+    /// Reads `CONNECTIONS_PIPELINE_SIZE`.
+    pub(crate) fn parse(text: &str) -> Result<Self, String> {
+        let numbers: Result<Vec<u32>, _> = text.split('_').map(str::parse).collect();
+        match numbers.as_deref() {
+            Ok(&[connections, pipeline, size])
+                if connections > 0 && (1..=1024).contains(&pipeline) && size <= 1 << 30 =>
+            {
+                Ok(Self::new(connections, pipeline, size))
+            }
+            _ => Err("expected CONNECTIONS_PIPELINE_SIZE, such as 1000_1_64".into()),
+        }
+    }
+
+    /// The ratio that is good enough, given the one asked for.
+    fn floor(&self, floor: f64) -> f64 {
+        if self.size >= LARGE_FROM {
+            floor.min(LARGE_FLOOR)
+        } else {
+            floor
+        }
+    }
+}
+
+impl fmt::Display for Cell {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}_{}_{}", self.connections, self.pipeline, self.size)
+    }
+}
+
+/// One server under one load, once.
+#[derive(Debug, Clone, Copy, Default)]
+struct Measured {
+    frames_per_cpu_second: f64,
+    /// How busy the load generator's processor was, from 0 to 1.
+    load_share: f64,
+}
+
+/// Measures all cells and judges them by the floor.
+pub(crate) fn run(options: &CompareOptions, json: Option<&Path>) -> Result<(), Problem> {
+    if options
+        .floor
+        .is_some_and(|floor| !floor.is_finite() || floor < 0.0)
+    {
+        return Err(Problem::usage("--floor: expected a ratio, such as 0.95"));
+    }
+    let processors = pin::two_processors();
+    if let Some((_, load)) = processors {
+        pin::pin(0, load);
+    } else {
+        report::say(format_args!(
+            "server and load share their processors: nothing can be pinned here"
+        ));
+    }
+    let cells = if options.cells.is_empty() {
+        &CELLS[..]
+    } else {
+        &options.cells
+    };
+    report::say(format_args!(
+        "frames per server CPU-second, medians of {} rounds; cells are connections_in-flight_bytes",
+        options.rounds
+    ));
+    report::say(format_args!("{}", header()));
+    let mut results = Vec::new();
+    let mut low = Vec::new();
+    for &cell in cells {
+        let cell = Cell {
+            connections: limits::fit(cell.connections),
+            ..cell
+        };
+        let rounds = (0..options.rounds)
+            .map(|round| measure_round(cell, round as usize, options.seconds, processors))
+            .collect::<Result<Vec<_>, _>>()?;
+        let summary = Summary::of(&rounds);
+        report::say(format_args!("{}", summary.line(cell)));
+        if let Some(floor) = options.floor.map(|floor| cell.floor(floor))
+            && summary.ratio < floor
+        {
+            low.push(format!("{cell}: {:.3} is below {floor}", summary.ratio));
+        }
+        results.push(summary.as_json(cell, &rounds));
+    }
+    report::write_json(json, &json!({ "rounds": options.rounds, "cells": results }))?;
+    if low.is_empty() {
+        Ok(())
+    } else {
+        Err(Problem::failed(low.join("; ")))
+    }
+}
+
+/// Every contestant, measured once, in the order of [`CONTESTANTS`].
+type Round = [Measured; CONTESTANTS.len()];
+
+fn measure_round(
+    cell: Cell,
+    number: usize,
+    length: Duration,
+    processors: Option<(usize, usize)>,
+) -> Result<Round, Problem> {
+    let mut round = Round::default();
+    for turn in 0..CONTESTANTS.len() {
+        let contestant = (turn + number) % CONTESTANTS.len();
+        let (name, arguments) = CONTESTANTS[contestant];
+        round[contestant] = measure(cell, arguments, length, processors)
+            .map_err(|problem| Problem::failed(format!("{name}, {cell}: {problem}")))?;
+    }
+    Ok(round)
+}
+
+fn measure(
+    cell: Cell,
+    arguments: &[&str],
+    length: Duration,
+    processors: Option<(usize, usize)>,
+) -> Result<Measured, Problem> {
+    let server = Server::start(arguments)?;
+    if let Some((processor, _)) = processors {
+        server.pin(processor);
+    }
+    let mut load = Load::connect(Spec {
+        addr: server.addr,
+        connections: cell.connections,
+        pipeline: cell.pipeline,
+        size: cell.size,
+        latency: false,
+    })?;
+    load.measure(WARM_UP)?;
+    let cpu = || {
+        usage::cpu_time(server.pid()).ok_or_else(|| {
+            Problem::failed("this system does not tell the processor time of a process")
+        })
+    };
+    let before = cpu()?;
+    let figures = load.measure(length)?;
+    let used = cpu()? - before;
+    load.finish()?;
+    let share = figures.own_cpu.unwrap_or_default().as_secs_f64() / figures.elapsed.as_secs_f64();
+    Ok(Measured {
+        frames_per_cpu_second: figures.frames as f64 / used.as_secs_f64().max(1e-9),
+        load_share: share,
+    })
+}
+
+struct Summary {
+    /// Median frames per CPU-second of each contestant.
+    frames: [f64; CONTESTANTS.len()],
+    /// The first contestant to the last: the median of the rounds, the least and the most.
+    ratio: f64,
+    least: f64,
+    most: f64,
+    load_share: f64,
+}
+
+impl Summary {
+    fn of(rounds: &[Round]) -> Self {
+        let frames = |contestant: usize| {
+            let frames = rounds
+                .iter()
+                .map(|round| round[contestant].frames_per_cpu_second);
+            median(frames.collect())
+        };
+        let mut ratios: Vec<f64> = rounds.iter().map(ratio).collect();
+        ratios.sort_by(f64::total_cmp);
+        let shares = rounds.iter().flatten().map(|measured| measured.load_share);
+        Self {
+            frames: std::array::from_fn(frames),
+            least: ratios.first().copied().unwrap_or(f64::NAN),
+            most: ratios.last().copied().unwrap_or(f64::NAN),
+            ratio: median(ratios),
+            load_share: median(shares.collect()),
+        }
+    }
+
+    fn line(&self, cell: Cell) -> String {
+        let mut line = format!("{:>14}", cell.to_string());
+        for frames in self.frames {
+            line += &format!("{:>14}", grouped(frames as u64));
+        }
+        line + &format!(
+            "{:>8.3}{:>8.3} to {:.3}{:>8.0} %",
+            self.ratio,
+            self.least,
+            self.most,
+            self.load_share * 100.0
+        )
+    }
+
+    fn as_json(&self, cell: Cell, rounds: &[Round]) -> Value {
+        let names = CONTESTANTS.iter().enumerate();
+        let contestants = names.map(|(i, (name, _))| {
+            let frames: Vec<f64> = rounds
+                .iter()
+                .map(|round| round[i].frames_per_cpu_second)
+                .collect();
+            json!({ "name": name, "median": self.frames[i], "frames_per_cpu_second": frames })
+        });
+        json!({
+            "cell": cell.to_string(),
+            "contestants": contestants.collect::<Vec<_>>(),
+            "ratio": { "median": self.ratio, "least": self.least, "most": self.most },
+            "load_processor_share": self.load_share,
+        })
+    }
+}
+
+fn header() -> String {
+    let mut line = format!("{:>14}", "cell");
+    for (name, _) in CONTESTANTS {
+        line += &format!("{name:>14}");
+    }
+    line + &format!("{:>8}{:>17}{:>10}", "ratio", "least to most", "load CPU")
+}
+
+fn ratio(round: &Round) -> f64 {
+    round[0].frames_per_cpu_second / round[CONTESTANTS.len() - 1].frames_per_cpu_second
+}
+
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    let middle = values.len() / 2;
+    match values.len() {
+        0 => f64::NAN,
+        len if len % 2 == 1 => values[middle],
+        _ => (values[middle - 1] + values[middle]) / 2.0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cell_is_three_numbers() {
+        assert_eq!(Cell::parse("50_32_64"), Ok(Cell::new(50, 32, 64)));
+        for wrong in [
+            "",
+            "50_32",
+            "0_1_64",
+            "1_0_64",
+            "1_2000_64",
+            "a_b_c",
+            "1_1_1_1",
+        ] {
+            assert!(Cell::parse(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn the_median_is_in_the_middle() {
+        assert_eq!(median(vec![3.0, 1.0, 2.0]), 2.0);
+        assert_eq!(median(vec![4.0, 1.0, 2.0, 3.0]), 2.5);
+    }
+}

@@ -1,0 +1,83 @@
+//! The demo: a server in a process of its own, thousands of clients in this one, and what happened.
+
+use std::path::Path;
+use std::time::Duration;
+
+use serde_json::json;
+
+use crate::cli::DemoOptions;
+use crate::load::{Load, Spec};
+use crate::problem::Problem;
+use crate::process::Server;
+use crate::report::{self, grouped};
+use crate::{limits, usage};
+
+pub(crate) fn run(options: &DemoOptions, json: Option<&Path>) -> Result<(), Problem> {
+    let connections = limits::fit(options.connections);
+    let server = Server::start(&["serve"])?;
+    report::say(format_args!(
+        "server        {} (process {})",
+        server.addr,
+        server.pid()
+    ));
+
+    let memory_before = usage::anonymous_bytes(server.pid());
+    let spec = Spec {
+        addr: server.addr,
+        connections,
+        pipeline: options.pipeline,
+        size: options.size,
+        latency: true,
+    };
+    let mut load = Load::connect(spec)?;
+    let memory_after = usage::anonymous_bytes(server.pid());
+    let per_connection = memory_after
+        .zip(memory_before)
+        .map(|(after, before)| after.saturating_sub(before) / u64::from(connections));
+    report::say(format_args!(
+        "connections   {}, of {} each in the server while idle",
+        grouped(connections.into()),
+        per_connection.map_or("unmeasured memory".into(), |bytes| format!("{bytes} bytes")),
+    ));
+
+    report::say(format_args!(
+        "load          {} in flight on each, {} bytes, for {:?}",
+        options.pipeline, options.size, options.seconds
+    ));
+    let cpu_before = usage::cpu_time(server.pid());
+    let figures = load.measure_with_progress(options.seconds)?;
+    let cpu = usage::cpu_time(server.pid())
+        .zip(cpu_before)
+        .map(|(after, before)| after - before);
+    load.finish()?;
+
+    figures.say(options.size);
+    let frames_per_cpu_second = cpu
+        .filter(|cpu| !cpu.is_zero())
+        .map(|cpu| figures.frames as f64 / cpu.as_secs_f64());
+    match cpu.zip(frames_per_cpu_second) {
+        Some((cpu, frames)) => report::say(format_args!(
+            "server CPU    {:.0} % of one core, {} frames per CPU-second",
+            share(cpu, figures.elapsed),
+            grouped(frames as u64),
+        )),
+        None => report::say(format_args!("server CPU    not measured on this system")),
+    }
+    report::write_json(
+        json,
+        &json!({
+            "connections": connections,
+            "pipeline": options.pipeline,
+            "size": options.size,
+            "bytes_per_idle_connection": per_connection,
+            "load": figures.as_json(options.size),
+            "server_cpu_seconds": cpu.map(|cpu| cpu.as_secs_f64()),
+            "frames_per_server_cpu_second": frames_per_cpu_second,
+        }),
+    )
+}
+
+/// In percent.
+fn share(part: Duration, whole: Duration) -> f64 {
+    100.0 * part.as_secs_f64() / whole.as_secs_f64()
+}
