@@ -1,0 +1,400 @@
+//! The tool as its users meet it: what it prints, how it ends, and what it leaves behind.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::process::{Child, ChildStdout, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+/// Long enough for a slow, shared machine; no test waits for it unless it fails.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+fn tool(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_throng-bench"));
+    command.args(arguments).stdin(Stdio::null());
+    command
+}
+
+fn output(arguments: &[&str]) -> Output {
+    tool(arguments).output().expect("the tool runs")
+}
+
+/// A server that ends with the test.
+struct Serve {
+    child: Child,
+    stdout: BufReader<ChildStdout>,
+    addr: SocketAddr,
+}
+
+impl Serve {
+    fn start(arguments: &[&str]) -> Self {
+        let mut child = tool(&["serve", "--addr", "127.0.0.1:0"])
+            .args(arguments)
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("the tool runs");
+        let mut stdout = BufReader::new(child.stdout.take().expect("it is piped"));
+        let mut line = String::new();
+        stdout.read_line(&mut line).expect("a line");
+        let addr = line.trim().strip_prefix("listening on ");
+        let addr = addr.and_then(|addr| addr.parse().ok());
+        Self {
+            child,
+            stdout,
+            addr: addr.unwrap_or_else(|| panic!("it says where it listens, not {line:?}")),
+        }
+    }
+
+    fn addr(&self) -> String {
+        self.addr.to_string()
+    }
+
+    fn peer(&self) -> TcpStream {
+        let peer = TcpStream::connect(self.addr).expect("it listens");
+        peer.set_read_timeout(Some(PATIENCE))
+            .expect("a live socket");
+        peer
+    }
+}
+
+impl Drop for Serve {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Waits for an end that must come.
+fn wait(child: &mut Child) -> std::process::ExitStatus {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        if let Some(status) = child.try_wait().expect("a child") {
+            return status;
+        }
+        assert!(Instant::now() < deadline, "the process goes on");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+fn json(path: &std::path::Path) -> Value {
+    let text = std::fs::read_to_string(path).expect("the figures were written");
+    std::fs::remove_file(path).expect("it is there");
+    serde_json::from_str(&text).expect("valid JSON")
+}
+
+fn scratch(name: &str) -> std::path::PathBuf {
+    std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join(name)
+}
+
+fn send(peer: &mut TcpStream, payload: &[u8]) {
+    let mut frame = (payload.len() as u32).to_le_bytes().to_vec();
+    frame.extend_from_slice(payload);
+    peer.write_all(&frame).expect("to write");
+}
+
+fn receive(peer: &mut TcpStream) -> Vec<u8> {
+    let mut header = [0; 4];
+    peer.read_exact(&mut header).expect("a header");
+    let mut payload = vec![0; u32::from_le_bytes(header) as usize];
+    peer.read_exact(&mut payload).expect("a payload");
+    payload
+}
+
+#[test]
+fn serve_echoes_small_and_large_frames() {
+    let server = Serve::start(&["--mode", "echo"]);
+    let mut peer = server.peer();
+    for len in [0, 1, 64, 4096, 65_532, 65_533, 3 << 20] {
+        let payload: Vec<u8> = (0..len).map(|i| (i % 251) as u8).collect();
+        send(&mut peer, &payload);
+        assert!(
+            receive(&mut peer) == payload,
+            "{len} bytes came back changed"
+        );
+    }
+}
+
+#[test]
+fn serve_broadcasts_to_all_and_to_the_sender() {
+    let server = Serve::start(&["--mode", "broadcast"]);
+    let mut peers: Vec<_> = (0..3).map(|_| server.peer()).collect();
+    // A frame of each shows that all three are connected.
+    for number in 0..3 {
+        send(&mut peers[number], b"here");
+        receive(&mut peers[number]);
+    }
+    let mut others = 0;
+    for peer in &mut peers {
+        send(peer, b"last");
+        others += 1;
+    }
+    for peer in &mut peers {
+        let mut seen = 0;
+        while seen < others {
+            if receive(peer) == b"last" {
+                seen += 1;
+            }
+        }
+    }
+}
+
+#[test]
+fn serve_sinks_what_it_gets() {
+    let mut server = Serve::start(&["--mode", "sink"]);
+    let mut peer = server.peer();
+    send(&mut peer, b"gone");
+    peer.shutdown(std::net::Shutdown::Write)
+        .expect("a live socket");
+    let mut rest = Vec::new();
+    peer.read_to_end(&mut rest).expect("a clean end");
+    assert_eq!(rest, b"");
+    assert!(server.child.try_wait().expect("a child").is_none());
+}
+
+#[cfg(unix)]
+#[test]
+fn a_signal_ends_serve_cleanly_with_a_summary() {
+    for signal in ["-INT", "-TERM"] {
+        let path = scratch(&format!("serve{signal}.json"));
+        let mut server = Serve::start(&["--json", path.to_str().expect("a plain path")]);
+        let mut peer = server.peer();
+        send(&mut peer, b"hello");
+        assert_eq!(receive(&mut peer), b"hello");
+        kill(signal, server.child.id());
+        assert!(wait(&mut server.child).success());
+        let mut said = String::new();
+        server.stdout.read_to_string(&mut said).expect("text");
+        assert!(said.starts_with("served 1 connections"), "{said}");
+        let figures = json(&path);
+        assert_eq!(
+            (&figures["accepted"], &figures["frames_sent"]),
+            (&1.into(), &1.into())
+        );
+    }
+}
+
+#[cfg(unix)]
+fn kill(signal: &str, pid: u32) {
+    let status = Command::new("kill")
+        .args([signal, &pid.to_string()])
+        .status();
+    assert!(status.expect("kill runs").success());
+}
+
+#[test]
+fn serve_takes_its_limits_as_options() {
+    let server = Serve::start(&["--max-connections", "1", "--max-frame-len", "4"]);
+    let mut first = server.peer();
+    send(&mut first, b"four");
+    assert_eq!(receive(&mut first), b"four");
+    let mut second = server.peer();
+    assert_eq!(second.read(&mut [0]).expect("a clean end"), 0);
+    send(&mut first, b"fives");
+    assert_eq!(first.read(&mut [0]).unwrap_or(0), 0);
+}
+
+#[test]
+fn a_bad_argument_is_one_line_and_exit_code_2() {
+    let wrong: [&[&str]; 8] = [
+        &["serve", "--mode", "shout"],
+        &["serve", "--addr", "nowhere"],
+        &["load", "--connections", "0"],
+        &["load", "--seconds", "soon"],
+        &["compare", "--cells", "many"],
+        &["compare", "--floor", "-1"],
+        &["fly"],
+        &["demo", "--json"],
+    ];
+    for arguments in wrong {
+        let output = output(arguments);
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}: {said}");
+        assert_eq!(said.lines().count(), 1, "{arguments:?}: {said}");
+        assert!(said.starts_with("throng-bench: "), "{said}");
+    }
+}
+
+#[test]
+fn an_address_in_use_is_one_line_and_exit_code_2() {
+    let taken = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let addr = taken.local_addr().expect("its address").to_string();
+    let output = output(&["serve", "--addr", &addr]);
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{said}");
+    assert_eq!(said.lines().count(), 1, "{said}");
+    assert!(said.contains(&addr), "{said}");
+}
+
+#[test]
+fn load_checks_what_comes_back_and_tells_how_it_went() {
+    let server = Serve::start(&[]);
+    for (pipeline, size) in [("1", "0"), ("8", "3"), ("2", "100000")] {
+        let path = scratch(&format!("load{size}.json"));
+        let output = tool(&["load", "--addr", &server.addr(), "--connections", "20"])
+            .args(["--pipeline", pipeline, "--size", size, "--seconds", "0.2"])
+            .arg("--json")
+            .arg(&path)
+            .output()
+            .expect("the tool runs");
+        assert!(output.status.success(), "{output:?}");
+        let figures = json(&path);
+        assert_eq!(figures["connections"], 20);
+        assert!(figures["load"]["frames"].as_u64() > Some(0), "{figures}");
+        assert!(
+            figures["load"]["latency_ns"]["p99_9"].as_u64() > Some(0),
+            "{figures}"
+        );
+    }
+}
+
+#[test]
+fn load_notices_a_server_that_sends_something_else() {
+    let server = Serve::start(&["--mode", "broadcast"]);
+    let output = output(&["load", "--addr", &server.addr(), "--connections", "2"]);
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("not the frame it had sent"), "{said}");
+}
+
+#[test]
+fn load_without_a_server_says_so() {
+    let free = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let addr = free.local_addr().expect("its address").to_string();
+    drop(free);
+    let output = output(&["load", "--addr", &addr, "--connections", "1"]);
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(
+        said.contains(&addr) && said.contains("could not connect"),
+        "{said}"
+    );
+}
+
+#[test]
+fn the_demo_shows_what_happened_and_ends() {
+    let path = scratch("demo.json");
+    let output = tool(&["demo", "--connections", "100", "--seconds", "1.2"])
+        .arg("--json")
+        .arg(&path)
+        .output()
+        .expect("the tool runs");
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{output:?}");
+    for word in [
+        "connections   100",
+        "frames/s",
+        "p99.9",
+        "server CPU",
+        "bytes each",
+    ] {
+        assert!(said.contains(word), "{word} is missing: {said}");
+    }
+    let figures = json(&path);
+    assert_eq!(figures["connections"], 100);
+    if cfg!(target_os = "linux") {
+        assert!(
+            figures["server_cpu_seconds"].as_f64() > Some(0.0),
+            "{figures}"
+        );
+        assert!(figures["bytes_per_idle_connection"].is_u64(), "{figures}");
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn the_demo_fits_under_a_low_limit_and_names_the_remedy() {
+    let output = Command::new("sh")
+        .args([
+            "-c",
+            "ulimit -Sn 100 && ulimit -Hn 200 && exec \"$@\"",
+            "sh",
+        ])
+        .arg(env!("CARGO_BIN_EXE_throng-bench"))
+        .args(["demo", "--seconds", "0.1"])
+        .output()
+        .expect("a shell runs");
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{output:?}");
+    assert!(
+        said.contains("only 136 connections instead of 10000"),
+        "{said}"
+    );
+    assert!(said.contains("ulimit -Hn 10064"), "{said}");
+}
+
+#[cfg(unix)]
+#[test]
+fn a_demo_that_is_killed_leaves_no_server() {
+    for signal in ["-TERM", "-KILL"] {
+        let mut demo = tool(&["demo", "--connections", "10", "--seconds", "600"])
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("the tool runs");
+        let mut stdout = BufReader::new(demo.stdout.take().expect("it is piped"));
+        let mut line = String::new();
+        stdout.read_line(&mut line).expect("a line");
+        let addr = line
+            .split_whitespace()
+            .nth(1)
+            .and_then(|addr| addr.parse().ok());
+        let addr: SocketAddr = addr.unwrap_or_else(|| panic!("an address in {line:?}"));
+        kill(signal, demo.id());
+        assert!(!wait(&mut demo).success());
+        let deadline = Instant::now() + PATIENCE;
+        while TcpStream::connect(addr).is_ok() {
+            assert!(Instant::now() < deadline, "the server lives on");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn output_into_a_closed_pipe_is_no_panic() {
+    let output = Command::new("sh")
+        .args(["-c", "\"$@\" | true", "sh"])
+        .arg(env!("CARGO_BIN_EXE_throng-bench"))
+        .args(["demo", "--connections", "10", "--seconds", "1.5"])
+        .output()
+        .expect("a shell runs");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(said, "");
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn compare_tells_ratios_and_judges_them() {
+    let path = scratch("compare.json");
+    let compare = |floor: &str| {
+        tool(&[
+            "compare",
+            "--rounds",
+            "2",
+            "--seconds",
+            "0.1",
+            "--cells",
+            "10_2_64,1_1_300000",
+        ])
+        .args(["--floor", floor])
+        .arg("--json")
+        .arg(&path)
+        .output()
+        .expect("the tool runs")
+    };
+    let good = compare("0.01");
+    assert!(good.status.success(), "{good:?}");
+    let figures = json(&path);
+    let cell = &figures["cells"][0];
+    assert_eq!(cell["cell"], "10_2_64");
+    assert!(cell["ratio"]["median"].as_f64() > Some(0.0), "{figures}");
+    assert_eq!(cell["contestants"][1]["name"], "raw epoll");
+
+    let bad = compare("1000");
+    assert_eq!(bad.status.code(), Some(1), "{bad:?}");
+    let said = String::from_utf8_lossy(&bad.stderr);
+    assert!(
+        said.contains("10_2_64") && said.contains("is below"),
+        "{said}"
+    );
+}
