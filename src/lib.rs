@@ -1,4 +1,18 @@
 #![doc = include_str!("../README.md")]
+//!
+//! # The path of a byte
+//!
+//! ```text
+//! in    socket -> read buffer of the loop -> frame decoder -> Handler::on_data
+//!                                       |          ^
+//!                                       +-- held --+   only what is left of a frame that did not arrive whole
+//!
+//! out   Net::send -> write queue of the connection -> one write -> socket
+//! ```
+//!
+//! A frame that arrived whole is lent to the handler where it lies in the read buffer. A payload is copied once, into the
+//! queue, or not at all if it is large and owned. All of it happens in [`Net::finish_turn`], on one thread, between two
+//! waits for events.
 
 mod buffers;
 mod config;

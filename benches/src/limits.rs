@@ -35,7 +35,7 @@ fn get() -> Option<libc::rlimit> {
     reason = "the type differs between systems"
 )]
 fn open_files() -> Option<u64> {
-    get().map(|limit| limit.rlim_cur.into())
+    get().map(|limit| limit.rlim_cur as u64)
 }
 
 #[cfg(not(unix))]

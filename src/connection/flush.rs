@@ -4,9 +4,9 @@ use std::io::{self, IoSlice};
 
 use mio::{Interest, Registry, Token};
 
-use super::{Connection, READ_INTEREST};
+use super::Connection;
 use crate::buffers::Buffers;
-use crate::socket::{Readiness, Socket};
+use crate::socket::{READ_INTEREST, Readiness, Socket};
 use crate::write_queue::WriteQueue;
 
 /// How many pieces one vectored write takes. Linux allows 1024; beyond a few dozen it makes no difference.

@@ -25,7 +25,7 @@ use crate::connection_id::ListenerId;
 use crate::error::{DecodeError, SendError};
 use crate::frame::{Cut, FrameDecoder, Framing, WholeFrames};
 use crate::reason::{DisconnectCause, DisconnectReason, Stage};
-use crate::socket::{Readiness, Socket};
+use crate::socket::{READ_INTEREST, Readiness, Socket};
 use crate::timers::TimerKey;
 use crate::write_queue::WriteQueue;
 
@@ -339,7 +339,3 @@ impl Connection {
         }
     }
 }
-
-/// What is asked of the selector while nothing waits to be written. PRIORITY tells of urgent data, at which reads stop
-/// short.
-pub(crate) const READ_INTEREST: Interest = Interest::READABLE.add(Interest::PRIORITY);

@@ -12,10 +12,10 @@ use socket2::{Domain, Protocol, SockRef, Type};
 
 use super::{Deadline, Net};
 use crate::config::{ConnectionOptions, ListenOptions};
-use crate::connection::{Origin, Phase, READ_INTEREST};
+use crate::connection::{Origin, Phase};
 use crate::connection_id::{ConnectionId, ListenerId, Source};
 use crate::error::ListenError;
-use crate::socket::Socket;
+use crate::socket::{READ_INTEREST, Socket};
 
 #[derive(Debug)]
 pub(crate) struct Listener {

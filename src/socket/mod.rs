@@ -16,18 +16,15 @@ use socket2::SockRef;
 pub(crate) use readiness::Readiness;
 
 /// Whether a read or write that does less than it was asked for has emptied or filled the socket, so that the next byte,
-/// or the next room, makes a new event. So it is with TCP over epoll and kqueue; elsewhere one more call has to see
-/// WouldBlock.
-const SHORT_IS_DRAINED: bool = cfg!(any(
-    target_os = "linux",
-    target_os = "android",
-    target_os = "macos",
-    target_os = "ios",
-    target_os = "freebsd",
-    target_os = "netbsd",
-    target_os = "openbsd",
-    target_os = "dragonfly",
-));
+/// or the next room, makes a new event. So it is with TCP, but for urgent data, at which reads stop short: it can be
+/// relied on where an event tells of that. Elsewhere one more call has to see WouldBlock.
+const SHORT_IS_DRAINED: bool = cfg!(any(target_os = "linux", target_os = "android"));
+
+/// What is asked of the selector while nothing waits to be written.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+pub(crate) const READ_INTEREST: Interest = Interest::READABLE.add(Interest::PRIORITY);
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+pub(crate) const READ_INTEREST: Interest = Interest::READABLE;
 
 #[derive(Debug)]
 pub(crate) enum Socket {
