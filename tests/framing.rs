@@ -238,13 +238,16 @@ fn a_line_over_the_limit_is_refused_before_it_ends() {
 
 #[test]
 fn a_declared_length_reserves_nothing() {
-    for framing in [Framing::length_prefix().u64().into(), Framing::varint()] {
+    // 2^30 bytes, promised.
+    let promises: [(Framing, &[u8]); 2] = [
+        (
+            Framing::length_prefix().u64().into(),
+            &[0, 0, 0, 0x40, 0, 0, 0, 0],
+        ),
+        (Framing::varint(), &[0x80, 0x80, 0x80, 0x80, 0x04]),
+    ];
+    for (framing, mut promise) in promises {
         let mut decoder = FrameDecoder::new(framing);
-        // 2^40 bytes, promised.
-        let mut promise: &[u8] = match decoder.held_bytes() {
-            _ if format!("{decoder:?}").contains("Varint") => &[0x80, 0x80, 0x80, 0x80, 0x80, 0x20],
-            _ => &[0, 0, 0, 0, 0, 1, 0, 0],
-        };
         assert!(matches!(decoder.decode(&mut promise), Ok(None)));
         assert!(matches!(decoder.decode(&mut &[0; 100][..]), Ok(None)));
         assert_eq!(decoder.held_bytes(), 100);
