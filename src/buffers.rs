@@ -17,6 +17,9 @@ const MIN_LARGE: usize = 64 * 1024;
 
 #[derive(Debug, Default)]
 pub(crate) struct Buffers {
+    /// The queue given back last: most connections are flushed before the next one is written to.
+    queue: Option<Box<WriteQueue>>,
+    /// The others.
     queues: Pool<Box<WriteQueue>>,
     inputs: Pool<Vec<u8>>,
     large: Option<Vec<u8>>,
@@ -72,14 +75,31 @@ impl<T> Pool<T> {
 }
 
 impl Buffers {
-    #[inline(never)]
+    #[inline]
     pub(crate) fn take_queue(&mut self) -> Box<WriteQueue> {
+        match self.queue.take() {
+            Some(queue) => queue,
+            None => self.take_pooled_queue(),
+        }
+    }
+
+    #[cold]
+    fn take_pooled_queue(&mut self) -> Box<WriteQueue> {
         self.queues.take().unwrap_or_default()
     }
 
     /// Takes back a queue, which must be empty.
     #[inline]
     pub(crate) fn put_queue(&mut self, queue: Box<WriteQueue>) {
+        if queue.retained() <= MAX_SINGLE
+            && let Some(other) = self.queue.replace(queue)
+        {
+            self.put_pooled_queue(other);
+        }
+    }
+
+    #[cold]
+    fn put_pooled_queue(&mut self, queue: Box<WriteQueue>) {
         let size = queue.retained() + size_of::<WriteQueue>();
         self.queues.put(queue, size);
     }
@@ -123,11 +143,18 @@ impl Buffers {
 
     /// Whether anything is kept that a later [`trim`](Self::trim) may give back.
     pub(crate) fn is_retaining(&self) -> bool {
-        self.large.is_some() || !self.queues.items.is_empty() || !self.inputs.items.is_empty()
+        self.large.is_some()
+            || self.queue.is_some()
+            || !self.queues.items.is_empty()
+            || !self.inputs.items.is_empty()
     }
 
     /// Gives back what was not used since the last call.
     pub(crate) fn trim(&mut self) {
+        // Whoever takes it next finds it in the pool.
+        if let Some(queue) = self.queue.take() {
+            self.put_pooled_queue(queue);
+        }
         self.queues.trim();
         self.inputs.trim();
         if !self.large_was_used {

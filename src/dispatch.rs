@@ -1,11 +1,11 @@
 //! From readiness to the handler: the one place where `Net` and `Handler` meet.
 //!
-//! A source stays at the front of the ready list while it is served, and a connection keeps its readiness until a read
-//! refutes it. So nothing is lost when a handler panics: the next turn goes on where this one broke off.
+//! A source counts as served when that is done, and a connection keeps its readiness until a read refutes it. So nothing
+//! is lost when a handler panics: the next turn goes on where this one broke off.
 
 use log::{info, trace};
 
-use crate::connection::{Connection, Fill, Phase};
+use crate::connection::{Fill, Phase};
 use crate::connection_id::{ConnectionId, ListenerId, Source};
 use crate::frame::{Cut, Frame, WholeFrames};
 use crate::handler::{Admission, Handler};
@@ -27,20 +27,23 @@ impl Net {
     }
 
     fn dispatch_ready<H: Handler + ?Sized>(&mut self, handler: &mut H) {
-        for _ in 0..self.ready.len() {
-            let Some(&source) = self.ready.front() else {
-                return;
-            };
+        if self.serving.is_empty() {
+            std::mem::swap(&mut self.ready, &mut self.serving);
+        }
+        while let Some(&source) = self.serving.get(self.served) {
             match source {
                 Source::Connection(id) => self.dispatch_connection(handler, id),
                 Source::Listener(id) => self.dispatch_listener(handler, id),
             }
-            self.ready.pop_front();
+            self.served += 1;
             self.relist(source);
         }
+        self.serving.clear();
+        self.served = 0;
     }
 
-    /// Puts a source that was served to the back of the ready list, if there is more to do for it.
+    /// Puts a source that was served back into the ready list, if there is more to do for it.
+    #[inline]
     fn relist(&mut self, source: Source) {
         let again = match source {
             Source::Connection(id) => self.connections.get_mut(id).is_some_and(|connection| {
@@ -53,7 +56,7 @@ impl Net {
             }),
         };
         if again {
-            self.ready.push_back(source);
+            self.ready.push(source);
         }
     }
 
@@ -74,6 +77,7 @@ impl Net {
         }
     }
 
+    #[inline]
     fn dispatch_connection<H: Handler + ?Sized>(&mut self, handler: &mut H, id: ConnectionId) {
         match self.connections.get(id).map(|connection| connection.phase) {
             Some(Phase::Open) => self.serve(handler, id),
@@ -101,40 +105,37 @@ impl Net {
     }
 
     /// Reads, decodes and delivers, and writes the replies while the connection is in the cache.
+    #[inline]
     fn serve<H: Handler + ?Sized>(&mut self, handler: &mut H, id: ConnectionId) {
         let mut budget = self.config.read_budget;
-        while let Some(connection) = self.connections.get_mut(id)
-            && connection.is_open()
-        {
-            // What its own callbacks send is flushed here, not at the end of the turn.
-            connection.dirty = true;
-            let read = if connection.wants_delivery() {
-                self.receive(handler, id)
-            } else {
-                0
-            };
+        loop {
+            let read = self.receive(handler, id);
             self.flush(id);
             budget = budget.saturating_sub(read);
-            let more = self
-                .connections
-                .get(id)
-                .is_some_and(Connection::wants_delivery);
-            if !more || read == 0 || budget == 0 {
+            if read == 0 || budget == 0 || !self.wants_delivery(id) {
                 return;
             }
         }
     }
 
+    fn wants_delivery(&self, id: ConnectionId) -> bool {
+        let connection = self.connections.get(id);
+        connection.is_some_and(|connection| connection.is_open() && connection.wants_delivery())
+    }
+
     /// Fills once and delivers what that brought. Returns how many bytes were read.
+    #[inline]
     fn receive<H: Handler + ?Sized>(&mut self, handler: &mut H, id: ConnectionId) -> usize {
         let Some(connection) = self.connections.get_mut(id) else {
             return 0;
         };
+        // What its own callbacks send is flushed right after, not at the end of the turn.
+        connection.dirty = true;
+        if !connection.wants_delivery() {
+            return 0;
+        }
         if connection.read_ended() {
-            connection.readiness = Readiness::default();
-            if let Some(error) = connection.take_error() {
-                self.end(id, Some(DisconnectCause::of_socket(error)));
-            }
+            self.watch_half_open(id);
             return 0;
         }
         match connection.fill(&mut self.read_buffer, &mut self.buffers) {
@@ -153,6 +154,18 @@ impl Net {
             }
         }
         0
+    }
+
+    /// An event after the peer's end of stream can only be an error.
+    #[cold]
+    fn watch_half_open(&mut self, id: ConnectionId) {
+        let Some(connection) = self.connections.get_mut(id) else {
+            return;
+        };
+        connection.readiness = Readiness::default();
+        if let Some(error) = connection.take_error() {
+            self.end(id, Some(DisconnectCause::of_socket(error)));
+        }
     }
 
     fn end_of_stream<H: Handler + ?Sized>(&mut self, handler: &mut H, id: ConnectionId) {

@@ -260,6 +260,7 @@ impl FrameLengths {
         self.frames += 1;
     }
 
+    #[cold]
     fn start_run(&mut self, len: u64) {
         if self.last.1 > 0 {
             self.runs.push_back(self.last);
@@ -286,8 +287,11 @@ impl FrameLengths {
     fn clear(&mut self) {
         self.frames = 0;
         self.begun = 0;
-        self.last = (0, 0);
-        self.runs.clear();
+        // The next frames are likely to be as long.
+        self.last.1 = 0;
+        if !self.runs.is_empty() {
+            self.runs.clear();
+        }
     }
 }
 

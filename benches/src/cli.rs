@@ -32,6 +32,9 @@ pub(crate) enum Command {
     Load(LoadOptions),
     /// Measures this crate beside a raw epoll server.
     Compare(CompareOptions),
+    /// Loads a server when standard input says so.
+    #[command(hide = true)]
+    Loader(LoadOptions),
     /// The raw epoll echo server that `compare` measures against.
     #[command(hide = true)]
     Yardstick(YardstickOptions),

@@ -1,8 +1,9 @@
 //! The comparison: the same work against several servers, in turn, with ratios.
 //!
-//! The figure is frames per second of the server's processor time, which does not depend on how fast the load is. Each
-//! measurement has a fresh server, bound to one processor; the load runs on another. Each round measures every server
-//! once, in rotating order, and its ratio is formed within the round, so that a machine that slows down slows both.
+//! The figure is frames per second of the server's processor time, which does not depend on how fast the load is. In each
+//! round every server is started afresh, bound to one processor, with a load generator of its own on another. Then they
+//! work in turn, a slice of time each, again and again, so that a machine that slows down slows all of them; a server
+//! that is not loaded uses no processor. The ratio is formed within a round.
 
 use std::fmt;
 use std::path::Path;
@@ -11,17 +12,19 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::cli::CompareOptions;
-use crate::load::{Load, Spec};
+use crate::loader::Loader;
 use crate::problem::Problem;
 use crate::process::Server;
 use crate::report::{self, grouped};
 use crate::{limits, pin, usage};
 
-/// Who takes part: a name, and what starts its server. The first is judged, the last is what all are measured by.
-const CONTESTANTS: [(&str, &[&str]); 2] = [("throng", &["serve"]), ("raw epoll", &["yardstick"])];
+/// Who takes part: a name, and the subcommand that serves. The first is judged, the last is what all are measured by.
+const CONTESTANTS: [(&str, &str); 2] = [("throng", "serve"), ("raw epoll", "yardstick")];
 
 /// Load before the measurement, so that buffers and caches are as they will be.
-const WARM_UP: Duration = Duration::from_millis(400);
+const WARM_UP: Duration = Duration::from_millis(200);
+/// How long one server is loaded before the next has its turn.
+const SLICE: Duration = Duration::from_millis(100);
 /// From this many bytes on a frame is large, and judged by the floor below.
 const LARGE_FROM: u32 = 256 * 1024;
 const LARGE_FLOOR: f64 = 0.80;
@@ -81,12 +84,67 @@ impl fmt::Display for Cell {
     }
 }
 
-/// One server under one load, once.
+/// One server under one load, in one round.
 #[derive(Debug, Clone, Copy, Default)]
 struct Measured {
-    frames_per_cpu_second: f64,
+    frames: u64,
+    cpu: Duration,
+    elapsed: Duration,
+    load_cpu: Duration,
+}
+
+impl Measured {
+    fn frames_per_cpu_second(&self) -> f64 {
+        self.frames as f64 / self.cpu.as_secs_f64().max(1e-9)
+    }
+
     /// How busy the load generator's processor was, from 0 to 1.
-    load_share: f64,
+    fn load_share(&self) -> f64 {
+        self.load_cpu.as_secs_f64() / self.elapsed.as_secs_f64().max(1e-9)
+    }
+}
+
+/// A server and its load.
+struct Contestant {
+    server: Server,
+    loader: Loader,
+    measured: Measured,
+}
+
+impl Contestant {
+    fn start(
+        subcommand: &str,
+        cell: Cell,
+        processors: Option<(usize, usize)>,
+    ) -> Result<Self, Problem> {
+        let server = Server::start(subcommand)?;
+        if let Some((processor, _)) = processors {
+            server.pin(processor);
+        }
+        let mut loader = Loader::start(&server, cell.connections, cell.pipeline, cell.size)?;
+        loader.work(WARM_UP)?;
+        Ok(Self {
+            server,
+            loader,
+            measured: Measured::default(),
+        })
+    }
+
+    fn work(&mut self) -> Result<(), Problem> {
+        let before = self.cpu()?;
+        let work = self.loader.work(SLICE)?;
+        self.measured.cpu += self.cpu()? - before;
+        self.measured.frames += work.frames;
+        self.measured.elapsed += work.elapsed;
+        self.measured.load_cpu += work.cpu;
+        Ok(())
+    }
+
+    fn cpu(&self) -> Result<Duration, Problem> {
+        usage::cpu_time(self.server.pid()).ok_or_else(|| {
+            Problem::failed("this system does not tell the processor time of a process")
+        })
+    }
 }
 
 /// Measures all cells and judges them by the floor.
@@ -151,48 +209,19 @@ fn measure_round(
     length: Duration,
     processors: Option<(usize, usize)>,
 ) -> Result<Round, Problem> {
-    let mut round = Round::default();
-    for turn in 0..CONTESTANTS.len() {
-        let contestant = (turn + number) % CONTESTANTS.len();
-        let (name, arguments) = CONTESTANTS[contestant];
-        round[contestant] = measure(cell, arguments, length, processors)
-            .map_err(|problem| Problem::failed(format!("{name}, {cell}: {problem}")))?;
+    let contestants = CONTESTANTS.iter().map(|(name, subcommand)| {
+        Contestant::start(subcommand, cell, processors)
+            .map_err(|problem| Problem::failed(format!("{name}, {cell}: {problem}")))
+    });
+    let mut contestants = contestants.collect::<Result<Vec<_>, _>>()?;
+    let slices = length.as_millis().div_ceil(SLICE.as_millis()) as usize;
+    for slice in 0..slices {
+        for turn in 0..contestants.len() {
+            let next = (turn + slice + number) % contestants.len();
+            contestants[next].work()?;
+        }
     }
-    Ok(round)
-}
-
-fn measure(
-    cell: Cell,
-    arguments: &[&str],
-    length: Duration,
-    processors: Option<(usize, usize)>,
-) -> Result<Measured, Problem> {
-    let server = Server::start(arguments)?;
-    if let Some((processor, _)) = processors {
-        server.pin(processor);
-    }
-    let mut load = Load::connect(Spec {
-        addr: server.addr,
-        connections: cell.connections,
-        pipeline: cell.pipeline,
-        size: cell.size,
-        latency: false,
-    })?;
-    load.measure(WARM_UP)?;
-    let cpu = || {
-        usage::cpu_time(server.pid()).ok_or_else(|| {
-            Problem::failed("this system does not tell the processor time of a process")
-        })
-    };
-    let before = cpu()?;
-    let figures = load.measure(length)?;
-    let used = cpu()? - before;
-    load.finish()?;
-    let share = figures.own_cpu.unwrap_or_default().as_secs_f64() / figures.elapsed.as_secs_f64();
-    Ok(Measured {
-        frames_per_cpu_second: figures.frames as f64 / used.as_secs_f64().max(1e-9),
-        load_share: share,
-    })
+    Ok(std::array::from_fn(|i| contestants[i].measured))
 }
 
 struct Summary {
@@ -210,12 +239,15 @@ impl Summary {
         let frames = |contestant: usize| {
             let frames = rounds
                 .iter()
-                .map(|round| round[contestant].frames_per_cpu_second);
+                .map(|round| round[contestant].frames_per_cpu_second());
             median(frames.collect())
         };
         let mut ratios: Vec<f64> = rounds.iter().map(ratio).collect();
         ratios.sort_by(f64::total_cmp);
-        let shares = rounds.iter().flatten().map(|measured| measured.load_share);
+        let shares = rounds
+            .iter()
+            .flatten()
+            .map(|measured| measured.load_share());
         Self {
             frames: std::array::from_fn(frames),
             least: ratios.first().copied().unwrap_or(f64::NAN),
@@ -244,7 +276,7 @@ impl Summary {
         let contestants = names.map(|(i, (name, _))| {
             let frames: Vec<f64> = rounds
                 .iter()
-                .map(|round| round[i].frames_per_cpu_second)
+                .map(|round| round[i].frames_per_cpu_second())
                 .collect();
             json!({ "name": name, "median": self.frames[i], "frames_per_cpu_second": frames })
         });
@@ -266,7 +298,7 @@ fn header() -> String {
 }
 
 fn ratio(round: &Round) -> f64 {
-    round[0].frames_per_cpu_second / round[CONTESTANTS.len() - 1].frames_per_cpu_second
+    round[0].frames_per_cpu_second() / round[CONTESTANTS.len() - 1].frames_per_cpu_second()
 }
 
 fn median(mut values: Vec<f64>) -> f64 {

@@ -14,7 +14,7 @@ use crate::{limits, usage};
 
 pub(crate) fn run(options: &DemoOptions, json: Option<&Path>) -> Result<(), Problem> {
     let connections = limits::fit(options.connections);
-    let server = Server::start(&["serve"])?;
+    let server = Server::start("serve")?;
     report::say(format_args!(
         "server        {} (process {})",
         server.addr,
@@ -49,7 +49,6 @@ pub(crate) fn run(options: &DemoOptions, json: Option<&Path>) -> Result<(), Prob
     let cpu = usage::cpu_time(server.pid())
         .zip(cpu_before)
         .map(|(after, before)| after - before);
-    load.finish()?;
 
     figures.say(options.size);
     let frames_per_cpu_second = cpu

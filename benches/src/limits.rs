@@ -30,10 +30,7 @@ fn get() -> Option<libc::rlimit> {
 
 /// How many files this process may have open, if that is limited.
 #[cfg(unix)]
-#[allow(
-    clippy::useless_conversion,
-    reason = "the type differs between systems"
-)]
+#[allow(clippy::unnecessary_cast, reason = "the type differs between systems")]
 fn open_files() -> Option<u64> {
     get().map(|limit| limit.rlim_cur as u64)
 }

@@ -111,7 +111,6 @@ pub(crate) fn run(options: &LoadOptions, json: Option<&Path>) -> Result<(), Prob
         spec.addr
     ));
     let figures = load.measure_with_progress(options.seconds)?;
-    load.finish()?;
     figures.say(spec.size);
     report::write_json(
         json,
@@ -163,7 +162,7 @@ impl Load {
         Ok(load)
     }
 
-    /// Runs the load for a while.
+    /// Runs the load for a while, then waits for what is still under way: no frame may be missing.
     pub(crate) fn measure(&mut self, length: Duration) -> Result<Figures, Problem> {
         self.measure_and(length, |_, _| {})
     }
@@ -183,41 +182,25 @@ impl Load {
         length: Duration,
         mut tell: impl FnMut(Duration, u64),
     ) -> Result<Figures, Problem> {
-        self.clients.start(self.event_loop.net());
         let frames = self.clients.frames;
-        if let Some(latency) = &mut self.clients.latency {
-            latency.reset();
-        }
         let own_cpu = usage::cpu_time(std::process::id());
         let start = Instant::now();
         let mut watch = Watch::new();
-        let elapsed = loop {
+        self.clients.start(self.event_loop.net());
+        while self.clients.in_flight > 0 {
             self.turn()?;
-            let elapsed = start.elapsed();
-            if elapsed >= length {
-                break elapsed;
-            }
             watch.expect(self.clients.frames, "no frame came back")?;
+            let elapsed = start.elapsed();
+            self.clients.is_sending = elapsed < length;
             tell(elapsed, self.clients.frames - frames);
-        };
+        }
         let now = usage::cpu_time(std::process::id());
         Ok(Figures {
             frames: self.clients.frames - frames,
-            elapsed,
+            elapsed: start.elapsed(),
             own_cpu: now.zip(own_cpu).map(|(now, before)| now - before),
             latency: self.clients.latency.clone(),
         })
-    }
-
-    /// Sends no more, and waits for what is still under way: no frame may be missing.
-    pub(crate) fn finish(mut self) -> Result<(), Problem> {
-        self.clients.is_sending = false;
-        let mut watch = Watch::new();
-        while self.clients.in_flight > 0 {
-            self.turn()?;
-            watch.expect(self.clients.frames, "the last frames did not come back")?;
-        }
-        Ok(())
     }
 
     fn turn(&mut self) -> Result<(), Problem> {
@@ -295,11 +278,8 @@ impl Clients {
         }
     }
 
-    /// Puts the frames in flight, if they are not.
+    /// Puts the first frames in flight; from then on each that comes back is followed by another.
     fn start(&mut self, net: &mut Net) {
-        if self.is_sending {
-            return;
-        }
         self.is_sending = true;
         let now = self.now();
         for id in net.connections() {

@@ -7,6 +7,7 @@ mod compare;
 mod demo;
 mod limits;
 mod load;
+mod loader;
 mod pin;
 mod problem;
 mod process;
@@ -35,6 +36,7 @@ fn main() -> ExitCode {
         Command::Serve(options) => serve::run(&options, json),
         Command::Load(options) => load::run(&options, json),
         Command::Compare(options) => compare::run(&options, json),
+        Command::Loader(options) => loader::run(&options),
         Command::Yardstick(options) => yardstick::run(&options),
     };
     match result {

@@ -1,62 +1,89 @@
-//! A server in a process of its own: started, found, and gone when its handle is.
+//! This program in other processes: a server, or whatever else is told what to do and answers in lines.
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Write};
 use std::net::SocketAddr;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
 use crate::pin;
 use crate::problem::Problem;
 
-/// A running server. Dropping it ends the process; should this process be killed, the server sees that its parent is
-/// another, and stops.
-pub(crate) struct Server {
+/// A running process. Dropping it ends the process; should this one be killed, the other sees that its parent is another,
+/// or that its standard input ends, and stops.
+pub(crate) struct Process {
     child: Child,
+    stdin: Option<ChildStdin>,
+    stdout: Option<BufReader<ChildStdout>>,
+}
+
+impl Process {
+    /// Starts this program with other arguments.
+    pub(crate) fn start(arguments: &[&str]) -> Result<Self, Problem> {
+        let mut child = Command::new(std::env::current_exe()?)
+            .args(arguments)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .map_err(|error| Problem::failed(format!("cannot start a process: {error}")))?;
+        Ok(Self {
+            stdin: child.stdin.take(),
+            stdout: child.stdout.take().map(BufReader::new),
+            child,
+        })
+    }
+
+    pub(crate) fn tell(&mut self, line: &str) -> Result<(), Problem> {
+        if let Some(stdin) = &mut self.stdin {
+            writeln!(stdin, "{line}")?;
+        }
+        Ok(())
+    }
+
+    /// The next line it says. What it had to complain of it has said on standard error.
+    pub(crate) fn hear(&mut self) -> Result<String, Problem> {
+        let mut line = String::new();
+        if let Some(stdout) = &mut self.stdout {
+            stdout.read_line(&mut line)?;
+        }
+        if line.is_empty() {
+            return Err(Problem::failed("a process that was started has ended"));
+        }
+        Ok(line.trim_end().to_string())
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A server on a free port of this machine.
+pub(crate) struct Server {
+    process: Process,
     pub(crate) addr: SocketAddr,
 }
 
 impl Server {
-    /// Starts a server of this program on a free port, and waits until it says where it listens.
-    pub(crate) fn start(arguments: &[&str]) -> Result<Self, Problem> {
-        let program = std::env::current_exe()?;
-        let mut child = Command::new(program)
-            .args(arguments)
-            .args(["--addr", "127.0.0.1:0"])
-            .args(["--child-of", &std::process::id().to_string()])
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .spawn()
-            .map_err(|error| Problem::failed(format!("cannot start the server: {error}")))?;
-        let mut line = String::new();
-        if let Some(output) = child.stdout.take() {
-            BufReader::new(output).read_line(&mut line)?;
-        }
+    /// Starts one of this program's servers, and waits until it says where it listens.
+    pub(crate) fn start(subcommand: &str) -> Result<Self, Problem> {
+        let this = std::process::id().to_string();
+        let arguments = [subcommand, "--addr", "127.0.0.1:0", "--child-of", &this];
+        let mut process = Process::start(&arguments)?;
+        let line = process.hear()?;
         let addr = line
-            .trim()
             .strip_prefix("listening on ")
             .and_then(|addr| addr.parse().ok());
-        match addr {
-            Some(addr) => Ok(Self { child, addr }),
-            None => {
-                let _ = child.kill();
-                let _ = child.wait();
-                Err(Problem::failed("the server did not start"))
-            }
-        }
+        let addr = addr.ok_or_else(|| Problem::failed(format!("the server says {line:?}")))?;
+        Ok(Self { process, addr })
     }
 
     pub(crate) fn pid(&self) -> u32 {
-        self.child.id()
+        self.process.child.id()
     }
 
     /// Binds it to a processor.
     pub(crate) fn pin(&self, processor: usize) -> bool {
         pin::pin(self.pid(), processor)
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
     }
 }

@@ -120,20 +120,18 @@ fn serve_broadcasts_to_all_and_to_the_sender() {
     let server = Serve::start(&["--mode", "broadcast"]);
     let mut peers: Vec<_> = (0..3).map(|_| server.peer()).collect();
     // A frame of each shows that all three are connected.
-    for number in 0..3 {
-        send(&mut peers[number], b"here");
-        receive(&mut peers[number]);
+    for peer in &mut peers {
+        send(peer, b"here");
+        receive(peer);
     }
-    let mut others = 0;
     for peer in &mut peers {
         send(peer, b"last");
-        others += 1;
     }
     for peer in &mut peers {
-        let mut seen = 0;
-        while seen < others {
+        let mut last = 0;
+        while last < 3 {
             if receive(peer) == b"last" {
-                seen += 1;
+                last += 1;
             }
         }
     }

@@ -125,7 +125,7 @@ impl Net {
         listener.readable = true;
         if !listener.listed && !listener.paused {
             listener.listed = true;
-            self.ready.push_back(Source::Listener(id));
+            self.ready.push(Source::Listener(id));
         }
     }
 
@@ -229,7 +229,7 @@ impl Net {
             listener.paused = false;
             if listener.readable && !listener.listed {
                 listener.listed = true;
-                self.ready.push_back(Source::Listener(id));
+                self.ready.push(Source::Listener(id));
             }
         }
     }

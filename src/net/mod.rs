@@ -76,8 +76,12 @@ pub struct Net {
     pub(crate) now: Instant,
     pub(crate) connections: Table<Connection, ConnectionId>,
     pub(crate) listeners: Table<Listener, ListenerId>,
-    /// Sources with work to do, each once. Work is done from the front; what is left of it goes to the back.
-    pub(crate) ready: VecDeque<Source>,
+    /// Sources with work to do, each once.
+    pub(crate) ready: Vec<Source>,
+    /// Those that are served in this turn, and how many of them have been. What is left to do for one makes it ready
+    /// again, for the next turn.
+    pub(crate) serving: Vec<Source>,
+    pub(crate) served: usize,
     /// Connections that were written to outside of their own event, each once.
     dirty: Vec<ConnectionId>,
     /// Connections that have ended and were not announced yet.
@@ -129,7 +133,9 @@ impl Net {
             now,
             connections: Table::new(),
             listeners: Table::new(),
-            ready: VecDeque::new(),
+            ready: Vec::new(),
+            serving: Vec::new(),
+            served: 0,
             dirty: Vec::new(),
             ended: VecDeque::new(),
             announced: Vec::new(),

@@ -45,7 +45,7 @@ impl Net {
                     connection.readiness |= readiness;
                     if !connection.listed {
                         connection.listed = true;
-                        self.ready.push_back(source);
+                        self.ready.push(source);
                     }
                 }
             }
@@ -59,7 +59,7 @@ impl Net {
             && !connection.listed
         {
             connection.listed = true;
-            self.ready.push_back(Source::Connection(id));
+            self.ready.push(Source::Connection(id));
         }
     }
 
@@ -82,7 +82,10 @@ impl Net {
 
     /// Whether there is work that needs no further event.
     pub(crate) fn is_runnable(&self) -> bool {
-        !self.ready.is_empty() || !self.dirty.is_empty() || !self.ended.is_empty()
+        !self.ready.is_empty()
+            || !self.serving.is_empty()
+            || !self.dirty.is_empty()
+            || !self.ended.is_empty()
     }
 
     /// Makes [`run`](crate::EventLoop::run) return after this turn. Connections and listeners stay; `run` may be called
