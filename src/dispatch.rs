@@ -31,36 +31,33 @@ impl Net {
             std::mem::swap(&mut self.ready, &mut self.serving);
         }
         while let Some(&source) = self.serving.get(self.served) {
-            match source {
+            let again = match source {
                 Source::Connection(id) => self.dispatch_connection(handler, id),
                 Source::Listener(id) => self.dispatch_listener(handler, id),
-            }
+            };
             self.served += 1;
-            self.relist(source);
+            if again {
+                self.ready.push(source);
+            }
         }
         self.serving.clear();
         self.served = 0;
     }
 
-    /// Puts a source that was served back into the ready list, if there is more to do for it.
-    #[inline]
-    fn relist(&mut self, source: Source) {
-        let again = match source {
-            Source::Connection(id) => self.connections.get_mut(id).is_some_and(|connection| {
-                connection.listed = connection.is_runnable();
-                connection.listed
-            }),
-            Source::Listener(id) => self.listeners.get_mut(id).is_some_and(|listener| {
-                listener.listed = listener.is_runnable();
-                listener.listed
-            }),
-        };
-        if again {
-            self.ready.push(source);
-        }
+    /// Accepts, within the budget. Returns whether there is more to do.
+    fn dispatch_listener<H: Handler + ?Sized>(
+        &mut self,
+        handler: &mut H,
+        listener: ListenerId,
+    ) -> bool {
+        self.accept_peers(handler, listener);
+        self.listeners.get_mut(listener).is_some_and(|listener| {
+            listener.listed = listener.is_runnable();
+            listener.listed
+        })
     }
 
-    fn dispatch_listener<H: Handler + ?Sized>(&mut self, handler: &mut H, listener: ListenerId) {
+    fn accept_peers<H: Handler + ?Sized>(&mut self, handler: &mut H, listener: ListenerId) {
         for _ in 0..self.config.accepts_per_turn {
             let (stream, peer) = match self.accept(listener) {
                 Accepted::Peer(stream, peer) => (stream, peer),
@@ -77,14 +74,23 @@ impl Net {
         }
     }
 
+    /// Does what the phase of a connection asks for. Returns whether there is more to do.
     #[inline]
-    fn dispatch_connection<H: Handler + ?Sized>(&mut self, handler: &mut H, id: ConnectionId) {
+    fn dispatch_connection<H: Handler + ?Sized>(
+        &mut self,
+        handler: &mut H,
+        id: ConnectionId,
+    ) -> bool {
         match self.connections.get(id).map(|connection| connection.phase) {
             Some(Phase::Open) => self.serve(handler, id),
             Some(Phase::Closing | Phase::Draining) => self.drain(id),
             Some(Phase::Connecting) => self.finish_connect(handler, id),
             Some(Phase::Closed) | None => {}
         }
+        self.connections.get_mut(id).is_some_and(|connection| {
+            connection.listed = connection.is_runnable();
+            connection.listed
+        })
     }
 
     fn finish_connect<H: Handler + ?Sized>(&mut self, handler: &mut H, id: ConnectionId) {
@@ -112,15 +118,17 @@ impl Net {
             let read = self.receive(handler, id);
             self.flush(id);
             budget = budget.saturating_sub(read);
-            if read == 0 || budget == 0 || !self.wants_delivery(id) {
+            if read == 0 || budget == 0 || self.is_drained(id) {
                 return;
             }
         }
     }
 
-    fn wants_delivery(&self, id: ConnectionId) -> bool {
+    /// Whether nothing is left to be delivered, as far as is known.
+    #[inline]
+    fn is_drained(&self, id: ConnectionId) -> bool {
         let connection = self.connections.get(id);
-        connection.is_some_and(|connection| connection.is_open() && connection.wants_delivery())
+        connection.is_none_or(|connection| !connection.is_open() || !connection.wants_delivery())
     }
 
     /// Fills once and delivers what that brought. Returns how many bytes were read.
@@ -317,6 +325,7 @@ impl<'n> Delivery<'n> {
 
 impl Drop for Delivery<'_> {
     /// Keeps what was not delivered, also when a callback panics.
+    #[inline]
     fn drop(&mut self) {
         let net = &mut *self.net;
         net.stats.frames_received += self.frames;

@@ -34,6 +34,7 @@ pub(crate) struct Written {
 
 impl Connection {
     /// Writes what is queued, up to a budget in bytes.
+    #[inline]
     pub(crate) fn flush(
         &mut self,
         budget: usize,
@@ -57,6 +58,7 @@ impl Connection {
         }
     }
 
+    #[inline]
     fn write_out(&mut self, budget: usize, buffers: &mut Buffers, written: &mut Written) -> Flush {
         let (Some(socket), Some(queue)) = (&mut self.socket, &mut self.queue) else {
             return Flush::Done;
@@ -96,6 +98,7 @@ impl Connection {
         outcome
     }
 
+    #[inline]
     fn want_writable(&mut self, want: bool, registry: &Registry, token: Token) -> io::Result<()> {
         self.readiness.remove(Readiness::WRITABLE);
         if want == self.awaits_writable {
