@@ -9,7 +9,7 @@ use serde_json::json;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use throng::{Config, ConnectionId, EventLoop, Frame, Handler, ListenOptions, Net, Stats};
 
-use crate::cli::{Mode, ServeOptions};
+use crate::cli::{Mode, Parent, ServeOptions};
 use crate::problem::Problem;
 use crate::report::{self, grouped};
 
@@ -42,19 +42,33 @@ pub(crate) fn run(options: &ServeOptions, json: Option<&Path>) -> Result<(), Pro
     if let Some(addr) = net.local_addr(listener) {
         report::say(format_args!("listening on {addr}"));
     }
-    let mut server = Server { mode: options.mode };
+    match options.mode {
+        Mode::Echo => serve(&mut event_loop, &mut Echo, &stop, options.parent)?,
+        Mode::Broadcast => serve(&mut event_loop, &mut Broadcast, &stop, options.parent)?,
+        Mode::Sink => serve(&mut event_loop, &mut Sink, &stop, options.parent)?,
+    }
+    tell(&event_loop.net().stats(), json)
+}
+
+/// Runs the loop until it is told to stop, or nobody is left to want it.
+fn serve<H: Handler>(
+    event_loop: &mut EventLoop,
+    handler: &mut H,
+    stop: &AtomicBool,
+    parent: Parent,
+) -> std::io::Result<()> {
     let mut looked_up = Instant::now();
     while !stop.load(Ordering::Relaxed) {
-        event_loop.turn(&mut server, Some(LOOK_UP_EVERY))?;
+        event_loop.turn(handler, Some(LOOK_UP_EVERY))?;
         let now = event_loop.net().now();
         if now - looked_up >= LOOK_UP_EVERY {
             looked_up = now;
-            if options.parent.is_gone() {
+            if parent.is_gone() {
                 break;
             }
         }
     }
-    tell(&event_loop.net().stats(), json)
+    Ok(())
 }
 
 fn tell(stats: &Stats, json: Option<&Path>) -> Result<(), Problem> {
@@ -85,22 +99,29 @@ fn tell(stats: &Stats, json: Option<&Path>) -> Result<(), Problem> {
     )
 }
 
-struct Server {
-    mode: Mode,
-}
+/// Sends each frame back.
+struct Echo;
 
-impl Handler for Server {
+impl Handler for Echo {
     fn on_data(&mut self, net: &mut Net, id: ConnectionId, frame: Frame<'_>) {
-        match self.mode {
-            Mode::Echo => {
-                if let Err(rejected) = net.send_frame(id, frame) {
-                    log::warn!("{id}: {rejected}");
-                }
-            }
-            Mode::Broadcast => {
-                net.broadcast(|_| true, frame);
-            }
-            Mode::Sink => {}
+        if let Err(rejected) = net.send_frame(id, frame) {
+            log::warn!("{id}: {rejected}");
         }
     }
+}
+
+/// Sends each frame to everybody, its sender included.
+struct Broadcast;
+
+impl Handler for Broadcast {
+    fn on_data(&mut self, net: &mut Net, _: ConnectionId, frame: Frame<'_>) {
+        net.broadcast(|_| true, frame);
+    }
+}
+
+/// Forgets each frame.
+struct Sink;
+
+impl Handler for Sink {
+    fn on_data(&mut self, _: &mut Net, _: ConnectionId, _: Frame<'_>) {}
 }
