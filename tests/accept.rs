@@ -1,0 +1,474 @@
+//! Who comes in: listeners and their addresses, admission, limits, peers that are gone at once.
+
+mod support;
+
+use std::io::{self, Read};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+
+use support::{Echo, Peer, Recorder, framed, listen, listening, pattern, turn_until};
+use throng::{
+    Admission, Config, ConnectError, ConnectOptions, ConnectionId, DecodeError, Decoded,
+    EncodeError, Envelope, EventLoop, Frame, FrameEncoder, FrameFormat, Framing, Handler,
+    ListenError, ListenOptions, ListenerId, Net, OptionsError, Origin,
+};
+
+fn limited(connections: usize) -> (EventLoop, SocketAddr) {
+    let config = Config::default().max_connections(connections);
+    let mut event_loop = EventLoop::new(config).expect("a loop");
+    let addr = listen(&mut event_loop, ListenOptions::default());
+    (event_loop, addr)
+}
+
+#[test]
+fn a_peer_above_max_connections_is_turned_away_and_counted() {
+    let (mut event_loop, addr) = limited(2);
+    let mut seen = Recorder::echoing();
+    let mut first = Peer::connect(addr);
+    let _second = Peer::connect(addr);
+    let mut third = Peer::connect(addr);
+    turn_until(&mut event_loop, &mut seen, |_, net| {
+        net.stats().refused == 1
+    });
+    third.expect_end();
+    assert_eq!(seen.connected().len(), 2);
+    assert_eq!(event_loop.net().stats().accepted, 2);
+
+    // Those who are in are not concerned, and who leaves makes room.
+    first.send(b"still here");
+    turn_until(&mut event_loop, &mut seen, |seen, _| {
+        seen.frames() == [b"still here"]
+    });
+    assert_eq!(first.receive(), b"still here");
+    drop(first);
+    turn_until(&mut event_loop, &mut seen, |seen, _| seen.ends().len() == 1);
+    let _fourth = Peer::connect(addr);
+    turn_until(&mut event_loop, &mut seen, |seen, _| {
+        seen.connected().len() == 3
+    });
+    assert_eq!(event_loop.net().stats().refused, 1);
+}
+
+#[test]
+fn outbound_connections_count_towards_max_connections() {
+    let (mut event_loop, addr) = limited(1);
+    let net = event_loop.net();
+    net.connect(addr).expect("the first");
+    let error = net.connect(addr).expect_err("one too many");
+    assert!(matches!(
+        error,
+        ConnectError::TooManyConnections { max_connections: 1 }
+    ));
+    assert!(error.to_string().contains("its 1 connections"), "{error}");
+}
+
+/// Refuses all, and notes who they were.
+#[derive(Default)]
+struct Bouncer(Vec<(ListenerId, SocketAddr)>);
+
+impl Handler for Bouncer {
+    fn on_accept(&mut self, _: &mut Net, listener: ListenerId, peer: SocketAddr) -> Admission {
+        self.0.push((listener, peer));
+        Admission::Refuse
+    }
+
+    fn on_connect(&mut self, _: &mut Net, id: ConnectionId) {
+        panic!("{id} was refused");
+    }
+
+    fn on_data(&mut self, _: &mut Net, _: ConnectionId, _: Frame<'_>) {}
+}
+
+#[test]
+fn who_is_not_admitted_never_becomes_a_connection() {
+    let mut event_loop = EventLoop::new(Config::default()).expect("a loop");
+    let net = event_loop.net();
+    let listener = net.listen("127.0.0.1:0").expect("a port");
+    let addr = net.local_addr(listener).expect("its address");
+    let mut bouncer = Bouncer::default();
+    let mut peer = Peer::connect(addr);
+    turn_until(&mut event_loop, &mut bouncer, |bouncer, _| {
+        !bouncer.0.is_empty()
+    });
+    peer.expect_end();
+    assert_eq!(
+        bouncer.0,
+        [(listener, peer.0.local_addr().expect("its address"))]
+    );
+    let stats = event_loop.net().stats();
+    assert_eq!(
+        (stats.refused, stats.accepted, stats.disconnected),
+        (1, 0, 0)
+    );
+}
+
+/// Closes the listener that a peer came through, while the peer is being admitted.
+#[derive(Default)]
+struct Closer {
+    asked: usize,
+    connected: usize,
+}
+
+impl Handler for Closer {
+    fn on_accept(&mut self, net: &mut Net, listener: ListenerId, _: SocketAddr) -> Admission {
+        self.asked += 1;
+        assert!(net.close_listener(listener));
+        Admission::Admit
+    }
+
+    fn on_connect(&mut self, _: &mut Net, _: ConnectionId) {
+        self.connected += 1;
+    }
+
+    fn on_data(&mut self, _: &mut Net, _: ConnectionId, _: Frame<'_>) {}
+}
+
+#[test]
+fn a_listener_may_be_closed_while_it_accepts() {
+    let (mut event_loop, addr) = listening(ListenOptions::default());
+    let mut peers = [Peer::connect(addr), Peer::connect(addr)];
+    let mut closer = Closer::default();
+    turn_until(&mut event_loop, &mut closer, |closer, _| closer.asked > 0);
+    for peer in &mut peers {
+        // Nobody serves them: the one sees an end, the other a reset.
+        assert!(matches!(peer.0.read(&mut [0]), Ok(0) | Err(_)));
+    }
+    assert_eq!((closer.asked, closer.connected), (1, 0));
+    assert!(event_loop.net().is_empty());
+}
+
+#[test]
+fn a_closed_listener_lets_nobody_in_and_those_inside_stay() {
+    let mut event_loop = EventLoop::new(Config::default()).expect("a loop");
+    let net = event_loop.net();
+    let listener = net.listen("127.0.0.1:0").expect("a port");
+    let addr = net.local_addr(listener).expect("its address");
+    let mut seen = Recorder::echoing();
+    let mut peer = Peer::connect(addr);
+    turn_until(&mut event_loop, &mut seen, |_, net| net.len() == 1);
+
+    let net = event_loop.net();
+    assert!(net.close_listener(listener));
+    assert!(!net.close_listener(listener), "it is closed already");
+    assert_eq!(net.local_addr(listener), None);
+    assert_eq!(
+        net.origin(seen.connected()[0]),
+        Some(Origin::Listener(listener))
+    );
+    let error = TcpStream::connect(addr).expect_err("nobody listens");
+    assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
+
+    peer.send(b"inside");
+    turn_until(&mut event_loop, &mut seen, |seen, _| {
+        !seen.frames().is_empty()
+    });
+    assert_eq!(peer.receive(), b"inside");
+    // The port is free again, though a connection of it lives on.
+    let again = event_loop.net().listen(addr).expect("the port is free");
+    assert_ne!(again, listener, "an old id does not name the new listener");
+}
+
+#[test]
+fn a_storm_of_resets_disturbs_nobody_else() {
+    const STORM: usize = 500;
+    let (mut event_loop, addr) = listening(ListenOptions::default());
+    let mut seen = Recorder::echoing();
+    let mut good = Peer::connect(addr);
+    for number in 0..STORM {
+        let mut peer = Peer::connect(addr);
+        if number % 2 == 0 {
+            peer.write(&framed(&pattern(number))[..number / 2 + 1]);
+        }
+        if number % 3 == 0 {
+            // Some are accepted before they reset, the others have done so by then.
+            event_loop
+                .turn(&mut seen, Some(std::time::Duration::ZERO))
+                .expect("a turn");
+        }
+        peer.reset();
+    }
+    good.send(b"calm");
+    turn_until(&mut event_loop, &mut seen, |seen, net| {
+        let stats = net.stats();
+        let storm = stats.disconnected + stats.accept_failures;
+        storm == STORM as u64 && seen.frames().contains(&&b"calm"[..])
+    });
+    assert_eq!(good.receive(), b"calm");
+    assert_eq!(
+        seen.ends().len() as u64,
+        event_loop.net().stats().disconnected
+    );
+    assert_eq!(event_loop.net().len(), 1);
+}
+
+#[test]
+fn a_burst_is_accepted_whole_though_one_turn_takes_one_peer() {
+    let config = Config::default().accepts_per_turn(1);
+    let mut event_loop = EventLoop::new(config).expect("a loop");
+    let addr = listen(&mut event_loop, ListenOptions::default().backlog(100));
+    let peers: Vec<_> = (0..50).map(|_| Peer::connect(addr)).collect();
+    let mut seen = Recorder::default();
+    turn_until(&mut event_loop, &mut seen, |_, net| {
+        net.len() == peers.len()
+    });
+    assert!(event_loop.net().stats().turns >= 50);
+}
+
+/// A `!`, a length, the payload, a `?`.
+#[derive(Debug)]
+struct Exclaimed;
+
+impl FrameFormat for Exclaimed {
+    fn decode(&self, input: &[u8], _: usize) -> Result<Decoded, DecodeError> {
+        match *input {
+            [b'!', len, ..] => Ok(Decoded::Frame {
+                header: 2,
+                payload: len.into(),
+                trailer: 1,
+            }),
+            [] | [b'!'] => Ok(Decoded::Incomplete),
+            _ => Err(DecodeError::malformed("an exclamation mark", input)),
+        }
+    }
+
+    fn encode(&self, payload_len: u64, envelope: &mut Envelope) -> Result<(), EncodeError> {
+        envelope.push_header(&[b'!', payload_len as u8]);
+        envelope.push_trailer(b"?");
+        Ok(())
+    }
+
+    fn max_payload_len(&self) -> u64 {
+        255
+    }
+}
+
+#[test]
+fn each_listener_of_a_loop_has_its_own_framing() {
+    let framings: Vec<Framing> = vec![
+        Framing::length_prefix().u8().into(),
+        Framing::length_prefix().u16().into(),
+        Framing::length_prefix().u16().big_endian().into(),
+        Framing::length_prefix().into(),
+        Framing::length_prefix().big_endian().into(),
+        Framing::length_prefix().u64().into(),
+        Framing::length_prefix().u64().big_endian().into(),
+        Framing::varint(),
+        Framing::delimiter(b'\n'),
+        Framing::custom(Exclaimed),
+    ];
+    let mut event_loop = EventLoop::new(Config::default()).expect("a loop");
+    let mut seen = Recorder::echoing();
+    for framing in framings {
+        let addr = listen(
+            &mut event_loop,
+            ListenOptions::default().framing(framing.clone()),
+        );
+        let encoder = FrameEncoder::new(framing.clone());
+        let mut wire = Vec::new();
+        for payload in [&pattern(200)[11..], b"", b"last"] {
+            let payload: Vec<u8> = payload
+                .iter()
+                .copied()
+                .filter(|byte| *byte != b'\n')
+                .collect();
+            encoder.encode(&payload, &mut wire).expect("it fits");
+        }
+        let mut peer = Peer::connect(addr);
+        peer.write(&wire);
+        let before = seen.frames().len();
+        turn_until(&mut event_loop, &mut seen, |seen, _| {
+            seen.frames().len() == before + 3
+        });
+        assert_eq!(seen.frames().last(), Some(&&b"last"[..]), "{framing:?}");
+        let mut echo = vec![0; wire.len()];
+        peer.0.read_exact(&mut echo).expect("the echo");
+        assert_eq!(echo, wire, "{framing:?}");
+    }
+
+    let addr = listen(
+        &mut event_loop,
+        ListenOptions::default().framing(Framing::raw()),
+    );
+    let mut peer = Peer::connect(addr);
+    peer.write(b"no frame at all");
+    turn_until(&mut event_loop, &mut seen, |seen, _| {
+        seen.frames()
+            .last()
+            .is_some_and(|frame| frame.ends_with(b"at all"))
+    });
+    let mut echo = [0; 15];
+    peer.0.read_exact(&mut echo).expect("the echo");
+    assert_eq!(&echo, b"no frame at all");
+}
+
+/// Echoes over an address, and tells by which address the peer was known.
+fn peer_as_seen(
+    listen_on: &str,
+    options: ListenOptions,
+    connect_to: &str,
+) -> io::Result<SocketAddr> {
+    let mut event_loop = EventLoop::new(Config::default())?;
+    let net = event_loop.net();
+    let listener = net.listen_with(listen_on, options)?;
+    let port = net.local_addr(listener).expect("its address").port();
+    let addr: SocketAddr = connect_to
+        .replace("PORT", &port.to_string())
+        .parse()
+        .expect("an address");
+    let mut peer = Peer(TcpStream::connect(addr)?);
+    peer.send(b"hello");
+    let mut seen = Recorder::echoing();
+    turn_until(&mut event_loop, &mut seen, |seen, _| {
+        !seen.frames().is_empty()
+    });
+    assert_eq!(peer.receive(), b"hello");
+    let seen_as = event_loop
+        .net()
+        .peer_addr(seen.connected()[0])
+        .expect("it is connected");
+    assert_eq!(seen_as.port(), peer.0.local_addr()?.port());
+    Ok(seen_as)
+}
+
+fn has_ipv6() -> bool {
+    let has = TcpListener::bind("[::1]:0").is_ok();
+    if !has {
+        eprintln!("skipped: this machine has no IPv6");
+    }
+    has
+}
+
+#[test]
+fn a_listener_may_have_an_ipv6_address() {
+    if has_ipv6() {
+        let seen = peer_as_seen("[::1]:0", ListenOptions::default(), "[::1]:PORT");
+        assert!(seen.expect("it connects").is_ipv6());
+    }
+}
+
+#[test]
+fn the_unspecified_ipv6_address_takes_ipv4_too_and_knows_it_as_such() {
+    if has_ipv6() {
+        let v4 = peer_as_seen("[::]:0", ListenOptions::default(), "127.0.0.1:PORT");
+        assert_eq!(v4.expect("it connects").ip(), Ipv4Addr::LOCALHOST);
+        let v6 = peer_as_seen("[::]:0", ListenOptions::default(), "[::1]:PORT");
+        assert!(v6.expect("it connects").is_ipv6());
+    }
+}
+
+#[test]
+fn an_ipv6_listener_may_refuse_ipv4() {
+    if has_ipv6() {
+        let only = ListenOptions::default().only_v6(true);
+        let refused = peer_as_seen("[::]:0", only.clone(), "127.0.0.1:PORT");
+        assert_eq!(
+            refused.expect_err("refused").kind(),
+            io::ErrorKind::ConnectionRefused
+        );
+        peer_as_seen("[::]:0", only, "[::1]:PORT").expect("it connects");
+    }
+}
+
+#[test]
+fn an_outbound_connection_may_use_ipv6() {
+    if !has_ipv6() {
+        return;
+    }
+    let mut event_loop = EventLoop::new(Config::default()).expect("a loop");
+    let net = event_loop.net();
+    let listener = net.listen("[::1]:0").expect("a port");
+    let addr = net.local_addr(listener).expect("its address");
+    net.connect(addr).expect("it starts");
+    turn_until(&mut event_loop, &mut Echo, |_, net| net.len() == 2);
+}
+
+#[test]
+fn an_address_in_use_is_named() {
+    let (mut event_loop, addr) = listening(ListenOptions::default());
+    let error = event_loop.net().listen(addr).expect_err("it is taken");
+    assert!(error.to_string().contains(&addr.to_string()), "{error}");
+    match error {
+        ListenError::Bind { addr: named, error } => {
+            assert_eq!((named, error.kind()), (addr, io::ErrorKind::AddrInUse));
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn several_listeners_may_share_an_address_if_all_say_so() {
+    let shared = ListenOptions::default().reuse_port(true);
+    let (mut first, addr) = listening(shared.clone());
+    let mut second = EventLoop::new(Config::default()).expect("a loop");
+    second
+        .net()
+        .listen_with(addr, shared)
+        .expect("it is shared");
+    second
+        .net()
+        .listen(addr)
+        .expect_err("this one does not say so");
+    // The system chooses: of many peers each gets some.
+    let peers: Vec<_> = (0..100).map(|_| Peer::connect(addr)).collect();
+    turn_until(&mut first, &mut Echo, |_, net| {
+        let nothing = Some(std::time::Duration::ZERO);
+        second.turn(&mut Echo, nothing).expect("a turn");
+        net.len() + second.net().len() == peers.len()
+    });
+    assert!(!first.net().is_empty() && !second.net().is_empty());
+}
+
+#[test]
+fn a_name_is_resolved_and_one_that_cannot_be_is_an_error_of_its_own() {
+    let mut event_loop = EventLoop::new(Config::default()).expect("a loop");
+    let net = event_loop.net();
+    let listener = net.listen("localhost:0").expect("every machine has that");
+    assert!(
+        net.local_addr(listener)
+            .expect("its address")
+            .ip()
+            .is_loopback()
+    );
+    let error = net.listen("localhost").expect_err("there is no port");
+    assert!(matches!(error, ListenError::Resolve(_)), "{error:?}");
+    let nobody: &[SocketAddr] = &[];
+    let error = net.listen(nobody).expect_err("there is no address");
+    assert!(matches!(error, ListenError::Resolve(_)), "{error:?}");
+}
+
+#[test]
+fn the_first_address_that_works_is_listened_on() {
+    let (mut event_loop, taken) = listening(ListenOptions::default());
+    let free: SocketAddr = "127.0.0.1:0".parse().expect("an address");
+    let net = event_loop.net();
+    let listener = net.listen(&[taken, free][..]).expect("the second is free");
+    assert_ne!(net.local_addr(listener), Some(taken));
+}
+
+#[test]
+fn options_that_contradict_each_other_are_refused_before_anything_is_opened() {
+    let mut event_loop = EventLoop::new(Config::default()).expect("a loop");
+    let net = event_loop.net();
+    let narrow = Framing::length_prefix().u8();
+    let options = ListenOptions::default().framing(narrow).max_frame_len(256);
+    let error = net
+        .listen_with("127.0.0.1:0", options)
+        .expect_err("a byte says 255");
+    let expected = OptionsError::MaxFrameLenTooWide {
+        max_frame_len: 256,
+        framing_max: 255,
+    };
+    assert!(
+        matches!(&error, ListenError::Options(error) if *error == expected),
+        "{error:?}"
+    );
+    let said = error.to_string();
+    assert!(said.contains("256") && said.contains("255"), "{said}");
+
+    let options = ConnectOptions::default().framing(narrow).max_frame_len(256);
+    let addr = "127.0.0.1:1".parse().expect("an address");
+    let error = net
+        .connect_with(addr, options)
+        .expect_err("a byte says 255");
+    assert!(matches!(error, ConnectError::Options(error) if error == expected));
+}
