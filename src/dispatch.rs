@@ -3,14 +3,14 @@
 //! A source counts as served when that is done, and a connection keeps its readiness until a read refutes it. So nothing
 //! is lost when a handler panics: the next turn goes on where this one broke off.
 
-use log::{info, trace};
+use log::{info, trace, warn};
 
 use crate::connection::{Fill, Phase};
 use crate::connection_id::{ConnectionId, ListenerId, Source};
 use crate::frame::{Cut, Frame, WholeFrames};
 use crate::handler::{Admission, Handler};
 use crate::net::{Accepted, Net};
-use crate::reason::DisconnectCause;
+use crate::reason::{DisconnectCause, Side, Stage};
 use crate::socket::Readiness;
 
 impl Net {
@@ -222,9 +222,15 @@ impl Net {
                 return;
             };
             self.announced.push(id);
-            let connection = self.connections.get_mut(id);
-            if let Some(reason) = connection.and_then(|connection| connection.take_reason()) {
-                info!("{id} closed: {reason}");
+            let Some(connection) = self.connections.get_mut(id) else {
+                continue;
+            };
+            if let Some(reason) = connection.take_reason() {
+                if reason.side() == Side::Network && reason.stage == Stage::Connecting {
+                    warn!("{id} connecting to {} failed: {reason}", connection.peer);
+                } else {
+                    info!("{id} closed: {reason}");
+                }
                 handler.on_disconnect(self, id, reason);
             }
         }

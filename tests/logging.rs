@@ -1,0 +1,263 @@
+//! What is logged: each line once, at its level, with the id or the address it is about.
+
+mod support;
+
+use std::cell::RefCell;
+use std::fmt;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Once;
+use std::time::Duration;
+
+use log::{Level, LevelFilter, Log, Metadata, Record};
+use support::{Peer, Recorder, listen, listening, turn_until};
+use throng::{
+    Admission, Config, ConnectOptions, ConnectionId, EventLoop, Frame, Framing, Handler,
+    ListenOptions, ListenerId, Net,
+};
+
+thread_local! {
+    /// What was logged on this thread. A test has a thread to itself, and its loop runs there.
+    static LINES: RefCell<Vec<(Level, String)>> = const { RefCell::new(Vec::new()) };
+}
+
+struct Capture;
+
+impl Log for Capture {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        metadata.target().starts_with("throng")
+    }
+
+    fn log(&self, record: &Record<'_>) {
+        if self.enabled(record.metadata()) {
+            let line = (record.level(), record.args().to_string());
+            LINES.with_borrow_mut(|lines| lines.push(line));
+        }
+    }
+
+    fn flush(&self) {}
+}
+
+fn capture() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        log::set_logger(&Capture).expect("the first logger");
+        log::set_max_level(LevelFilter::Trace);
+    });
+    LINES.take();
+}
+
+/// Asserts that one line has this level and all of these words, and forgets the lines so far.
+#[track_caller]
+fn expect(level: Level, words: &[&dyn fmt::Display]) {
+    let lines = LINES.take();
+    let words: Vec<String> = words.iter().map(|word| word.to_string()).collect();
+    let found = lines
+        .iter()
+        .filter(|line| line.0 == level && words.iter().all(|word| line.1.contains(word)));
+    assert_eq!(
+        found.count(),
+        1,
+        "one {level} line with {words:?} in {lines:#?}"
+    );
+}
+
+/// An inbound connection and its peer.
+fn visit(
+    event_loop: &mut EventLoop,
+    addr: SocketAddr,
+    seen: &mut Recorder,
+) -> (ConnectionId, Peer) {
+    let before = seen.connected().len();
+    let peer = Peer::connect(addr);
+    turn_until(event_loop, seen, |seen, _| seen.connected().len() > before);
+    (seen.connected()[before], peer)
+}
+
+#[test]
+fn listening_and_no_longer_listening() {
+    capture();
+    let mut event_loop = EventLoop::new(Config::default()).expect("a loop");
+    let net = event_loop.net();
+    let listener = net.listen("127.0.0.1:0").expect("a port");
+    let addr = net.local_addr(listener).expect("its address");
+    expect(Level::Info, &[&"listening on", &addr]);
+    net.close_listener(listener);
+    expect(Level::Info, &[&"no longer listening on", &addr]);
+    net.close_listener(listener);
+    expect(Level::Debug, &[&"close_listener", &"no such listener"]);
+}
+
+#[test]
+fn connected_and_closed_with_the_reason() {
+    capture();
+    let (mut event_loop, addr) = listening(ListenOptions::default());
+    let mut seen = Recorder::default();
+    let (id, peer) = visit(&mut event_loop, addr, &mut seen);
+    let peer_addr = peer.0.local_addr().expect("its address");
+    expect(Level::Info, &[&id, &"connected from", &peer_addr]);
+    drop(peer);
+    turn_until(&mut event_loop, &mut seen, |seen, _| {
+        !seen.ends().is_empty()
+    });
+    let (_, reason) = seen.ends()[0];
+    expect(
+        Level::Info,
+        &[&id, &"closed", reason, &"the peer closed the connection"],
+    );
+}
+
+#[test]
+fn connecting_connected_and_what_became_of_it() {
+    capture();
+    let (mut event_loop, addr) = listening(ListenOptions::default());
+    let mut seen = Recorder::default();
+    let id = event_loop.net().connect(addr).expect("it starts");
+    expect(Level::Info, &[&id, &"connecting to", &addr]);
+    turn_until(&mut event_loop, &mut seen, |_, net| net.len() == 2);
+    expect(Level::Info, &[&format!("{id} connected to"), &addr]);
+
+    let refused = TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr());
+    let id = event_loop
+        .net()
+        .connect(refused.expect("a free port"))
+        .expect("it starts");
+    turn_until(&mut event_loop, &mut seen, |seen, _| {
+        !seen.ends().is_empty()
+    });
+    let why = seen.ends()[0].1.to_string();
+    expect(
+        Level::Warn,
+        &[&id, &"connecting to", &addr, &"failed", &why, &"refused"],
+    );
+}
+
+#[test]
+fn an_attempt_to_connect_that_cannot_be_started() {
+    capture();
+    let mut event_loop = EventLoop::new(Config::default()).expect("a loop");
+    // No system connects to a broadcast address over TCP.
+    let nowhere: SocketAddr = "255.255.255.255:9".parse().expect("an address");
+    let net = event_loop.net();
+    match net.connect_with(nowhere, ConnectOptions::default().timeout(Duration::ZERO)) {
+        Err(_) => expect(Level::Warn, &[&"connecting to", &nowhere, &"failed"]),
+        Ok(id) => {
+            let mut seen = Recorder::default();
+            turn_until(&mut event_loop, &mut seen, |seen, _| {
+                !seen.ends().is_empty()
+            });
+            expect(Level::Warn, &[&id, &"connecting to", &nowhere, &"failed"]);
+        }
+    }
+}
+
+struct Bouncer;
+
+impl Handler for Bouncer {
+    fn on_accept(&mut self, _: &mut Net, _: ListenerId, _: SocketAddr) -> Admission {
+        Admission::Refuse
+    }
+
+    fn on_data(&mut self, _: &mut Net, _: ConnectionId, _: Frame<'_>) {}
+}
+
+#[test]
+fn who_is_refused_and_why() {
+    capture();
+    let (mut event_loop, addr) = listening(ListenOptions::default());
+    let peer = Peer::connect(addr);
+    turn_until(&mut event_loop, &mut Bouncer, |_, net| {
+        net.stats().refused == 1
+    });
+    let peer_addr = peer.0.local_addr().expect("its address");
+    expect(Level::Warn, &[&"refused", &peer_addr, &"not admitted"]);
+
+    let config = Config::default().max_connections(0);
+    let mut event_loop = EventLoop::new(config).expect("a loop");
+    let addr = listen(&mut event_loop, ListenOptions::default());
+    let peer = Peer::connect(addr);
+    turn_until(&mut event_loop, &mut Bouncer, |_, net| {
+        net.stats().refused == 1
+    });
+    let peer_addr = peer.0.local_addr().expect("its address");
+    expect(
+        Level::Warn,
+        &[&"refused", &peer_addr, &"there are 0 connections already"],
+    );
+}
+
+/// The test binary again, with few descriptors: its accepts fail. What it logs it prints.
+#[cfg(unix)]
+#[test]
+fn accepting_that_pauses_is_told_once() {
+    const FEW: &str = "THRONG_TEST_FEW";
+    if std::env::var_os(FEW).is_none() {
+        let output = std::process::Command::new("sh")
+            .args(["-c", "ulimit -n 32; exec \"$@\"", "sh"])
+            .arg(std::env::current_exe().expect("a test binary"))
+            .args([
+                "--exact",
+                "accepting_that_pauses_is_told_once",
+                "--nocapture",
+            ])
+            .env(FEW, "1")
+            .output()
+            .expect("a shell");
+        assert!(output.status.success(), "{output:?}");
+        return;
+    }
+    capture();
+    let config = Config::default().accept_retry(Duration::from_millis(1));
+    let mut event_loop = EventLoop::new(config).expect("a loop");
+    let addr = listen(&mut event_loop, ListenOptions::default());
+    let mut spare: Vec<_> = std::iter::from_fn(|| std::fs::File::open("/dev/null").ok()).collect();
+    spare.pop();
+    let _peer = Peer::connect(addr);
+    let mut seen = Recorder::default();
+    turn_until(&mut event_loop, &mut seen, |_, net| {
+        net.stats().accept_pauses >= 3
+    });
+    expect(Level::Warn, &[&"accepting on", &addr, &"pauses", &"1ms"]);
+}
+
+#[test]
+fn what_is_asked_of_a_connection_that_is_gone() {
+    capture();
+    let (mut event_loop, addr) = listening(ListenOptions::default());
+    let mut seen = Recorder::default();
+    let (id, peer) = visit(&mut event_loop, addr, &mut seen);
+    drop(peer);
+    turn_until(&mut event_loop, &mut seen, |seen, _| {
+        !seen.ends().is_empty()
+    });
+    LINES.take();
+    let net = event_loop.net();
+    net.send(id, b"late").expect_err("it is gone");
+    expect(Level::Debug, &[&id, &"not sent", &"gone"]);
+    net.disconnect(id);
+    expect(Level::Debug, &[&id, &"disconnect: not connected"]);
+    net.abort(id);
+    expect(Level::Debug, &[&id, &"abort: not connected"]);
+    net.set_framing(id, Framing::raw());
+    expect(Level::Debug, &[&id, &"set_framing: not connected"]);
+
+    let id = net.connect(addr).expect("it starts");
+    net.send(id, b"early").expect_err("it is not connected yet");
+    expect(Level::Debug, &[&id, &"not sent", &"not established yet"]);
+}
+
+#[test]
+fn bytes_in_and_out() {
+    capture();
+    let (mut event_loop, addr) = listening(ListenOptions::default());
+    let mut seen = Recorder::echoing();
+    let (id, mut peer) = visit(&mut event_loop, addr, &mut seen);
+    LINES.take();
+    peer.send(b"seven b");
+    turn_until(&mut event_loop, &mut seen, |seen, _| {
+        !seen.frames().is_empty()
+    });
+    let lines = LINES.with_borrow(Vec::clone);
+    expect(Level::Trace, &[&id, &"read 11 bytes"]);
+    LINES.set(lines);
+    expect(Level::Trace, &[&id, &"wrote 11 bytes"]);
+}
