@@ -82,6 +82,32 @@ fn a_queue_above_the_budget_is_flushed_whole_to_a_peer_that_only_reads() {
 }
 
 #[test]
+fn a_budget_that_is_used_up_does_not_wait_for_room_that_is_there() {
+    let (mut event_loop, addr) = with(starved());
+    let mut seen = Recorder::default();
+    let mut peer = Peer::connect(addr);
+    turn_until(&mut event_loop, &mut seen, |seen, _| {
+        !seen.connected().is_empty()
+    });
+    let id = seen.connected()[0];
+    // Headers and payloads lie apart: more pieces than one write takes. The socket takes them all.
+    let payload = bytes::Bytes::from(pattern(4096));
+    for _ in 0..40 {
+        event_loop
+            .net()
+            .send_bytes(id, payload.clone())
+            .expect("it is open");
+    }
+    turn_until(&mut event_loop, &mut seen, |_, net| {
+        net.queued_bytes(id) == 0
+    });
+    assert!(event_loop.net().stats().writes > 1);
+    for _ in 0..40 {
+        assert_eq!(peer.receive(), payload);
+    }
+}
+
+#[test]
 fn an_echo_whose_both_sides_are_full_goes_on_when_the_peer_reads() {
     let (mut event_loop, addr) = with(Config::default());
     let mut seen = Recorder::echoing();
