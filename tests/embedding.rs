@@ -1,0 +1,449 @@
+//! The three ways to drive a loop do the same: `run`, `turn` from another loop, and a `Net` in a `Poll` of the user's.
+
+mod support;
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::time::{Duration, Instant};
+
+use mio::net::UdpSocket;
+use mio::{Events, Interest, Poll, Token, Waker};
+use support::{Event, PATIENCE, Recorder, listening, pattern, turn_until};
+use throng::{
+    Config, ConnectOptions, ConnectionId, DisconnectCause, DisconnectReason, EventLoop, Frame,
+    Handler, ListenOptions, Net, Origin, Stage,
+};
+
+/// Something that drives a `Net` until its handler stops it.
+trait Driver {
+    fn new(config: Config) -> Self;
+    fn net(&mut self) -> &mut Net;
+    fn drive(&mut self, handler: &mut dyn Handler) -> io::Result<()>;
+}
+
+/// `EventLoop::run`.
+struct Run(EventLoop);
+
+impl Driver for Run {
+    fn new(config: Config) -> Self {
+        Self(EventLoop::new(config).expect("a loop"))
+    }
+
+    fn net(&mut self) -> &mut Net {
+        self.0.net()
+    }
+
+    fn drive(&mut self, handler: &mut dyn Handler) -> io::Result<()> {
+        self.0.run(handler)
+    }
+}
+
+/// `EventLoop::turn`, when the descriptor of the loop is readable in an edge-triggered poll, or the time has come.
+#[cfg(unix)]
+struct Outer {
+    event_loop: EventLoop,
+    poll: Poll,
+}
+
+#[cfg(unix)]
+impl Driver for Outer {
+    fn new(config: Config) -> Self {
+        use std::os::fd::AsRawFd;
+        let event_loop = EventLoop::new(config).expect("a loop");
+        let poll = Poll::new().expect("a selector");
+        let fd = event_loop.as_raw_fd();
+        poll.registry()
+            .register(&mut mio::unix::SourceFd(&fd), Token(0), Interest::READABLE)
+            .expect("it can be waited on");
+        Self { event_loop, poll }
+    }
+
+    fn net(&mut self) -> &mut Net {
+        self.event_loop.net()
+    }
+
+    fn drive(&mut self, handler: &mut dyn Handler) -> io::Result<()> {
+        let mut events = Events::with_capacity(4);
+        while !self.event_loop.net().is_stopping() {
+            self.poll
+                .poll(&mut events, self.event_loop.next_timeout())?;
+            self.event_loop.turn(handler, Some(Duration::ZERO))?;
+        }
+        self.event_loop.run(handler)
+    }
+}
+
+/// A poll with sources of its own besides: a waker and a UDP socket.
+struct Attached {
+    poll: Poll,
+    net: Net,
+    waker: Waker,
+    udp: UdpSocket,
+}
+
+const WAKER: Token = Token(0);
+const UDP: Token = Token(usize::MAX >> 1);
+
+impl Driver for Attached {
+    fn new(config: Config) -> Self {
+        let poll = Poll::new().expect("a selector");
+        let net = Net::attach(poll.registry(), config, Instant::now()).expect("a registry");
+        let waker = Waker::new(poll.registry(), WAKER).expect("a waker");
+        let mut udp = UdpSocket::bind("127.0.0.1:0".parse().expect("an address")).expect("a port");
+        poll.registry()
+            .register(&mut udp, UDP, Interest::READABLE)
+            .expect("it can be waited on");
+        Self {
+            poll,
+            net,
+            waker,
+            udp,
+        }
+    }
+
+    fn net(&mut self) -> &mut Net {
+        self.net.begin_turn(Instant::now());
+        &mut self.net
+    }
+
+    fn drive(&mut self, handler: &mut dyn Handler) -> io::Result<()> {
+        self.waker.wake()?;
+        self.udp.send_to(b"datagram", self.udp.local_addr()?)?;
+        let (mut woken, mut received) = (false, false);
+        let mut events = Events::with_capacity(8);
+        while !(self.net.is_stopping() && woken && received) {
+            let timeout = self.net.next_timeout(Instant::now());
+            self.poll.poll(&mut events, timeout)?;
+            self.net.begin_turn(Instant::now());
+            for event in &events {
+                match event.token() {
+                    WAKER => woken = true,
+                    UDP => received = true,
+                    token => {
+                        assert!(self.net.owns(token));
+                        self.net.handle_event(event);
+                    }
+                }
+                assert_eq!(self.net.owns(event.token()), event.token().0 > UDP.0);
+            }
+            self.net.finish_turn(handler);
+        }
+        Ok(())
+    }
+}
+
+/// Runs a scenario with each driver.
+macro_rules! with_each_driver {
+    ($($scenario:ident)*) => {$(
+        mod $scenario {
+            #[test]
+            fn run() {
+                super::$scenario::<super::Run>();
+            }
+
+            #[cfg(unix)]
+            #[test]
+            fn turn() {
+                super::$scenario::<super::Outer>();
+            }
+
+            #[test]
+            fn attached() {
+                super::$scenario::<super::Attached>();
+            }
+        }
+    )*};
+}
+
+with_each_driver! {
+    frames_of_all_sizes_go_back_and_forth
+    a_kick_takes_its_last_message_along
+    a_connect_that_fails_is_told
+    deadlines_pass_though_nothing_happens
+    a_crowd_is_served_one_event_at_a_time
+}
+
+fn listen(net: &mut Net) -> SocketAddr {
+    let listener = net.listen("127.0.0.1:0").expect("a port");
+    net.local_addr(listener).expect("its address")
+}
+
+/// Both ends: sends frames of growing size, one when the last has come back.
+struct PingPong<'a> {
+    /// Borrowed: a handler need not own what it works with.
+    sizes: &'a [usize],
+    done: usize,
+}
+
+impl Handler for PingPong<'_> {
+    fn on_connect(&mut self, net: &mut Net, id: ConnectionId) {
+        if net.origin(id) == Some(Origin::Outbound) {
+            net.send(id, &pattern(self.sizes[0])).expect("it is open");
+        }
+    }
+
+    fn on_data(&mut self, net: &mut Net, id: ConnectionId, frame: Frame<'_>) {
+        if net.origin(id) != Some(Origin::Outbound) {
+            return net.send_frame(id, frame).expect("it is open");
+        }
+        assert_eq!(*frame, pattern(self.sizes[self.done])[..]);
+        self.done += 1;
+        match self.sizes.get(self.done) {
+            Some(&size) => net.send(id, &pattern(size)).expect("it is open"),
+            None => net.stop(),
+        }
+    }
+}
+
+fn frames_of_all_sizes_go_back_and_forth<D: Driver>() {
+    let mut driver = D::new(Config::default());
+    let addr = listen(driver.net());
+    driver.net().connect(addr).expect("it starts");
+    let sizes = [0, 1, 4, 1_000, 65_531, 65_532, 65_533, 300_000, 4 << 20, 0];
+    let mut ping_pong = PingPong {
+        sizes: &sizes,
+        done: 0,
+    };
+    driver.drive(&mut ping_pong).expect("it runs");
+    assert_eq!(ping_pong.done, sizes.len());
+    assert_eq!(
+        driver.net().len(),
+        2,
+        "a stop ends the loop, not its connections"
+    );
+}
+
+/// Stops when so many connections have ended.
+struct Until {
+    seen: Recorder,
+    ends: usize,
+    kick: bool,
+}
+
+impl Until {
+    fn ends(ends: usize) -> Self {
+        let seen = Recorder::default();
+        let kick = false;
+        Self { seen, ends, kick }
+    }
+}
+
+impl Handler for Until {
+    fn on_connect(&mut self, net: &mut Net, id: ConnectionId) {
+        self.seen.on_connect(net, id);
+        if self.kick && net.origin(id) != Some(Origin::Outbound) {
+            net.send(id, b"you are out").expect("it is open");
+            assert!(net.disconnect(id));
+        }
+    }
+
+    fn on_data(&mut self, net: &mut Net, id: ConnectionId, frame: Frame<'_>) {
+        self.seen.on_data(net, id, frame);
+    }
+
+    fn on_disconnect(&mut self, net: &mut Net, id: ConnectionId, reason: DisconnectReason) {
+        self.seen.on_disconnect(net, id, reason);
+        if self.seen.ends().len() == self.ends {
+            net.stop();
+        }
+    }
+}
+
+fn a_kick_takes_its_last_message_along<D: Driver>() {
+    let mut driver = D::new(Config::default());
+    let addr = listen(driver.net());
+    driver.net().connect(addr).expect("it starts");
+    let mut until = Until::ends(2);
+    until.kick = true;
+    driver.drive(&mut until).expect("it runs");
+    assert_eq!(until.seen.frames(), [b"you are out"]);
+    let kicked =
+        |(_, reason): &(_, &DisconnectReason)| matches!(reason.cause, DisconnectCause::Kicked);
+    assert_eq!(
+        until.seen.ends().iter().filter(|end| kicked(end)).count(),
+        1
+    );
+}
+
+fn a_connect_that_fails_is_told<D: Driver>() {
+    let free = TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr());
+    let mut driver = D::new(Config::default());
+    let id = driver
+        .net()
+        .connect(free.expect("a free port"))
+        .expect("it starts");
+    let mut until = Until::ends(1);
+    driver.drive(&mut until).expect("it runs");
+    assert!(matches!(
+        &until.seen.events[..],
+        [Event::Disconnect(ended, reason)] if *ended == id && reason.stage == Stage::Connecting
+    ));
+}
+
+/// Nobody answers, and nothing makes an event: only the deadlines do.
+fn deadlines_pass_though_nothing_happens<D: Driver>() {
+    // A backlog that is full lets further attempts hang.
+    let silent = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None);
+    let silent = silent.expect("a socket");
+    let any: SocketAddr = "127.0.0.1:0".parse().expect("an address");
+    silent.bind(&any.into()).expect("a port");
+    silent.listen(0).expect("it listens");
+    let addr = silent
+        .local_addr()
+        .expect("its address")
+        .as_socket()
+        .expect("IPv4");
+
+    let mut driver = D::new(Config::default());
+    let after = Duration::from_millis(30);
+    let options = || {
+        ConnectOptions::default()
+            .timeout(after)
+            .disconnect_timeout(after)
+    };
+    for _ in 0..8 {
+        driver
+            .net()
+            .connect_with(addr, options())
+            .expect("it starts");
+    }
+    // Those that got a place in the backlog are connected, but never see their peer close.
+    let mut until = Until::ends(8);
+    struct LetGo<'a>(&'a mut Until);
+    impl Handler for LetGo<'_> {
+        fn on_connect(&mut self, net: &mut Net, id: ConnectionId) {
+            self.0.on_connect(net, id);
+            assert!(net.disconnect(id));
+        }
+        fn on_data(&mut self, net: &mut Net, id: ConnectionId, frame: Frame<'_>) {
+            self.0.on_data(net, id, frame);
+        }
+        fn on_disconnect(&mut self, net: &mut Net, id: ConnectionId, reason: DisconnectReason) {
+            self.0.on_disconnect(net, id, reason);
+        }
+    }
+    driver.drive(&mut LetGo(&mut until)).expect("it runs");
+    for (_, reason) in until.seen.ends() {
+        let timed_out = match reason.cause {
+            DisconnectCause::ConnectTimedOut { after } => after,
+            DisconnectCause::DrainTimedOut { after } => after,
+            _ => panic!("{reason}"),
+        };
+        assert_eq!(timed_out, after);
+    }
+}
+
+/// Echoes, and counts at the other ends.
+struct Crowd {
+    expected: usize,
+    echoes: usize,
+}
+
+impl Handler for Crowd {
+    fn on_connect(&mut self, net: &mut Net, id: ConnectionId) {
+        if net.origin(id) == Some(Origin::Outbound) {
+            net.send(id, b"me, too").expect("it is open");
+        }
+    }
+
+    fn on_data(&mut self, net: &mut Net, id: ConnectionId, frame: Frame<'_>) {
+        if net.origin(id) != Some(Origin::Outbound) {
+            return net.send_frame(id, frame).expect("it is open");
+        }
+        self.echoes += 1;
+        if self.echoes == self.expected {
+            net.stop();
+        }
+    }
+}
+
+/// A batch of events that comes back full says that more may be waiting, and no edge will.
+fn a_crowd_is_served_one_event_at_a_time<D: Driver>() {
+    let config = Config::default()
+        .events_per_poll(1)
+        .accepts_per_turn(1)
+        .read_budget(1);
+    let mut driver = D::new(config);
+    let addr = listen(driver.net());
+    let mut crowd = Crowd {
+        expected: 50,
+        echoes: 0,
+    };
+    for _ in 0..crowd.expected {
+        driver.net().connect(addr).expect("it starts");
+    }
+    driver.drive(&mut crowd).expect("it runs");
+    assert_eq!(crowd.echoes, 50);
+}
+
+#[test]
+fn an_idle_loop_rests() {
+    let (mut event_loop, addr) = listening(ListenOptions::default());
+    event_loop.net().connect(addr).expect("it starts");
+    let mut talk = PingPong {
+        sizes: &[64, 100_000],
+        done: 0,
+    };
+    event_loop.run(&mut talk).expect("it runs");
+    let mut seen = Recorder::default();
+    // Memory that is not used goes back, for which it wakes up a few times; then there is nothing left to do.
+    let deadline = Instant::now() + PATIENCE;
+    let before = event_loop.net().stats().turns;
+    while event_loop.next_timeout().is_some() {
+        assert!(Instant::now() < deadline, "there is always something to do");
+        event_loop.turn(&mut seen, None).expect("a turn");
+    }
+    assert!(event_loop.net().stats().turns - before < 20);
+    assert_eq!(event_loop.next_deadline(), None);
+}
+
+#[test]
+fn what_is_asked_for_between_turns_is_done_without_an_event() {
+    let (mut event_loop, addr) = listening(ListenOptions::default());
+    let mut seen = Recorder::default();
+    let peer = support::Peer::connect(addr);
+    turn_until(&mut event_loop, &mut seen, |_, net| net.len() == 1);
+    while event_loop.next_timeout().is_some() {
+        event_loop.turn(&mut seen, None).expect("a turn");
+    }
+    let id = seen.connected()[0];
+    event_loop.net().send(id, b"now").expect("it is open");
+    assert_eq!(event_loop.next_timeout(), Some(Duration::ZERO));
+    event_loop.turn(&mut seen, None).expect("a turn");
+    assert_eq!(event_loop.net().queued_bytes(id), 0);
+    event_loop.net().abort(id);
+    assert_eq!(event_loop.next_timeout(), Some(Duration::ZERO));
+    event_loop.turn(&mut seen, None).expect("a turn");
+    assert_eq!(seen.ends().len(), 1);
+    drop(peer);
+}
+
+#[test]
+fn a_loop_may_move_to_another_thread_with_its_connections() {
+    fn is_send<T: Send>() {}
+    is_send::<EventLoop>();
+    is_send::<Net>();
+
+    let (mut event_loop, addr) = listening(ListenOptions::default());
+    event_loop.net().connect(addr).expect("it starts");
+    let sizes = [10, 20, 30];
+    let mut first = PingPong {
+        sizes: &sizes[..1],
+        done: 0,
+    };
+    event_loop.run(&mut first).expect("it runs");
+    let thread = std::thread::spawn(move || {
+        let net = event_loop.net();
+        let mut ends = net.connections().into_iter();
+        let outbound = ends.find(|id| net.origin(*id) == Some(Origin::Outbound));
+        let mut second = PingPong {
+            sizes: &sizes,
+            done: 1,
+        };
+        let id = outbound.expect("it is connected");
+        net.send(id, &pattern(sizes[1])).expect("it is open");
+        event_loop.run(&mut second).expect("it runs");
+        second.done
+    });
+    assert_eq!(thread.join().expect("no panic"), sizes.len());
+}
