@@ -18,7 +18,9 @@ pub(crate) struct Table<T, I> {
     id: PhantomData<fn() -> I>,
 }
 
+/// What is looked at for each event stands in front, in as few cache lines as it can be.
 #[derive(Debug)]
+#[repr(C, align(64))]
 struct Slot<T> {
     generation: u32,
     value: T,
