@@ -3,7 +3,7 @@
 mod support;
 
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use mio::net::UdpSocket;
@@ -266,12 +266,9 @@ fn a_kick_takes_its_last_message_along<D: Driver>() {
 }
 
 fn a_connect_that_fails_is_told<D: Driver>() {
-    let free = TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr());
+    let (_refusing, addr) = support::refusing();
     let mut driver = D::new(Config::default());
-    let id = driver
-        .net()
-        .connect(free.expect("a free port"))
-        .expect("it starts");
+    let id = driver.net().connect(addr).expect("it starts");
     let mut until = Until::ends(1);
     driver.drive(&mut until).expect("it runs");
     assert!(matches!(

@@ -7,7 +7,7 @@ mod support;
 
 use std::collections::HashMap;
 use std::io::{ErrorKind, Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -405,9 +405,7 @@ fn seeds() -> Vec<u64> {
 }
 
 fn schedules(config: &Config, options: &ListenOptions) {
-    // A port that was free a moment ago refuses connections.
-    let refused = TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr());
-    let refused = refused.expect("a free port");
+    let (_refusing, refused) = support::refusing();
     for seed in seeds() {
         let _printed = Seed(seed);
         schedule(seed, config.clone(), options.clone(), refused);

@@ -3,7 +3,6 @@
 mod support;
 
 use std::io::Read;
-use std::net::TcpListener;
 use std::time::Duration;
 
 use support::{Echo, Event, PATIENCE, Peer, Recorder, framed, listening, pattern, turn_until};
@@ -450,11 +449,7 @@ fn an_outbound_connection_talks_to_a_listener_of_the_same_loop() {
 
 #[test]
 fn a_refused_connect_gives_its_reason_alone() {
-    // A port that was just free.
-    let addr = {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-        listener.local_addr().expect("its address")
-    };
+    let (_refusing, addr) = support::refusing();
     let mut event_loop = EventLoop::new(Config::default()).expect("a loop");
     let mut seen = Recorder::default();
     let id = event_loop.net().connect(addr).expect("started");

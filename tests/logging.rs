@@ -4,7 +4,7 @@ mod support;
 
 use std::cell::RefCell;
 use std::fmt;
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::sync::Once;
 use std::time::Duration;
 
@@ -116,11 +116,8 @@ fn connecting_connected_and_what_became_of_it() {
     turn_until(&mut event_loop, &mut seen, |_, net| net.len() == 2);
     expect(Level::Info, &[&format!("{id} connected to"), &addr]);
 
-    let refused = TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr());
-    let id = event_loop
-        .net()
-        .connect(refused.expect("a free port"))
-        .expect("it starts");
+    let (_refusing, addr) = support::refusing();
+    let id = event_loop.net().connect(addr).expect("it starts");
     turn_until(&mut event_loop, &mut seen, |seen, _| {
         !seen.ends().is_empty()
     });

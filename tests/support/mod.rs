@@ -241,6 +241,17 @@ impl Peer {
     }
 }
 
+/// An address that refuses connections, as long as the socket lives: it is bound, so that nobody else can have it, and
+/// does not listen.
+pub fn refusing() -> (socket2::Socket, SocketAddr) {
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None);
+    let socket = socket.expect("a socket");
+    let any = SocketAddr::from(([127, 0, 0, 1], 0));
+    socket.bind(&any.into()).expect("a free port");
+    let addr = socket.local_addr().expect("its address").as_socket();
+    (socket, addr.expect("an IPv4 address"))
+}
+
 /// A frame of the default framing, as it goes over the wire.
 pub fn framed(payload: &[u8]) -> Vec<u8> {
     let mut wire = (payload.len() as u32).to_le_bytes().to_vec();

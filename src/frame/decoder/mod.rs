@@ -13,6 +13,8 @@
 //! A frame that lies whole in the input is cut out of it by reference. Only the bytes of an unfinished frame are held;
 //! the memory for them grows with what has arrived, never with what a header declares.
 
+mod room;
+
 use super::encoder::write_limit;
 use super::format::Decoded;
 use super::framing::Framing;
@@ -20,8 +22,7 @@ use super::length_prefix::LengthPrefix;
 use super::payload::Frame;
 use crate::error::{DecodeError, FirstBytes};
 
-/// How much of a large frame is read at a time, in bytes. Small enough to be zeroed while it is in the cache.
-const WINDOW: usize = 256 * 1024;
+pub(crate) use room::Need;
 
 /// Cuts one byte stream into frames. Pure: it knows no socket, and can be used with none.
 ///
@@ -88,19 +89,6 @@ impl WholeFrames {
     pub(crate) fn cut<'i>(&self, input: &mut &'i [u8]) -> Option<&'i [u8]> {
         self.prefix.cut_whole(self.limit, input)
     }
-}
-
-/// Where the bytes read next should go.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Need {
-    /// Anywhere: nothing is held.
-    Fresh,
-    /// Behind what is held, after that was moved to the front of the read buffer: the frame will lie whole there.
-    Prepend,
-    /// Anywhere: they will be appended to what is held.
-    Append,
-    /// Straight into [`FrameDecoder::window`]: the frame is larger than the read buffer.
-    Direct,
 }
 
 impl FrameDecoder {
@@ -214,80 +202,6 @@ impl FrameDecoder {
             *filled = rest.len();
         }
         Ok(())
-    }
-
-    /// Where the next bytes should be read to, given a read buffer of `buffer_len` bytes.
-    pub(crate) fn need(&self, buffer_len: usize) -> Need {
-        if self.held.is_empty() {
-            return Need::Fresh;
-        }
-        match self.state {
-            State::Header { .. } if self.held.len() <= buffer_len / 2 => Need::Prepend,
-            State::Header { .. } => Need::Append,
-            State::Body {
-                payload, trailer, ..
-            } if payload.saturating_add(trailer) <= buffer_len => Need::Prepend,
-            State::Body { filled, .. } if filled < buffer_len / 2 => Need::Append,
-            State::Body { .. } => Need::Direct,
-        }
-    }
-
-    /// Takes back what is held, to go in front of the bytes read next.
-    pub(crate) fn take_held(&mut self) -> Vec<u8> {
-        if let State::Body { filled, .. } = &mut self.state {
-            self.held.truncate(*filled);
-            *filled = 0;
-        }
-        std::mem::take(&mut self.held)
-    }
-
-    /// Room for the next bytes of a frame that is larger than the read buffer. It grows geometrically with what has
-    /// arrived; if it cannot, the error is how many more bytes were asked for.
-    pub(crate) fn window(&mut self) -> Result<&mut [u8], usize> {
-        let State::Body {
-            payload,
-            trailer,
-            filled,
-        } = self.state
-        else {
-            return Ok(&mut []);
-        };
-        let need = payload.saturating_add(trailer);
-        let end = need.min(filled.saturating_add(WINDOW));
-        if self.held.len() < end {
-            let missing = end - self.held.len();
-            reserve(&mut self.held, missing, need).map_err(|_| missing)?;
-            self.held.resize(end, 0);
-        }
-        Ok(&mut self.held[filled..end])
-    }
-
-    /// Counts bytes that were read into the [`window`](Self::window).
-    pub(crate) fn advance(&mut self, n: usize) {
-        if let State::Body { filled, .. } = &mut self.state {
-            *filled += n;
-        }
-    }
-
-    /// The size of the buffer, if it has to grow for the next [`window`](Self::window).
-    pub(crate) fn outgrown(&self) -> Option<usize> {
-        match self.state {
-            State::Body { filled, .. } if filled == self.held.len() => Some(filled),
-            _ => None,
-        }
-    }
-
-    /// Moves what is held of a large frame into `buffer`, which is larger and will not have to grow as often. Gives the
-    /// smaller one back.
-    pub(crate) fn adopt(&mut self, mut buffer: Vec<u8>) -> Vec<u8> {
-        let State::Body { filled, .. } = self.state else {
-            return buffer;
-        };
-        if buffer.len() < filled {
-            return buffer;
-        }
-        buffer[..filled].copy_from_slice(&self.held[..filled]);
-        std::mem::replace(&mut self.held, buffer)
     }
 
     #[inline]
