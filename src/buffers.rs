@@ -33,6 +33,8 @@ struct Pool<T> {
     bytes: usize,
     /// The fewest items there were since the last trim: so many were not needed.
     spare: usize,
+    /// Whether anything was lent or given back since the last trim.
+    was_used: bool,
 }
 
 impl<T> Default for Pool<T> {
@@ -41,6 +43,7 @@ impl<T> Default for Pool<T> {
             items: Vec::new(),
             bytes: 0,
             spare: 0,
+            was_used: false,
         }
     }
 }
@@ -51,6 +54,7 @@ impl<T> Pool<T> {
         let (item, size) = self.items.pop()?;
         self.bytes -= size;
         self.spare = self.spare.min(self.items.len());
+        self.was_used = true;
         Some(item)
     }
 
@@ -59,6 +63,7 @@ impl<T> Pool<T> {
         if size <= MAX_SINGLE && self.bytes + size <= MAX_POOLED {
             self.items.push((item, size));
             self.bytes += size;
+            self.was_used = true;
         }
     }
 
@@ -68,9 +73,11 @@ impl<T> Pool<T> {
             self.bytes -= size;
         }
         self.spare = self.items.len();
-        if self.items.is_empty() {
+        // While all are lent, their places wait for them.
+        if self.items.is_empty() && !self.was_used {
             self.items = Vec::new();
         }
+        self.was_used = false;
     }
 }
 

@@ -14,6 +14,8 @@
 //! queue, or not at all if it is large and owned. All of it happens in [`Net::finish_turn`], on one thread, between two
 //! waits for events.
 
+#![forbid(unsafe_code)]
+
 mod buffers;
 mod config;
 mod connection;

@@ -68,7 +68,8 @@ impl WriteQueue {
 
     /// Heap memory that an empty queue keeps.
     pub(crate) fn retained(&self) -> usize {
-        self.tail.capacity() + self.sealed.capacity() * size_of::<Segment>()
+        let sealed = self.sealed.capacity() * size_of::<Segment>();
+        self.tail.capacity() + sealed + self.unsent.runs.capacity() * size_of::<(u64, u64)>()
     }
 
     /// Appends a frame, copying the payload, if that is easy: `false` decides nothing.
@@ -98,10 +99,7 @@ impl WriteQueue {
         }
         let before = self.tail.len();
         frame::append(framing, limit, payload, &mut self.tail)?;
-        // An empty payload without framing is nothing at all.
-        if self.tail.len() > before {
-            self.count(self.tail.len() - before);
-        }
+        self.count(self.tail.len() - before);
         Ok(())
     }
 
@@ -147,9 +145,12 @@ impl WriteQueue {
         FrameWriter::begin(framing, &mut self.tail)
     }
 
-    /// Counts a frame whose bytes have been appended.
+    /// Counts a frame whose bytes have been appended. An empty payload without framing is nothing at all.
     #[inline]
     pub(crate) fn count(&mut self, bytes: usize) {
+        if bytes == 0 {
+            return;
+        }
         self.bytes += bytes as u64;
         self.unsent.push(bytes as u64);
     }

@@ -66,6 +66,10 @@ impl Connection {
         let frames = queue.frames();
         let mut bytes = 0;
         let outcome = loop {
+            // A closure that panicked while it wrote its frame leaves an empty queue.
+            if queue.is_empty() {
+                break Flush::Done;
+            }
             let (asked, result) = match queue.single_slice() {
                 Some(slice) => (slice.len(), socket.write(slice)),
                 None => write_vectored(queue, socket),
@@ -76,9 +80,6 @@ impl Connection {
                 Ok(n) => {
                     queue.advance(n, |payload| buffers.put_shared(payload));
                     bytes += n;
-                    if queue.is_empty() {
-                        break Flush::Done;
-                    }
                     if n < asked && socket.short_is_drained() {
                         break Flush::Blocked;
                     }

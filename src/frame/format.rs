@@ -22,7 +22,7 @@ pub enum Decoded {
         /// Bytes of payload.
         payload: u64,
         /// Bytes after the payload that belong to the frame and are not shown to anybody.
-        trailer: usize,
+        trailer: u32,
     },
 }
 

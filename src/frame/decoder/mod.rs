@@ -62,7 +62,7 @@ enum State {
     /// Behind the header.
     Body {
         payload: usize,
-        trailer: usize,
+        trailer: u32,
         filled: usize,
     },
 }
@@ -229,7 +229,7 @@ impl FrameDecoder {
                 payload, trailer, ..
             } => (payload, trailer),
         };
-        match input.split_at_checked(payload.saturating_add(trailer)) {
+        match input.split_at_checked(payload.saturating_add(trailer as usize)) {
             Some((frame, rest)) => {
                 *input = rest;
                 self.state = BOUNDARY;
@@ -268,7 +268,9 @@ impl FrameDecoder {
                     trailer,
                 } => {
                     let payload = self.admit(payload, &self.held)?;
-                    let end = header.saturating_add(payload).saturating_add(trailer);
+                    let end = header
+                        .saturating_add(payload)
+                        .saturating_add(trailer as usize);
                     let excess = self.held.len().saturating_sub(end);
                     if excess > whole.len() {
                         // Whole frames had been held, as happens when delivery was interrupted.
@@ -302,7 +304,7 @@ impl FrameDecoder {
         else {
             return Ok(None);
         };
-        let need = payload.saturating_add(trailer);
+        let need = payload.saturating_add(trailer as usize);
         let (piece, rest) = input.split_at(input.len().min(need - filled));
         *input = rest;
         if !piece.is_empty() {

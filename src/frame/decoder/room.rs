@@ -30,7 +30,7 @@ impl FrameDecoder {
             State::Header { .. } => Need::Append,
             State::Body {
                 payload, trailer, ..
-            } if payload.saturating_add(trailer) <= buffer_len => Need::Prepend,
+            } if payload.saturating_add(trailer as usize) <= buffer_len => Need::Prepend,
             State::Body { filled, .. } if filled < buffer_len / 2 => Need::Append,
             State::Body { .. } => Need::Direct,
         }
@@ -56,7 +56,7 @@ impl FrameDecoder {
         else {
             return Ok(&mut []);
         };
-        let need = payload.saturating_add(trailer);
+        let need = payload.saturating_add(trailer as usize);
         let end = need.min(filled.saturating_add(WINDOW));
         if self.held.len() < end {
             let missing = end - self.held.len();
