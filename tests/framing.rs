@@ -355,7 +355,7 @@ fn a_custom_format_that_talks_nonsense_is_an_error_not_a_hang() {
             u64::MAX
         }
     }
-    for (header, payload, trailer) in [(0, 0, 0), (9, 0, 0), (usize::MAX, u64::MAX, usize::MAX)] {
+    for (header, payload, trailer) in [(0, 0, 0), (9, 0, 0), (usize::MAX, u64::MAX, u32::MAX)] {
         let format = Nonsense(Decoded::Frame {
             header,
             payload,
@@ -367,7 +367,7 @@ fn a_custom_format_that_talks_nonsense_is_an_error_not_a_hang() {
     let format = Nonsense(Decoded::Frame {
         header: 0,
         payload: 1,
-        trailer: usize::MAX,
+        trailer: u32::MAX,
     });
     let mut decoder = FrameDecoder::new(Framing::custom(format));
     assert!(matches!(decoder.decode(&mut &[1, 2][..]), Ok(None)));
