@@ -3,6 +3,7 @@
 mod support;
 
 use std::collections::HashMap;
+#[cfg(unix)]
 use std::process::Command;
 
 use support::{Peer, listening, turn_until};
@@ -10,8 +11,10 @@ use throng::{ConnectionId, DisconnectReason, Frame, Handler, ListenOptions, Net,
 
 const CONNECTIONS: usize = 5_000;
 /// Files that a test process has open besides.
+#[cfg(unix)]
 const RESERVE: usize = 100;
 /// Set in the process that has as many open files as there can be.
+#[cfg(unix)]
 const RAISED: &str = "THRONG_TEST_RAISED";
 
 /// Runs a test of this file again in a process of its own, whose soft limit on open files is raised to the hard one.
