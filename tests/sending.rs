@@ -11,8 +11,9 @@ use bytes::Bytes;
 use proptest::prelude::*;
 use support::{Peer, Recorder, framed, listen, listening, pattern, turn_until};
 use throng::{
-    Config, ConnectionId, DisconnectCause, DisconnectReason, EncodeError, EventLoop, Frame,
-    FrameEncoder, Framing, Handler, ListenOptions, Net, Rejected, SendError,
+    Config, ConnectionId, DecodeError, Decoded, DisconnectCause, DisconnectReason, EncodeError,
+    Envelope, EventLoop, Frame, FrameEncoder, FrameFormat, Framing, Handler, ListenOptions, Net,
+    Rejected, SendError,
 };
 
 // ----- The ways to send, and one connection to try them on -----
@@ -337,6 +338,38 @@ fn a_payload_that_contains_the_delimiter_is_refused_with_its_position() {
             assert_eq!(talk.into_wire(), b"before\nafter\n", "{way:?}");
         }
     }
+}
+
+/// One digit, then as many bytes; but no empty frame.
+#[derive(Debug)]
+struct NeverEmpty;
+
+impl FrameFormat for NeverEmpty {
+    fn decode(&self, _: &[u8], _: usize) -> Result<Decoded, DecodeError> {
+        Ok(Decoded::Incomplete)
+    }
+
+    fn encode(&self, payload_len: u64, envelope: &mut Envelope) -> Result<(), EncodeError> {
+        if payload_len == 0 {
+            let expected = "at least one byte";
+            return Err(EncodeError::Refused { expected });
+        }
+        envelope.push_header(&[b'0' + payload_len as u8]);
+        Ok(())
+    }
+
+    fn max_payload_len(&self) -> u64 {
+        9
+    }
+}
+
+#[test]
+fn a_format_without_empty_frames_can_be_written_in_place() {
+    let mut talk = Talk::with(Framing::custom(NeverEmpty));
+    talk.send(Way::Encoded, b"one").expect("it is not empty");
+    talk.send(Way::Encoded, b"").expect_err("it is empty");
+    talk.send(Way::Encoded, b"three").expect("it is not empty");
+    assert_eq!(talk.into_wire(), b"3one5three");
 }
 
 #[test]

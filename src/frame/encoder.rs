@@ -134,10 +134,17 @@ pub struct FrameWriter<'a> {
 
 impl<'a> FrameWriter<'a> {
     pub(crate) fn begin(framing: &Framing, out: &'a mut Vec<u8>) -> Result<Self, EncodeError> {
-        let envelope = framing.envelope(0)?;
         let start = out.len();
-        reserve(out, envelope.header().len())?;
-        out.extend_from_slice(envelope.header());
+        if let Some(prefix) = framing.prefix() {
+            let (header, width) = prefix.header(0);
+            reserve(out, width)?;
+            out.extend_from_slice(&header[..width]);
+        } else {
+            // A format may have no empty frame. What is written will not be empty; room is made for its header later.
+            let envelope = framing.envelope(0).unwrap_or_default();
+            reserve(out, envelope.header().len())?;
+            out.extend_from_slice(envelope.header());
+        }
         let payload = out.len();
         Ok(Self {
             out,
@@ -154,6 +161,14 @@ impl<'a> FrameWriter<'a> {
 
     /// Puts header and trailer around what was written. Returns the bytes of the whole frame.
     pub(crate) fn finish(mut self, framing: &Framing, limit: u64) -> Result<usize, EncodeError> {
+        if let Some(prefix) = framing.prefix()
+            && self.payload_len() as u64 <= limit
+        {
+            let (header, width) = prefix.header(self.payload_len() as u64);
+            self.out[self.start..self.payload].copy_from_slice(&header[..width]);
+            self.finished = true;
+            return Ok(self.out.len() - self.start);
+        }
         let envelope = envelope(framing, limit, &self.out[self.payload..])?;
         let (header, trailer) = (envelope.header(), envelope.trailer());
         let room = self.payload - self.start;
