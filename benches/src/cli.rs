@@ -115,6 +115,10 @@ pub(crate) struct LoadOptions {
     /// Frames in flight on each connection.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1024))]
     pub(crate) pipeline: u32,
+    /// So many frames a second, on all connections together, instead of a number in flight; latency counts from when a
+    /// frame was due.
+    #[arg(long, conflicts_with = "pipeline", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) rate: Option<u32>,
     /// Bytes of payload of a frame.
     #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(..=(1 << 30)))]
     pub(crate) size: u32,

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::json;
 
 use crate::cli::DemoOptions;
-use crate::load::{Load, Spec};
+use crate::load::{Load, Pace, Spec};
 use crate::problem::Problem;
 use crate::process::Server;
 use crate::report::{self, grouped};
@@ -25,7 +25,7 @@ pub(crate) fn run(options: &DemoOptions, json: Option<&Path>) -> Result<(), Prob
     let spec = Spec {
         addr: server.addr,
         connections,
-        pipeline: options.pipeline,
+        pace: Pace::InFlight(options.pipeline),
         size: options.size,
         latency: true,
     };

@@ -1,7 +1,10 @@
 //! The load generator: outbound connections that send frames, check what comes back and send the next.
 //!
-//! It is closed-loop: a connection has a fixed number of frames in flight, and sends one for each that comes back.
+//! Closed-loop, a connection has a fixed number of frames in flight, and sends one for each that comes back: the server
+//! sets the pace. Open-loop, frames are due at a fixed rate, whatever the server does, and the time until one is back
+//! counts from when it was due: a server that stalls is not spared the frames it would have got meanwhile.
 
+use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -28,11 +31,20 @@ const TICK: Duration = Duration::from_millis(20);
 pub(crate) struct Spec {
     pub(crate) addr: SocketAddr,
     pub(crate) connections: u32,
-    pub(crate) pipeline: u32,
+    pub(crate) pace: Pace,
     /// Bytes of payload.
     pub(crate) size: u32,
     /// Whether to note how long each frame takes.
     pub(crate) latency: bool,
+}
+
+/// What makes a frame be sent.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Pace {
+    /// One that came back: so many are in flight on each connection.
+    InFlight(u32),
+    /// The time: so many are due each second, on all connections together.
+    PerSecond(u32),
 }
 
 /// What came of it, over some time.
@@ -42,7 +54,7 @@ pub(crate) struct Figures {
     pub(crate) elapsed: Duration,
     /// Processor time of this process.
     pub(crate) own_cpu: Option<Duration>,
-    /// From sending a frame to having it back, in nanoseconds.
+    /// From when a frame was sent, or due, to having it back, in nanoseconds.
     latency: Option<Histogram<u64>>,
 }
 
@@ -100,7 +112,10 @@ pub(crate) fn run(options: &LoadOptions, json: Option<&Path>) -> Result<(), Prob
     let spec = Spec {
         addr: cli::resolve(&options.addr)?,
         connections: limits::fit(options.connections),
-        pipeline: options.pipeline,
+        pace: match options.rate {
+            Some(rate) => Pace::PerSecond(rate),
+            None => Pace::InFlight(options.pipeline),
+        },
         size: options.size,
         latency: true,
     };
@@ -117,7 +132,8 @@ pub(crate) fn run(options: &LoadOptions, json: Option<&Path>) -> Result<(), Prob
         &json!({
             "addr": spec.addr.to_string(),
             "connections": spec.connections,
-            "pipeline": spec.pipeline,
+            "pipeline": options.rate.is_none().then_some(options.pipeline),
+            "rate": options.rate,
             "size": spec.size,
             "load": figures.as_json(spec.size),
         }),
@@ -147,7 +163,7 @@ impl Load {
                 id.map_err(|error| Problem::failed(error.to_string()))?;
                 started += 1;
             }
-            load.turn()?;
+            load.turn(TICK)?;
             watch.expect(
                 load.clients.connected as u64,
                 "no connection was established",
@@ -186,9 +202,10 @@ impl Load {
         let own_cpu = usage::cpu_time(std::process::id());
         let start = Instant::now();
         let mut watch = Watch::new();
-        self.clients.start(self.event_loop.net());
-        while self.clients.in_flight > 0 {
-            self.turn()?;
+        self.clients.start(self.event_loop.net(), start);
+        while self.clients.is_sending || self.clients.in_flight > 0 {
+            let wait = self.clients.send_due(self.event_loop.net(), start);
+            self.turn(wait)?;
             watch.expect(self.clients.frames, "no frame came back")?;
             let elapsed = start.elapsed();
             self.clients.is_sending = elapsed < length;
@@ -203,8 +220,8 @@ impl Load {
         })
     }
 
-    fn turn(&mut self) -> Result<(), Problem> {
-        self.event_loop.turn(&mut self.clients, Some(TICK))?;
+    fn turn(&mut self, wait: Duration) -> Result<(), Problem> {
+        self.event_loop.turn(&mut self.clients, Some(wait))?;
         match self.clients.problem.take() {
             Some(message) => Err(Problem::failed(message)),
             None => Ok(()),
@@ -246,6 +263,9 @@ struct Clients {
     frames: u64,
     in_flight: u64,
     is_sending: bool,
+    /// All connections, and how many frames were due so far, if the time sets the pace.
+    ids: Vec<ConnectionId>,
+    due: u64,
     /// What is sent: a stamp, then a pattern.
     payload: Vec<u8>,
     latency: Option<Histogram<u64>>,
@@ -257,8 +277,8 @@ struct Clients {
 struct Client {
     sent: u32,
     received: u32,
-    /// When the frames in flight were sent; frame `n` at `n % pipeline`.
-    sent_at: Box<[Option<Instant>]>,
+    /// When the frames under way were sent, or due.
+    since: VecDeque<Instant>,
 }
 
 impl Clients {
@@ -272,31 +292,51 @@ impl Clients {
             frames: 0,
             in_flight: 0,
             is_sending: false,
+            ids: Vec::new(),
+            due: 0,
             payload: (0..spec.size).map(|i| (i % 251) as u8).collect(),
             latency: spec.latency.then(histogram).flatten(),
             problem: None,
         }
     }
 
-    /// Puts the first frames in flight; from then on each that comes back is followed by another.
-    fn start(&mut self, net: &mut Net) {
+    /// Begins to send. What is in flight at a time is put in flight; each frame that comes back is followed by another.
+    fn start(&mut self, net: &mut Net, now: Instant) {
         self.is_sending = true;
-        let now = self.now();
-        for id in net.connections() {
-            for _ in 0..self.spec.pipeline {
-                self.send(net, id, now);
+        self.due = 0;
+        self.ids = net.connections();
+        if let Pace::InFlight(frames) = self.spec.pace {
+            for id in net.connections() {
+                for _ in 0..frames {
+                    self.send(net, id, now);
+                }
             }
         }
     }
 
-    fn now(&self) -> Option<Instant> {
-        self.latency.is_some().then(Instant::now)
+    /// Sends what has become due since `start`. Returns how long to wait for events: not at all if the time sets the
+    /// pace, since no selector wakes up as precisely as frames are due.
+    fn send_due(&mut self, net: &mut Net, start: Instant) -> Duration {
+        let Pace::PerSecond(rate) = self.spec.pace else {
+            return TICK;
+        };
+        let rate = f64::from(rate);
+        while self.is_sending && self.due as f64 / rate <= start.elapsed().as_secs_f64() {
+            let id = self.ids[self.due as usize % self.ids.len()];
+            self.send(
+                net,
+                id,
+                start + Duration::from_secs_f64(self.due as f64 / rate),
+            );
+            self.due += 1;
+        }
+        Duration::ZERO
     }
 
-    fn send(&mut self, net: &mut Net, id: ConnectionId, now: Option<Instant>) {
+    fn send(&mut self, net: &mut Net, id: ConnectionId, since: Instant) {
         let client = &mut self.clients[id.index()];
-        if let Some(slots) = client.sent_at.len().checked_sub(1) {
-            client.sent_at[client.sent as usize % (slots + 1)] = now;
+        if self.latency.is_some() {
+            client.since.push_back(since);
         }
         write_stamp(&mut self.payload, id, client.sent);
         client.sent = client.sent.wrapping_add(1);
@@ -327,12 +367,6 @@ impl Handler for Clients {
         if self.clients.len() <= id.index() {
             self.clients.resize_with(id.index() + 1, Client::default);
         }
-        let slots = if self.spec.latency {
-            self.spec.pipeline
-        } else {
-            0
-        };
-        self.clients[id.index()].sent_at = vec![None; slots as usize].into();
     }
 
     fn on_data(&mut self, net: &mut Net, id: ConnectionId, frame: Frame<'_>) {
@@ -342,18 +376,18 @@ impl Handler for Clients {
             });
             return;
         }
-        let now = self.now();
         let client = &mut self.clients[id.index()];
-        if let (Some(now), Some(latency)) = (now, &mut self.latency) {
-            let slot = client.received as usize % client.sent_at.len();
-            if let Some(sent) = client.sent_at[slot] {
-                latency.saturating_record((now - sent).as_nanos() as u64);
-            }
-        }
         client.received = client.received.wrapping_add(1);
         self.frames += 1;
         self.in_flight -= 1;
-        if self.is_sending {
+        let mut now = net.now();
+        if let Some(latency) = &mut self.latency
+            && let Some(since) = client.since.pop_front()
+        {
+            now = Instant::now();
+            latency.saturating_record((now - since).as_nanos() as u64);
+        }
+        if self.is_sending && matches!(self.spec.pace, Pace::InFlight(_)) {
             self.send(net, id, now);
         }
     }

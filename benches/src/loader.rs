@@ -8,7 +8,7 @@ use std::io::BufRead;
 use std::time::Duration;
 
 use crate::cli::{self, LoadOptions};
-use crate::load::{Load, Spec};
+use crate::load::{Load, Pace, Spec};
 use crate::problem::Problem;
 use crate::process::{Process, Server};
 use crate::report;
@@ -18,7 +18,7 @@ pub(crate) fn run(options: &LoadOptions) -> Result<(), Problem> {
     let mut load = Load::connect(Spec {
         addr: cli::resolve(&options.addr)?,
         connections: options.connections,
-        pipeline: options.pipeline,
+        pace: Pace::InFlight(options.pipeline),
         size: options.size,
         latency: false,
     })?;

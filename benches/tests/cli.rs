@@ -194,9 +194,10 @@ fn serve_takes_its_limits_as_options() {
 
 #[test]
 fn a_bad_argument_is_one_line_and_exit_code_2() {
-    let wrong: [&[&str]; 8] = [
+    let wrong: [&[&str]; 9] = [
         &["serve", "--mode", "shout"],
         &["serve", "--addr", "nowhere"],
+        &["load", "--rate", "100", "--pipeline", "2"],
         &["load", "--connections", "0"],
         &["load", "--seconds", "soon"],
         &["compare", "--cells", "many"],
@@ -244,6 +245,38 @@ fn load_checks_what_comes_back_and_tells_how_it_went() {
             "{figures}"
         );
     }
+}
+
+/// A server that stands still gets no fewer frames for it, and what is late by then is late from when it was due.
+#[cfg(unix)]
+#[test]
+fn an_open_loop_does_not_wait_for_the_server() {
+    const STALL: Duration = Duration::from_millis(300);
+    let server = Serve::start(&[]);
+    let path = scratch("rate.json");
+    // Its kernel takes the connections all the same.
+    kill("-STOP", server.child.id());
+    let mut load = tool(&["load", "--addr", &server.addr(), "--connections", "7"])
+        .args(["--rate", "200", "--seconds", "1"])
+        .arg("--json")
+        .arg(&path)
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("the tool runs");
+    let mut stdout = BufReader::new(load.stdout.take().expect("it is piped"));
+    let mut line = String::new();
+    stdout.read_line(&mut line).expect("a line");
+    assert!(line.starts_with("connected"), "{line}");
+    std::thread::sleep(STALL);
+    kill("-CONT", server.child.id());
+    std::io::copy(&mut stdout, &mut std::io::sink()).expect("text");
+    assert!(wait(&mut load).success());
+    let figures = json(&path);
+    // A frame is due at the start, and one each five milliseconds.
+    let frames = figures["load"]["frames"].as_u64();
+    assert!(frames >= Some(200), "{figures}");
+    let max = figures["load"]["latency_ns"]["max"].as_u64();
+    assert!(max >= Some(STALL.as_nanos() as u64 * 9 / 10), "{figures}");
 }
 
 #[test]
