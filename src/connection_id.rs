@@ -45,7 +45,7 @@ macro_rules! id {
         }
 
         impl $name {
-            fn new(index: u32, generation: u32) -> Self {
+            pub(crate) const fn new(index: u32, generation: u32) -> Self {
                 Self { index, generation }
             }
 

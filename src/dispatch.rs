@@ -21,6 +21,7 @@ impl Net {
         self.stats.turns += 1;
         self.dispatch_ready(handler);
         self.expire_timers();
+        self.announce_drained(handler);
         self.announce_ended(handler);
         self.flush_dirty();
         self.free_slots();
@@ -140,10 +141,13 @@ impl Net {
         // What its own callbacks send is flushed right after, not at the end of the turn.
         connection.dirty = true;
         if !connection.wants_delivery() {
+            if connection.has_unread_error() {
+                self.look_at_error(id);
+            }
             return 0;
         }
         if connection.read_ended() {
-            self.watch_half_open(id);
+            self.look_at_error(id);
             return 0;
         }
         match connection.fill(&mut self.read_buffer, &mut self.buffers) {
@@ -164,13 +168,17 @@ impl Net {
         0
     }
 
-    /// An event after the peer's end of stream can only be an error.
+    /// An event that no read is going to explain: one after the peer's end of stream, or an error while nothing is read.
     #[cold]
-    fn watch_half_open(&mut self, id: ConnectionId) {
+    fn look_at_error(&mut self, id: ConnectionId) {
         let Some(connection) = self.connections.get_mut(id) else {
             return;
         };
-        connection.readiness = Readiness::default();
+        if connection.read_ended() {
+            connection.readiness = Readiness::default();
+        } else {
+            connection.readiness.remove(Readiness::ERROR);
+        }
         if let Some(error) = connection.take_error() {
             self.end(id, Some(DisconnectCause::of_socket(error)));
         }
@@ -212,6 +220,16 @@ impl Net {
                     return self.end(id, Some(DisconnectCause::of_socket(error)));
                 }
                 Fill::NoMemory { .. } => return,
+            }
+        }
+    }
+
+    fn announce_drained<H: Handler + ?Sized>(&mut self, handler: &mut H) {
+        for _ in 0..self.drained.len() {
+            if let Some(id) = self.drained.pop_front()
+                && self.is_connected(id)
+            {
+                handler.on_drain(self, id);
             }
         }
     }
@@ -269,8 +287,8 @@ impl<'n> Delivery<'n> {
     fn deliver<H: Handler + ?Sized>(mut self, handler: &mut H) {
         while !self.exhausted
             && let Some(connection) = self.net.connections.get(self.id)
-            // A callback may have ended it.
-            && connection.is_open()
+            // A callback may have ended or paused it.
+            && connection.may_deliver()
         {
             match connection.whole_frames() {
                 Some(_) if self.at == self.end => self.exhausted = true,

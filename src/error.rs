@@ -185,6 +185,14 @@ pub enum SendError {
     Encode(EncodeError),
     /// The closure given to [`send_with`](crate::Net::send_with) failed.
     Writer(io::Error),
+    /// As much waits to be written as may. [`on_drain`](crate::Handler::on_drain) tells when to try again, unless
+    /// [`overflow`](crate::Config::overflow) says that this ends the connection.
+    QueueFull {
+        /// How much waits, in bytes.
+        queued: u64,
+        /// The limit, [`max_queued_bytes`](crate::Config::max_queued_bytes).
+        max: u64,
+    },
 }
 
 impl fmt::Display for SendError {
@@ -194,6 +202,10 @@ impl fmt::Display for SendError {
             Self::Connecting => f.write_str("not sent: the connection is not established yet"),
             Self::Encode(error) => write!(f, "not sent: {error}"),
             Self::Writer(error) => write!(f, "not sent: the encoding closure failed: {error}"),
+            Self::QueueFull { queued, max } => write!(
+                f,
+                "not sent: {queued} bytes wait for the peer already, where the limit is {max}"
+            ),
         }
     }
 }
@@ -203,7 +215,7 @@ impl error::Error for SendError {
         match self {
             Self::Encode(error) => Some(error),
             Self::Writer(error) => Some(error),
-            Self::Disconnected | Self::Connecting => None,
+            Self::Disconnected | Self::Connecting | Self::QueueFull { .. } => None,
         }
     }
 }
@@ -221,6 +233,7 @@ impl From<SendError> for io::Error {
             SendError::Encode(EncodeError::OutOfMemory { .. }) => io::ErrorKind::OutOfMemory,
             SendError::Encode(_) => io::ErrorKind::InvalidInput,
             SendError::Writer(error) => error.kind(),
+            SendError::QueueFull { .. } => io::ErrorKind::WouldBlock,
         };
         Self::new(kind, error)
     }
@@ -273,6 +286,15 @@ pub enum OptionsError {
         /// The longest payload the framing can say, in bytes.
         framing_max: u64,
     },
+    /// Not `low_watermark < high_watermark <= max_queued_bytes`.
+    WatermarksOutOfOrder {
+        /// When backpressure ends, in bytes.
+        low_watermark: u64,
+        /// When backpressure begins, in bytes.
+        high_watermark: u64,
+        /// The most that may wait, in bytes.
+        max_queued_bytes: u64,
+    },
 }
 
 impl fmt::Display for OptionsError {
@@ -285,11 +307,26 @@ impl fmt::Display for OptionsError {
                 f,
                 "max_frame_len is {max_frame_len}, but the framing says {framing_max} at most"
             ),
+            Self::WatermarksOutOfOrder {
+                low_watermark,
+                high_watermark,
+                max_queued_bytes,
+            } => write!(
+                f,
+                "expected low_watermark < high_watermark <= max_queued_bytes, got {low_watermark}, {high_watermark}, \
+                 {max_queued_bytes}"
+            ),
         }
     }
 }
 
 impl error::Error for OptionsError {}
+
+impl From<OptionsError> for io::Error {
+    fn from(error: OptionsError) -> Self {
+        Self::new(io::ErrorKind::InvalidInput, error)
+    }
+}
 
 /// Why a listener could not be opened.
 #[derive(Debug)]

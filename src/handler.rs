@@ -16,8 +16,8 @@ use crate::reason::DisconnectReason;
 /// For every id the calls come in this order:
 ///
 /// ```text
-/// on_connect  (on_data)*  [on_half_close]  on_disconnect          established
-///                                          on_disconnect          outbound, could not be established
+/// on_connect  (on_data | on_drain)*  [on_half_close]  on_disconnect          established
+///                                                     on_disconnect          outbound, could not be established
 /// ```
 ///
 /// After [`Net::disconnect`] or [`Net::abort`] the next and last call for that id is `on_disconnect`. It comes exactly
@@ -43,6 +43,14 @@ pub trait Handler {
 
     /// A connection is established, inbound or outbound: [`Net::origin`] tells which. Called once, before any data.
     fn on_connect(&mut self, net: &mut Net, id: ConnectionId) {
+        let _ = (net, id);
+    }
+
+    /// The queue of a connection that was under backpressure has fallen to its
+    /// [`low_watermark`](crate::Config::low_watermark): there is room again. Called once for each time that more than the
+    /// [`high_watermark`](crate::Config::high_watermark) was queued or a frame was refused for want of room, unless the
+    /// connection ends first.
+    fn on_drain(&mut self, net: &mut Net, id: ConnectionId) {
         let _ = (net, id);
     }
 

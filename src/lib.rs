@@ -31,7 +31,7 @@ mod socket;
 mod timers;
 mod write_queue;
 
-pub use config::{Config, ConnectOptions, ListenOptions};
+pub use config::{Config, ConnectOptions, ListenOptions, Overflow};
 pub use connection::Origin;
 pub use connection_id::{ConnectionId, ListenerId};
 pub use error::{

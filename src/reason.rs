@@ -32,6 +32,9 @@ pub struct DisconnectReason {
     /// Bytes of these frames that were not written, headers included. Bytes that were written may still not have
     /// reached the peer: only an answer of its own tells that.
     pub unsent_bytes: u64,
+    /// Bytes that were received and not shown to the handler: of frames that a [paused](crate::Net::pause) connection
+    /// held back, and of one that was not complete.
+    pub unshown_bytes: u64,
 }
 
 /// What ended a connection.
@@ -87,6 +90,14 @@ pub enum DisconnectCause {
     },
     /// We ended it at once, by [`abort`](crate::Net::abort).
     Aborted,
+    /// The peer did not read what it was sent: a frame was to be queued and there was no room, where
+    /// [`Overflow::Disconnect`](crate::Overflow::Disconnect) is set.
+    SlowConsumer {
+        /// How much waited to be written, in bytes.
+        queued: u64,
+        /// The limit, [`max_queued_bytes`](crate::Config::max_queued_bytes).
+        max: u64,
+    },
 }
 
 /// Who ended a connection.
@@ -127,7 +138,8 @@ impl DisconnectReason {
             Cause::OutOfMemory { .. }
             | Cause::Kicked
             | Cause::DrainTimedOut { .. }
-            | Cause::Aborted => Side::Us,
+            | Cause::Aborted
+            | Cause::SlowConsumer { .. } => Side::Us,
         }
     }
 }
@@ -183,6 +195,10 @@ impl fmt::Display for DisconnectCause {
                 write!(f, "the connection did not drain within {after:?}")
             }
             Self::Aborted => f.write_str("aborted by this side"),
+            Self::SlowConsumer { queued, max } => write!(
+                f,
+                "the peer does not read: {queued} bytes wait for it, where the limit is {max}"
+            ),
         }
     }
 }

@@ -8,6 +8,7 @@
 //!
 //! A timer never fires early. It may fire up to one tick late.
 
+use std::num::NonZeroU32;
 use std::time::{Duration, Instant};
 
 use slab::Slab;
@@ -24,7 +25,7 @@ const NONE: u32 = u32::MAX;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct TimerKey {
     index: u32,
-    serial: u32,
+    serial: NonZeroU32,
 }
 
 #[derive(Debug)]
@@ -34,7 +35,7 @@ pub(crate) struct Timers<T> {
     now: u64,
     wheels: [Wheel; LEVELS],
     entries: Slab<Entry<T>>,
-    serial: u32,
+    serial: NonZeroU32,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -50,7 +51,7 @@ struct Wheel {
 struct Entry<T> {
     value: T,
     tick: u64,
-    serial: u32,
+    serial: NonZeroU32,
     previous: u32,
     next: u32,
     level: u8,
@@ -67,7 +68,7 @@ impl<T> Timers<T> {
                 heads: [NONE; SLOTS],
             }; LEVELS],
             entries: Slab::new(),
-            serial: 0,
+            serial: NonZeroU32::MIN,
         }
     }
 
@@ -75,7 +76,7 @@ impl<T> Timers<T> {
     pub(crate) fn insert(&mut self, deadline: Instant, value: T) -> TimerKey {
         let nanos = deadline.saturating_duration_since(self.start).as_nanos();
         let tick = u64::try_from(nanos.div_ceil(1_000_000)).unwrap_or(u64::MAX);
-        self.serial = self.serial.wrapping_add(1);
+        self.serial = self.serial.checked_add(1).unwrap_or(NonZeroU32::MIN);
         let serial = self.serial;
         let index = self.entries.insert(Entry {
             value,

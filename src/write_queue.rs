@@ -18,7 +18,7 @@ use std::io::IoSlice;
 use bytes::Bytes;
 
 use crate::error::EncodeError;
-use crate::frame::{self, FrameWriter, Framing};
+use crate::frame::{self, FrameWriter, Framing, LengthPrefix};
 
 /// From this many bytes on a payload that is owned is queued by reference. Copying is faster up to 2-4 KiB, measured on
 /// an echo server: `writev` of two pieces costs more than the copy saves.
@@ -72,10 +72,18 @@ impl WriteQueue {
         self.tail.capacity() + sealed + self.unsent.runs.capacity() * size_of::<(u64, u64)>()
     }
 
-    /// Appends a frame, copying the payload, if that is easy: `false` decides nothing.
+    /// Appends a frame, copying the payload, if that is easy and no more than `up_to` bytes wait then: `false` decides
+    /// nothing.
     #[inline]
-    pub(crate) fn push_at_once(&mut self, framing: &Framing, limit: u64, payload: &[u8]) -> bool {
-        if self.tail.len() >= SEAL_AT {
+    pub(crate) fn push_at_once(
+        &mut self,
+        framing: &Framing,
+        limit: u64,
+        up_to: u32,
+        payload: &[u8],
+    ) -> bool {
+        let most = self.bytes + payload.len() as u64 + LengthPrefix::MAX_WIDTH as u64;
+        if most > u64::from(up_to) {
             return false;
         }
         match frame::append_at_once(framing, limit, payload, &mut self.tail) {

@@ -130,7 +130,9 @@ impl Loop {
     }
 
     fn listen(&mut self, framing: impl Into<Framing>) -> SocketAddr {
-        let options = ListenOptions::default().framing(framing);
+        let options = ListenOptions::default()
+            .framing(framing)
+            .max_queued_bytes(u64::MAX);
         let listened = self.net.listen_with("127.0.0.1:0", options);
         let addr = self.net.local_addr(listened.expect("a listener"));
         addr.expect("its address")

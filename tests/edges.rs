@@ -109,7 +109,8 @@ fn a_budget_that_is_used_up_does_not_wait_for_room_that_is_there() {
 
 #[test]
 fn an_echo_whose_both_sides_are_full_goes_on_when_the_peer_reads() {
-    let (mut event_loop, addr) = with(Config::default());
+    let config = Config::default().max_queued_bytes(u64::MAX);
+    let (mut event_loop, addr) = with(config.read_under_backpressure(true));
     let mut seen = Recorder::echoing();
     let peer = Peer::connect(addr);
     let mut writer = peer.0.try_clone().expect("a live socket");

@@ -239,7 +239,9 @@ fn a_kicked_peer_that_reads_late_still_reads_its_last_message() {
             net.disconnect(id);
         }
     }
-    let options = ListenOptions::default().disconnect_timeout(PATIENCE);
+    let options = ListenOptions::default()
+        .disconnect_timeout(PATIENCE)
+        .max_queued_bytes(64 << 20);
     let (mut event_loop, addr) = listening(options);
     let mut peer = Peer::connect(addr);
     peer.send(b"go");

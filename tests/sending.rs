@@ -443,7 +443,7 @@ fn who_is_gone_closing_or_connecting_is_sent_nothing() {
     }
     let report = net.send_many(ids.map(|(id, _)| id), b"hello");
     assert_eq!((report.queued, report.gone), (0, 3));
-    assert!(report.refused.is_empty() && report.error.is_none());
+    assert!(report.unfit.is_empty() && report.error.is_none());
     let report = net.broadcast(|_| panic!("nobody is asked about"), b"hello");
     assert_eq!((report.queued, report.gone), (0, 0));
 }
@@ -588,7 +588,7 @@ fn every_error_tells_the_limit_and_what_was_seen() {
 
 #[test]
 fn queued_bytes_is_exact_while_a_peer_does_not_read_and_zero_when_it_has() {
-    let mut talk = Talk::with(Framing::default());
+    let mut talk = Talk::open(ListenOptions::default().max_queued_bytes(u64::MAX));
     let (mut bytes, mut frames) = (0, 0);
     // Far more than the sockets between the two can hold.
     while bytes < 48 << 20 {
@@ -691,7 +691,7 @@ impl Accepted<'_> {
 
 /// A connection whose queue is partly written, and whose socket takes no more.
 fn blocked(lens: &[usize], options: ListenOptions) -> (Talk, Accepted<'_>) {
-    let mut talk = Talk::open(options);
+    let mut talk = Talk::open(options.max_queued_bytes(u64::MAX));
     let (mut frames, mut bytes) = (0, 0);
     let payload = Bytes::from(pattern(64 << 20));
     let (net, id) = (talk.event_loop.net(), talk.id);
@@ -887,7 +887,7 @@ fn a_frame_for_many_is_written_in_the_framing_of_each() {
         let takes_all = len <= 255;
         let refused = if takes_all { &[][..] } else { &ids[..1] };
         assert_eq!(report.queued, 3 - refused.len());
-        assert_eq!((&report.refused[..], report.gone), (refused, 0));
+        assert_eq!((&report.unfit[..], report.gone), (refused, 0));
         flush_all(&mut event_loop, &mut seen);
         if takes_all {
             let wire = [&[len as u8], &payload[..]].concat();
@@ -935,7 +935,7 @@ fn a_report_tells_who_has_a_frame_and_who_refused_it_and_why() {
     let net = event_loop.net();
     let report = net.send_many([lines, long, gone, short, long, lines], &payload[..]);
     assert_eq!((report.queued, report.gone), (2, 1), "{report:?}");
-    assert_eq!(report.refused, [lines, short, lines], "in order");
+    assert_eq!(report.unfit, [lines, short, lines], "in order");
     let first = EncodeError::ContainsDelimiter {
         delimiter: b'\n',
         position: 123,
@@ -975,7 +975,7 @@ fn a_frame_for_many_obeys_the_limit_of_each_although_their_framing_is_the_same()
             let refused: Vec<_> = (0..2)
                 .filter(|&i| limits[i] < payload.len() as u64)
                 .collect();
-            let found: Vec<_> = report.refused.iter().map(|id| id.index()).collect();
+            let found: Vec<_> = report.unfit.iter().map(|id| id.index()).collect();
             assert_eq!(found, refused);
             assert_eq!(report.queued, 2 - refused.len());
         }
@@ -987,10 +987,7 @@ fn a_frame_for_many_obeys_the_limit_of_each_although_their_framing_is_the_same()
 fn a_frame_for_nobody_is_no_error() {
     let (mut event_loop, ..) = three_framings();
     let report = event_loop.net().send_many([], b"hello");
-    assert_eq!(
-        (report.queued, report.gone, report.refused.len()),
-        (0, 0, 0)
-    );
+    assert_eq!((report.queued, report.gone, report.unfit.len()), (0, 0, 0));
     assert!(report.error.is_none());
 }
 
@@ -1013,7 +1010,7 @@ fn a_broadcast_asks_about_each_open_connection_once_and_obeys() {
         let report = net.broadcast(filter, payload);
         assert_eq!(asked, ids[1..]);
         assert_eq!((report.queued, report.gone), (3, 0));
-        assert!(report.refused.is_empty());
+        assert!(report.unfit.is_empty());
         assert_eq!(net.queued_bytes(ids[2]), 0);
         assert_eq!(net.queued_bytes(connecting), 0);
         flush_all(&mut event_loop, &mut seen);

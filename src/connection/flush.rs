@@ -2,11 +2,11 @@
 
 use std::io::{self, IoSlice};
 
-use mio::{Interest, Registry, Token};
+use mio::{Registry, Token};
 
 use super::Connection;
 use crate::buffers::Buffers;
-use crate::socket::{READ_INTEREST, Readiness, Socket};
+use crate::socket::{Readiness, Socket};
 use crate::write_queue::WriteQueue;
 
 /// How many pieces one vectored write takes. Linux allows 1024; beyond a few dozen it makes no difference.
@@ -47,12 +47,16 @@ impl Connection {
             return Flush::Blocked;
         }
         let outcome = self.write_out(budget, buffers, written);
-        let interest = match outcome {
-            Flush::Done => self.want_writable(false, registry, token),
-            Flush::Blocked => self.want_writable(true, registry, token),
+        if self.congested {
+            self.relieve();
+        }
+        match outcome {
+            Flush::Done => self.awaits_writable = false,
+            Flush::Blocked => self.awaits_writable = true,
             Flush::Budget | Flush::Failed(_) => return outcome,
-        };
-        match interest {
+        }
+        self.readiness.remove(Readiness::WRITABLE);
+        match self.update_interest(registry, token) {
             Ok(()) => outcome,
             Err(error) => Flush::Failed(error),
         }
@@ -97,24 +101,6 @@ impl Connection {
             self.release_queue(buffers);
         }
         outcome
-    }
-
-    #[inline]
-    fn want_writable(&mut self, want: bool, registry: &Registry, token: Token) -> io::Result<()> {
-        self.readiness.remove(Readiness::WRITABLE);
-        if want == self.awaits_writable {
-            return Ok(());
-        }
-        let interest = if want {
-            READ_INTEREST.add(Interest::WRITABLE)
-        } else {
-            READ_INTEREST
-        };
-        if let Some(socket) = &mut self.socket {
-            socket.reregister(registry, token, interest)?;
-        }
-        self.awaits_writable = want;
-        Ok(())
     }
 }
 

@@ -11,9 +11,11 @@
 //! [`cut`](Connection::cut) makes frames of them, [`push`](Connection::push) queues and
 //! [`flush`](Connection::flush) writes. Who calls them when is the business of the rooms below.
 
+mod backpressure;
 mod fill;
 mod flush;
 
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -25,10 +27,11 @@ use crate::connection_id::ListenerId;
 use crate::error::{DecodeError, SendError};
 use crate::frame::{Cut, FrameDecoder, Framing, WholeFrames};
 use crate::reason::{DisconnectCause, DisconnectReason, Stage};
-use crate::socket::{READ_INTEREST, Readiness, Socket};
+use crate::socket::{NO_INTEREST, READ_INTEREST, Readiness, Socket};
 use crate::timers::TimerKey;
 use crate::write_queue::WriteQueue;
 
+pub(crate) use backpressure::HeldBack;
 pub(crate) use fill::Fill;
 pub(crate) use flush::{Flush, Written};
 
@@ -40,6 +43,9 @@ pub enum Origin {
     /// We connected.
     Outbound,
 }
+
+/// Stands for no listener: no table has as many slots.
+const OUTBOUND: ListenerId = ListenerId::new(u32::MAX, 0);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Phase {
@@ -69,10 +75,19 @@ pub(crate) struct Connection {
     pub(crate) dirty: bool,
     /// Whole frames may be held that were not delivered.
     pub(crate) undelivered: bool,
-    /// WRITABLE interest is registered: the last write did not take all.
+    /// The last write did not take all: WRITABLE readiness has to come first.
     awaits_writable: bool,
     /// The peer's end of stream has been read.
     read_ended: bool,
+    /// More than the high watermark was queued, and no less than the low one has been since.
+    congested: bool,
+    /// Why it is not read, if it is not.
+    held_back: HeldBack,
+    /// What the selector was asked for.
+    interest: Interest,
+    /// A small frame is queued without further questions if no more than so many bytes wait then: up to the high
+    /// watermark while the connection is open, and never while it is not.
+    at_once_up_to: u32,
     /// Frames to be written; none while there are none.
     queue: Option<Box<WriteQueue>>,
     decoder: FrameDecoder,
@@ -81,7 +96,8 @@ pub(crate) struct Connection {
     /// Why it ends, once that is decided.
     ending: Option<Box<DisconnectReason>>,
     pub(crate) timer: Option<TimerKey>,
-    pub(crate) origin: Origin,
+    /// The listener it came through, or [`OUTBOUND`].
+    listener: ListenerId,
     pub(crate) peer: SocketAddr,
 }
 
@@ -91,18 +107,26 @@ impl Connection {
         peer: SocketAddr,
         origin: Origin,
         phase: Phase,
+        interest: Interest,
         options: Arc<ConnectionOptions>,
     ) -> Self {
-        Self {
+        let mut connection = Self {
             socket: Some(socket),
-            phase,
+            phase: Phase::Connecting,
             readiness: Readiness::default(),
             listed: false,
             dirty: false,
             undelivered: false,
             awaits_writable: false,
             read_ended: false,
-            origin,
+            congested: false,
+            held_back: HeldBack::default(),
+            interest,
+            at_once_up_to: 0,
+            listener: match origin {
+                Origin::Listener(listener) => listener,
+                Origin::Outbound => OUTBOUND,
+            },
             timer: None,
             decoder: FrameDecoder::new(options.framing.clone())
                 .max_frame_len(options.max_frame_len),
@@ -110,23 +134,44 @@ impl Connection {
             options,
             ending: None,
             peer,
+        };
+        if phase == Phase::Open {
+            connection.open();
         }
+        connection
+    }
+
+    fn open(&mut self) {
+        self.phase = Phase::Open;
+        self.at_once_up_to = u32::try_from(self.options.high()).unwrap_or(u32::MAX);
     }
 
     pub(crate) fn options(&self) -> &ConnectionOptions {
         &self.options
     }
 
+    pub(crate) fn origin(&self) -> Origin {
+        match self.listener {
+            OUTBOUND => Origin::Outbound,
+            listener => Origin::Listener(listener),
+        }
+    }
+
     pub(crate) fn is_open(&self) -> bool {
         self.phase == Phase::Open
+    }
+
+    /// Frames may be shown to the handler.
+    pub(crate) fn may_deliver(&self) -> bool {
+        self.phase == Phase::Open && self.held_back == HeldBack::NOT
     }
 
     /// Something is left to do for it without a further event.
     pub(crate) fn is_runnable(&self) -> bool {
         match self.phase {
             Phase::Connecting | Phase::Open | Phase::Draining => {
-                self.undelivered
-                    || self.readiness.has(Readiness::READABLE)
+                self.wants_delivery()
+                    || self.has_unread_error()
                     || (self.queue.is_some() && self.may_write())
             }
             Phase::Closing => self.may_write(),
@@ -136,7 +181,13 @@ impl Connection {
 
     /// A fill may bring something to deliver.
     pub(crate) fn wants_delivery(&self) -> bool {
-        self.undelivered || self.readiness.has(Readiness::READABLE)
+        self.held_back == HeldBack::NOT
+            && (self.undelivered || self.readiness.has(Readiness::READABLE))
+    }
+
+    /// An event told of an error, and no read is going to bring it.
+    pub(crate) fn has_unread_error(&self) -> bool {
+        self.held_back != HeldBack::NOT && self.readiness.has(Readiness::ERROR)
     }
 
     fn may_write(&self) -> bool {
@@ -146,17 +197,18 @@ impl Connection {
     /// Queues a payload by copying it, if that is easy; `false` decides nothing.
     #[inline]
     pub(crate) fn push_at_once(&mut self, payload: &[u8], buffers: &mut Buffers) -> bool {
-        if self.phase != Phase::Open {
+        let up_to = self.at_once_up_to;
+        if up_to == 0 {
             return false;
         }
         let queue = match &mut self.queue {
             Some(queue) => queue,
             None => self.queue.insert(buffers.take_queue()),
         };
-        queue.push_at_once(self.decoder.framing(), self.decoder.limit(), payload)
+        queue.push_at_once(self.decoder.framing(), self.decoder.limit(), up_to, payload)
     }
 
-    /// Queues by whatever `enqueue` does with the queue. If that fails the queue is as it was before.
+    /// Queues by whatever `enqueue` does with the queue, if there is room. If that fails the queue is as it was before.
     #[inline]
     pub(crate) fn with_queue(
         &mut self,
@@ -170,10 +222,13 @@ impl Connection {
                 return Err(SendError::Disconnected);
             }
         }
+        self.check_room()?;
         let queue = self.queue.get_or_insert_with(|| buffers.take_queue());
         let result = enqueue(queue, self.decoder.framing(), self.decoder.limit());
         if queue.is_empty() {
             self.release_queue(buffers);
+        } else if queue.bytes() > self.options.high() {
+            self.become_congested();
         }
         result
     }
@@ -220,22 +275,19 @@ impl Connection {
     }
 
     /// Takes note that the attempt to connect succeeded.
-    pub(crate) fn established(&mut self, registry: &Registry, token: Token) -> std::io::Result<()> {
-        self.phase = Phase::Open;
+    pub(crate) fn established(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
+        self.open();
         self.readiness = Readiness::default();
-        match &mut self.socket {
-            Some(socket) => socket.reregister(registry, token, READ_INTEREST),
-            None => Ok(()),
-        }
+        self.update_interest(registry, token)
     }
 
     /// Whether an attempt to connect has come to an end.
-    pub(crate) fn is_connected(&self) -> std::io::Result<bool> {
+    pub(crate) fn is_connected(&self) -> io::Result<bool> {
         self.socket.as_ref().map_or(Ok(false), Socket::is_connected)
     }
 
     /// The error of the socket, where no read is going to bring it.
-    pub(crate) fn take_error(&self) -> Option<std::io::Error> {
+    pub(crate) fn take_error(&self) -> Option<io::Error> {
         let socket = self.socket.as_ref()?;
         match socket.take_error() {
             Ok(error) => error,
@@ -243,16 +295,33 @@ impl Connection {
         }
     }
 
-    pub(crate) fn register(
-        &mut self,
-        registry: &Registry,
-        token: Token,
-        interest: Interest,
-    ) -> std::io::Result<()> {
+    pub(crate) fn register(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
         match &mut self.socket {
-            Some(socket) => socket.register(registry, token, interest),
+            Some(socket) => socket.register(registry, token, self.interest),
             None => Ok(()),
         }
+    }
+
+    /// Tells the selector what to wait for, if that has changed. The selector answers with what is there already, so
+    /// that no edge is lost while it was not asked for.
+    #[inline]
+    pub(crate) fn update_interest(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
+        let mut wanted = if self.held_back == HeldBack::NOT {
+            READ_INTEREST
+        } else {
+            NO_INTEREST
+        };
+        if self.awaits_writable {
+            wanted = wanted.add(Interest::WRITABLE);
+        }
+        if wanted == self.interest || self.phase == Phase::Connecting {
+            return Ok(());
+        }
+        if let Some(socket) = &mut self.socket {
+            socket.reregister(registry, token, wanted)?;
+        }
+        self.interest = wanted;
+        Ok(())
     }
 
     /// Whether the peer's end of stream has been read.
@@ -273,13 +342,18 @@ impl Connection {
 
     /// Decides why the connection will end when its queue is flushed. What is held will not be delivered.
     pub(crate) fn close(&mut self, cause: DisconnectCause, buffers: &mut Buffers) {
-        self.ending = Some(self.reason(cause));
+        let mut reason = self.reason(cause);
+        reason.unshown_bytes = self.decoder.held_bytes() as u64;
+        self.ending = Some(reason);
         self.phase = Phase::Closing;
+        self.at_once_up_to = 0;
+        // The peer's close has to be seen.
+        self.held_back = HeldBack::NOT;
         self.drop_input(buffers);
     }
 
     /// Closes our side, after the last byte was written.
-    pub(crate) fn half_close(&mut self) -> std::io::Result<()> {
+    pub(crate) fn half_close(&mut self) -> io::Result<()> {
         self.phase = Phase::Draining;
         self.socket.as_ref().map_or(Ok(()), Socket::shutdown_write)
     }
@@ -292,11 +366,14 @@ impl Connection {
         registry: &Registry,
         buffers: &mut Buffers,
     ) {
-        let mut reason = match (overruling, self.ending.take()) {
+        let decided = self.ending.take();
+        let unshown = decided.as_ref().map_or(0, |reason| reason.unshown_bytes);
+        let mut reason = match (overruling, decided) {
             (Some(cause), _) => self.reason(cause),
             (None, Some(reason)) => reason,
             (None, None) => self.reason(DisconnectCause::PeerClosed),
         };
+        reason.unshown_bytes = unshown + self.decoder.held_bytes() as u64;
         if let Some(queue) = &mut self.queue {
             reason.unsent_frames = queue.frames();
             reason.unsent_bytes = queue.bytes();
@@ -312,6 +389,7 @@ impl Connection {
         self.drop_input(buffers);
         self.ending = Some(reason);
         self.phase = Phase::Closed;
+        self.at_once_up_to = 0;
     }
 
     /// The reason of a finished connection.
@@ -329,6 +407,7 @@ impl Connection {
             },
             unsent_frames: 0,
             unsent_bytes: 0,
+            unshown_bytes: 0,
         })
     }
 
@@ -353,6 +432,6 @@ mod tests {
         // The generation of the slot stands before it. With debug assertions mio's sockets have 12 bytes more.
         let debug = if cfg!(debug_assertions) { 12 } else { 0 };
         assert!(8 + std::mem::offset_of!(Connection, options) <= 2 * 64 + debug);
-        assert!(8 + size_of::<Connection>() <= 3 * 64);
+        assert!(8 + size_of::<Connection>() <= 3 * 64 + debug + debug % 8);
     }
 }

@@ -27,7 +27,8 @@ enum Kind {
     Varint,
     Delimiter(u8),
     Raw,
-    Custom(Arc<dyn FrameFormat>),
+    /// Boxed, so that the reference is thin: each connection has a framing.
+    Custom(Arc<Box<dyn FrameFormat>>),
 }
 
 impl Framing {
@@ -58,7 +59,7 @@ impl Framing {
 
     /// A format of your own.
     pub fn custom(format: impl FrameFormat + 'static) -> Self {
-        Self(Kind::Custom(Arc::new(format)))
+        Self(Kind::Custom(Arc::new(Box::new(format))))
     }
 
     /// The longest payload the format can say, in bytes.

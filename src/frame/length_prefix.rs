@@ -36,6 +36,9 @@ enum Layout {
 }
 
 impl LengthPrefix {
+    /// The widest, in bytes.
+    pub(crate) const MAX_WIDTH: usize = 8;
+
     pub(super) fn new() -> Self {
         Self(Layout::Little32)
     }
@@ -157,7 +160,7 @@ impl LengthPrefix {
     #[inline]
     pub(super) fn append(self, payload: &[u8], out: &mut Vec<u8>) -> Option<usize> {
         let before = out.len();
-        if out.capacity() - before < 8 + payload.len() {
+        if out.capacity() - before < Self::MAX_WIDTH + payload.len() {
             return None;
         }
         if self.0 == Layout::Little32 {

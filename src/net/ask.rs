@@ -25,7 +25,7 @@ impl Net {
 
     /// Which listener the connection came through, or that it is outbound.
     pub fn origin(&self, id: ConnectionId) -> Option<Origin> {
-        Some(self.connections.get(id)?.origin)
+        Some(self.connections.get(id)?.origin())
     }
 
     /// Bytes that were accepted for the connection and are not written to its socket yet, headers included.

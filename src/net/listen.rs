@@ -12,7 +12,7 @@ use socket2::{Domain, Protocol, SockRef, Type};
 
 use super::{Deadline, Net};
 use crate::config::{ConnectionOptions, ListenOptions};
-use crate::connection::{Origin, Phase};
+use crate::connection::{Connection, Origin, Phase};
 use crate::connection_id::{ConnectionId, ListenerId, Source};
 use crate::error::ListenError;
 use crate::socket::{READ_INTEREST, Socket};
@@ -65,16 +65,16 @@ impl Net {
         addr: impl ToSocketAddrs,
         options: ListenOptions,
     ) -> Result<ListenerId, ListenError> {
-        options
-            .connection
-            .validate()
+        let connection = options
+            .connection(&self.config)
             .map_err(ListenError::Options)?;
+        let connection = Arc::new(connection);
         let addrs = addr.to_socket_addrs().map_err(ListenError::Resolve)?;
         let nothing = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
         let mut result = Err(ListenError::Resolve(nothing));
         for addr in addrs {
             result = self
-                .open(addr, &options)
+                .open(addr, &options, &connection)
                 .map_err(|error| ListenError::Bind { addr, error });
             if result.is_ok() {
                 break;
@@ -83,7 +83,12 @@ impl Net {
         result
     }
 
-    fn open(&mut self, addr: SocketAddr, options: &ListenOptions) -> io::Result<ListenerId> {
+    fn open(
+        &mut self,
+        addr: SocketAddr,
+        options: &ListenOptions,
+        connection: &Arc<ConnectionOptions>,
+    ) -> io::Result<ListenerId> {
         let mut socket = bind(addr, options)?;
         let local_addr = socket.local_addr()?;
         let token = Source::Listener(self.listeners.next_id()).token();
@@ -91,7 +96,7 @@ impl Net {
         let id = self.listeners.insert(Listener {
             socket,
             local_addr,
-            options: Arc::new(options.connection.clone()),
+            options: Arc::clone(connection),
             listed: false,
             readable: false,
             paused: false,
@@ -181,7 +186,14 @@ impl Net {
         let origin = Origin::Listener(listener_id);
         let result = listener.set_nodelay(&stream).and_then(|()| {
             let socket = Socket::Tcp(stream);
-            self.add(socket, peer, origin, Phase::Open, options, READ_INTEREST)
+            self.add(Connection::new(
+                socket,
+                peer,
+                origin,
+                Phase::Open,
+                READ_INTEREST,
+                options,
+            ))
         });
         match result {
             Ok(id) => {

@@ -3,9 +3,10 @@
 //! It holds all state of the loop but the selector and the handler. It never calls the handler: no method of `Net`
 //! runs a callback, so callbacks never nest. [`crate::dispatch`] does that, between turns and nowhere else.
 //!
-//! One file per group of operations: [`listen`](mod@listen), [`peers`], [`send`], [`ask`], [`turn`].
+//! One file per group of operations: [`listen`](mod@listen), [`peers`], [`send`], [`backpressure`], [`ask`], [`turn`].
 
 mod ask;
+mod backpressure;
 mod listen;
 mod peers;
 mod send;
@@ -84,6 +85,8 @@ pub struct Net {
     pub(crate) served: usize,
     /// Connections that were written to outside of their own event, each once.
     dirty: Vec<ConnectionId>,
+    /// Connections whose backpressure is over, which was not announced yet.
+    pub(crate) drained: VecDeque<ConnectionId>,
     /// Connections that have ended and were not announced yet.
     pub(crate) ended: VecDeque<ConnectionId>,
     /// Connections whose end was announced; their slots are freed at the end of the turn.
@@ -124,8 +127,9 @@ impl Net {
     /// `now` is the present time; from here on [`begin_turn`](Self::begin_turn) tells it.
     ///
     /// # Errors
-    /// If the registry cannot be cloned.
+    /// If the registry cannot be cloned, or if settings contradict each other.
     pub fn attach(registry: &Registry, config: Config, now: Instant) -> io::Result<Self> {
+        config.connection.validate()?;
         Ok(Self {
             read_buffer: vec![0; config.read_buffer],
             config,
@@ -137,6 +141,7 @@ impl Net {
             serving: Vec::new(),
             served: 0,
             dirty: Vec::new(),
+            drained: VecDeque::new(),
             ended: VecDeque::new(),
             announced: Vec::new(),
             open: 0,

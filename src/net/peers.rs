@@ -7,13 +7,13 @@ use log::{debug, info, trace, warn};
 use mio::Interest;
 
 use super::{Deadline, Net};
-use crate::config::{ConnectOptions, ConnectionOptions};
+use crate::config::ConnectOptions;
 use crate::connection::{Connection, Flush, Origin, Phase};
 use crate::connection_id::{ConnectionId, Source};
 use crate::error::ConnectError;
 use crate::frame::Framing;
 use crate::reason::DisconnectCause;
-use crate::socket::{self, Socket};
+use crate::socket;
 
 impl Net {
     /// Connects to a peer, with the default [`ConnectOptions`].
@@ -50,9 +50,8 @@ impl Net {
         addr: SocketAddr,
         options: ConnectOptions,
     ) -> Result<ConnectionId, ConnectError> {
-        options
-            .connection
-            .validate()
+        let connection = options
+            .connection(&self.config)
             .map_err(ConnectError::Options)?;
         if self.is_full() {
             return Err(ConnectError::TooManyConnections {
@@ -64,18 +63,16 @@ impl Net {
             warn!("connecting to {addr} failed: {error}");
             os(error)
         })?;
-        let shared = Arc::new(options.connection);
-        let origin = Origin::Outbound;
-        let id = self
-            .add(
-                socket,
-                addr,
-                origin,
-                Phase::Connecting,
-                shared,
-                Interest::WRITABLE,
-            )
-            .map_err(os)?;
+        let shared = Arc::new(connection);
+        let connection = Connection::new(
+            socket,
+            addr,
+            Origin::Outbound,
+            Phase::Connecting,
+            Interest::WRITABLE,
+            shared,
+        );
+        let id = self.add(connection).map_err(os)?;
         let deadline = Deadline::Connect(id, options.timeout);
         self.set_deadline(id, options.timeout, deadline);
         info!("{id} connecting to {addr}");
@@ -147,20 +144,11 @@ impl Net {
         self.connections.len() - gone >= self.config.max_connections
     }
 
-    /// Gives a socket a slot and registers it.
-    pub(crate) fn add(
-        &mut self,
-        socket: Socket,
-        peer: SocketAddr,
-        origin: Origin,
-        phase: Phase,
-        options: Arc<ConnectionOptions>,
-        interest: Interest,
-    ) -> std::io::Result<ConnectionId> {
-        let mut connection = Connection::new(socket, peer, origin, phase, options);
+    /// Gives a connection a slot and registers its socket.
+    pub(crate) fn add(&mut self, mut connection: Connection) -> std::io::Result<ConnectionId> {
         let token = Source::Connection(self.connections.next_id()).token();
-        connection.register(&self.registry, token, interest)?;
-        if phase == Phase::Open {
+        connection.register(&self.registry, token)?;
+        if connection.is_open() {
             self.open += 1;
         }
         Ok(self.connections.insert(connection))
@@ -190,6 +178,7 @@ impl Net {
             connection.close(cause, &mut self.buffers);
             self.open -= 1;
             self.upset = true;
+            self.update_interest(id);
         }
     }
 
@@ -223,6 +212,7 @@ impl Net {
         if connection.has_queued() {
             let token = Source::Connection(id).token();
             let (budget, before) = (self.config.write_budget, self.written.bytes);
+            let was_congested = connection.is_congested();
             let outcome = connection.flush(
                 budget,
                 &self.registry,
@@ -231,6 +221,9 @@ impl Net {
                 &mut self.written,
             );
             trace!("{id} wrote {} bytes", self.written.bytes - before);
+            if was_congested && !connection.is_congested() {
+                self.drained.push_back(id);
+            }
             match outcome {
                 Flush::Done => {}
                 Flush::Blocked => return self.limit_closing(id),
@@ -277,6 +270,16 @@ impl Net {
         };
         if let Some(connection) = self.connections.get_mut(id) {
             connection.timer = Some(self.timers.insert(at, deadline));
+        }
+    }
+
+    /// Tells the selector what a connection waits for, if that has changed.
+    pub(super) fn update_interest(&mut self, id: ConnectionId) {
+        let token = Source::Connection(id).token();
+        if let Some(connection) = self.connections.get_mut(id)
+            && let Err(error) = connection.update_interest(&self.registry, token)
+        {
+            self.end(id, Some(DisconnectCause::Network(error)));
         }
     }
 

@@ -12,6 +12,7 @@ use crate::connection::Connection;
 use crate::connection_id::ConnectionId;
 use crate::error::{EncodeError, Rejected, SendError};
 use crate::frame::{self, Frame, FrameWriter, Framing};
+use crate::reason::DisconnectCause;
 use crate::write_queue::SHARE_FROM;
 
 /// What became of a frame that was sent to many.
@@ -22,9 +23,12 @@ pub struct SendReport {
     pub queued: usize,
     /// How many ids named no connection that can be sent to: gone, closing, or not established yet.
     pub gone: usize,
-    /// The connections whose framing or limit refused it.
+    /// The connections that had no room for it: [`max_queued_bytes`](crate::Config::max_queued_bytes) wait for them
+    /// already.
     pub refused: Vec<ConnectionId>,
-    /// Why the first of them refused it.
+    /// The connections whose framing cannot carry it, or whose `max_frame_len` forbids it.
+    pub unfit: Vec<ConnectionId>,
+    /// Why the first of the unfit cannot carry it.
     pub error: Option<EncodeError>,
 }
 
@@ -35,8 +39,8 @@ impl Net {
     /// make one write.
     ///
     /// # Errors
-    /// If the connection is gone or not established, or the payload cannot be a frame of its framing. Nothing is queued
-    /// then.
+    /// If the connection is gone or not established, if the payload cannot be a frame of its framing, or if
+    /// [`max_queued_bytes`](crate::Config::max_queued_bytes) wait for the peer already. Nothing is queued then.
     #[inline]
     pub fn send(&mut self, id: ConnectionId, payload: &[u8]) -> Result<(), SendError> {
         if let Some(connection) = self.connections.get_mut(id)
@@ -149,6 +153,8 @@ impl Net {
     /// assert_eq!(report.queued, room.len());
     /// # Ok::<(), std::io::Error>(())
     /// ```
+    ///
+    /// A connection without room refuses it, and the others get it: see [`SendReport`].
     pub fn send_many<'a>(
         &mut self,
         ids: impl IntoIterator<Item = ConnectionId>,
@@ -184,8 +190,12 @@ impl Net {
                     connection.dirty = true;
                     self.dirty.push(id);
                 }
+                self.upset |= connection.is_congested();
                 fanout.note(id, result);
             }
+        }
+        for id in &fanout.report.refused {
+            self.end_if_overflowing(*id);
         }
         fanout.report
     }
@@ -208,7 +218,9 @@ impl Net {
         let Some(connection) = self.connections.get_mut(id) else {
             return Err(refused(id, SendError::Disconnected));
         };
-        match push(connection, &mut self.buffers) {
+        let result = push(connection, &mut self.buffers);
+        self.upset |= connection.is_congested();
+        match result {
             Ok(()) => {
                 if !connection.dirty {
                     connection.dirty = true;
@@ -216,7 +228,26 @@ impl Net {
                 }
                 Ok(())
             }
-            Err(error) => Err(refused(id, error)),
+            Err(error) => {
+                if let SendError::QueueFull { .. } = error {
+                    self.end_if_overflowing(id);
+                }
+                Err(refused(id, error))
+            }
+        }
+    }
+
+    /// Ends a connection that has no room for a frame, where that is the policy.
+    #[cold]
+    fn end_if_overflowing(&mut self, id: ConnectionId) {
+        if let Some(connection) = self.connections.get(id)
+            && connection.ends_when_full()
+        {
+            let (queued, max) = (
+                connection.queued_bytes(),
+                connection.options().max_queued_bytes,
+            );
+            self.end(id, Some(DisconnectCause::SlowConsumer { queued, max }));
         }
     }
 }
@@ -298,8 +329,9 @@ impl<'a> Fanout<'a> {
     fn note(&mut self, id: ConnectionId, result: Result<(), SendError>) {
         match result {
             Ok(()) => self.report.queued += 1,
+            Err(SendError::QueueFull { .. }) => self.report.refused.push(id),
             Err(SendError::Encode(error)) => {
-                self.report.refused.push(id);
+                self.report.unfit.push(id);
                 self.report.error.get_or_insert(error);
             }
             Err(_) => self.report.gone += 1,

@@ -85,6 +85,7 @@ impl Net {
         !self.ready.is_empty()
             || !self.serving.is_empty()
             || !self.dirty.is_empty()
+            || !self.drained.is_empty()
             || !self.ended.is_empty()
     }
 

@@ -26,6 +26,13 @@ pub(crate) const READ_INTEREST: Interest = Interest::READABLE.add(Interest::PRIO
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
 pub(crate) const READ_INTEREST: Interest = Interest::READABLE;
 
+/// What is asked of the selector while a connection is neither read nor waits to be written: something that hardly ever
+/// happens, since nothing at all cannot be asked for. Errors are told of all the same.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+pub(crate) const NO_INTEREST: Interest = Interest::PRIORITY;
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+pub(crate) const NO_INTEREST: Interest = Interest::WRITABLE;
+
 #[derive(Debug)]
 pub(crate) enum Socket {
     Tcp(TcpStream),

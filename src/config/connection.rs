@@ -1,0 +1,242 @@
+//! What can be set for a connection: for all of a loop, for those of a listener, for one that is made.
+//!
+//! Each setting is named once, below; three types have a setter for it.
+
+use std::time::Duration;
+
+use super::Config;
+use crate::error::OptionsError;
+use crate::frame::Framing;
+
+/// What becomes of a frame for which a connection's queue has no room.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Overflow {
+    /// It is refused, with [`SendError::QueueFull`](crate::SendError::QueueFull); the connection goes on.
+    /// [`on_drain`](crate::Handler::on_drain) tells when to try again.
+    Refuse,
+    /// It is refused in the same way, and the connection is ended as a
+    /// [`SlowConsumer`](crate::DisconnectCause::SlowConsumer): for streams in which a gap is worse than an end.
+    Disconnect,
+}
+
+/// The settings of a listener and of the connections it accepts. What is not set is as in the loop's [`Config`].
+///
+/// ```
+/// use throng::{Config, EventLoop, Framing, ListenOptions};
+///
+/// let mut event_loop = EventLoop::new(Config::default())?;
+/// let lines = ListenOptions::default().framing(Framing::delimiter(b'\n')).max_frame_len(1024);
+/// event_loop.net().listen_with("127.0.0.1:0", lines)?;
+/// # Ok::<(), std::io::Error>(())
+/// ```
+#[derive(Debug, Clone)]
+pub struct ListenOptions {
+    connection: Overrides,
+    pub(crate) backlog: u32,
+    pub(crate) only_v6: bool,
+    pub(crate) reuse_port: bool,
+}
+
+impl Default for ListenOptions {
+    fn default() -> Self {
+        Self {
+            connection: Overrides::default(),
+            backlog: 4096,
+            only_v6: false,
+            reuse_port: false,
+        }
+    }
+}
+
+impl ListenOptions {
+    /// How many peers may wait to be accepted. Default: 4096, so that a burst of connects is not lost; the system may
+    /// cut it (Linux: to `net.core.somaxconn`).
+    pub fn backlog(mut self, peers: u32) -> Self {
+        self.backlog = peers;
+        self
+    }
+
+    /// Whether a listener on an IPv6 address refuses IPv4 peers. Default: false: `[::]` takes both, on every platform.
+    pub fn only_v6(mut self, only: bool) -> Self {
+        self.only_v6 = only;
+        self
+    }
+
+    /// Lets several listeners share the address, each getting a part of the peers (`SO_REUSEPORT`). Default: false.
+    ///
+    /// Where the platform has no such option, listening fails with `Unsupported`.
+    pub fn reuse_port(mut self, reuse: bool) -> Self {
+        self.reuse_port = reuse;
+        self
+    }
+
+    pub(crate) fn connection(&self, config: &Config) -> Result<ConnectionOptions, OptionsError> {
+        self.connection.over(&config.connection)
+    }
+}
+
+/// The settings of an outbound connection. What is not set is as in the loop's [`Config`].
+#[derive(Debug, Clone)]
+pub struct ConnectOptions {
+    connection: Overrides,
+    pub(crate) timeout: Duration,
+}
+
+impl Default for ConnectOptions {
+    fn default() -> Self {
+        Self {
+            connection: Overrides::default(),
+            timeout: Duration::from_secs(10),
+        }
+    }
+}
+
+impl ConnectOptions {
+    /// How long establishing the connection may take. Default: 10 s, where operating systems try for minutes.
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = timeout;
+        self
+    }
+
+    pub(crate) fn connection(&self, config: &Config) -> Result<ConnectionOptions, OptionsError> {
+        self.connection.over(&config.connection)
+    }
+}
+
+/// Makes of each setting a field, an override, and a setter of `Config`, `ListenOptions` and `ConnectOptions`.
+macro_rules! connection_options {
+    ($($(#[$doc:meta])* $name:ident($argument:ident: $from:ty): $type:ty = $default:expr;)*) => {
+        /// The settings of a connection.
+        #[derive(Debug, Clone)]
+        pub(crate) struct ConnectionOptions {
+            $(pub(crate) $name: $type,)*
+        }
+
+        impl Default for ConnectionOptions {
+            fn default() -> Self {
+                Self { $($name: $default,)* }
+            }
+        }
+
+        /// What differs from the settings of the loop.
+        #[derive(Debug, Clone, Default)]
+        struct Overrides {
+            $($name: Option<$type>,)*
+        }
+
+        impl Overrides {
+            fn over(&self, base: &ConnectionOptions) -> Result<ConnectionOptions, OptionsError> {
+                let mut options = ConnectionOptions {
+                    $($name: self.$name.as_ref().unwrap_or(&base.$name).clone(),)*
+                };
+                // A limit meant for all says nothing of a framing that cannot even reach it.
+                if self.max_frame_len.is_none() {
+                    let reach = options.framing.max_payload_len();
+                    options.max_frame_len = options.max_frame_len.min(reach);
+                }
+                options.validate().map(|()| options)
+            }
+        }
+
+        impl Config {
+            $($(#[$doc])* pub fn $name(mut self, $argument: $from) -> Self {
+                self.connection.$name = $argument.into();
+                self
+            })*
+        }
+
+        impl ListenOptions {
+            $($(#[$doc])* pub fn $name(mut self, $argument: $from) -> Self {
+                self.connection.$name = Some($argument.into());
+                self
+            })*
+        }
+
+        impl ConnectOptions {
+            $($(#[$doc])* pub fn $name(mut self, $argument: $from) -> Self {
+                self.connection.$name = Some($argument.into());
+                self
+            })*
+        }
+    };
+}
+
+connection_options! {
+    /// How the byte stream is cut into frames. Default: [`Framing::length_prefix`], a little-endian `u32`.
+    framing(framing: impl Into<Framing>): Framing = Framing::default();
+
+    /// The longest payload, in bytes, in both directions. A peer that exceeds it is disconnected as soon as the
+    /// header is known; a send that exceeds it is refused. Default: what the framing can say.
+    ///
+    /// It does not apply to [`Framing::raw`], which has no frames to limit.
+    max_frame_len(bytes: u64): u64 = u64::MAX;
+
+    /// How much may wait to be written to a connection, in bytes, headers included. Default: 16 MiB.
+    ///
+    /// A frame is accepted as long as less than this waits, so that no frame is too large for an empty queue: what
+    /// waits may exceed the limit by one frame, and no more. Above it [`overflow`](Self::overflow) decides.
+    max_queued_bytes(bytes: u64): u64 = 16 * 1024 * 1024;
+
+    /// What becomes of a frame above [`max_queued_bytes`](Self::max_queued_bytes). Default: [`Overflow::Refuse`].
+    overflow(policy: Overflow): Overflow = Overflow::Refuse;
+
+    /// A connection for which more than this waits to be written, in bytes, is under backpressure: it is not read
+    /// (see [`read_under_backpressure`](Self::read_under_backpressure)), and
+    /// [`on_drain`](crate::Handler::on_drain) will tell when that is over. Default: 1 MiB, a burst of any usual size, or
+    /// [`max_queued_bytes`](Self::max_queued_bytes) if that is less.
+    high_watermark(bytes: u64): Option<u64> = None;
+
+    /// When no more than this waits to be written, in bytes, backpressure is over. Default: a quarter of the
+    /// [`high_watermark`](Self::high_watermark), which keeps the socket busy until more is sent.
+    low_watermark(bytes: u64): Option<u64> = None;
+
+    /// Goes on reading from a peer that does not read what it is sent. Default: false, so that whoever answers each
+    /// frame with one, as an echo server does, stays within its limits whatever the peer does.
+    ///
+    /// Set it where a peer must be heard all the time: then [`max_queued_bytes`](Self::max_queued_bytes) alone bounds
+    /// what waits.
+    read_under_backpressure(read: bool): bool = false;
+
+    /// How long a [`disconnect`](crate::Net::disconnect) may take to flush the queue and to see the peer close,
+    /// before the connection is dropped. Default: 5 s.
+    disconnect_timeout(timeout: Duration): Duration = Duration::from_secs(5);
+
+    /// Keeps the connection when the peer closes its sending side, for late replies.
+    ///
+    /// [`on_half_close`](crate::Handler::on_half_close) tells of it; from then on the connection lasts until
+    /// [`disconnect`](crate::Net::disconnect). Default: false, the queue is flushed and the connection closed.
+    allow_half_open(allow: bool): bool = false;
+}
+
+impl ConnectionOptions {
+    /// Finds settings that contradict each other.
+    pub(crate) fn validate(&self) -> Result<(), OptionsError> {
+        let framing_max = self.framing.max_payload_len();
+        if self.max_frame_len != u64::MAX && self.max_frame_len > framing_max {
+            return Err(OptionsError::MaxFrameLenTooWide {
+                max_frame_len: self.max_frame_len,
+                framing_max,
+            });
+        }
+        let (low_watermark, high_watermark) = (self.low(), self.high());
+        if low_watermark >= high_watermark || high_watermark > self.max_queued_bytes {
+            return Err(OptionsError::WatermarksOutOfOrder {
+                low_watermark,
+                high_watermark,
+                max_queued_bytes: self.max_queued_bytes,
+            });
+        }
+        Ok(())
+    }
+
+    /// The high watermark, in bytes.
+    pub(crate) fn high(&self) -> u64 {
+        self.high_watermark
+            .unwrap_or(self.max_queued_bytes.min(1024 * 1024))
+    }
+
+    /// The low watermark, in bytes.
+    pub(crate) fn low(&self) -> u64 {
+        self.low_watermark.unwrap_or(self.high() / 4)
+    }
+}

@@ -1,0 +1,103 @@
+//! What can be set for a loop. Units, defaults, and why they are so.
+//!
+//! What concerns single connections is in [`connection`]: it is set here for all of a loop's connections, and there for
+//! those of one listener, or for one that is made.
+
+mod connection;
+
+use std::time::Duration;
+
+pub(crate) use connection::ConnectionOptions;
+pub use connection::{ConnectOptions, ListenOptions, Overflow};
+
+/// The settings of a loop, and of all its connections where neither [`ListenOptions`] nor [`ConnectOptions`] say
+/// otherwise.
+///
+/// ```
+/// use std::time::Duration;
+/// use throng::{Config, EventLoop, ListenOptions};
+///
+/// let config = Config::default().max_connections(10_000).max_frame_len(64 * 1024);
+/// let mut event_loop = EventLoop::new(config)?;
+/// // As the loop's other connections, but with frames of up to a gigabyte.
+/// let uploads = ListenOptions::default().max_frame_len(1 << 30);
+/// event_loop.net().listen_with("127.0.0.1:0", uploads)?;
+/// # Ok::<(), std::io::Error>(())
+/// ```
+#[derive(Debug, Clone)]
+pub struct Config {
+    pub(crate) connection: ConnectionOptions,
+    pub(crate) max_connections: usize,
+    pub(crate) read_buffer: usize,
+    pub(crate) read_budget: usize,
+    pub(crate) write_budget: usize,
+    pub(crate) accepts_per_turn: usize,
+    pub(crate) events_per_poll: usize,
+    pub(crate) accept_retry: Duration,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            connection: ConnectionOptions::default(),
+            max_connections: crate::connection_id::MAX_SLOTS,
+            read_buffer: 64 * 1024,
+            read_budget: 256 * 1024,
+            write_budget: 1024 * 1024,
+            accepts_per_turn: 64,
+            events_per_poll: 1024,
+            accept_retry: Duration::from_millis(100),
+        }
+    }
+}
+
+impl Config {
+    /// How many connections the loop has at most, inbound and outbound together.
+    ///
+    /// A peer above it is accepted and closed at once, logged and counted; [`connect`](crate::Net::connect) gives an
+    /// error. Default: 2^30, so that only the limit on open files counts.
+    pub fn max_connections(mut self, connections: usize) -> Self {
+        self.max_connections = connections.min(crate::connection_id::MAX_SLOTS);
+        self
+    }
+
+    /// The size of the one read buffer that all connections of the loop share, in bytes; at least 512.
+    ///
+    /// A frame that fits is handed over where it lies. Default: 64 KiB. Smaller costs system calls (4 KiB: three
+    /// quarters of the throughput at frames of 4 KiB), larger costs cache.
+    pub fn read_buffer(mut self, bytes: usize) -> Self {
+        self.read_buffer = bytes.max(512);
+        self
+    }
+
+    /// How much is read from one connection before the others have their turn, in bytes. Default: 256 KiB.
+    pub fn read_budget(mut self, bytes: usize) -> Self {
+        self.read_budget = bytes.max(1);
+        self
+    }
+
+    /// How much is written to one connection before the others have their turn, in bytes. Default: 1 MiB.
+    pub fn write_budget(mut self, bytes: usize) -> Self {
+        self.write_budget = bytes.max(1);
+        self
+    }
+
+    /// How many peers one listener accepts before the connections have their turn. Default: 64.
+    pub fn accepts_per_turn(mut self, accepts: usize) -> Self {
+        self.accepts_per_turn = accepts.max(1);
+        self
+    }
+
+    /// How many events one poll brings at most. Default: 1024; from 256 on it makes no difference in speed.
+    pub fn events_per_poll(mut self, events: usize) -> Self {
+        self.events_per_poll = events.max(1);
+        self
+    }
+
+    /// How long accepting pauses when the system has no descriptor or memory for another connection. It is resumed
+    /// earlier when a connection closes. Default: 100 ms.
+    pub fn accept_retry(mut self, pause: Duration) -> Self {
+        self.accept_retry = pause;
+        self
+    }
+}

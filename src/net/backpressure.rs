@@ -1,0 +1,86 @@
+//! Not reading for a while.
+
+use log::debug;
+
+use super::Net;
+use crate::connection::{HeldBack, Phase};
+use crate::connection_id::ConnectionId;
+
+impl Net {
+    /// Stops reading from a connection, until [`resume`](Self::resume). Nothing is lost: what has arrived is kept, the
+    /// rest of a burst whose frames are just being delivered included, and the peer is slowed down by TCP. A paused
+    /// connection causes no wake-ups; frames are sent to it as before.
+    ///
+    /// The end of the stream stands behind what is kept, and is told after it; a reset is told at once.
+    ///
+    /// Returns `false` if the connection is gone.
+    ///
+    /// ```
+    /// use throng::{ConnectionId, Frame, Handler, Net};
+    ///
+    /// /// Passes on what comes from `source`, no faster than `target` takes it.
+    /// struct Relay { source: ConnectionId, target: ConnectionId }
+    ///
+    /// impl Handler for Relay {
+    ///     fn on_data(&mut self, net: &mut Net, _: ConnectionId, frame: Frame<'_>) {
+    ///         let sent = net.send_frame(self.target, frame);
+    ///         if sent.is_err() || net.is_congested(self.target) {
+    ///             net.pause(self.source);
+    ///         }
+    ///     }
+    ///     fn on_drain(&mut self, net: &mut Net, _: ConnectionId) {
+    ///         net.resume(self.source);
+    ///     }
+    /// }
+    /// ```
+    pub fn pause(&mut self, id: ConnectionId) -> bool {
+        match self.connections.get_mut(id) {
+            Some(connection) if matches!(connection.phase, Phase::Connecting | Phase::Open) => {
+                connection.hold_back(HeldBack::PAUSED);
+                self.upset = true;
+                self.update_interest(id);
+                true
+            }
+            _ => {
+                debug!("{id}: pause: not connected");
+                false
+            }
+        }
+    }
+
+    /// Reads from a [paused](Self::pause) connection again, beginning with what was kept, in the next turn.
+    ///
+    /// Returns `false` if the connection is gone.
+    pub fn resume(&mut self, id: ConnectionId) -> bool {
+        match self.connections.get_mut(id) {
+            Some(connection) if matches!(connection.phase, Phase::Connecting | Phase::Open) => {
+                connection.let_go(HeldBack::PAUSED);
+                if connection.is_runnable() {
+                    self.list(id);
+                }
+                self.update_interest(id);
+                true
+            }
+            _ => {
+                debug!("{id}: resume: not connected");
+                false
+            }
+        }
+    }
+
+    /// Whether the connection is [paused](Self::pause).
+    pub fn is_paused(&self, id: ConnectionId) -> bool {
+        self.connections
+            .get(id)
+            .is_some_and(|connection| connection.is_paused())
+    }
+
+    /// Whether the connection is under backpressure: more than the
+    /// [`high_watermark`](crate::Config::high_watermark) was queued, and [`on_drain`](crate::Handler::on_drain) has not
+    /// come since.
+    pub fn is_congested(&self, id: ConnectionId) -> bool {
+        self.connections
+            .get(id)
+            .is_some_and(|connection| connection.is_congested())
+    }
+}

@@ -1,0 +1,701 @@
+//! Limits of what waits for a peer, and not reading for a while: nothing is lost, nothing grows without bound.
+
+mod support;
+
+use std::io::Read;
+use std::time::Duration;
+
+use bytes::Bytes;
+use support::{Event, PATIENCE, Peer, Recorder, framed, listen, listening, pattern, turn_until};
+use throng::{
+    Config, ConnectionId, DisconnectCause, EventLoop, Frame, Handler, ListenError, ListenOptions,
+    Net, OptionsError, Overflow, SendError, Side,
+};
+
+const KIB: u64 = 1024;
+
+/// Notes what it is told, `on_drain` included; echoes if told so; pauses after so many frames if told so.
+#[derive(Default)]
+struct Notes {
+    echo: bool,
+    pause_after: Option<usize>,
+    seen: Recorder,
+    drains: Vec<(ConnectionId, u64)>,
+    most_queued: u64,
+}
+
+impl Handler for Notes {
+    fn on_connect(&mut self, net: &mut Net, id: ConnectionId) {
+        self.seen.on_connect(net, id);
+    }
+
+    fn on_data(&mut self, net: &mut Net, id: ConnectionId, frame: Frame<'_>) {
+        assert!(!net.is_paused(id), "a paused connection is shown a frame");
+        self.seen.events.push(Event::Data(id, frame.to_vec()));
+        if self.pause_after == Some(self.seen.frames().len()) {
+            assert!(net.pause(id));
+        }
+        if self.echo {
+            net.send_frame(id, frame).expect("there is room");
+            self.most_queued = self.most_queued.max(net.queued_bytes(id));
+        }
+    }
+
+    fn on_drain(&mut self, net: &mut Net, id: ConnectionId) {
+        self.drains.push((id, net.queued_bytes(id)));
+    }
+
+    fn on_disconnect(&mut self, net: &mut Net, id: ConnectionId, reason: throng::DisconnectReason) {
+        self.seen.on_disconnect(net, id, reason);
+    }
+}
+
+fn joined(options: ListenOptions) -> (EventLoop, Notes, Peer, ConnectionId) {
+    let (mut event_loop, addr) = listening(options);
+    let mut notes = Notes::default();
+    let (peer, id) = join(&mut event_loop, &mut notes, addr);
+    (event_loop, notes, peer, id)
+}
+
+fn join(
+    event_loop: &mut EventLoop,
+    notes: &mut Notes,
+    addr: std::net::SocketAddr,
+) -> (Peer, ConnectionId) {
+    let before = notes.seen.connected().len();
+    let peer = Peer::connect(addr);
+    turn_until(event_loop, notes, |notes, _| {
+        notes.seen.connected().len() > before
+    });
+    (peer, notes.seen.connected()[before])
+}
+
+/// Reads frames on a thread of its own until there are `count`.
+fn read_frames(mut peer: Peer, count: usize) -> std::thread::JoinHandle<(Peer, Vec<Vec<u8>>)> {
+    std::thread::spawn(move || {
+        let frames = (0..count).map(|_| peer.receive()).collect();
+        (peer, frames)
+    })
+}
+
+/// Whether the loop's selector has something to tell now.
+#[cfg(unix)]
+fn is_awake(event_loop: &EventLoop) -> bool {
+    use std::os::fd::AsRawFd;
+    let mut outer = mio::Poll::new().expect("a selector");
+    let fd = event_loop.as_raw_fd();
+    let mut source = mio::unix::SourceFd(&fd);
+    outer
+        .registry()
+        .register(&mut source, mio::Token(0), mio::Interest::READABLE)
+        .expect("a descriptor");
+    let mut events = mio::Events::with_capacity(4);
+    outer
+        .poll(&mut events, Some(Duration::ZERO))
+        .expect("a poll");
+    !events.is_empty()
+}
+
+// ----- Limits of what waits -----
+
+#[test]
+fn a_full_queue_refuses_gives_the_payload_back_and_tells_when_there_is_room() {
+    let options = ListenOptions::default()
+        .max_queued_bytes(300 * KIB)
+        .high_watermark(200 * KIB)
+        .low_watermark(50 * KIB);
+    let (mut event_loop, mut notes, peer, id) = joined(options);
+    let mut accepted = Vec::new();
+    let payload = |number: usize| {
+        let mut payload = pattern(10_000);
+        payload[..8].copy_from_slice(&(number as u64).to_le_bytes());
+        Bytes::from(payload)
+    };
+    // Until the sockets are full and the queue as well.
+    let rejected = loop {
+        let number = accepted.len();
+        match event_loop.net().send_bytes(id, payload(number)) {
+            Ok(()) => accepted.push(payload(number)),
+            Err(rejected) if event_loop.net().queued_bytes(id) > 0 => {
+                event_loop
+                    .turn(&mut notes, Some(Duration::ZERO))
+                    .expect("a turn");
+                if event_loop.net().queued_bytes(id) >= 300 * KIB {
+                    break rejected;
+                }
+            }
+            Err(rejected) => panic!("refused with an empty queue: {rejected}"),
+        }
+    };
+    assert_eq!(
+        rejected.payload,
+        payload(accepted.len()),
+        "it is given back"
+    );
+    let queued = event_loop.net().queued_bytes(id);
+    assert!(
+        (300 * KIB..300 * KIB + 10_004).contains(&queued),
+        "{queued}"
+    );
+    assert!(matches!(
+        rejected.error,
+        SendError::QueueFull { queued, max: 307_200 } if queued >= 300 * KIB
+    ));
+    let text = event_loop
+        .net()
+        .send(id, b"one more")
+        .expect_err("full")
+        .to_string();
+    assert_eq!(
+        text,
+        format!("not sent: {queued} bytes wait for the peer already, where the limit is 307200")
+    );
+    assert!(event_loop.net().is_congested(id));
+    let drains = notes.drains.len();
+
+    let reading = read_frames(peer, accepted.len());
+    turn_until(&mut event_loop, &mut notes, |notes, _| {
+        notes.drains.len() > drains
+    });
+    let (drained, at) = notes.drains[drains];
+    assert_eq!(drained, id);
+    assert!(at <= 50 * KIB, "{at} bytes still wait");
+    turn_until(&mut event_loop, &mut notes, |_, net| {
+        net.queued_bytes(id) == 0
+    });
+    assert_eq!(notes.drains.len(), drains + 1, "once for each time");
+    assert!(!event_loop.net().is_congested(id));
+    event_loop
+        .net()
+        .send(id, b"room again")
+        .expect("there is room");
+    event_loop
+        .turn(&mut notes, Some(Duration::ZERO))
+        .expect("a turn");
+    let (mut peer, frames) = reading.join().expect("all that was accepted");
+    assert!(frames == accepted, "in order, and nothing else");
+    assert_eq!(peer.receive(), b"room again");
+}
+
+#[test]
+fn one_frame_of_any_size_has_room_in_a_queue_below_its_limit() {
+    let options = ListenOptions::default().max_queued_bytes(1000);
+    let (mut event_loop, mut notes, peer, id) = joined(options);
+    let net = event_loop.net();
+    net.send(id, &[1; 900]).expect("an empty queue");
+    net.send_bytes(id, Bytes::from(vec![2; 50_000_000]))
+        .expect("904 bytes are below the limit");
+    let error = net.send_with(id, |_| Ok(())).expect_err("50 MB are not");
+    assert!(matches!(
+        error,
+        SendError::QueueFull {
+            queued: 50_000_908,
+            max: 1000
+        }
+    ));
+    let reading = read_frames(peer, 2);
+    turn_until(&mut event_loop, &mut notes, |notes, _| {
+        notes.drains.len() == 1
+    });
+    turn_until(&mut event_loop, &mut notes, |_, net| {
+        net.queued_bytes(id) == 0
+    });
+    let (_, frames) = reading.join().expect("both");
+    assert_eq!(frames[1].len(), 50_000_000);
+}
+
+#[test]
+fn on_drain_comes_once_for_each_time_above_the_high_watermark_and_never_below() {
+    let options = ListenOptions::default()
+        .high_watermark(1000)
+        .low_watermark(500);
+    let (mut event_loop, mut notes, mut peer, id) = joined(options);
+    for round in 0..5 {
+        // Exactly the watermark is not above it: a frame of 996 bytes has 1000 on the wire.
+        event_loop.net().send(id, &[7; 996]).expect("there is room");
+        assert!(!event_loop.net().is_congested(id));
+        turn_until(&mut event_loop, &mut notes, |_, net| {
+            net.queued_bytes(id) == 0
+        });
+        assert_eq!(notes.drains.len(), round);
+        event_loop.net().send(id, &[7; 600]).expect("there is room");
+        event_loop.net().send(id, &[7; 600]).expect("there is room");
+        assert!(event_loop.net().is_congested(id));
+        turn_until(&mut event_loop, &mut notes, |notes, _| {
+            notes.drains.len() > round
+        });
+        assert_eq!(notes.drains.len(), round + 1);
+        assert_eq!([996, 600, 600], [(); 3].map(|()| peer.receive().len()));
+    }
+}
+
+#[test]
+fn a_slow_consumer_is_ended_where_that_is_the_policy() {
+    let options = ListenOptions::default()
+        .max_queued_bytes(64 * KIB)
+        .overflow(Overflow::Disconnect);
+    let (mut event_loop, mut notes, _peer, id) = joined(options);
+    let net = event_loop.net();
+    let queued = loop {
+        match net.send(id, &[7; 1000]) {
+            Ok(()) => {}
+            Err(SendError::QueueFull { queued, .. }) => break queued,
+            Err(error) => panic!("{error}"),
+        }
+    };
+    assert!(!net.is_connected(id));
+    let again = net.send(id, b"after").expect_err("it is over");
+    assert!(matches!(again, SendError::Disconnected));
+    turn_until(&mut event_loop, &mut notes, |notes, _| {
+        !notes.seen.ends().is_empty()
+    });
+    let (_, reason) = notes.seen.ends()[0];
+    let DisconnectCause::SlowConsumer { queued: told, max } = reason.cause else {
+        panic!("{reason}");
+    };
+    assert_eq!((told, max, reason.side()), (queued, 64 * KIB, Side::Us));
+    assert_eq!(
+        (reason.unsent_bytes, reason.unsent_frames),
+        (queued, queued / 1004)
+    );
+    assert!(notes.drains.is_empty(), "it ended first");
+}
+
+#[test]
+fn a_frame_for_many_reports_who_had_no_room_and_ends_them_where_that_is_the_policy() {
+    let small = ListenOptions::default().max_queued_bytes(2000);
+    let mut event_loop = EventLoop::new(Config::default()).expect("a loop");
+    let roomy = listen(&mut event_loop, ListenOptions::default());
+    let refusing = listen(&mut event_loop, small.clone());
+    let ending = listen(&mut event_loop, small.overflow(Overflow::Disconnect));
+    let mut notes = Notes::default();
+    let (mut peers, mut ids) = (Vec::new(), Vec::new());
+    for addr in [roomy, refusing, ending, roomy] {
+        let (peer, id) = join(&mut event_loop, &mut notes, addr);
+        peers.push(peer);
+        ids.push(id);
+    }
+    let net = event_loop.net();
+    let first = net.broadcast(|_| true, &[1; 2500][..]);
+    assert_eq!((first.queued, first.refused.len()), (4, 0));
+    let second = net.broadcast(|_| true, &[2; 2500][..]);
+    assert_eq!((second.queued, second.gone), (2, 0));
+    assert_eq!(second.refused, [ids[1], ids[2]]);
+    assert!(second.unfit.is_empty() && second.error.is_none());
+    assert!(net.is_connected(ids[1]) && !net.is_connected(ids[2]));
+    let third = net.send_many(ids.iter().copied(), &[3; 10]);
+    assert_eq!((third.queued, third.gone), (2, 1));
+    assert_eq!(third.refused, [ids[1]]);
+    turn_until(&mut event_loop, &mut notes, |notes, _| {
+        notes.seen.ends().len() == 1
+    });
+    assert_eq!(notes.seen.ends()[0].0, ids[2]);
+}
+
+// ----- Not reading from those who do not read -----
+
+#[test]
+fn an_echo_to_a_peer_that_never_reads_stays_bounded_and_goes_on_when_it_does() {
+    let options = ListenOptions::default()
+        .high_watermark(256 * KIB)
+        .max_queued_bytes(1024 * KIB);
+    let (mut event_loop, mut notes, mut peer, id) = joined(options);
+    notes.echo = true;
+    let frames: Vec<_> = (0..1000_usize).map(|i| pattern(20_000 + i)).collect();
+    let wire: Vec<u8> = frames.iter().flat_map(|frame| framed(frame)).collect();
+    let mut writer = Peer(peer.0.try_clone().expect("a live socket"));
+    let writing = std::thread::spawn(move || writer.write(&wire));
+    // It stops by itself: nothing is runnable, and no event comes.
+    turn_until(&mut event_loop, &mut notes, |_, net| net.is_congested(id));
+    let mut quiet = 0;
+    while quiet < 20 {
+        let before = notes.seen.frames().len();
+        let patience = Some(Duration::from_millis(5));
+        event_loop.turn(&mut notes, patience).expect("a turn");
+        quiet = if notes.seen.frames().len() == before {
+            quiet + 1
+        } else {
+            0
+        };
+    }
+    assert!(notes.seen.frames().len() < 1000, "the sockets held it all");
+    let most = notes.most_queued;
+    assert!(most <= 256 * KIB + 21_000, "{most} bytes waited");
+    #[cfg(unix)]
+    assert!(!is_awake(&event_loop), "what it does not read wakes it");
+
+    let reading = std::thread::spawn(move || {
+        for frame in &frames {
+            assert!(peer.receive() == *frame, "another frame, or another order");
+        }
+    });
+    turn_until(&mut event_loop, &mut notes, |notes, net| {
+        notes.seen.frames().len() == 1000 && net.queued_bytes(id) == 0
+    });
+    writing.join().expect("all was taken");
+    reading.join().expect("all came back");
+    assert!(notes.most_queued <= 256 * KIB + 21_000);
+}
+
+#[test]
+fn a_peer_that_does_not_read_is_heard_where_that_was_asked_for() {
+    let options = ListenOptions::default()
+        .high_watermark(1000)
+        .max_queued_bytes(u64::MAX)
+        .read_under_backpressure(true);
+    let (mut event_loop, mut notes, mut peer, id) = joined(options);
+    let net = event_loop.net();
+    net.send_bytes(id, Bytes::from(vec![7; 32 << 20]))
+        .expect("there is room");
+    assert!(net.is_congested(id));
+    peer.send(b"I do not listen");
+    turn_until(&mut event_loop, &mut notes, |notes, _| {
+        !notes.seen.frames().is_empty()
+    });
+    assert!(event_loop.net().is_congested(id), "it still does not read");
+}
+
+// ----- Pausing -----
+
+#[test]
+fn a_pause_in_the_middle_of_a_burst_loses_nothing_and_costs_no_wake_up() {
+    for pause_after in [1, 2, 500, 999, 1000] {
+        let (mut event_loop, mut notes, mut peer, id) = joined(ListenOptions::default());
+        notes.pause_after = Some(pause_after);
+        let wire: Vec<u8> = (0..1000_u32)
+            .flat_map(|i| framed(&i.to_le_bytes()))
+            .collect();
+        peer.write(&wire);
+        turn_until(&mut event_loop, &mut notes, |notes, _| {
+            notes.seen.frames().len() == pause_after
+        });
+        // More arrives meanwhile, and an unfinished frame.
+        peer.send(&1000_u32.to_le_bytes());
+        peer.write(&framed(&1001_u32.to_le_bytes())[..5]);
+        for _ in 0..3 {
+            event_loop
+                .turn(&mut notes, Some(Duration::ZERO))
+                .expect("a turn");
+        }
+        assert_eq!(notes.seen.frames().len(), pause_after);
+        assert!(event_loop.net().is_paused(id));
+        assert!(
+            event_loop.next_timeout() != Some(Duration::ZERO),
+            "nothing is runnable"
+        );
+        #[cfg(unix)]
+        assert!(!is_awake(&event_loop), "a paused connection wakes the loop");
+        // To send is still possible.
+        event_loop.net().send(id, b"wait").expect("it is open");
+        turn_until(&mut event_loop, &mut notes, |_, net| {
+            net.queued_bytes(id) == 0
+        });
+        assert_eq!(peer.receive(), b"wait");
+
+        assert!(event_loop.net().resume(id));
+        peer.write(&framed(&1001_u32.to_le_bytes())[5..]);
+        turn_until(&mut event_loop, &mut notes, |notes, _| {
+            notes.seen.frames().len() == 1002
+        });
+        let numbers = notes.seen.frames().into_iter();
+        for (number, frame) in numbers.enumerate() {
+            assert_eq!(
+                frame,
+                (number as u32).to_le_bytes(),
+                "every frame once, in order"
+            );
+        }
+    }
+}
+
+#[test]
+fn pauses_at_random_places_lose_nothing() {
+    /// Pauses itself after each frame whose number says so; somebody else resumes it.
+    struct Stutter(Vec<u32>, Vec<ConnectionId>);
+    impl Handler for Stutter {
+        fn on_data(&mut self, net: &mut Net, id: ConnectionId, frame: Frame<'_>) {
+            assert!(!net.is_paused(id));
+            let number = u32::from_le_bytes(frame[..4].try_into().expect("four bytes"));
+            self.0.push(number);
+            if number % 7 == 3 {
+                net.pause(id);
+                self.1.push(id);
+            }
+            if number % 14 == 3 {
+                // At once: the burst goes on in this turn or the next.
+                net.resume(id);
+            }
+        }
+    }
+    let (mut event_loop, addr) = listening(ListenOptions::default());
+    let mut peer = Peer::connect(addr);
+    let writing = std::thread::spawn(move || {
+        for number in 0..3000_u32 {
+            let mut payload = pattern(number as usize * 37 % 9000 + 4);
+            payload[..4].copy_from_slice(&number.to_le_bytes());
+            peer.send(&payload);
+        }
+        peer
+    });
+    let mut handler = Stutter(Vec::new(), Vec::new());
+    turn_until(&mut event_loop, &mut handler, |handler, net| {
+        for id in handler.1.drain(..) {
+            assert!(net.resume(id));
+        }
+        handler.0.len() == 3000
+    });
+    assert!(handler.0.iter().copied().eq(0..3000));
+    drop(writing.join().expect("all was taken"));
+}
+
+#[test]
+fn what_was_not_shown_comes_before_a_clean_end() {
+    let (mut event_loop, mut notes, mut peer, id) = joined(ListenOptions::default());
+    notes.pause_after = Some(1);
+    peer.write(&[framed(b"one"), framed(b"two"), framed(b"three")].concat());
+    peer.half_close();
+    turn_until(&mut event_loop, &mut notes, |_, net| net.is_paused(id));
+    for _ in 0..5 {
+        event_loop
+            .turn(&mut notes, Some(Duration::ZERO))
+            .expect("a turn");
+    }
+    assert!(
+        notes.seen.ends().is_empty(),
+        "the end is told after the frames"
+    );
+    event_loop.net().resume(id);
+    turn_until(&mut event_loop, &mut notes, |notes, _| {
+        !notes.seen.ends().is_empty()
+    });
+    assert_eq!(notes.seen.frames(), [&b"one"[..], b"two", b"three"]);
+    let (_, reason) = notes.seen.ends()[0];
+    assert!(
+        matches!(reason.cause, DisconnectCause::PeerClosed),
+        "{reason}"
+    );
+    assert_eq!(reason.unshown_bytes, 0);
+}
+
+#[test]
+fn a_reset_of_a_paused_connection_is_told_at_once_with_what_was_not_shown() {
+    let (mut event_loop, mut notes, mut peer, id) = joined(ListenOptions::default());
+    notes.pause_after = Some(1);
+    peer.write(&[framed(b"one"), framed(b"two"), framed(b"three")].concat());
+    turn_until(&mut event_loop, &mut notes, |_, net| net.is_paused(id));
+    peer.reset();
+    turn_until(&mut event_loop, &mut notes, |notes, _| {
+        !notes.seen.ends().is_empty()
+    });
+    let (_, reason) = notes.seen.ends()[0];
+    assert!(
+        matches!(reason.cause, DisconnectCause::Reset(_)),
+        "{reason}"
+    );
+    assert_eq!(notes.seen.frames(), [b"one"]);
+    let unshown = framed(b"two").len() + framed(b"three").len();
+    assert_eq!(reason.unshown_bytes, unshown as u64);
+}
+
+#[test]
+fn a_paused_connection_can_be_ended_by_both_ways() {
+    for abort in [false, true] {
+        let (mut event_loop, mut notes, mut peer, id) = joined(ListenOptions::default());
+        notes.pause_after = Some(1);
+        peer.write(&[framed(b"one"), framed(b"two")].concat());
+        turn_until(&mut event_loop, &mut notes, |_, net| net.is_paused(id));
+        let net = event_loop.net();
+        net.send(id, b"goodbye").expect("it is open");
+        if abort {
+            net.abort(id);
+        } else {
+            net.disconnect(id);
+            turn_until(&mut event_loop, &mut notes, |_, net| {
+                net.queued_bytes(id) == 0
+            });
+            assert_eq!(peer.receive(), b"goodbye");
+            peer.expect_end();
+            drop(peer);
+        }
+        turn_until(&mut event_loop, &mut notes, |notes, _| {
+            !notes.seen.ends().is_empty()
+        });
+        let (_, reason) = notes.seen.ends()[0];
+        match abort {
+            true => assert!(matches!(reason.cause, DisconnectCause::Aborted), "{reason}"),
+            false => assert!(matches!(reason.cause, DisconnectCause::Kicked), "{reason}"),
+        }
+        assert_eq!(reason.unshown_bytes, framed(b"two").len() as u64);
+        assert_eq!(notes.seen.frames().len(), 1);
+        assert!(!event_loop.net().pause(id) && !event_loop.net().resume(id));
+    }
+}
+
+#[test]
+fn a_pause_before_the_first_byte_and_one_of_an_attempt_to_connect_hold() {
+    struct Shy;
+    impl Handler for Shy {
+        fn on_connect(&mut self, net: &mut Net, id: ConnectionId) {
+            assert!(net.is_paused(id) || net.pause(id));
+        }
+        fn on_data(&mut self, _: &mut Net, _: ConnectionId, _: Frame<'_>) {
+            panic!("it is paused");
+        }
+    }
+    let (mut event_loop, addr) = listening(ListenOptions::default());
+    let mut peer = Peer::connect(addr);
+    let outside = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let there = outside.local_addr().expect("its address");
+    let outbound = event_loop.net().connect(there).expect("an attempt");
+    assert!(event_loop.net().pause(outbound));
+    let (mut accepted, _) = outside.accept().expect("the attempt");
+    std::io::Write::write_all(&mut accepted, &framed(b"early")).expect("to write");
+    peer.send(b"early");
+    turn_until(&mut event_loop, &mut Shy, |_, net| net.len() == 2);
+    for _ in 0..5 {
+        event_loop
+            .turn(&mut Shy, Some(Duration::ZERO))
+            .expect("a turn");
+    }
+    let mut seen = Recorder::default();
+    for id in event_loop.net().connections() {
+        assert!(event_loop.net().resume(id));
+    }
+    turn_until(&mut event_loop, &mut seen, |seen, _| {
+        seen.frames().len() == 2
+    });
+    assert_eq!(seen.frames(), [b"early", b"early"]);
+}
+
+#[test]
+fn a_relay_that_pauses_its_source_holds_little_and_loses_nothing() {
+    #[derive(Default)]
+    struct Relay {
+        ends: Vec<ConnectionId>,
+        most: u64,
+        closed: bool,
+    }
+    impl Handler for Relay {
+        fn on_connect(&mut self, _: &mut Net, id: ConnectionId) {
+            self.ends.push(id);
+        }
+        fn on_data(&mut self, net: &mut Net, id: ConnectionId, frame: Frame<'_>) {
+            let target = self.ends[1];
+            assert_eq!(id, self.ends[0]);
+            net.send_frame(target, frame).expect("there is room");
+            self.most = self.most.max(net.queued_bytes(target));
+            if net.is_congested(target) {
+                net.pause(id);
+            }
+        }
+        fn on_drain(&mut self, net: &mut Net, _: ConnectionId) {
+            net.resume(self.ends[0]);
+        }
+        fn on_disconnect(
+            &mut self,
+            net: &mut Net,
+            id: ConnectionId,
+            reason: throng::DisconnectReason,
+        ) {
+            if id == self.ends[0] {
+                assert!(matches!(reason.cause, DisconnectCause::PeerClosed));
+            }
+            self.closed |= id == self.ends[0];
+            net.disconnect(self.ends[1]);
+        }
+    }
+    let options = ListenOptions::default().high_watermark(100 * KIB);
+    let (mut event_loop, addr) = listening(options.disconnect_timeout(PATIENCE));
+    let mut relay = Relay::default();
+    let mut source = Peer::connect(addr);
+    turn_until(&mut event_loop, &mut relay, |relay, _| {
+        relay.ends.len() == 1
+    });
+    let mut target = Peer::connect(addr);
+    turn_until(&mut event_loop, &mut relay, |relay, _| {
+        relay.ends.len() == 2
+    });
+    let wire: Vec<u8> = (0..2000)
+        .flat_map(|i| framed(&pattern(i * 13 % 20_000)))
+        .collect();
+    let expected = wire.clone();
+    let writing = std::thread::spawn(move || source.write(&wire));
+    let reading = std::thread::spawn(move || {
+        let mut all = Vec::new();
+        target.0.read_to_end(&mut all).expect("a clean end");
+        all
+    });
+    turn_until(&mut event_loop, &mut relay, |relay, net| {
+        relay.closed && net.is_empty()
+    });
+    writing.join().expect("all was taken");
+    turn_until(&mut event_loop, &mut relay, |_, net| {
+        net.stats().disconnected == 2
+    });
+    assert!(reading.join().expect("all arrived") == expected);
+    assert!(
+        relay.most <= 100 * KIB + 20_004,
+        "{} bytes waited",
+        relay.most
+    );
+}
+
+// ----- Settings -----
+
+#[test]
+fn limits_that_contradict_each_other_are_refused_wherever_they_are_set() {
+    let wrong = [(10, 10, 100), (20, 10, 100), (5, 101, 100)];
+    for (low, high, max) in wrong {
+        let expected = OptionsError::WatermarksOutOfOrder {
+            low_watermark: low,
+            high_watermark: high,
+            max_queued_bytes: max,
+        };
+        let config = Config::default()
+            .low_watermark(low)
+            .high_watermark(high)
+            .max_queued_bytes(max);
+        let error = EventLoop::new(config).expect_err("a contradiction");
+        assert_eq!(error.kind(), std::io::ErrorKind::InvalidInput);
+        assert_eq!(error.to_string(), expected.to_string());
+        let mut event_loop = EventLoop::new(Config::default()).expect("a loop");
+        let options = ListenOptions::default()
+            .low_watermark(low)
+            .high_watermark(high)
+            .max_queued_bytes(max);
+        match event_loop.net().listen_with("127.0.0.1:0", options) {
+            Err(ListenError::Options(error)) => assert_eq!(error, expected),
+            other => panic!("{other:?}"),
+        }
+    }
+    // A limit alone moves the watermarks with it.
+    let config = Config::default().max_queued_bytes(100);
+    drop(EventLoop::new(config).expect("no contradiction"));
+}
+
+#[test]
+fn what_a_listener_does_not_say_is_as_the_loop_has_it() {
+    let config = Config::default().max_queued_bytes(1000).max_frame_len(500);
+    let mut event_loop = EventLoop::new(config).expect("a loop");
+    let as_the_loop = listen(&mut event_loop, ListenOptions::default());
+    let longer = listen(&mut event_loop, ListenOptions::default().max_frame_len(600));
+    // A limit of the loop that this framing cannot reach is none.
+    let narrow = ListenOptions::default().framing(throng::Framing::length_prefix().u8());
+    let narrow = listen(&mut event_loop, narrow);
+    let mut notes = Notes::default();
+    for (addr, fits) in [(as_the_loop, 500), (longer, 600), (narrow, 255)] {
+        let (_peer, id) = join(&mut event_loop, &mut notes, addr);
+        let net = event_loop.net();
+        assert!(matches!(
+            net.send(id, &vec![0; fits + 1]),
+            Err(SendError::Encode(throng::EncodeError::FrameTooLarge { .. }))
+        ));
+        while net.queued_bytes(id) < 1000 {
+            net.send(id, &vec![0; fits]).expect("there is room");
+        }
+        assert!(matches!(
+            net.send(id, b""),
+            Err(SendError::QueueFull { max: 1000, .. })
+        ));
+    }
+}
