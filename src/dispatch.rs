@@ -24,6 +24,7 @@ impl Net {
         self.announce_drained(handler);
         self.announce_ended(handler);
         self.flush_dirty();
+        self.enforce_budget();
         self.free_slots();
     }
 
@@ -36,6 +37,7 @@ impl Net {
                 Source::Connection(id) => self.dispatch_connection(handler, id),
                 Source::Listener(id) => self.dispatch_listener(handler, id),
             };
+            self.enforce_budget();
             self.served += 1;
             if again {
                 self.ready.push(source);
@@ -150,12 +152,12 @@ impl Net {
             self.look_at_error(id);
             return 0;
         }
-        match connection.fill(&mut self.read_buffer, &mut self.buffers) {
+        match connection.fill(&mut self.read_buffer, &mut self.common) {
             Fill::Bytes { len, read } => {
                 trace!("{id} read {read} bytes");
                 self.stats.reads += 1;
                 self.stats.bytes_received += read as u64;
-                Delivery::new(self, id, len).deliver(handler);
+                Delivery::new(self, id, len, read).deliver(handler);
                 return read;
             }
             Fill::Blocked => {}
@@ -265,13 +267,15 @@ struct Delivery<'n> {
     buffer: Vec<u8>,
     at: usize,
     end: usize,
+    /// So many bytes are new.
+    read: usize,
     frames: u64,
     /// No whole frame is left between `at` and `end`.
     exhausted: bool,
 }
 
 impl<'n> Delivery<'n> {
-    fn new(net: &'n mut Net, id: ConnectionId, end: usize) -> Self {
+    fn new(net: &'n mut Net, id: ConnectionId, end: usize, read: usize) -> Self {
         let buffer = std::mem::take(&mut net.read_buffer);
         Self {
             net,
@@ -279,6 +283,7 @@ impl<'n> Delivery<'n> {
             buffer,
             at: 0,
             end,
+            read,
             frames: 0,
             exhausted: false,
         }
@@ -325,19 +330,27 @@ impl<'n> Delivery<'n> {
             return;
         };
         let mut input = &self.buffer[self.at..self.end];
-        let cut = connection.cut(&mut input);
+        let cut = connection.cut(&mut input, &mut self.net.common.memory);
         self.at = self.end - input.len();
         match cut {
             Ok(Some(Cut::Borrowed(payload))) => {
+                connection.note_finished();
                 self.frames += 1;
                 handler.on_data(self.net, self.id, Frame::from(payload));
             }
             Ok(Some(Cut::Assembled(mut payload))) => {
+                connection.note_finished();
                 self.frames += 1;
                 handler.on_data(self.net, self.id, Frame::assembled(&mut payload));
-                self.net.buffers.put_input(payload);
+                self.net.common.buffers.put_input(payload);
             }
-            Ok(None) => self.exhausted = true,
+            Ok(None) => {
+                self.exhausted = true;
+                if connection.is_inside_frame() {
+                    let look = connection.note_unfinished(self.read, self.net.common.now);
+                    self.net.watch(self.id, look);
+                }
+            }
             Err(error) => {
                 // Replies to what came before the error are still written.
                 self.net.flush(self.id);
@@ -360,7 +373,7 @@ impl Drop for Delivery<'_> {
         {
             connection.undelivered = !self.exhausted;
             let rest = &self.buffer[self.at..self.end];
-            if let Err(error) = connection.hold(rest, &mut net.buffers) {
+            if let Err(error) = connection.hold(rest, &mut net.common) {
                 net.end(self.id, Some(error.into()));
             }
         }

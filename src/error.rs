@@ -286,6 +286,11 @@ pub enum OptionsError {
         /// The longest payload the framing can say, in bytes.
         framing_max: u64,
     },
+    /// A timeout of zero would end every connection at once.
+    ZeroTimeout {
+        /// The setting.
+        setting: &'static str,
+    },
     /// Not `low_watermark < high_watermark <= max_queued_bytes`.
     WatermarksOutOfOrder {
         /// When backpressure ends, in bytes.
@@ -307,6 +312,9 @@ impl fmt::Display for OptionsError {
                 f,
                 "max_frame_len is {max_frame_len}, but the framing says {framing_max} at most"
             ),
+            Self::ZeroTimeout { setting } => {
+                write!(f, "expected {setting} to be longer than nothing, got 0")
+            }
             Self::WatermarksOutOfOrder {
                 low_watermark,
                 high_watermark,

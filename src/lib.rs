@@ -25,9 +25,11 @@ mod error;
 mod event_loop;
 mod frame;
 mod handler;
+mod memory;
 mod net;
 mod reason;
 mod socket;
+mod tick;
 mod timers;
 mod write_queue;
 

@@ -90,6 +90,37 @@ pub enum DisconnectCause {
     },
     /// We ended it at once, by [`abort`](crate::Net::abort).
     Aborted,
+    /// Neither side had sent a byte for the [`idle_timeout`](crate::Config::idle_timeout).
+    Idle {
+        /// The time without a byte.
+        after: Duration,
+    },
+    /// The peer began a frame and was too slow to go on with it; see
+    /// [`frame_stall_timeout`](crate::Config::frame_stall_timeout).
+    FrameStalled {
+        /// Bytes of the frame that arrived in the last period.
+        received: u64,
+        /// How many had to arrive.
+        min: u64,
+        /// The period.
+        within: Duration,
+    },
+    /// Frames waited to be written, and the peer had not taken a byte for the
+    /// [`write_stall_timeout`](crate::Config::write_stall_timeout).
+    WriteStalled {
+        /// The time without progress.
+        after: Duration,
+        /// How much waited to be written, in bytes.
+        queued: u64,
+    },
+    /// All connections of the loop together held more than the [`memory_budget`](crate::Config::memory_budget), and this
+    /// one the most.
+    MemoryBudget {
+        /// What this connection held, in bytes: queued for it, or received of a frame that was not complete.
+        held: u64,
+        /// The budget, in bytes.
+        budget: u64,
+    },
     /// The peer did not read what it was sent: a frame was to be queued and there was no room, where
     /// [`Overflow::Disconnect`](crate::Overflow::Disconnect) is set.
     SlowConsumer {
@@ -139,6 +170,10 @@ impl DisconnectReason {
             | Cause::Kicked
             | Cause::DrainTimedOut { .. }
             | Cause::Aborted
+            | Cause::Idle { .. }
+            | Cause::FrameStalled { .. }
+            | Cause::WriteStalled { .. }
+            | Cause::MemoryBudget { .. }
             | Cause::SlowConsumer { .. } => Side::Us,
         }
     }
@@ -195,6 +230,23 @@ impl fmt::Display for DisconnectCause {
                 write!(f, "the connection did not drain within {after:?}")
             }
             Self::Aborted => f.write_str("aborted by this side"),
+            Self::Idle { after } => write!(f, "nothing was sent or received for {after:?}"),
+            Self::FrameStalled {
+                received,
+                min,
+                within,
+            } => write!(
+                f,
+                "the peer began a frame and sent {received} bytes of it in {within:?}, where {min} are the least"
+            ),
+            Self::WriteStalled { after, queued } => write!(
+                f,
+                "the peer took nothing of the {queued} bytes that wait for it for {after:?}"
+            ),
+            Self::MemoryBudget { held, budget } => write!(
+                f,
+                "the connections hold more than the budget of {budget} bytes, this one the most, {held}"
+            ),
             Self::SlowConsumer { queued, max } => write!(
                 f,
                 "the peer does not read: {queued} bytes wait for it, where the limit is {max}"

@@ -91,6 +91,18 @@ impl<T> Timers<T> {
         TimerKey { index, serial }
     }
 
+    /// When a timer is due, to the millisecond.
+    pub(crate) fn deadline(&self, key: TimerKey) -> Option<Instant> {
+        let entry = self.entries.get(key.index as usize)?;
+        let tick = Some(entry.tick).filter(|_| entry.serial == key.serial)?;
+        self.start.checked_add(Duration::from_millis(tick))
+    }
+
+    /// How long after the start an instant is.
+    pub(crate) fn elapsed(&self, now: Instant) -> Duration {
+        now.saturating_duration_since(self.start)
+    }
+
     /// Takes a timer back, if it has not fired. O(1).
     pub(crate) fn cancel(&mut self, key: TimerKey) -> Option<T> {
         let entry = self.entries.get(key.index as usize)?;

@@ -197,6 +197,30 @@ connection_options! {
     /// what waits.
     read_under_backpressure(read: bool): bool = false;
 
+    /// How long a connection may be without a byte in either direction, before it is ended as
+    /// [`Idle`](crate::DisconnectCause::Idle). At most 49 days. Default: `None`, for ever.
+    ///
+    /// The time stands still while the connection is not read because it is [paused](crate::Net::pause) or under
+    /// backpressure.
+    idle_timeout(timeout: impl Into<Option<Duration>>): Option<Duration> = None;
+
+    /// The period in which a frame that was begun has to grow by [`frame_stall_bytes`](Self::frame_stall_bytes), or to be
+    /// complete: else the connection is ended as [`FrameStalled`](crate::DisconnectCause::FrameStalled). At most 49 days.
+    /// Default: `None`, a frame may take for ever.
+    ///
+    /// It is what rids a server of peers that send a byte now and then to stay (slowloris), and lets a slow uploader go
+    /// on as long as it is honest. The time stands still while the connection is not read.
+    frame_stall_timeout(timeout: impl Into<Option<Duration>>): Option<Duration> = None;
+
+    /// How much of an unfinished frame has to arrive in each [`frame_stall_timeout`](Self::frame_stall_timeout), in
+    /// bytes. Default: 1024.
+    frame_stall_bytes(bytes: u64): u64 = 1024;
+
+    /// How long the peer may take nothing of what waits for it, before the connection is ended as
+    /// [`WriteStalled`](crate::DisconnectCause::WriteStalled). Any byte it takes begins the time anew: a slow reader
+    /// stays. At most 49 days. Default: `None`, for ever.
+    write_stall_timeout(timeout: impl Into<Option<Duration>>): Option<Duration> = None;
+
     /// How long a [`disconnect`](crate::Net::disconnect) may take to flush the queue and to see the peer close,
     /// before the connection is dropped. Default: 5 s.
     disconnect_timeout(timeout: Duration): Duration = Duration::from_secs(5);
@@ -217,6 +241,17 @@ impl ConnectionOptions {
                 max_frame_len: self.max_frame_len,
                 framing_max,
             });
+        }
+        let timeouts = [
+            ("idle_timeout", self.idle_timeout),
+            ("frame_stall_timeout", self.frame_stall_timeout),
+            ("write_stall_timeout", self.write_stall_timeout),
+        ];
+        if let Some((setting, _)) = timeouts
+            .iter()
+            .find(|(_, after)| *after == Some(Duration::ZERO))
+        {
+            return Err(OptionsError::ZeroTimeout { setting });
         }
         let (low_watermark, high_watermark) = (self.low(), self.high());
         if low_watermark >= high_watermark || high_watermark > self.max_queued_bytes {

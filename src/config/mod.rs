@@ -28,6 +28,7 @@ pub use connection::{ConnectOptions, ListenOptions, Overflow};
 pub struct Config {
     pub(crate) connection: ConnectionOptions,
     pub(crate) max_connections: usize,
+    pub(crate) memory_budget: u64,
     pub(crate) read_buffer: usize,
     pub(crate) read_budget: usize,
     pub(crate) write_budget: usize,
@@ -41,6 +42,7 @@ impl Default for Config {
         Self {
             connection: ConnectionOptions::default(),
             max_connections: crate::connection_id::MAX_SLOTS,
+            memory_budget: u64::MAX,
             read_buffer: 64 * 1024,
             read_budget: 256 * 1024,
             write_budget: 1024 * 1024,
@@ -58,6 +60,18 @@ impl Config {
     /// error. Default: 2^30, so that only the limit on open files counts.
     pub fn max_connections(mut self, connections: usize) -> Self {
         self.max_connections = connections.min(crate::connection_id::MAX_SLOTS);
+        self
+    }
+
+    /// How much all connections together may hold, in bytes: what is queued for them, and what has arrived of frames that
+    /// are not complete. Default: no limit.
+    ///
+    /// When it is exceeded, the connection that holds the most is ended, as
+    /// [`MemoryBudget`](crate::DisconnectCause::MemoryBudget), and the next one, until the rest fits. What counts is what
+    /// is there, not what a peer has promised; a payload that several queues [share](crate::Net::send_bytes) counts once.
+    /// A payload that was given to the handler is its own affair.
+    pub fn memory_budget(mut self, bytes: u64) -> Self {
+        self.memory_budget = bytes;
         self
     }
 

@@ -14,6 +14,7 @@
 use super::Connection;
 use crate::config::Overflow;
 use crate::error::SendError;
+use crate::tick::Tick;
 
 /// The reasons for which a connection is not read. What has arrived stays where it is, in the kernel or in the decoder,
 /// and READABLE interest is dropped, so that it costs no wake-up.
@@ -37,8 +38,11 @@ impl Connection {
         self.held_back.0 |= reason.0;
     }
 
-    pub(crate) fn let_go(&mut self, reason: HeldBack) {
-        self.held_back.0 &= !reason.0;
+    pub(crate) fn let_go(&mut self, reason: HeldBack, now: Tick) {
+        if self.held_back.has(reason) {
+            self.held_back.0 &= !reason.0;
+            self.restart_clocks(now);
+        }
     }
 
     pub(crate) fn is_paused(&self) -> bool {
@@ -58,10 +62,10 @@ impl Connection {
     }
 
     /// After a write: is backpressure over?
-    pub(super) fn relieve(&mut self) {
+    pub(super) fn relieve(&mut self, now: Tick) {
         if self.queued_bytes() <= self.options.low() {
             self.congested = false;
-            self.let_go(HeldBack::CONGESTED);
+            self.let_go(HeldBack::CONGESTED, now);
         }
     }
 

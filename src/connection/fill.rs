@@ -2,8 +2,7 @@
 
 use std::io;
 
-use super::Connection;
-use crate::buffers::Buffers;
+use super::{Common, Connection};
 use crate::frame::Need;
 use crate::socket::Readiness;
 
@@ -29,12 +28,12 @@ pub(crate) enum Fill {
 
 impl Connection {
     /// Reads once. `READABLE` readiness remains as long as another read may bring something.
-    pub(crate) fn fill(&mut self, buffer: &mut [u8], buffers: &mut Buffers) -> Fill {
+    pub(crate) fn fill(&mut self, buffer: &mut [u8], common: &mut Common) -> Fill {
         if self.undelivered {
             self.undelivered = false;
             let fits = self.decoder.held_bytes() <= buffer.len();
             let len = if fits {
-                self.bring_back(buffer, buffers)
+                self.bring_back(buffer, common)
             } else {
                 0
             };
@@ -43,15 +42,16 @@ impl Connection {
         let start = match self.decoder.need(buffer.len()) {
             Need::Fresh | Need::Append => 0,
             Need::Prepend => self.decoder.held_bytes(),
-            Need::Direct => return self.fill_direct(buffers),
+            Need::Direct => return self.fill_direct(common),
         };
         let asked = buffer.len() - start;
         match self.read(&mut buffer[start..]) {
             Ok(0) => self.ended(),
             Ok(read) => {
                 self.note_read(read, asked);
+                self.active_at = common.now;
                 if start > 0 {
-                    self.bring_back(buffer, buffers);
+                    self.bring_back(buffer, common);
                 }
                 Fill::Bytes {
                     len: start + read,
@@ -63,20 +63,21 @@ impl Connection {
     }
 
     /// Puts what is held in front of what was read.
-    fn bring_back(&mut self, buffer: &mut [u8], buffers: &mut Buffers) -> usize {
+    fn bring_back(&mut self, buffer: &mut [u8], common: &mut Common) -> usize {
         let held = self.decoder.take_held();
         let len = held.len();
         buffer[..len].copy_from_slice(&held);
-        buffers.put_input(held);
+        common.memory.sub(len);
+        common.buffers.put_input(held);
         len
     }
 
     /// Reads the rest of a large frame where it belongs, not one byte of the next.
-    fn fill_direct(&mut self, buffers: &mut Buffers) -> Fill {
+    fn fill_direct(&mut self, common: &mut Common) -> Fill {
         if let Some(held) = self.decoder.outgrown()
-            && let Some(larger) = buffers.take_large(held)
+            && let Some(larger) = common.buffers.take_large(held)
         {
-            buffers.put_input(self.decoder.adopt(larger));
+            common.buffers.put_input(self.decoder.adopt(larger));
         }
         let Some(socket) = &mut self.socket else {
             return Fill::Blocked;
@@ -90,7 +91,9 @@ impl Connection {
             Ok(0) => self.ended(),
             Ok(read) => {
                 self.decoder.advance(read);
+                common.memory.add(read);
                 self.note_read(read, asked);
+                self.active_at = common.now;
                 Fill::Bytes { len: 0, read }
             }
             Err(error) => self.not_read(error),

@@ -2,10 +2,9 @@
 
 use std::io::{self, IoSlice};
 
-use mio::{Registry, Token};
+use mio::Token;
 
-use super::Connection;
-use crate::buffers::Buffers;
+use super::{Common, Connection};
 use crate::socket::{Readiness, Socket};
 use crate::write_queue::WriteQueue;
 
@@ -24,46 +23,56 @@ pub(crate) enum Flush {
     Failed(io::Error),
 }
 
-/// What flushes have done.
-#[derive(Debug, Default)]
-pub(crate) struct Written {
-    pub(crate) bytes: u64,
-    pub(crate) frames: u64,
-    pub(crate) calls: u64,
-}
-
 impl Connection {
     /// Writes what is queued, up to a budget in bytes.
     #[inline]
-    pub(crate) fn flush(
-        &mut self,
-        budget: usize,
-        registry: &Registry,
-        token: Token,
-        buffers: &mut Buffers,
-        written: &mut Written,
-    ) -> Flush {
+    pub(crate) fn flush(&mut self, budget: usize, token: Token, common: &mut Common) -> Flush {
         if !self.may_write() {
             return Flush::Blocked;
         }
-        let outcome = self.write_out(budget, buffers, written);
+        let outcome = self.write_out(budget, common);
+        if matches!(outcome, Flush::Done) {
+            self.release_queue(common);
+            if !self.awaits_writable && !self.congested {
+                // The usual case: there was room, and there still is.
+                return outcome;
+            }
+        }
+        self.settle(outcome, common, token)
+    }
+
+    /// Draws the conclusions of a write that did not take all, or of one that ends a time of backpressure.
+    #[inline(never)]
+    fn settle(&mut self, outcome: Flush, common: &mut Common, token: Token) -> Flush {
         if self.congested {
-            self.relieve();
+            self.relieve(common.now);
         }
         match outcome {
             Flush::Done => self.awaits_writable = false,
-            Flush::Blocked => self.awaits_writable = true,
+            Flush::Blocked => {
+                if let Some(queue) = self.queue.as_mut().filter(|_| !self.awaits_writable) {
+                    queue.progress_at = common.now;
+                }
+                self.awaits_writable = true;
+            }
             Flush::Budget | Flush::Failed(_) => return outcome,
         }
         self.readiness.remove(Readiness::WRITABLE);
-        match self.update_interest(registry, token) {
+        match self.update_interest(&common.registry, token) {
             Ok(()) => outcome,
             Err(error) => Flush::Failed(error),
         }
     }
 
     #[inline]
-    fn write_out(&mut self, budget: usize, buffers: &mut Buffers, written: &mut Written) -> Flush {
+    fn write_out(&mut self, budget: usize, common: &mut Common) -> Flush {
+        let Common {
+            buffers,
+            memory,
+            written,
+            now,
+            ..
+        } = common;
         let (Some(socket), Some(queue)) = (&mut self.socket, &mut self.queue) else {
             return Flush::Done;
         };
@@ -82,7 +91,12 @@ impl Connection {
             match result {
                 Ok(0) => break Flush::Failed(io::ErrorKind::WriteZero.into()),
                 Ok(n) => {
-                    queue.advance(n, |payload| buffers.put_shared(payload));
+                    let copied = queue.advance(n, |payload| {
+                        memory.unshare(&payload);
+                        buffers.put_shared(payload);
+                    });
+                    memory.sub(copied);
+                    queue.progress_at = *now;
                     bytes += n;
                     if n < asked && socket.short_is_drained() {
                         break Flush::Blocked;
@@ -95,11 +109,11 @@ impl Connection {
                 Err(error) => break Flush::Failed(error),
             }
         };
+        if bytes > 0 {
+            self.active_at = *now;
+        }
         written.bytes += bytes as u64;
         written.frames += frames - queue.frames();
-        if let Flush::Done = outcome {
-            self.release_queue(buffers);
-        }
         outcome
     }
 }

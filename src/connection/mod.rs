@@ -12,6 +12,8 @@
 //! [`flush`](Connection::flush) writes. Who calls them when is the business of the rooms below.
 
 mod backpressure;
+mod common;
+mod deadlines;
 mod fill;
 mod flush;
 
@@ -19,21 +21,25 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use mio::{Interest, Registry, Token};
 
-use crate::buffers::Buffers;
 use crate::config::ConnectionOptions;
 use crate::connection_id::ListenerId;
 use crate::error::{DecodeError, SendError};
 use crate::frame::{Cut, FrameDecoder, Framing, WholeFrames};
+use crate::memory::Memory;
 use crate::reason::{DisconnectCause, DisconnectReason, Stage};
 use crate::socket::{NO_INTEREST, READ_INTEREST, Readiness, Socket};
+use crate::tick::Tick;
 use crate::timers::TimerKey;
-use crate::write_queue::WriteQueue;
+use crate::write_queue::{SHARE_FROM, WriteQueue};
 
 pub(crate) use backpressure::HeldBack;
+pub(crate) use common::Common;
+pub(crate) use deadlines::Clock;
 pub(crate) use fill::Fill;
-pub(crate) use flush::{Flush, Written};
+pub(crate) use flush::Flush;
 
 /// Where a connection comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -79,6 +85,8 @@ pub(crate) struct Connection {
     awaits_writable: bool,
     /// The peer's end of stream has been read.
     read_ended: bool,
+    /// A frame was begun and is not complete.
+    inside_frame: bool,
     /// More than the high watermark was queued, and no less than the low one has been since.
     congested: bool,
     /// Why it is not read, if it is not.
@@ -88,6 +96,8 @@ pub(crate) struct Connection {
     /// A small frame is queued without further questions if no more than so many bytes wait then: up to the high
     /// watermark while the connection is open, and never while it is not.
     at_once_up_to: u32,
+    /// When a byte was last read or written.
+    active_at: Tick,
     /// Frames to be written; none while there are none.
     queue: Option<Box<WriteQueue>>,
     decoder: FrameDecoder,
@@ -99,6 +109,10 @@ pub(crate) struct Connection {
     /// The listener it came through, or [`OUTBOUND`].
     listener: ListenerId,
     pub(crate) peer: SocketAddr,
+    /// When the present period of an unfinished frame began, and what has arrived of the frame since; see
+    /// [`frame_stall_timeout`](crate::Config::frame_stall_timeout).
+    period_began: Tick,
+    period_bytes: u32,
 }
 
 impl Connection {
@@ -109,6 +123,7 @@ impl Connection {
         phase: Phase,
         interest: Interest,
         options: Arc<ConnectionOptions>,
+        now: Tick,
     ) -> Self {
         let mut connection = Self {
             socket: Some(socket),
@@ -119,6 +134,10 @@ impl Connection {
             undelivered: false,
             awaits_writable: false,
             read_ended: false,
+            inside_frame: false,
+            active_at: Tick::default(),
+            period_began: Tick::default(),
+            period_bytes: 0,
             congested: false,
             held_back: HeldBack::default(),
             interest,
@@ -136,13 +155,14 @@ impl Connection {
             peer,
         };
         if phase == Phase::Open {
-            connection.open();
+            connection.open(now);
         }
         connection
     }
 
-    fn open(&mut self) {
+    fn open(&mut self, now: Tick) {
         self.phase = Phase::Open;
+        self.active_at = now;
         self.at_once_up_to = u32::try_from(self.options.high()).unwrap_or(u32::MAX);
     }
 
@@ -170,9 +190,12 @@ impl Connection {
     pub(crate) fn is_runnable(&self) -> bool {
         match self.phase {
             Phase::Connecting | Phase::Open | Phase::Draining => {
-                self.wants_delivery()
-                    || self.has_unread_error()
-                    || (self.queue.is_some() && self.may_write())
+                let to_read = if self.held_back == HeldBack::NOT {
+                    self.undelivered || self.readiness.has(Readiness::READABLE)
+                } else {
+                    self.readiness.has(Readiness::ERROR)
+                };
+                to_read || (self.queue.is_some() && self.may_write())
             }
             Phase::Closing => self.may_write(),
             Phase::Closed => false,
@@ -196,23 +219,26 @@ impl Connection {
 
     /// Queues a payload by copying it, if that is easy; `false` decides nothing.
     #[inline]
-    pub(crate) fn push_at_once(&mut self, payload: &[u8], buffers: &mut Buffers) -> bool {
+    pub(crate) fn push_at_once(&mut self, payload: &[u8], common: &mut Common) -> bool {
         let up_to = self.at_once_up_to;
         if up_to == 0 {
             return false;
         }
         let queue = match &mut self.queue {
             Some(queue) => queue,
-            None => self.queue.insert(buffers.take_queue()),
+            None => self.queue.insert(common.buffers.take_queue()),
         };
-        queue.push_at_once(self.decoder.framing(), self.decoder.limit(), up_to, payload)
+        let pushed =
+            queue.push_at_once(self.decoder.framing(), self.decoder.limit(), up_to, payload);
+        common.memory.add(pushed.unwrap_or(0));
+        pushed.is_some()
     }
 
     /// Queues by whatever `enqueue` does with the queue, if there is room. If that fails the queue is as it was before.
     #[inline]
     pub(crate) fn with_queue(
         &mut self,
-        buffers: &mut Buffers,
+        common: &mut Common,
         enqueue: impl FnOnce(&mut WriteQueue, &Framing, u64) -> Result<(), SendError>,
     ) -> Result<(), SendError> {
         match self.phase {
@@ -223,18 +249,42 @@ impl Connection {
             }
         }
         self.check_room()?;
-        let queue = self.queue.get_or_insert_with(|| buffers.take_queue());
+        let queue = self
+            .queue
+            .get_or_insert_with(|| common.buffers.take_queue());
+        let before = queue.copied();
         let result = enqueue(queue, self.decoder.framing(), self.decoder.limit());
+        common.memory.add((queue.copied() - before) as usize);
         if queue.is_empty() {
-            self.release_queue(buffers);
+            self.release_queue(common);
         } else if queue.bytes() > self.options.high() {
             self.become_congested();
         }
         result
     }
 
+    /// Queues a payload by reference if it is large, else by copying it.
+    pub(crate) fn push_shared(
+        &mut self,
+        common: &mut Common,
+        payload: &Bytes,
+    ) -> Result<(), SendError> {
+        self.with_queue(common, |queue, framing, limit| {
+            Ok(queue.push_shared(framing, limit, payload)?)
+        })?;
+        if payload.len() >= SHARE_FROM {
+            common.memory.share(payload);
+        }
+        Ok(())
+    }
+
     pub(crate) fn queued_bytes(&self) -> u64 {
         self.queue.as_ref().map_or(0, |queue| queue.bytes())
+    }
+
+    /// Bytes that are there because of this connection: queued, or received of a frame that is not complete.
+    pub(crate) fn held(&self) -> u64 {
+        self.queued_bytes() + self.decoder.held_bytes() as u64
     }
 
     pub(crate) fn has_queued(&self) -> bool {
@@ -262,23 +312,36 @@ impl Connection {
 
     /// The next frame in `input`, or in what is held together with it.
     #[inline]
-    pub(crate) fn cut<'i>(&mut self, input: &mut &'i [u8]) -> Result<Option<Cut<'i>>, DecodeError> {
-        self.decoder.cut(input)
+    pub(crate) fn cut<'i>(
+        &mut self,
+        input: &mut &'i [u8],
+        memory: &mut Memory,
+    ) -> Result<Option<Cut<'i>>, DecodeError> {
+        let before = self.decoder.held_bytes();
+        let cut = self.decoder.cut(input);
+        let after = self.decoder.held_bytes();
+        if after != before {
+            memory.add(after);
+            memory.sub(before);
+        }
+        cut
     }
 
     /// Keeps what was read and not delivered.
-    pub(crate) fn hold(&mut self, rest: &[u8], buffers: &mut Buffers) -> Result<(), DecodeError> {
+    pub(crate) fn hold(&mut self, rest: &[u8], common: &mut Common) -> Result<(), DecodeError> {
         if rest.is_empty() {
             return Ok(());
         }
-        self.decoder.hold(rest, buffers.take_input())
+        self.decoder.hold(rest, common.buffers.take_input())?;
+        common.memory.add(rest.len());
+        Ok(())
     }
 
     /// Takes note that the attempt to connect succeeded.
-    pub(crate) fn established(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
-        self.open();
+    pub(crate) fn established(&mut self, common: &Common, token: Token) -> io::Result<()> {
+        self.open(common.now);
         self.readiness = Readiness::default();
-        self.update_interest(registry, token)
+        self.update_interest(&common.registry, token)
     }
 
     /// Whether an attempt to connect has come to an end.
@@ -324,6 +387,11 @@ impl Connection {
         Ok(())
     }
 
+    /// Whether the stream stands inside a frame.
+    pub(crate) fn is_inside_frame(&self) -> bool {
+        self.decoder.is_inside_frame()
+    }
+
     /// Whether the peer's end of stream has been read.
     pub(crate) fn read_ended(&self) -> bool {
         self.read_ended
@@ -341,7 +409,7 @@ impl Connection {
     }
 
     /// Decides why the connection will end when its queue is flushed. What is held will not be delivered.
-    pub(crate) fn close(&mut self, cause: DisconnectCause, buffers: &mut Buffers) {
+    pub(crate) fn close(&mut self, cause: DisconnectCause, common: &mut Common) {
         let mut reason = self.reason(cause);
         reason.unshown_bytes = self.decoder.held_bytes() as u64;
         self.ending = Some(reason);
@@ -349,7 +417,7 @@ impl Connection {
         self.at_once_up_to = 0;
         // The peer's close has to be seen.
         self.held_back = HeldBack::NOT;
-        self.drop_input(buffers);
+        self.drop_input(common);
     }
 
     /// Closes our side, after the last byte was written.
@@ -360,12 +428,7 @@ impl Connection {
 
     /// Lets go of the socket and of all memory. The cause decided by [`close`](Self::close) stands, unless another one
     /// overrules it.
-    pub(crate) fn finish(
-        &mut self,
-        overruling: Option<DisconnectCause>,
-        registry: &Registry,
-        buffers: &mut Buffers,
-    ) {
+    pub(crate) fn finish(&mut self, overruling: Option<DisconnectCause>, common: &mut Common) {
         let decided = self.ending.take();
         let unshown = decided.as_ref().map_or(0, |reason| reason.unshown_bytes);
         let mut reason = match (overruling, decided) {
@@ -377,16 +440,23 @@ impl Connection {
         if let Some(queue) = &mut self.queue {
             reason.unsent_frames = queue.frames();
             reason.unsent_bytes = queue.bytes();
-            queue.clear();
+            let Common {
+                memory, buffers, ..
+            } = common;
+            let copied = queue.clear(|payload| {
+                memory.unshare(&payload);
+                buffers.put_shared(payload);
+            });
+            memory.sub(copied);
         }
         if let Some(mut socket) = self.socket.take() {
-            socket.deregister(registry);
+            socket.deregister(&common.registry);
             if matches!(reason.cause, DisconnectCause::Aborted) {
                 socket.reset_on_close();
             }
         }
-        self.release_queue(buffers);
-        self.drop_input(buffers);
+        self.release_queue(common);
+        self.drop_input(common);
         self.ending = Some(reason);
         self.phase = Phase::Closed;
         self.at_once_up_to = 0;
@@ -411,14 +481,16 @@ impl Connection {
         })
     }
 
-    fn drop_input(&mut self, buffers: &mut Buffers) {
+    fn drop_input(&mut self, common: &mut Common) {
         self.undelivered = false;
-        buffers.put_input(self.decoder.take_held());
+        let held = self.decoder.take_held();
+        common.memory.sub(held.len());
+        common.buffers.put_input(held);
     }
 
-    fn release_queue(&mut self, buffers: &mut Buffers) {
+    fn release_queue(&mut self, common: &mut Common) {
         if let Some(queue) = self.queue.take() {
-            buffers.put_queue(queue);
+            common.buffers.put_queue(queue);
         }
     }
 }

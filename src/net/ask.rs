@@ -35,6 +35,11 @@ impl Net {
             .map_or(0, |connection| connection.queued_bytes())
     }
 
+    /// Bytes that all connections together hold, as [`memory_budget`](crate::Config::memory_budget) counts them.
+    pub fn memory_in_use(&self) -> u64 {
+        self.common.memory.used()
+    }
+
     /// The address a listener has: tells the port where port 0 was asked for.
     pub fn local_addr(&self, id: ListenerId) -> Option<SocketAddr> {
         Some(self.listeners.get(id)?.local_addr)
@@ -64,9 +69,9 @@ impl Net {
     /// What the loop has done so far.
     pub fn stats(&self) -> Stats {
         Stats {
-            frames_sent: self.written.frames,
-            bytes_sent: self.written.bytes,
-            writes: self.written.calls,
+            frames_sent: self.common.written.frames,
+            bytes_sent: self.common.written.bytes,
+            writes: self.common.written.calls,
             ..self.stats
         }
     }

@@ -54,10 +54,11 @@ impl Net {
     pub fn resume(&mut self, id: ConnectionId) -> bool {
         match self.connections.get_mut(id) {
             Some(connection) if matches!(connection.phase, Phase::Connecting | Phase::Open) => {
-                connection.let_go(HeldBack::PAUSED);
+                connection.let_go(HeldBack::PAUSED, self.common.now);
                 if connection.is_runnable() {
                     self.list(id);
                 }
+                self.watch_read(id);
                 self.update_interest(id);
                 true
             }
@@ -66,6 +67,13 @@ impl Net {
                 false
             }
         }
+    }
+
+    /// The backpressure of a connection is over.
+    #[cold]
+    pub(super) fn relieved(&mut self, id: ConnectionId) {
+        self.drained.push_back(id);
+        self.watch_read(id);
     }
 
     /// Whether the connection is [paused](Self::pause).

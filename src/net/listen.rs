@@ -92,7 +92,7 @@ impl Net {
         let mut socket = bind(addr, options)?;
         let local_addr = socket.local_addr()?;
         let token = Source::Listener(self.listeners.next_id()).token();
-        socket.register(&self.registry, token, Interest::READABLE)?;
+        socket.register(&self.common.registry, token, Interest::READABLE)?;
         let id = self.listeners.insert(Listener {
             socket,
             local_addr,
@@ -116,7 +116,7 @@ impl Net {
             return false;
         };
         // The listener itself is closed with its slot; a retired slot keeps it, deregistered.
-        let _ = listener.socket.deregister(&self.registry);
+        let _ = listener.socket.deregister(&self.common.registry);
         info!("no longer listening on {}", listener.local_addr);
         self.listeners.free(id);
         true
@@ -193,11 +193,13 @@ impl Net {
                 Phase::Open,
                 READ_INTEREST,
                 options,
+                self.common.now,
             ))
         });
         match result {
             Ok(id) => {
                 self.stats.accepted += 1;
+                self.watch_new(id);
                 info!("{id} connected from {peer}");
                 Some(id)
             }

@@ -3,10 +3,13 @@
 //! It holds all state of the loop but the selector and the handler. It never calls the handler: no method of `Net`
 //! runs a callback, so callbacks never nest. [`crate::dispatch`] does that, between turns and nowhere else.
 //!
-//! One file per group of operations: [`listen`](mod@listen), [`peers`], [`send`], [`backpressure`], [`ask`], [`turn`].
+//! One file per group of operations: [`listen`](mod@listen), [`peers`], [`send`], [`backpressure`], [`budget`],
+//! [`deadlines`], [`ask`], [`turn`].
 
 mod ask;
 mod backpressure;
+mod budget;
+mod deadlines;
 mod listen;
 mod peers;
 mod send;
@@ -21,9 +24,8 @@ use std::time::{Duration, Instant};
 
 use mio::Registry;
 
-use crate::buffers::Buffers;
 use crate::config::Config;
-use crate::connection::{Connection, Written};
+use crate::connection::{Common, Connection};
 use crate::connection_id::{ConnectionId, ListenerId, Source};
 use crate::timers::{TimerKey, Timers};
 use table::Table;
@@ -73,7 +75,7 @@ pub use stats::Stats;
 /// Tokens with the top bit set are the `Net`'s; all others are free for your sources. One registry bears one `Net`.
 pub struct Net {
     pub(crate) config: Config,
-    pub(crate) registry: Registry,
+    pub(crate) common: Common,
     pub(crate) now: Instant,
     pub(crate) connections: Table<Connection, ConnectionId>,
     pub(crate) listeners: Table<Listener, ListenerId>,
@@ -94,7 +96,6 @@ pub struct Net {
     /// Connections in phase `Open`.
     open: usize,
     timers: Timers<Deadline>,
-    pub(crate) buffers: Buffers,
     /// The read buffer of all connections. Taken out while its content is delivered.
     pub(crate) read_buffer: Vec<u8>,
     /// Some listener waits for a descriptor to become free; this ends its patience.
@@ -104,8 +105,6 @@ pub struct Net {
     pub(crate) upset: bool,
     pub(crate) stopping: bool,
     pub(crate) stats: Stats,
-    /// What was written, which [`stats`](Self::stats) adds to the others.
-    written: Written,
 }
 
 /// What is to happen at an instant.
@@ -113,6 +112,8 @@ pub struct Net {
 enum Deadline {
     /// An attempt to connect has had its time.
     Connect(ConnectionId, Duration),
+    /// An open connection may have been idle, or without progress, for too long.
+    Check(ConnectionId),
     /// A closing connection has had its time.
     Drain(ConnectionId),
     /// Listeners that paused try again.
@@ -133,7 +134,7 @@ impl Net {
         Ok(Self {
             read_buffer: vec![0; config.read_buffer],
             config,
-            registry: registry.try_clone()?,
+            common: Common::new(registry.try_clone()?),
             now,
             connections: Table::new(),
             listeners: Table::new(),
@@ -146,13 +147,11 @@ impl Net {
             announced: Vec::new(),
             open: 0,
             timers: Timers::new(now),
-            buffers: Buffers::default(),
             accept_retry: None,
             trim_scheduled: false,
             upset: false,
             stopping: false,
             stats: Stats::default(),
-            written: Written::default(),
         })
     }
 }

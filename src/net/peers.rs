@@ -71,6 +71,7 @@ impl Net {
             Phase::Connecting,
             Interest::WRITABLE,
             shared,
+            self.common.now,
         );
         let id = self.add(connection).map_err(os)?;
         let deadline = Deadline::Connect(id, options.timeout);
@@ -147,7 +148,7 @@ impl Net {
     /// Gives a connection a slot and registers its socket.
     pub(crate) fn add(&mut self, mut connection: Connection) -> std::io::Result<ConnectionId> {
         let token = Source::Connection(self.connections.next_id()).token();
-        connection.register(&self.registry, token)?;
+        connection.register(&self.common.registry, token)?;
         if connection.is_open() {
             self.open += 1;
         }
@@ -163,10 +164,11 @@ impl Net {
             self.timers.cancel(timer);
         }
         self.open += 1;
-        match connection.established(&self.registry, Source::Connection(id).token()) {
+        match connection.established(&self.common, Source::Connection(id).token()) {
             Ok(()) => {
                 self.stats.connected += 1;
                 info!("{id} connected to {}", connection.peer);
+                self.watch_new(id);
             }
             Err(error) => self.end(id, Some(DisconnectCause::Network(error))),
         }
@@ -175,7 +177,10 @@ impl Net {
     /// Lets an open connection end when its queue is flushed.
     pub(crate) fn close(&mut self, id: ConnectionId, cause: DisconnectCause) {
         if let Some(connection) = self.connections.get_mut(id) {
-            connection.close(cause, &mut self.buffers);
+            if let Some(timer) = connection.timer.take() {
+                self.timers.cancel(timer);
+            }
+            connection.close(cause, &mut self.common);
             self.open -= 1;
             self.upset = true;
             self.update_interest(id);
@@ -196,7 +201,7 @@ impl Net {
         if let Some(timer) = connection.timer.take() {
             self.timers.cancel(timer);
         }
-        connection.finish(cause, &self.registry, &mut self.buffers);
+        connection.finish(cause, &mut self.common);
         self.upset = true;
         self.ended.push_back(id);
         self.stats.disconnected += 1;
@@ -211,22 +216,19 @@ impl Net {
         connection.dirty = false;
         if connection.has_queued() {
             let token = Source::Connection(id).token();
-            let (budget, before) = (self.config.write_budget, self.written.bytes);
+            let (budget, before) = (self.config.write_budget, self.common.written.bytes);
             let was_congested = connection.is_congested();
-            let outcome = connection.flush(
-                budget,
-                &self.registry,
-                token,
-                &mut self.buffers,
-                &mut self.written,
-            );
-            trace!("{id} wrote {} bytes", self.written.bytes - before);
+            let outcome = connection.flush(budget, token, &mut self.common);
+            trace!("{id} wrote {} bytes", self.common.written.bytes - before);
             if was_congested && !connection.is_congested() {
-                self.drained.push_back(id);
+                self.relieved(id);
             }
             match outcome {
                 Flush::Done => {}
-                Flush::Blocked => return self.limit_closing(id),
+                Flush::Blocked => {
+                    self.watch_blocked(id);
+                    return self.limit_closing(id);
+                }
                 Flush::Budget => {
                     self.limit_closing(id);
                     return self.list(id);
@@ -236,6 +238,9 @@ impl Net {
                 }
             }
         }
+        let Some(connection) = self.connections.get_mut(id) else {
+            return;
+        };
         if connection.phase != Phase::Closing {
             return;
         }
@@ -277,7 +282,7 @@ impl Net {
     pub(super) fn update_interest(&mut self, id: ConnectionId) {
         let token = Source::Connection(id).token();
         if let Some(connection) = self.connections.get_mut(id)
-            && let Err(error) = connection.update_interest(&self.registry, token)
+            && let Err(error) = connection.update_interest(&self.common.registry, token)
         {
             self.end(id, Some(DisconnectCause::Network(error)));
         }

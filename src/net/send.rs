@@ -7,8 +7,7 @@ use bytes::Bytes;
 use log::debug;
 
 use super::Net;
-use crate::buffers::Buffers;
-use crate::connection::Connection;
+use crate::connection::{Common, Connection};
 use crate::connection_id::ConnectionId;
 use crate::error::{EncodeError, Rejected, SendError};
 use crate::frame::{self, Frame, FrameWriter, Framing};
@@ -44,7 +43,7 @@ impl Net {
     #[inline]
     pub fn send(&mut self, id: ConnectionId, payload: &[u8]) -> Result<(), SendError> {
         if let Some(connection) = self.connections.get_mut(id)
-            && connection.push_at_once(payload, &mut self.buffers)
+            && connection.push_at_once(payload, &mut self.common)
         {
             if !connection.dirty {
                 connection.dirty = true;
@@ -58,8 +57,8 @@ impl Net {
     /// Sends where it is not easy, or finds out why it cannot be done.
     #[cold]
     fn send_with_care(&mut self, id: ConnectionId, payload: &[u8]) -> Result<(), SendError> {
-        self.enqueue(id, |connection, buffers| {
-            connection.with_queue(buffers, |queue, framing, limit| {
+        self.enqueue(id, |connection, common| {
+            connection.with_queue(common, |queue, framing, limit| {
                 Ok(queue.push_copied(framing, limit, payload)?)
             })
         })
@@ -88,8 +87,8 @@ impl Net {
         id: ConnectionId,
         encode: impl FnOnce(&mut FrameWriter<'_>) -> io::Result<()>,
     ) -> Result<(), SendError> {
-        self.enqueue(id, |connection, buffers| {
-            connection.with_queue(buffers, |queue, framing, limit| {
+        self.enqueue(id, |connection, common| {
+            connection.with_queue(common, |queue, framing, limit| {
                 let mut writer = queue.writer(framing)?;
                 encode(&mut writer).map_err(SendError::Writer)?;
                 let len = writer.finish(framing, limit)?;
@@ -162,7 +161,7 @@ impl Net {
     ) -> SendReport {
         let mut fanout = Fanout::new(frame.into());
         for id in ids {
-            let result = self.enqueue(id, |connection, buffers| fanout.push(connection, buffers));
+            let result = self.enqueue(id, |connection, common| fanout.push(connection, common));
             fanout.note(id, result);
         }
         fanout.report
@@ -185,7 +184,7 @@ impl Net {
         let mut fanout = Fanout::new(frame.into());
         for (id, connection) in self.connections.iter_mut() {
             if connection.is_open() && filter(id) {
-                let result = fanout.push(connection, &mut self.buffers);
+                let result = fanout.push(connection, &mut self.common);
                 if result.is_ok() && !connection.dirty {
                     connection.dirty = true;
                     self.dirty.push(id);
@@ -201,10 +200,8 @@ impl Net {
     }
 
     fn enqueue_shared(&mut self, id: ConnectionId, payload: &Bytes) -> Result<(), SendError> {
-        self.enqueue(id, |connection, buffers| {
-            connection.with_queue(buffers, |queue, framing, limit| {
-                Ok(queue.push_shared(framing, limit, payload)?)
-            })
+        self.enqueue(id, |connection, common| {
+            connection.push_shared(common, payload)
         })
     }
 
@@ -213,12 +210,12 @@ impl Net {
     fn enqueue(
         &mut self,
         id: ConnectionId,
-        push: impl FnOnce(&mut Connection, &mut Buffers) -> Result<(), SendError>,
+        push: impl FnOnce(&mut Connection, &mut Common) -> Result<(), SendError>,
     ) -> Result<(), SendError> {
         let Some(connection) = self.connections.get_mut(id) else {
             return Err(refused(id, SendError::Disconnected));
         };
-        let result = push(connection, &mut self.buffers);
+        let result = push(connection, &mut self.common);
         self.upset |= connection.is_congested();
         match result {
             Ok(()) => {
@@ -292,15 +289,9 @@ impl<'a> Fanout<'a> {
         }
     }
 
-    fn push(
-        &mut self,
-        connection: &mut Connection,
-        buffers: &mut Buffers,
-    ) -> Result<(), SendError> {
+    fn push(&mut self, connection: &mut Connection, common: &mut Common) -> Result<(), SendError> {
         match &mut self.payload {
-            Payload::Large(payload) => connection.with_queue(buffers, |queue, framing, limit| {
-                Ok(queue.push_shared(framing, limit, payload)?)
-            }),
+            Payload::Large(payload) => connection.push_shared(common, payload),
             Payload::Small {
                 payload,
                 wire,
@@ -321,7 +312,7 @@ impl<'a> Fanout<'a> {
                     }
                 };
                 let frame = &wire[range];
-                connection.with_queue(buffers, |queue, _, _| Ok(queue.push_encoded(frame)?))
+                connection.with_queue(common, |queue, _, _| Ok(queue.push_encoded(frame)?))
             }
         }
     }

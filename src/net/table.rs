@@ -18,9 +18,11 @@ pub(crate) struct Table<T, I> {
     id: PhantomData<fn() -> I>,
 }
 
-/// What is looked at for each event stands in front, in as few cache lines as it can be.
+/// What is looked at for each event stands in front, in as few cache lines as it can be. (With debug assertions mio's
+/// sockets are larger, and a connection would take a line more.)
 #[derive(Debug)]
-#[repr(C, align(64))]
+#[repr(C)]
+#[cfg_attr(not(debug_assertions), repr(align(64)))]
 struct Slot<T> {
     generation: u32,
     value: T,

@@ -10,6 +10,7 @@ use super::{Deadline, Net};
 use crate::connection_id::{ConnectionId, Source, is_ours};
 use crate::reason::DisconnectCause;
 use crate::socket::Readiness;
+use crate::tick::Tick;
 
 /// How long memory stays unused before it goes back to the allocator.
 const TRIM_AFTER: Duration = Duration::from_secs(1);
@@ -23,6 +24,7 @@ impl Net {
     /// Starts a turn, after the poll. All that happens until the next one happens at `now`.
     pub fn begin_turn(&mut self, now: Instant) {
         self.now = self.now.max(now);
+        self.common.now = Tick::after(self.timers.elapsed(self.now));
     }
 
     /// Takes note of an event. It calls nobody: [`finish_turn`](Self::finish_turn) does.
@@ -101,6 +103,7 @@ impl Net {
                 Deadline::Connect(id, after) => {
                     self.time_out(id, DisconnectCause::ConnectTimedOut { after });
                 }
+                Deadline::Check(id) => self.check(id),
                 Deadline::Drain(id) => {
                     if let Some(connection) = self.connections.get(id) {
                         let after = connection.options().disconnect_timeout;
@@ -110,7 +113,7 @@ impl Net {
                 Deadline::AcceptRetry => self.resume_accepting(),
                 Deadline::Trim => {
                     self.trim_scheduled = false;
-                    self.buffers.trim();
+                    self.common.buffers.trim();
                 }
             }
         }
@@ -140,7 +143,7 @@ impl Net {
         for id in self.announced.drain(..) {
             self.connections.free(id);
         }
-        if !self.trim_scheduled && self.buffers.is_retaining() {
+        if !self.trim_scheduled && self.common.buffers.is_retaining() {
             self.trim_scheduled = true;
             self.timers.insert(self.now + TRIM_AFTER, Deadline::Trim);
         }

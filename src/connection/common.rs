@@ -1,0 +1,37 @@
+//! What the connections of a loop have in common, and use one at a time.
+
+use mio::Registry;
+
+use crate::buffers::Buffers;
+use crate::memory::Memory;
+use crate::tick::Tick;
+
+#[derive(Debug)]
+pub(crate) struct Common {
+    pub(crate) registry: Registry,
+    pub(crate) buffers: Buffers,
+    pub(crate) memory: Memory,
+    pub(crate) written: Written,
+    /// The time of this turn.
+    pub(crate) now: Tick,
+}
+
+/// What flushes have done.
+#[derive(Debug, Default)]
+pub(crate) struct Written {
+    pub(crate) bytes: u64,
+    pub(crate) frames: u64,
+    pub(crate) calls: u64,
+}
+
+impl Common {
+    pub(crate) fn new(registry: Registry) -> Self {
+        Self {
+            registry,
+            buffers: Buffers::default(),
+            memory: Memory::default(),
+            written: Written::default(),
+            now: Tick::default(),
+        }
+    }
+}

@@ -1,0 +1,141 @@
+//! What the clock says of an open connection.
+//!
+//! A connection has one timer. It is not moved when bytes come or go: those leave a note of the time, and when the timer
+//! fires, it is set anew for what was noted. So a deadline costs a connection that is busy a store for each read and
+//! write, and one timer for each time it would have been due.
+
+use std::time::Duration;
+
+use super::{Connection, HeldBack};
+use crate::reason::DisconnectCause;
+use crate::tick::Tick;
+
+/// The outcome of a look at the clock.
+#[derive(Debug)]
+pub(crate) enum Clock {
+    /// A deadline has passed.
+    Over(DisconnectCause),
+    /// None has passed; the next one could, after so long.
+    Ahead(Duration),
+    /// There is none.
+    Nothing,
+}
+
+impl Connection {
+    pub(crate) fn look_at_clock(&mut self, now: Tick) -> Clock {
+        let mut ahead: Option<Duration> = None;
+        for check in [Self::check_idle, Self::check_frame, Self::check_write] {
+            match check(self, now) {
+                Clock::Over(cause) => return Clock::Over(cause),
+                Clock::Ahead(left) => ahead = Some(ahead.map_or(left, |other| other.min(left))),
+                Clock::Nothing => {}
+            }
+        }
+        ahead.map_or(Clock::Nothing, Clock::Ahead)
+    }
+
+    /// Neither side has sent anything. While it is not read, that is our own doing.
+    fn check_idle(&mut self, now: Tick) -> Clock {
+        let Some(after) = self.options.idle_timeout else {
+            return Clock::Nothing;
+        };
+        if self.held_back != HeldBack::NOT {
+            return Clock::Ahead(after);
+        }
+        match after.checked_sub(now.since(self.active_at)) {
+            Some(left) if !left.is_zero() => Clock::Ahead(left),
+            _ => Clock::Over(DisconnectCause::Idle { after }),
+        }
+    }
+
+    /// A frame was begun. It has to grow by a minimum in each period, or to be complete.
+    fn check_frame(&mut self, now: Tick) -> Clock {
+        let Some(within) = self.options.frame_stall_timeout else {
+            return Clock::Nothing;
+        };
+        if !self.inside_frame || self.held_back != HeldBack::NOT {
+            return Clock::Nothing;
+        }
+        match within.checked_sub(now.since(self.period_began)) {
+            Some(left) if !left.is_zero() => Clock::Ahead(left),
+            _ => {
+                let (received, min) = (self.period_bytes, self.options.frame_stall_bytes);
+                if u64::from(received) < min {
+                    let received = u64::from(received);
+                    return Clock::Over(DisconnectCause::FrameStalled {
+                        received,
+                        min,
+                        within,
+                    });
+                }
+                self.begin_period(now);
+                Clock::Ahead(within)
+            }
+        }
+    }
+
+    /// The socket takes no more. Any byte it takes begins the time anew.
+    fn check_write(&mut self, now: Tick) -> Clock {
+        let (Some(after), Some(queue)) = (self.options.write_stall_timeout, &self.queue) else {
+            return Clock::Nothing;
+        };
+        if !self.awaits_writable {
+            return Clock::Nothing;
+        }
+        match after.checked_sub(now.since(queue.progress_at)) {
+            Some(left) if !left.is_zero() => Clock::Ahead(left),
+            _ => {
+                let queued = queue.bytes();
+                Clock::Over(DisconnectCause::WriteStalled { after, queued })
+            }
+        }
+    }
+
+    /// Takes note that a read has left a frame unfinished, or has made one grow by `read` bytes. Returns how soon the
+    /// clock has to be looked at.
+    pub(crate) fn note_unfinished(&mut self, read: usize, now: Tick) -> Option<Duration> {
+        let within = self.options.frame_stall_timeout;
+        if !self.inside_frame {
+            self.inside_frame = true;
+            self.begin_period(now);
+            return within;
+        }
+        let read = u32::try_from(read).unwrap_or(u32::MAX);
+        self.period_bytes = self.period_bytes.saturating_add(read);
+        None
+    }
+
+    /// Takes note that a frame is complete.
+    #[inline]
+    pub(crate) fn note_finished(&mut self) {
+        self.inside_frame = false;
+    }
+
+    fn begin_period(&mut self, now: Tick) {
+        self.period_began = now;
+        self.period_bytes = 0;
+    }
+
+    /// Starts the clocks of a connection that was not read, for which no peer can be blamed.
+    pub(super) fn restart_clocks(&mut self, now: Tick) {
+        self.active_at = now;
+        self.begin_period(now);
+    }
+
+    /// How soon the clock of a new connection has to be looked at.
+    pub(crate) fn first_look(&self) -> Option<Duration> {
+        self.options.idle_timeout
+    }
+
+    /// How soon the clock of a connection has to be looked at whose socket takes no more.
+    pub(crate) fn look_when_blocked(&self) -> Option<Duration> {
+        self.options.write_stall_timeout
+    }
+
+    /// How soon the clock of a connection has to be looked at that is read again.
+    pub(crate) fn look_when_read(&self) -> Option<Duration> {
+        self.options
+            .frame_stall_timeout
+            .filter(|_| self.inside_frame)
+    }
+}

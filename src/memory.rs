@@ -1,0 +1,93 @@
+//! How much memory the connections of a loop hold: what is queued for them, and what is held of unfinished frames.
+//!
+//! It is counted in bytes that are there, neither in bytes that a peer has promised nor in the capacity of buffers, and
+//! exactly: each change is noted where it happens, at O(1). A payload that several queues share counts once.
+
+use std::collections::HashMap;
+
+use bytes::Bytes;
+
+#[derive(Debug, Default)]
+pub(crate) struct Memory {
+    used: u64,
+    /// Payloads kept by reference, by address and length, each with how many queues have it. As long as one has it, its
+    /// address is not given to another.
+    shared: HashMap<(usize, usize), usize>,
+}
+
+impl Memory {
+    /// Bytes in use.
+    #[inline]
+    pub(crate) fn used(&self) -> u64 {
+        self.used
+    }
+
+    #[inline]
+    pub(crate) fn add(&mut self, bytes: usize) {
+        self.used += bytes as u64;
+    }
+
+    #[inline]
+    pub(crate) fn sub(&mut self, bytes: usize) {
+        debug_assert!(
+            self.used >= bytes as u64,
+            "more is given back than was taken"
+        );
+        self.used -= bytes as u64;
+    }
+
+    /// A queue keeps a payload by reference.
+    pub(crate) fn share(&mut self, payload: &Bytes) {
+        let queues = self.shared.entry(key(payload)).or_default();
+        *queues += 1;
+        if *queues == 1 {
+            self.add(payload.len());
+        }
+    }
+
+    /// A queue no longer keeps a payload.
+    pub(crate) fn unshare(&mut self, payload: &Bytes) {
+        let Some(queues) = self.shared.get_mut(&key(payload)) else {
+            return;
+        };
+        *queues -= 1;
+        if *queues == 0 {
+            self.shared.remove(&key(payload));
+            self.sub(payload.len());
+            if self.shared.is_empty() {
+                self.shared = HashMap::new();
+            }
+        }
+    }
+}
+
+fn key(payload: &Bytes) -> (usize, usize) {
+    (payload.as_ptr().addr(), payload.len())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_payload_counts_once_however_many_share_it() {
+        let mut memory = Memory::default();
+        let payload = Bytes::from(vec![7; 5000]);
+        let other = Bytes::from(vec![7; 5000]);
+        memory.add(10);
+        for _ in 0..3 {
+            memory.share(&payload.clone());
+            assert_eq!(memory.used(), 5010);
+        }
+        memory.share(&other);
+        assert_eq!(memory.used(), 10_010);
+        memory.unshare(&payload);
+        memory.unshare(&payload);
+        assert_eq!(memory.used(), 10_010);
+        memory.unshare(&payload);
+        memory.unshare(&other);
+        assert_eq!(memory.used(), 10);
+        memory.sub(10);
+        assert_eq!(memory.used(), 0);
+    }
+}

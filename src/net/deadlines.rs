@@ -1,0 +1,63 @@
+//! When to look at the clock of an open connection, and what to do then. What the clock says is the connection's business.
+
+use std::time::Duration;
+
+use super::{Deadline, Net};
+use crate::connection::Clock;
+use crate::connection_id::ConnectionId;
+
+impl Net {
+    /// Sees to it that the clock of an open connection is looked at within `after`, if there is such a time.
+    pub(crate) fn watch(&mut self, id: ConnectionId, after: Option<Duration>) {
+        let Some(at) = after.and_then(|after| self.now.checked_add(after)) else {
+            return;
+        };
+        let Some(connection) = self.connections.get_mut(id) else {
+            return;
+        };
+        if !connection.is_open() {
+            return;
+        }
+        if let Some(timer) = connection.timer {
+            if self.timers.deadline(timer).is_some_and(|set| set <= at) {
+                return;
+            }
+            self.timers.cancel(timer);
+        }
+        connection.timer = Some(self.timers.insert(at, Deadline::Check(id)));
+    }
+
+    /// A connection was established.
+    pub(super) fn watch_new(&mut self, id: ConnectionId) {
+        if let Some(connection) = self.connections.get(id) {
+            self.watch(id, connection.first_look());
+        }
+    }
+
+    /// The socket of a connection takes no more.
+    #[cold]
+    pub(super) fn watch_blocked(&mut self, id: ConnectionId) {
+        if let Some(connection) = self.connections.get(id) {
+            self.watch(id, connection.look_when_blocked());
+        }
+    }
+
+    /// A connection that was not read is read again.
+    pub(super) fn watch_read(&mut self, id: ConnectionId) {
+        if let Some(connection) = self.connections.get(id) {
+            self.watch(id, connection.look_when_read());
+        }
+    }
+
+    pub(super) fn check(&mut self, id: ConnectionId) {
+        let Some(connection) = self.connections.get_mut(id) else {
+            return;
+        };
+        connection.timer = None;
+        match connection.look_at_clock(self.common.now) {
+            Clock::Over(cause) => self.end(id, Some(cause)),
+            Clock::Ahead(left) => self.watch(id, Some(left)),
+            Clock::Nothing => {}
+        }
+    }
+}

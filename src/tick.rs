@@ -1,0 +1,39 @@
+//! `Tick`: a point in time that is small enough to be noted in each connection.
+
+use std::time::Duration;
+
+/// A point in time to the millisecond, small enough to be noted in each connection. It wraps after 49 days, which does no
+/// harm to those who look more often.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Tick(u32);
+
+impl Tick {
+    /// The tick that is `elapsed` after the start of the loop.
+    pub(crate) fn after(elapsed: Duration) -> Self {
+        // The low bits are all there is to keep.
+        Self(
+            (elapsed.as_secs() as u32)
+                .wrapping_mul(1000)
+                .wrapping_add(elapsed.subsec_millis()),
+        )
+    }
+
+    /// How much later this is.
+    pub(crate) fn since(self, earlier: Self) -> Duration {
+        Duration::from_millis(u64::from(self.0.wrapping_sub(earlier.0)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_measures_across_the_wrap() {
+        let wrap = Duration::from_millis(1 << 32);
+        let before = Tick::after(wrap - Duration::from_millis(5));
+        let after = Tick::after(wrap + Duration::from_micros(7_900));
+        assert_eq!(after.since(before), Duration::from_millis(12));
+        assert_eq!(after.since(after), Duration::ZERO);
+    }
+}

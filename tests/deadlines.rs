@@ -1,0 +1,502 @@
+//! Deadlines: each with its own reason, each started anew by what refutes it, none of them by what does not.
+//!
+//! The loop is driven by its public layer, with a clock of the test's own: no test waits for a deadline.
+
+mod support;
+
+use std::io::Write;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use mio::{Events, Poll};
+use support::{PATIENCE, Peer, Recorder, framed};
+use throng::{
+    Config, ConnectionId, DisconnectCause, DisconnectReason, EventLoop, Handler, ListenOptions,
+    Net, OptionsError, Side,
+};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// A loop whose clock is moved by hand.
+struct Loop {
+    poll: Poll,
+    events: Events,
+    net: Net,
+    now: Instant,
+}
+
+impl Loop {
+    fn new(config: Config) -> Self {
+        let poll = Poll::new().expect("a selector");
+        let now = Instant::now();
+        let net = Net::attach(poll.registry(), config, now).expect("a loop");
+        Self {
+            poll,
+            events: Events::with_capacity(64),
+            net,
+            now,
+        }
+    }
+
+    /// Lets time pass, and turns once.
+    fn pass(&mut self, time: Duration, handler: &mut impl Handler) {
+        self.now += time;
+        self.turn(Duration::ZERO, handler);
+    }
+
+    fn turn(&mut self, wait: Duration, handler: &mut impl Handler) {
+        let wait = self
+            .net
+            .next_timeout(self.now)
+            .map_or(wait, |own| own.min(wait));
+        self.poll
+            .poll(&mut self.events, Some(wait))
+            .expect("a poll");
+        self.net.begin_turn(self.now);
+        for event in &self.events {
+            self.net.handle_event(event);
+        }
+        self.net.finish_turn(handler);
+    }
+
+    /// Turns while no time passes.
+    fn settle<H: Handler>(
+        &mut self,
+        handler: &mut H,
+        mut done: impl FnMut(&mut H, &mut Net) -> bool,
+    ) {
+        let deadline = Instant::now() + PATIENCE;
+        while !done(handler, &mut self.net) {
+            assert!(Instant::now() < deadline, "it did not happen in time");
+            self.turn(Duration::from_millis(5), handler);
+        }
+    }
+
+    fn listen(&mut self) -> SocketAddr {
+        let listener = self.net.listen("127.0.0.1:0").expect("a listener");
+        self.net.local_addr(listener).expect("its address")
+    }
+
+    fn join(&mut self, seen: &mut Recorder) -> (Peer, ConnectionId) {
+        let addr = self.listen();
+        let peer = Peer::connect(addr);
+        let before = seen.connected().len();
+        self.settle(seen, |seen, _| seen.connected().len() > before);
+        (peer, seen.connected()[before])
+    }
+}
+
+fn joined(config: Config) -> (Loop, Recorder, Peer, ConnectionId) {
+    let mut looped = Loop::new(config);
+    let mut seen = Recorder::default();
+    let (peer, id) = looped.join(&mut seen);
+    (looped, seen, peer, id)
+}
+
+#[track_caller]
+fn the_end(seen: &Recorder) -> &DisconnectReason {
+    assert_eq!(seen.ends().len(), 1, "it ends once");
+    assert_eq!(seen.ends()[0].1.side(), Side::Us);
+    seen.ends()[0].1
+}
+
+// ----- Idle -----
+
+#[test]
+fn a_connection_without_a_byte_is_ended_as_idle_and_not_before() {
+    let (mut looped, mut seen, _peer, _) = joined(Config::default().idle_timeout(10 * SECOND));
+    for _ in 0..99 {
+        looped.pass(SECOND / 10, &mut seen);
+    }
+    assert!(seen.ends().is_empty(), "9.9 s are not 10");
+    assert!(looped.net.next_deadline().is_some());
+    looped.pass(SECOND / 5, &mut seen);
+    let reason = the_end(&seen);
+    assert!(matches!(reason.cause, DisconnectCause::Idle { after } if after == 10 * SECOND));
+    assert_eq!(reason.to_string(), "nothing was sent or received for 10s");
+}
+
+#[test]
+fn a_byte_in_either_direction_is_not_idle() {
+    let (mut looped, mut seen, mut peer, id) = joined(Config::default().idle_timeout(10 * SECOND));
+    let wire = framed(b"slow");
+    for byte in &wire {
+        looped.pass(9 * SECOND, &mut seen);
+        peer.write(&[*byte]);
+        let read = looped.net.stats().bytes_received;
+        looped.settle(&mut seen, |_, net| net.stats().bytes_received > read);
+    }
+    assert_eq!(seen.frames(), [b"slow"]);
+    for _ in 0..5 {
+        looped.pass(9 * SECOND, &mut seen);
+        looped.net.send(id, b"hello").expect("it is open");
+        looped.pass(Duration::ZERO, &mut seen);
+    }
+    assert!(seen.ends().is_empty());
+    looped.pass(10 * SECOND, &mut seen);
+    assert!(matches!(the_end(&seen).cause, DisconnectCause::Idle { .. }));
+}
+
+#[test]
+fn an_outbound_connection_is_idle_too_and_each_listener_has_its_own_time() {
+    let mut looped = Loop::new(Config::default().idle_timeout(10 * SECOND));
+    let mut seen = Recorder::default();
+    let outside = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let addr = outside.local_addr().expect("its address");
+    let outbound = looped.net.connect(addr).expect("an attempt");
+    let accepted = outside.accept().expect("the attempt");
+    looped.settle(&mut seen, |_, net| net.is_connected(outbound));
+    let patient = ListenOptions::default().idle_timeout(None);
+    let listener = looped
+        .net
+        .listen_with("127.0.0.1:0", patient)
+        .expect("a listener");
+    let addr = looped.net.local_addr(listener).expect("its address");
+    let _peer = Peer::connect(addr);
+    looped.settle(&mut seen, |_, net| net.len() == 2);
+    looped.pass(10 * SECOND, &mut seen);
+    assert_eq!(seen.ends()[0].0, outbound);
+    looped.pass(1000 * SECOND, &mut seen);
+    assert_eq!(seen.ends().len(), 1);
+    drop(accepted);
+}
+
+#[test]
+fn the_clock_of_a_paused_connection_stands_still() {
+    let config = Config::default()
+        .idle_timeout(10 * SECOND)
+        .frame_stall_timeout(5 * SECOND);
+    let (mut looped, mut seen, mut peer, id) = joined(config);
+    peer.write(&framed(b"begun")[..6]);
+    looped.settle(&mut seen, |_, net| net.stats().bytes_received == 6);
+    looped.net.pause(id);
+    for _ in 0..100 {
+        looped.pass(7 * SECOND, &mut seen);
+    }
+    assert!(seen.ends().is_empty(), "we are the ones who do not read");
+    looped.net.resume(id);
+    looped.pass(4 * SECOND, &mut seen);
+    assert!(seen.ends().is_empty(), "its time begins anew");
+    looped.pass(SECOND, &mut seen);
+    assert!(matches!(
+        the_end(&seen).cause,
+        DisconnectCause::FrameStalled { .. }
+    ));
+}
+
+// ----- A frame that does not go on -----
+
+#[test]
+fn a_slowloris_dies_and_a_slow_honest_uploader_does_not() {
+    let config = Config::default()
+        .frame_stall_timeout(10 * SECOND)
+        .frame_stall_bytes(2000);
+    let mut looped = Loop::new(config);
+    let mut seen = Recorder::default();
+    let (mut honest, honest_id) = looped.join(&mut seen);
+    let (mut loris, loris_id) = looped.join(&mut seen);
+    let (mut shy, shy_id) = looped.join(&mut seen);
+    let wire = framed(&support::pattern(50_000));
+    // One goes on at 1 KiB/s, one with a byte now and then, one sends a header and nothing more.
+    loris.write(&wire[..4]);
+    shy.write(&wire[..4]);
+    let mut sent = 8;
+    for part in wire.chunks(1024) {
+        honest.write(part);
+        sent += part.len() as u64;
+        if seen.ends().is_empty() {
+            loris.write(b"x");
+            sent += 1;
+        }
+        looped.settle(&mut seen, |_, net| {
+            net.stats().bytes_received >= sent.min(50_000)
+        });
+        looped.pass(SECOND, &mut seen);
+    }
+    looped.settle(&mut seen, |seen, _| !seen.frames().is_empty());
+    assert_eq!(seen.frames()[0].len(), 50_000);
+    assert!(looped.net.is_connected(honest_id));
+    let ends = seen.ends();
+    assert_eq!(ends.len(), 2);
+    for (id, reason) in ends {
+        let DisconnectCause::FrameStalled {
+            received,
+            min,
+            within,
+        } = reason.cause
+        else {
+            panic!("{reason}");
+        };
+        assert!(received <= 11, "{received}");
+        assert_eq!((min, within), (2000, 10 * SECOND));
+        assert!(id == loris_id || id == shy_id);
+        assert!(
+            reason
+                .to_string()
+                .contains("bytes of it in 10s, where 2000 are the least")
+        );
+    }
+    // Between two frames there is no hurry.
+    looped.pass(1000 * SECOND, &mut seen);
+    assert!(looped.net.is_connected(honest_id));
+}
+
+#[test]
+fn many_small_frames_are_not_one_slow_frame_even_if_each_arrives_in_pieces() {
+    let config = Config::default().frame_stall_timeout(10 * SECOND);
+    let (mut looped, mut seen, mut peer, id) = joined(config);
+    // Each write ends one frame and begins the next: the stream is never between frames.
+    let wire = framed(b"tiny").repeat(101);
+    let mut sent = 6;
+    peer.write(&wire[..6]);
+    for part in wire[6..].chunks(8).take(99) {
+        looped.pass(6 * SECOND, &mut seen);
+        peer.write(part);
+        sent += 8;
+        looped.settle(&mut seen, |_, net| net.stats().bytes_received == sent);
+    }
+    assert!(looped.net.is_connected(id));
+    assert_eq!(seen.frames().len(), 99);
+    looped.pass(10 * SECOND, &mut seen);
+    assert!(matches!(
+        the_end(&seen).cause,
+        DisconnectCause::FrameStalled { received: 0, .. }
+    ));
+}
+
+// ----- Writes without progress -----
+
+#[test]
+fn a_peer_that_takes_nothing_stalls_and_one_that_takes_a_little_does_not() {
+    let config = Config::default()
+        .write_stall_timeout(10 * SECOND)
+        .max_queued_bytes(1 << 30);
+    let (mut looped, mut seen, peer, id) = joined(config);
+    let payload = bytes::Bytes::from(vec![7; 64 << 20]);
+    looped.net.send_bytes(id, payload).expect("there is room");
+    looped.pass(Duration::ZERO, &mut seen);
+    let mut buffer = vec![0; 4 << 20];
+    for _ in 0..10 {
+        looped.pass(9 * SECOND, &mut seen);
+        // It takes enough for the sockets to go on.
+        let before = looped.net.queued_bytes(id);
+        assert!(before > 0);
+        while looped.net.queued_bytes(id) == before {
+            std::io::Read::read(&mut (&peer.0), &mut buffer).expect("some of it");
+            looped.pass(Duration::ZERO, &mut seen);
+        }
+        if looped.net.queued_bytes(id) == 0 {
+            break;
+        }
+    }
+    assert!(seen.ends().is_empty());
+    let queued = looped.net.queued_bytes(id);
+    assert!(queued > 0, "the sockets hold more than the test expects");
+    looped.pass(9 * SECOND + SECOND / 2, &mut seen);
+    assert!(seen.ends().is_empty());
+    looped.pass(SECOND, &mut seen);
+    let reason = the_end(&seen);
+    let DisconnectCause::WriteStalled {
+        after,
+        queued: told,
+    } = reason.cause
+    else {
+        panic!("{reason}");
+    };
+    assert_eq!(
+        (after, told, reason.unsent_bytes),
+        (10 * SECOND, queued, queued)
+    );
+    assert_eq!(reason.unsent_frames, 1);
+}
+
+#[test]
+fn nothing_queued_is_no_stall_and_an_idle_time_is_not_one_either() {
+    let config = Config::default().write_stall_timeout(10 * SECOND);
+    let (mut looped, mut seen, mut peer, id) = joined(config);
+    looped.net.send(id, b"hello").expect("it is open");
+    looped.pass(Duration::ZERO, &mut seen);
+    assert_eq!(peer.receive(), b"hello");
+    for _ in 0..10 {
+        looped.pass(100 * SECOND, &mut seen);
+    }
+    assert!(seen.ends().is_empty());
+}
+
+// ----- All of them -----
+
+#[test]
+fn a_busy_connection_moves_no_timer() {
+    let config = Config::default()
+        .idle_timeout(10 * SECOND)
+        .frame_stall_timeout(10 * SECOND)
+        .write_stall_timeout(10 * SECOND);
+    let (mut looped, mut seen, mut peer, _) = joined(config);
+    seen.echo = true;
+    let deadline = looped.net.next_deadline();
+    for number in 0..100_u64 {
+        peer.send(&number.to_le_bytes());
+        let frames = number as usize + 1;
+        looped.settle(&mut seen, |seen, _| seen.frames().len() == frames);
+        assert_eq!(peer.receive(), number.to_le_bytes());
+        looped.pass(Duration::from_millis(5), &mut seen);
+    }
+    // The memory of the pool is given back after a second; nothing else came in front.
+    let next = looped.net.next_deadline().expect("a deadline");
+    assert!(next >= deadline.expect("a deadline").min(looped.now));
+    looped.pass(9 * SECOND, &mut seen);
+    assert!(seen.ends().is_empty());
+}
+
+#[test]
+fn a_connection_that_is_closing_has_one_deadline_that_of_its_disconnect() {
+    let config = Config::default()
+        .idle_timeout(2 * SECOND)
+        .disconnect_timeout(30 * SECOND);
+    let (mut looped, mut seen, peer, id) = joined(config);
+    looped.net.disconnect(id);
+    looped.pass(Duration::ZERO, &mut seen);
+    looped.pass(29 * SECOND, &mut seen);
+    assert!(seen.ends().is_empty(), "its peer has 30 s to close");
+    looped.pass(2 * SECOND, &mut seen);
+    assert!(matches!(
+        the_end(&seen).cause,
+        DisconnectCause::DrainTimedOut { .. }
+    ));
+    drop(peer);
+}
+
+#[test]
+fn a_timeout_of_nothing_is_refused() {
+    let settings = [
+        (
+            Config::default().idle_timeout(Duration::ZERO),
+            "idle_timeout",
+        ),
+        (
+            Config::default().frame_stall_timeout(Duration::ZERO),
+            "frame_stall_timeout",
+        ),
+        (
+            Config::default().write_stall_timeout(Duration::ZERO),
+            "write_stall_timeout",
+        ),
+    ];
+    for (config, setting) in settings {
+        let error = EventLoop::new(config).expect_err("nothing lives for no time");
+        assert_eq!(
+            error.to_string(),
+            OptionsError::ZeroTimeout { setting }.to_string()
+        );
+    }
+}
+
+// ----- The memory budget -----
+
+#[test]
+fn what_holds_the_most_goes_first_until_the_rest_fits() {
+    let config = Config::default()
+        .memory_budget(100_000)
+        .max_queued_bytes(1 << 30);
+    let mut looped = Loop::new(config);
+    let mut seen = Recorder::default();
+    let mut joined: Vec<_> = (0..4).map(|_| looped.join(&mut seen)).collect();
+    // One peer has sent 40,000 bytes of a frame of a megabyte.
+    joined[0].0.write(&framed(&[7; 1_000_000])[..40_004]);
+    looped.settle(&mut seen, |_, net| net.stats().bytes_received == 40_004);
+    assert_eq!(
+        looped.net.memory_in_use(),
+        40_000,
+        "what has arrived, not what was promised"
+    );
+    let ids: Vec<_> = joined.iter().map(|(_, id)| *id).collect();
+    let addr = looped.listen();
+    // Whoever cannot write holds what is sent to it: these peers' sockets are full.
+    let mut full = Vec::new();
+    for _ in 0..2 {
+        let peer = Peer::connect(addr);
+        let before = seen.connected().len();
+        looped.settle(&mut seen, |seen, _| seen.connected().len() > before);
+        full.push((peer, seen.connected()[before]));
+    }
+    for (_, id) in &full {
+        while looped.net.queued_bytes(*id) == 0 {
+            looped.net.send(*id, &[1; 1000]).expect("there is room");
+            looped.pass(Duration::ZERO, &mut seen);
+        }
+    }
+    let base = looped.net.memory_in_use();
+    assert!(base < 100_000 - 2000, "{base}");
+    for (_, id) in &full {
+        looped.net.send(*id, &[1; 1000]).expect("there is room");
+    }
+    assert_eq!(looped.net.memory_in_use(), base + 2 * 1004, "exact");
+    // A payload that both share counts once.
+    let shared = bytes::Bytes::from(vec![2; 20_000]);
+    for (_, id) in &full {
+        looped
+            .net
+            .send_bytes(*id, shared.clone())
+            .expect("there is room");
+    }
+    assert_eq!(looped.net.memory_in_use(), base + 2 * 1004 + 20_000 + 2 * 4);
+    looped.pass(Duration::ZERO, &mut seen);
+    assert!(seen.ends().is_empty(), "it fits");
+    // Now one gets too much.
+    let big = vec![3; 70_000];
+    looped.net.send(full[1].1, &big).expect("there is room");
+    looped.pass(Duration::ZERO, &mut seen);
+    looped.pass(Duration::ZERO, &mut seen);
+    let (id, reason) = seen.ends()[0];
+    assert_eq!((id, seen.ends().len()), (full[1].1, 1));
+    let DisconnectCause::MemoryBudget { held, budget } = reason.cause else {
+        panic!("{reason}");
+    };
+    assert!(held > 90_000 && budget == 100_000, "{held}");
+    assert_eq!(held, reason.unsent_bytes);
+    assert!(ids.iter().all(|id| looped.net.is_connected(*id)));
+    // What was shared is still held by the other.
+    let left = looped.net.queued_bytes(full[0].1);
+    assert_eq!(looped.net.memory_in_use(), 40_000 + left);
+    drop(full);
+    drop(joined);
+    looped.settle(&mut seen, |_, net| net.is_empty());
+    assert_eq!(looped.net.memory_in_use(), 0);
+}
+
+#[test]
+fn memory_is_counted_exactly_through_everything_that_moves_it() {
+    let mut looped = Loop::new(Config::default().max_queued_bytes(1 << 30));
+    let mut seen = Recorder::echoing();
+    let (mut peer, _) = looped.join(&mut seen);
+    let mut reader = peer.0.try_clone().expect("a live socket");
+    let lens = [0, 1, 100, 5000, 70_000, 300_000, 3, 1_000_000, 65_536];
+    let wire: Vec<u8> = lens
+        .iter()
+        .flat_map(|len| framed(&support::pattern(*len)))
+        .collect();
+    let total = wire.len();
+    let writing = std::thread::spawn(move || {
+        for part in wire.chunks(7777) {
+            peer.0.write_all(part).expect("to write");
+        }
+        peer
+    });
+    let reading = std::thread::spawn(move || {
+        let mut all = vec![0; total];
+        std::io::Read::read_exact(&mut reader, &mut all).expect("all comes back");
+    });
+    looped.settle(&mut seen, |_, net| net.stats().bytes_sent == total as u64);
+    assert_eq!(looped.net.memory_in_use(), 0);
+    reading.join().expect("all came back");
+    let mut peer = writing.join().expect("all was taken");
+    // The beginning of a frame that never ends.
+    peer.write(&framed(&[7; 100])[..50]);
+    looped.settle(&mut seen, |_, net| {
+        net.stats().bytes_received == total as u64 + 50
+    });
+    assert_eq!(looped.net.memory_in_use(), 46);
+    drop(peer);
+    looped.settle(&mut seen, |_, net| net.is_empty());
+    assert_eq!(looped.net.memory_in_use(), 0);
+}
