@@ -7,7 +7,7 @@ use log::{info, trace, warn};
 
 use crate::connection::{Fill, Phase};
 use crate::connection_id::{ConnectionId, ListenerId, Source};
-use crate::frame::{Cut, Frame, WholeFrames};
+use crate::frame::{Chunk, Cut, Frame, WholeFrames};
 use crate::handler::{Admission, Handler};
 use crate::net::{Accepted, Net};
 use crate::reason::{DisconnectCause, Side, Stage};
@@ -343,6 +343,22 @@ impl<'n> Delivery<'n> {
                 self.frames += 1;
                 handler.on_data(self.net, self.id, Frame::assembled(&mut payload));
                 self.net.common.buffers.put_input(payload);
+            }
+            Ok(Some(Cut::Chunk(extent, bytes))) => {
+                if extent.is_last {
+                    connection.note_finished();
+                    self.frames += 1;
+                }
+                handler.on_chunk(self.net, self.id, Chunk::new(extent, bytes.into()));
+            }
+            Ok(Some(Cut::HeldChunk(extent, mut bytes))) => {
+                if extent.is_last {
+                    connection.note_finished();
+                    self.frames += 1;
+                }
+                let chunk = Chunk::new(extent, Frame::assembled(&mut bytes));
+                handler.on_chunk(self.net, self.id, chunk);
+                self.net.common.buffers.put_input(bytes);
             }
             Ok(None) => {
                 self.exhausted = true;

@@ -185,6 +185,20 @@ pub enum SendError {
     Encode(EncodeError),
     /// The closure given to [`send_with`](crate::Net::send_with) failed.
     Writer(io::Error),
+    /// A frame was begun with [`begin_frame`](crate::Net::begin_frame) and is not complete.
+    FrameOpen {
+        /// How many bytes of its payload are missing.
+        missing: u64,
+    },
+    /// There is no frame to append to or to finish: [`begin_frame`](crate::Net::begin_frame) comes first.
+    NoFrameOpen,
+    /// A piece is longer than what is left of the frame that is open.
+    ChunkTooLong {
+        /// The length of the piece, in bytes.
+        len: usize,
+        /// How many bytes of the frame are missing.
+        left: u64,
+    },
     /// As much waits to be written as may. [`on_drain`](crate::Handler::on_drain) tells when to try again, unless
     /// [`overflow`](crate::Config::overflow) says that this ends the connection.
     QueueFull {
@@ -202,6 +216,15 @@ impl fmt::Display for SendError {
             Self::Connecting => f.write_str("not sent: the connection is not established yet"),
             Self::Encode(error) => write!(f, "not sent: {error}"),
             Self::Writer(error) => write!(f, "not sent: the encoding closure failed: {error}"),
+            Self::FrameOpen { missing } => write!(
+                f,
+                "a frame is open: {missing} bytes of its payload are missing"
+            ),
+            Self::NoFrameOpen => f.write_str("no frame is open: begin_frame comes first"),
+            Self::ChunkTooLong { len, left } => write!(
+                f,
+                "not sent: a piece of {len} bytes, where {left} are left of the frame"
+            ),
             Self::QueueFull { queued, max } => write!(
                 f,
                 "not sent: {queued} bytes wait for the peer already, where the limit is {max}"
@@ -215,7 +238,7 @@ impl error::Error for SendError {
         match self {
             Self::Encode(error) => Some(error),
             Self::Writer(error) => Some(error),
-            Self::Disconnected | Self::Connecting | Self::QueueFull { .. } => None,
+            _ => None,
         }
     }
 }
@@ -231,7 +254,10 @@ impl From<SendError> for io::Error {
         let kind = match &error {
             SendError::Disconnected | SendError::Connecting => io::ErrorKind::NotConnected,
             SendError::Encode(EncodeError::OutOfMemory { .. }) => io::ErrorKind::OutOfMemory,
-            SendError::Encode(_) => io::ErrorKind::InvalidInput,
+            SendError::Encode(_)
+            | SendError::FrameOpen { .. }
+            | SendError::NoFrameOpen
+            | SendError::ChunkTooLong { .. } => io::ErrorKind::InvalidInput,
             SendError::Writer(error) => error.kind(),
             SendError::QueueFull { .. } => io::ErrorKind::WouldBlock,
         };

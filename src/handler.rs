@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use crate::connection_id::{ConnectionId, ListenerId};
-use crate::frame::Frame;
+use crate::frame::{Chunk, Frame};
 use crate::net::Net;
 use crate::reason::DisconnectReason;
 
@@ -16,8 +16,8 @@ use crate::reason::DisconnectReason;
 /// For every id the calls come in this order:
 ///
 /// ```text
-/// on_connect  (on_data | on_drain)*  [on_half_close]  on_disconnect          established
-///                                                     on_disconnect          outbound, could not be established
+/// on_connect  (on_data | on_chunk | on_drain)*  [on_half_close]  on_disconnect          established
+///                                                                on_disconnect          outbound, could not be established
 /// ```
 ///
 /// After [`Net::disconnect`] or [`Net::abort`] the next and last call for that id is `on_disconnect`. It comes exactly
@@ -33,6 +33,17 @@ pub trait Handler {
     ///
     /// The frame borrows from the loop: [`Frame::into_bytes`] keeps it, [`Net::send_frame`] passes it on.
     fn on_data(&mut self, net: &mut Net, id: ConnectionId, frame: Frame<'_>);
+
+    /// A piece of a frame arrived that is longer than
+    /// [`stream_frames_over`](crate::ListenOptions::stream_frames_over). Called for each piece in order, from
+    /// [`offset`](Chunk::offset) 0 to the one that [`is_last`](Chunk::is_last); nothing else of the connection comes
+    /// between. A connection that ends meanwhile leaves the frame unfinished.
+    ///
+    /// The default ends the connection, as [`ChunkNotHandled`](crate::DisconnectCause::ChunkNotHandled): whoever sets
+    /// `stream_frames_over` has to say what becomes of the pieces.
+    fn on_chunk(&mut self, net: &mut Net, id: ConnectionId, chunk: Chunk<'_>) {
+        net.refuse_chunk(id, &chunk);
+    }
 
     /// A peer wants in. Called once for each accepted socket, before it has an id or costs memory, unless there are
     /// [`max_connections`](crate::Config::max_connections) already. The default admits everyone.

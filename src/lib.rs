@@ -42,7 +42,7 @@ pub use error::{
 };
 pub use event_loop::EventLoop;
 pub use frame::{
-    Decoded, Envelope, Frame, FrameDecoder, FrameEncoder, FrameFormat, FrameWriter, Framing,
+    Chunk, Decoded, Envelope, Frame, FrameDecoder, FrameEncoder, FrameFormat, FrameWriter, Framing,
     LengthPrefix,
 };
 pub use handler::{Admission, Handler};

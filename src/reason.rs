@@ -90,6 +90,22 @@ pub enum DisconnectCause {
     },
     /// We ended it at once, by [`abort`](crate::Net::abort).
     Aborted,
+    /// The peer sent a frame longer than [`stream_frames_over`](crate::Config::stream_frames_over), and the handler does
+    /// not implement [`on_chunk`](crate::Handler::on_chunk).
+    ChunkNotHandled {
+        /// The length of the frame, in bytes, if its format tells it.
+        total: Option<u64>,
+    },
+    /// A reader given to [`send_reader`](crate::Net::send_reader) ended early, so that the frame it was for cannot be
+    /// completed.
+    ReaderEnded {
+        /// How many bytes were missing.
+        missing: u64,
+    },
+    /// A reader given to [`send_reader`](crate::Net::send_reader) had more to give than the length that was announced.
+    ReaderTooLong,
+    /// A reader given to [`send_reader`](crate::Net::send_reader) failed, or gave what the framing cannot carry.
+    ReaderFailed(io::Error),
     /// Neither side had sent a byte for the [`idle_timeout`](crate::Config::idle_timeout).
     Idle {
         /// The time without a byte.
@@ -170,6 +186,10 @@ impl DisconnectReason {
             | Cause::Kicked
             | Cause::DrainTimedOut { .. }
             | Cause::Aborted
+            | Cause::ChunkNotHandled { .. }
+            | Cause::ReaderEnded { .. }
+            | Cause::ReaderTooLong
+            | Cause::ReaderFailed(_)
             | Cause::Idle { .. }
             | Cause::FrameStalled { .. }
             | Cause::WriteStalled { .. }
@@ -230,6 +250,19 @@ impl fmt::Display for DisconnectCause {
                 write!(f, "the connection did not drain within {after:?}")
             }
             Self::Aborted => f.write_str("aborted by this side"),
+            Self::ChunkNotHandled { total: Some(total) } => write!(
+                f,
+                "a frame of {total} bytes came in chunks, and the handler has no on_chunk"
+            ),
+            Self::ChunkNotHandled { total: None } => {
+                f.write_str("a frame came in chunks, and the handler has no on_chunk")
+            }
+            Self::ReaderEnded { missing } => write!(
+                f,
+                "a reader ended {missing} bytes before the end of its frame"
+            ),
+            Self::ReaderTooLong => f.write_str("a reader goes on where its frame ends"),
+            Self::ReaderFailed(error) => write!(f, "a reader failed: {error}"),
             Self::Idle { after } => write!(f, "nothing was sent or received for {after:?}"),
             Self::FrameStalled {
                 received,

@@ -171,6 +171,14 @@ connection_options! {
     /// It does not apply to [`Framing::raw`], which has no frames to limit.
     max_frame_len(bytes: u64): u64 = u64::MAX;
 
+    /// Frames with a payload of more than so many bytes are not held, but given to
+    /// [`on_chunk`](crate::Handler::on_chunk) piece by piece as they arrive, in constant memory. Default: `u64::MAX`, all
+    /// frames arrive whole.
+    ///
+    /// It does not apply to [`Framing::raw`], nor to [`custom`](Framing::custom) formats that find the length of a frame
+    /// only at its end.
+    stream_frames_over(bytes: u64): u64 = u64::MAX;
+
     /// How much may wait to be written to a connection, in bytes, headers included. Default: 16 MiB.
     ///
     /// A frame is accepted as long as less than this waits, so that no frame is too large for an empty queue: what

@@ -56,24 +56,29 @@ impl Connection {
 
     pub(super) fn become_congested(&mut self) {
         self.congested = true;
-        if !self.options.read_under_backpressure {
+        // What waits behind an open frame may wait for what this very connection has to say.
+        let flowing = self.queue.as_ref().map_or(0, |queue| queue.flowing());
+        if !self.options.read_under_backpressure && flowing > self.options.low() {
             self.hold_back(HeldBack::CONGESTED);
         }
     }
 
     /// After a write: is backpressure over?
     pub(super) fn relieve(&mut self, now: Tick) {
-        if self.queued_bytes() <= self.options.low() {
-            self.congested = false;
+        let (low, queue) = (self.options.low(), self.queue.as_ref());
+        if queue.is_none_or(|queue| queue.flowing() <= low) {
             self.let_go(HeldBack::CONGESTED, now);
+        }
+        if self.queued_bytes() <= low {
+            self.congested = false;
         }
     }
 
     /// Refuses a frame for which there is no room, and sees to it that its sender will hear when there is.
     #[inline]
-    pub(super) fn check_room(&mut self) -> Result<(), SendError> {
+    pub(super) fn check_room(&mut self, freed: u64) -> Result<(), SendError> {
         let (queued, max) = (self.queued_bytes(), self.options.max_queued_bytes);
-        if queued < max {
+        if queued - freed < max {
             return Ok(());
         }
         self.become_congested();

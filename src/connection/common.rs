@@ -22,6 +22,8 @@ pub(crate) struct Written {
     pub(crate) bytes: u64,
     pub(crate) frames: u64,
     pub(crate) calls: u64,
+    /// Frames that others of their slot took the place of.
+    pub(crate) replaced: u64,
 }
 
 impl Common {

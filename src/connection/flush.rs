@@ -5,11 +5,15 @@ use std::io::{self, IoSlice};
 use mio::Token;
 
 use super::{Common, Connection};
+use crate::reason::DisconnectCause;
 use crate::socket::{Readiness, Socket};
-use crate::write_queue::WriteQueue;
+use crate::write_queue::{Next, SourceError, WriteQueue};
 
 /// How many pieces one vectored write takes. Linux allows 1024; beyond a few dozen it makes no difference.
 const MAX_SLICES: usize = 64;
+
+/// What a write costs of the budget at least, in bytes.
+const MIN_SPENT: usize = 1024;
 
 /// How a flush ended.
 #[derive(Debug)]
@@ -18,9 +22,11 @@ pub(crate) enum Flush {
     Done,
     /// The socket takes no more; WRITABLE interest is registered.
     Blocked,
+    /// What comes next is not there yet: the piece of a frame, or what a source reads.
+    Waiting,
     /// The budget is used up.
     Budget,
-    Failed(io::Error),
+    Failed(Box<DisconnectCause>),
 }
 
 impl Connection {
@@ -55,12 +61,13 @@ impl Connection {
                 }
                 self.awaits_writable = true;
             }
+            Flush::Waiting => self.awaits_writable = false,
             Flush::Budget | Flush::Failed(_) => return outcome,
         }
         self.readiness.remove(Readiness::WRITABLE);
         match self.update_interest(&common.registry, token) {
             Ok(()) => outcome,
-            Err(error) => Flush::Failed(error),
+            Err(error) => failed(DisconnectCause::Network(error)),
         }
     }
 
@@ -77,19 +84,24 @@ impl Connection {
             return Flush::Done;
         };
         let frames = queue.frames();
-        let mut bytes = 0;
+        let (mut bytes, mut spent) = (0, 0);
         let outcome = loop {
-            // A closure that panicked while it wrote its frame leaves an empty queue.
-            if queue.is_empty() {
-                break Flush::Done;
-            }
-            let (asked, result) = match queue.single_slice() {
-                Some(slice) => (slice.len(), socket.write(slice)),
-                None => write_vectored(queue, socket),
+            let (asked, result) = match queue.next() {
+                Next::Write(slice) => (slice.len(), socket.write(slice)),
+                Next::WriteVectored => write_vectored(queue, socket),
+                Next::Pull => match queue.pull() {
+                    Ok(n) => {
+                        memory.add(n);
+                        continue;
+                    }
+                    Err(error) => break failed(error.into()),
+                },
+                Next::Wait => break Flush::Waiting,
+                Next::Nothing => break Flush::Done,
             };
             written.calls += 1;
             match result {
-                Ok(0) => break Flush::Failed(io::ErrorKind::WriteZero.into()),
+                Ok(0) => break not_written(io::ErrorKind::WriteZero.into()),
                 Ok(n) => {
                     let copied = queue.advance(n, |payload| {
                         memory.unshare(&payload);
@@ -101,12 +113,14 @@ impl Connection {
                     if n < asked && socket.short_is_drained() {
                         break Flush::Blocked;
                     }
-                    if bytes >= budget {
+                    // A source that gives a byte at a time must not keep the loop busy either.
+                    spent += n.max(MIN_SPENT);
+                    if spent >= budget {
                         break Flush::Budget;
                     }
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break Flush::Blocked,
-                Err(error) => break Flush::Failed(error),
+                Err(error) => break not_written(error),
             }
         };
         if bytes > 0 {
@@ -115,6 +129,29 @@ impl Connection {
         written.bytes += bytes as u64;
         written.frames += frames - queue.frames();
         outcome
+    }
+}
+
+#[cold]
+fn failed(cause: DisconnectCause) -> Flush {
+    Flush::Failed(Box::new(cause))
+}
+
+#[cold]
+fn not_written(error: io::Error) -> Flush {
+    failed(DisconnectCause::of_socket(error))
+}
+
+impl From<SourceError> for DisconnectCause {
+    fn from(error: SourceError) -> Self {
+        match error {
+            SourceError::Ended { missing } => Self::ReaderEnded { missing },
+            SourceError::TooLong => Self::ReaderTooLong,
+            SourceError::Unfit(error) => {
+                Self::ReaderFailed(io::Error::new(io::ErrorKind::InvalidData, error))
+            }
+            SourceError::Failed(error) => Self::ReaderFailed(error),
+        }
     }
 }
 

@@ -16,6 +16,7 @@ mod common;
 mod deadlines;
 mod fill;
 mod flush;
+mod stream;
 
 use std::io;
 use std::net::SocketAddr;
@@ -148,7 +149,8 @@ impl Connection {
             },
             timer: None,
             decoder: FrameDecoder::new(options.framing.clone())
-                .max_frame_len(options.max_frame_len),
+                .max_frame_len(options.max_frame_len)
+                .stream_frames_over(options.stream_frames_over),
             queue: None,
             options,
             ending: None,
@@ -163,6 +165,11 @@ impl Connection {
     fn open(&mut self, now: Tick) {
         self.phase = Phase::Open;
         self.active_at = now;
+        self.allow_at_once();
+    }
+
+    /// Lets small frames be queued without further questions.
+    fn allow_at_once(&mut self) {
         self.at_once_up_to = u32::try_from(self.options.high()).unwrap_or(u32::MAX);
     }
 
@@ -195,11 +202,16 @@ impl Connection {
                 } else {
                     self.readiness.has(Readiness::ERROR)
                 };
-                to_read || (self.queue.is_some() && self.may_write())
+                to_read || (self.has_work() && self.may_write())
             }
-            Phase::Closing => self.may_write(),
+            Phase::Closing => self.may_write() && (self.queue.is_none() || self.has_work()),
             Phase::Closed => false,
         }
+    }
+
+    /// Something is queued that can be written without anybody's help.
+    fn has_work(&self) -> bool {
+        self.queue.as_ref().is_some_and(|queue| queue.has_work())
     }
 
     /// A fill may bring something to deliver.
@@ -241,26 +253,43 @@ impl Connection {
         common: &mut Common,
         enqueue: impl FnOnce(&mut WriteQueue, &Framing, u64) -> Result<(), SendError>,
     ) -> Result<(), SendError> {
-        match self.phase {
-            Phase::Open => {}
-            Phase::Connecting => return Err(SendError::Connecting),
-            Phase::Closing | Phase::Draining | Phase::Closed => {
-                return Err(SendError::Disconnected);
-            }
-        }
-        self.check_room()?;
+        self.with_room(common, 0, |queue, framing, limit| {
+            enqueue(queue.back(), framing, limit)
+        })
+    }
+
+    /// The same for what takes `freed` bytes out of the queue, and knows of open frames.
+    #[inline]
+    pub(super) fn with_room(
+        &mut self,
+        common: &mut Common,
+        freed: u64,
+        enqueue: impl FnOnce(&mut WriteQueue, &Framing, u64) -> Result<(), SendError>,
+    ) -> Result<(), SendError> {
+        self.check_open()?;
+        self.check_room(freed)?;
         let queue = self
             .queue
             .get_or_insert_with(|| common.buffers.take_queue());
         let before = queue.copied();
         let result = enqueue(queue, self.decoder.framing(), self.decoder.limit());
-        common.memory.add((queue.copied() - before) as usize);
+        common.memory.add(queue.copied() as usize);
+        common.memory.sub(before as usize);
         if queue.is_empty() {
             self.release_queue(common);
         } else if queue.bytes() > self.options.high() {
             self.become_congested();
         }
         result
+    }
+
+    #[inline]
+    fn check_open(&self) -> Result<(), SendError> {
+        match self.phase {
+            Phase::Open => Ok(()),
+            Phase::Connecting => Err(SendError::Connecting),
+            Phase::Closing | Phase::Draining | Phase::Closed => Err(SendError::Disconnected),
+        }
     }
 
     /// Queues a payload by reference if it is large, else by copying it.
@@ -300,8 +329,11 @@ impl Connection {
     }
 
     pub(crate) fn set_framing(&mut self, framing: Framing) {
-        self.decoder
-            .set_framing(framing, self.options.max_frame_len);
+        self.decoder.set_framing(
+            framing,
+            self.options.max_frame_len,
+            self.options.stream_frames_over,
+        );
     }
 
     /// The short way through whole frames, if there is one.
@@ -401,7 +433,7 @@ impl Connection {
     pub(crate) fn end_of_stream(&self) -> DisconnectCause {
         if self.decoder.is_inside_frame() {
             DisconnectCause::PeerClosedInsideFrame {
-                received: self.decoder.held_bytes() as u64,
+                received: self.decoder.received(),
             }
         } else {
             DisconnectCause::PeerClosed
@@ -439,7 +471,7 @@ impl Connection {
         reason.unshown_bytes = unshown + self.decoder.held_bytes() as u64;
         if let Some(queue) = &mut self.queue {
             reason.unsent_frames = queue.frames();
-            reason.unsent_bytes = queue.bytes();
+            reason.unsent_bytes = queue.unsent_bytes();
             let Common {
                 memory, buffers, ..
             } = common;

@@ -28,7 +28,7 @@ pub(super) fn check(delimiter: u8, payload: &[u8]) -> Result<(), EncodeError> {
 
 /// Compares a block at a time, which the compiler turns into vector instructions; the block with the hit is then
 /// searched byte by byte.
-fn position(needle: u8, haystack: &[u8]) -> Option<usize> {
+pub(super) fn position(needle: u8, haystack: &[u8]) -> Option<usize> {
     const BLOCK: usize = 32;
     let mut blocks = haystack.chunks_exact(BLOCK);
     let mut start = 0;

@@ -111,6 +111,18 @@ pub(crate) fn envelope(
     framing.envelope(len)
 }
 
+/// What goes around a payload of which only the length is known.
+pub(crate) fn envelope_of(
+    framing: &Framing,
+    limit: u64,
+    len: u64,
+) -> Result<Envelope, EncodeError> {
+    if len > limit {
+        return Err(EncodeError::FrameTooLarge { len, max: limit });
+    }
+    framing.envelope(len)
+}
+
 fn reserve(out: &mut Vec<u8>, additional: usize) -> Result<(), EncodeError> {
     out.try_reserve(additional)
         .map_err(|_| EncodeError::OutOfMemory {

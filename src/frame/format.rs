@@ -174,6 +174,9 @@ pub trait FrameFormat: fmt::Debug + Send + Sync {
 
     /// Looks at a payload before it is sent, for formats that cannot carry every byte. The default accepts all.
     ///
+    /// A payload that is not there as a whole ([`Net::send_reader`](crate::Net::send_reader),
+    /// [`Net::push_chunk`](crate::Net::push_chunk)) is shown piece by piece.
+    ///
     /// # Errors
     /// A payload that would not arrive as it was sent is refused.
     fn check(&self, payload: &[u8]) -> Result<(), EncodeError> {

@@ -75,6 +75,14 @@ impl Framing {
         matches!(self.0, Kind::Raw)
     }
 
+    /// The delimiter, if frames end with one.
+    pub(super) fn as_delimiter(&self) -> Option<u8> {
+        match self.0 {
+            Kind::Delimiter(delimiter) => Some(delimiter),
+            _ => None,
+        }
+    }
+
     /// The longest header a frame can have, in bytes.
     pub(super) fn max_header_len(&self) -> u64 {
         match &self.0 {
@@ -148,7 +156,7 @@ impl Framing {
     }
 
     /// Whether the payload, as such, can be carried.
-    pub(super) fn check(&self, payload: &[u8]) -> Result<(), EncodeError> {
+    pub(crate) fn check(&self, payload: &[u8]) -> Result<(), EncodeError> {
         match &self.0 {
             Kind::Delimiter(delimiter) => delimiter::check(*delimiter, payload),
             Kind::Custom(format) => format.check(payload),

@@ -2,6 +2,7 @@
 //!
 //! Nothing here knows of sockets, queues or clocks. [`FrameDecoder`] and [`FrameEncoder`] can be used alone.
 
+mod chunk;
 mod decoder;
 mod delimiter;
 mod encoder;
@@ -11,10 +12,11 @@ mod length_prefix;
 mod payload;
 mod varint;
 
+pub use chunk::Chunk;
 pub use decoder::FrameDecoder;
 pub(crate) use decoder::{Cut, Need, WholeFrames};
 pub use encoder::{FrameEncoder, FrameWriter};
-pub(crate) use encoder::{append, append_at_once, envelope};
+pub(crate) use encoder::{append, append_at_once, envelope, envelope_of};
 pub use format::{Decoded, Envelope, FrameFormat};
 pub use framing::Framing;
 pub use length_prefix::LengthPrefix;

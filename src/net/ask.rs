@@ -70,6 +70,7 @@ impl Net {
     pub fn stats(&self) -> Stats {
         Stats {
             frames_sent: self.common.written.frames,
+            frames_replaced: self.common.written.replaced,
             bytes_sent: self.common.written.bytes,
             writes: self.common.written.calls,
             ..self.stats

@@ -3,7 +3,7 @@
 //! It holds all state of the loop but the selector and the handler. It never calls the handler: no method of `Net`
 //! runs a callback, so callbacks never nest. [`crate::dispatch`] does that, between turns and nowhere else.
 //!
-//! One file per group of operations: [`listen`](mod@listen), [`peers`], [`send`], [`backpressure`], [`budget`],
+//! One file per group of operations: [`listen`](mod@listen), [`peers`], [`send`], [`stream`], [`backpressure`], [`budget`],
 //! [`deadlines`], [`ask`], [`turn`].
 
 mod ask;
@@ -14,6 +14,7 @@ mod listen;
 mod peers;
 mod send;
 mod stats;
+mod stream;
 mod table;
 mod turn;
 

@@ -11,7 +11,7 @@ use crate::config::ConnectOptions;
 use crate::connection::{Connection, Flush, Origin, Phase};
 use crate::connection_id::{ConnectionId, Source};
 use crate::error::ConnectError;
-use crate::frame::Framing;
+use crate::frame::{Chunk, Framing};
 use crate::reason::DisconnectCause;
 use crate::socket;
 
@@ -139,6 +139,13 @@ impl Net {
         }
     }
 
+    /// Ends a connection whose handler has no place for a chunk.
+    #[cold]
+    pub(crate) fn refuse_chunk(&mut self, id: ConnectionId, chunk: &Chunk<'_>) {
+        let total = chunk.total();
+        self.end(id, Some(DisconnectCause::ChunkNotHandled { total }));
+    }
+
     /// Whether another connection would be one too many.
     pub(crate) fn is_full(&self) -> bool {
         let gone = self.ended.len() + self.announced.len();
@@ -229,13 +236,14 @@ impl Net {
                     self.watch_blocked(id);
                     return self.limit_closing(id);
                 }
+                // Nobody is going to give what is missing.
+                Flush::Waiting if self.is_left_open(id) => {}
+                Flush::Waiting => return self.limit_closing(id),
                 Flush::Budget => {
                     self.limit_closing(id);
                     return self.list(id);
                 }
-                Flush::Failed(error) => {
-                    return self.end(id, Some(DisconnectCause::of_socket(error)));
-                }
+                Flush::Failed(cause) => return self.end(id, Some(*cause)),
             }
         }
         let Some(connection) = self.connections.get_mut(id) else {
@@ -256,6 +264,11 @@ impl Net {
             }
             Err(error) => self.end(id, Some(DisconnectCause::of_socket(error))),
         }
+    }
+
+    fn is_left_open(&self, id: ConnectionId) -> bool {
+        let connection = self.connections.get(id);
+        connection.is_some_and(|connection| connection.is_left_open())
     }
 
     /// Sees to it that a closing connection has a deadline.

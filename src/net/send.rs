@@ -207,7 +207,7 @@ impl Net {
 
     /// Lets `push` fill the queue of a connection, which is then flushed at the end of the turn, or of its own event.
     #[inline]
-    fn enqueue(
+    pub(super) fn enqueue(
         &mut self,
         id: ConnectionId,
         push: impl FnOnce(&mut Connection, &mut Common) -> Result<(), SendError>,

@@ -34,6 +34,9 @@ pub struct Stats {
     pub frames_received: u64,
     /// Frames written whole to their sockets.
     pub frames_sent: u64,
+    /// Frames that were not sent because a newer one of their slot took their place; see
+    /// [`send_latest`](crate::Net::send_latest).
+    pub frames_replaced: u64,
     /// Bytes read from sockets, headers included.
     pub bytes_received: u64,
     /// Bytes written to sockets, headers included.

@@ -14,7 +14,9 @@
 //! the memory for them grows with what has arrived, never with what a header declares.
 
 mod room;
+mod stream;
 
+use super::chunk::Extent;
 use super::encoder::write_limit;
 use super::format::Decoded;
 use super::framing::Framing;
@@ -23,6 +25,7 @@ use super::payload::Frame;
 use crate::error::{DecodeError, FirstBytes};
 
 pub(crate) use room::Need;
+use stream::whole_max;
 
 /// Cuts one byte stream into frames. Pure: it knows no socket, and can be used with none.
 ///
@@ -48,6 +51,8 @@ pub struct FrameDecoder {
     framing: Framing,
     /// The longest payload accepted, never more than the framing can say.
     max_frame_len: u64,
+    /// The longest payload that is held and cut whole: longer ones are cut into chunks.
+    whole_max: u64,
     state: State,
     /// What has arrived of an unfinished frame; empty between frames. In `Header` all its bytes, in `Body` those after
     /// the header, of which the first `filled` count (the others are zeroes or the remains of an earlier frame).
@@ -65,6 +70,10 @@ enum State {
         trailer: u32,
         filled: usize,
     },
+    /// Inside a payload that is cut into chunks, or its trailer. Nothing is held.
+    Stream { at: u64, total: u64, trailer: u32 },
+    /// The same, in a format that does not tell how long it is.
+    Line { at: u64, delimiter: u8 },
 }
 
 const BOUNDARY: State = State::Header { scanned: 0 };
@@ -73,6 +82,9 @@ const BOUNDARY: State = State::Header { scanned: 0 };
 pub(crate) enum Cut<'i> {
     Borrowed(&'i [u8]),
     Assembled(Vec<u8>),
+    /// A piece of a payload that is not held.
+    Chunk(Extent, &'i [u8]),
+    HeldChunk(Extent, Vec<u8>),
 }
 
 /// Cuts frames off the front of a buffer as long as they lie whole in it. Between two such frames a decoder is always in
@@ -99,6 +111,7 @@ impl FrameDecoder {
         Self {
             framing,
             max_frame_len,
+            whole_max: max_frame_len,
             state: BOUNDARY,
             held: Vec::new(),
         }
@@ -115,6 +128,7 @@ impl FrameDecoder {
     /// ```
     pub fn max_frame_len(mut self, bytes: u64) -> Self {
         self.max_frame_len = write_limit(&self.framing, bytes);
+        self.whole_max = self.max_frame_len;
         self
     }
 
@@ -127,8 +141,8 @@ impl FrameDecoder {
     /// memory. The decoder is of no more use then.
     pub fn decode<'i>(&mut self, input: &mut &'i [u8]) -> Result<Option<Frame<'i>>, DecodeError> {
         Ok(match self.cut(input)? {
-            Some(Cut::Borrowed(payload)) => Some(payload.into()),
-            Some(Cut::Assembled(payload)) => Some(payload.into()),
+            Some(Cut::Borrowed(payload) | Cut::Chunk(_, payload)) => Some(payload.into()),
+            Some(Cut::Assembled(payload) | Cut::HeldChunk(_, payload)) => Some(payload.into()),
             None => {
                 self.hold(input, Vec::new())?;
                 *input = &[];
@@ -139,14 +153,22 @@ impl FrameDecoder {
 
     /// Whether the stream stands inside a frame: its end here would be the end of an unfinished one.
     pub fn is_inside_frame(&self) -> bool {
-        !self.held.is_empty() || matches!(self.state, State::Body { .. })
+        !self.held.is_empty() || !matches!(self.state, State::Header { .. })
     }
 
     /// How many bytes of an unfinished frame are held, its header not counted once that is complete.
     pub fn held_bytes(&self) -> usize {
         match self.state {
-            State::Header { .. } => self.held.len(),
             State::Body { filled, .. } => filled,
+            State::Header { .. } | State::Stream { .. } | State::Line { .. } => self.held.len(),
+        }
+    }
+
+    /// How many bytes of an unfinished frame have arrived, its header not counted once that is complete.
+    pub(crate) fn received(&self) -> u64 {
+        match self.state {
+            State::Stream { at, .. } | State::Line { at, .. } => at,
+            State::Header { .. } | State::Body { .. } => self.held_bytes() as u64,
         }
     }
 
@@ -160,8 +182,9 @@ impl FrameDecoder {
     }
 
     /// Goes on with another framing, from the boundary where the decoder stands.
-    pub(crate) fn set_framing(&mut self, framing: Framing, max_frame_len: u64) {
+    pub(crate) fn set_framing(&mut self, framing: Framing, max_frame_len: u64, stream_over: u64) {
         self.max_frame_len = write_limit(&framing, max_frame_len);
+        self.whole_max = whole_max(&framing, self.max_frame_len, stream_over);
         self.framing = framing;
         if let State::Header { scanned } = &mut self.state {
             *scanned = 0;
@@ -173,9 +196,9 @@ impl FrameDecoder {
     #[inline]
     pub(crate) fn cut<'i>(&mut self, input: &mut &'i [u8]) -> Result<Option<Cut<'i>>, DecodeError> {
         if self.held.is_empty() {
-            Ok(self.cut_borrowed(input)?.map(Cut::Borrowed))
+            self.cut_borrowed(input)
         } else {
-            Ok(self.cut_held(input)?.map(Cut::Assembled))
+            self.cut_held(input)
         }
     }
 
@@ -184,7 +207,7 @@ impl FrameDecoder {
     pub(crate) fn whole_frames(&self) -> Option<WholeFrames> {
         let at_boundary = self.held.is_empty() && self.state == BOUNDARY;
         let prefix = self.framing.prefix().filter(|_| at_boundary)?;
-        let limit = self.max_frame_len;
+        let limit = self.whole_max;
         Some(WholeFrames { prefix, limit })
     }
 
@@ -205,7 +228,7 @@ impl FrameDecoder {
     }
 
     #[inline]
-    fn cut_borrowed<'i>(&mut self, input: &mut &'i [u8]) -> Result<Option<&'i [u8]>, DecodeError> {
+    fn cut_borrowed<'i>(&mut self, input: &mut &'i [u8]) -> Result<Option<Cut<'i>>, DecodeError> {
         let (payload, trailer) = match self.state {
             State::Header { scanned } => match self.framing.decode(input, scanned)? {
                 Decoded::Frame {
@@ -213,18 +236,27 @@ impl FrameDecoder {
                     payload,
                     trailer,
                 } => {
+                    if payload > self.whole_max {
+                        self.begin_stream(payload, trailer, input)?;
+                        *input = &input[header..];
+                        return self.cut_chunk(input);
+                    }
                     let payload = self.admit(payload, input)?;
                     *input = &input[header..];
                     (payload, trailer)
                 }
                 Decoded::Incomplete => {
                     self.admit_unfinished(input)?;
+                    if self.begin_line(input.len()) {
+                        return self.cut_chunk(input);
+                    }
                     self.state = State::Header {
                         scanned: input.len(),
                     };
                     return Ok(None);
                 }
             },
+            State::Stream { .. } | State::Line { .. } => return self.cut_chunk(input),
             State::Body {
                 payload, trailer, ..
             } => (payload, trailer),
@@ -233,7 +265,7 @@ impl FrameDecoder {
             Some((frame, rest)) => {
                 *input = rest;
                 self.state = BOUNDARY;
-                Ok(Some(&frame[..payload]))
+                Ok(Some(Cut::Borrowed(&frame[..payload])))
             }
             None => {
                 self.state = State::Body {
@@ -248,7 +280,7 @@ impl FrameDecoder {
 
     /// Appends to what is held as much of `input` as the frame takes. Leaves none of it if the frame is still unfinished.
     #[cold]
-    fn cut_held(&mut self, input: &mut &[u8]) -> Result<Option<Vec<u8>>, DecodeError> {
+    fn cut_held<'i>(&mut self, input: &mut &'i [u8]) -> Result<Option<Cut<'i>>, DecodeError> {
         if let State::Header { scanned } = self.state {
             let whole = *input;
             reserve(&mut self.held, whole.len(), usize::MAX)?;
@@ -257,6 +289,9 @@ impl FrameDecoder {
             match self.framing.decode(&self.held, scanned)? {
                 Decoded::Incomplete => {
                     self.admit_unfinished(&self.held)?;
+                    if self.begin_line(self.held.len()) {
+                        return Ok(self.cut_held_chunk());
+                    }
                     self.state = State::Header {
                         scanned: self.held.len(),
                     };
@@ -267,6 +302,9 @@ impl FrameDecoder {
                     payload,
                     trailer,
                 } => {
+                    if payload > self.whole_max {
+                        return self.stream_held(header, payload, trailer, input, whole);
+                    }
                     let payload = self.admit(payload, &self.held)?;
                     let end = header
                         .saturating_add(payload)
@@ -279,7 +317,7 @@ impl FrameDecoder {
                         frame.truncate(header + payload);
                         frame.drain(..header);
                         self.state = BOUNDARY;
-                        return Ok(Some(frame));
+                        return Ok(Some(Cut::Assembled(frame)));
                     }
                     *input = &whole[whole.len() - excess..];
                     self.held.truncate(end);
@@ -292,7 +330,7 @@ impl FrameDecoder {
                 }
             }
         }
-        self.fill_body(input)
+        Ok(self.fill_body(input)?.map(Cut::Assembled))
     }
 
     fn fill_body(&mut self, input: &mut &[u8]) -> Result<Option<Vec<u8>>, DecodeError> {

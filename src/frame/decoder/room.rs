@@ -33,6 +33,8 @@ impl FrameDecoder {
             } if payload.saturating_add(trailer as usize) <= buffer_len => Need::Prepend,
             State::Body { filled, .. } if filled < buffer_len / 2 => Need::Append,
             State::Body { .. } => Need::Direct,
+            // Only what was interrupted is held.
+            State::Stream { .. } | State::Line { .. } => Need::Prepend,
         }
     }
 

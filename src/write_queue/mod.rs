@@ -1,25 +1,42 @@
 //! The outbound queue of one connection. Pure: it holds frames and offers bytes; somebody else writes them.
 //!
 //! ```text
-//!   sealed                                        tail
-//!   +--------+------------------+---+-----------+ +----------------------
-//!   | copied |  shared (Bytes)  | c |  shared   | | copied, still growing
-//!   +--------+------------------+---+-----------+ +----------------------
+//!   sealed                                                 tail
+//!   +--------+------------------+---+-----------+--------+ +----------------------
+//!   | copied |  shared (Bytes)  | c |  shared   | source | | copied, still growing
+//!   +--------+------------------+---+-----------+--------+ +----------------------
 //!      ^ offset: all before it is written
 //! ```
 //!
 //! Small payloads are copied behind each other into the tail, so that many frames make one write. Large ones are kept by
-//! reference; the tail is sealed before them. Invariants: no sealed segment is empty; `offset` is inside the first
-//! segment (the tail, if none is sealed); `unsent` counts the frames that are not written whole, and `bytes` their bytes.
+//! reference; the tail is sealed before them. A source is read when it has come to the front. While a frame is open, its
+//! pieces are appended here, and whole frames to a second queue behind it.
+//!
+//! Invariants: no sealed segment is empty, but for a source; `offset` is inside the first segment (the tail, if none is
+//! sealed); the first segment has the serial number `first`, the others those that follow; `unsent` counts the frames that
+//! are not written whole, and `bytes` those of their bytes that are here.
+
+mod latest;
+mod lengths;
+#[cfg(test)]
+mod model;
+mod open;
+mod source;
 
 use std::collections::VecDeque;
-use std::io::IoSlice;
+use std::io::{IoSlice, Read};
 
 use bytes::Bytes;
 
 use crate::error::EncodeError;
 use crate::frame::{self, FrameWriter, Framing, LengthPrefix};
 use crate::tick::Tick;
+use latest::Latest;
+use lengths::FrameLengths;
+use open::OpenFrame;
+use source::Source;
+
+pub(crate) use source::SourceError;
 
 /// From this many bytes on a payload that is owned is queued by reference. Copying is faster up to 2-4 KiB, measured on
 /// an echo server: `writev` of two pieces costs more than the copy saves.
@@ -33,10 +50,15 @@ pub(crate) struct WriteQueue {
     sealed: VecDeque<Segment>,
     tail: Vec<u8>,
     offset: usize,
+    first: u64,
     bytes: u64,
     /// Those of them that are kept by reference.
     shared: u64,
     unsent: FrameLengths,
+    /// The frame that is given piece by piece, if one is.
+    open: Option<Box<OpenFrame>>,
+    /// The frames that may be replaced, if there ever were any.
+    latest: Option<Box<Latest>>,
     /// When bytes were last written, or began to wait. Kept here for whoever writes: only what waits can stall.
     pub(crate) progress_at: Tick,
 }
@@ -45,6 +67,22 @@ pub(crate) struct WriteQueue {
 enum Segment {
     Copied(Vec<u8>),
     Shared(Bytes),
+    Source(Box<Source>),
+}
+
+/// What there is to do.
+#[derive(Debug)]
+pub(crate) enum Next<'q> {
+    /// To write these bytes.
+    Write(&'q [u8]),
+    /// To write the [`slices`](WriteQueue::slices).
+    WriteVectored,
+    /// To [`pull`](WriteQueue::pull).
+    Pull,
+    /// Nothing, until somebody has more of the frame in front.
+    Wait,
+    /// Nothing: the queue is empty.
+    Nothing,
 }
 
 impl Segment {
@@ -52,34 +90,61 @@ impl Segment {
         match self {
             Self::Copied(bytes) => bytes,
             Self::Shared(bytes) => bytes,
+            Self::Source(source) => source.bytes(),
         }
     }
 }
 
 impl WriteQueue {
+    /// Whether nothing waits, and no frame is open.
     pub(crate) fn is_empty(&self) -> bool {
-        self.bytes == 0
+        self.bytes == 0 && self.sealed.is_empty() && self.open.is_none()
     }
 
     /// Bytes that wait to be written, headers included.
     pub(crate) fn bytes(&self) -> u64 {
+        self.bytes + self.behind().map_or(0, Self::bytes)
+    }
+
+    /// Those of them that need not wait for the end of an open frame.
+    pub(crate) fn flowing(&self) -> u64 {
         self.bytes
     }
 
     /// Bytes that wait to be written and are not kept by reference.
     pub(crate) fn copied(&self) -> u64 {
-        self.bytes - self.shared
+        self.bytes - self.shared + self.behind().map_or(0, Self::copied)
     }
 
     /// Frames that wait to be written; one that is partly written still counts.
     pub(crate) fn frames(&self) -> u64 {
-        self.unsent.frames
+        self.unsent.frames() + self.behind().map_or(0, Self::frames)
+    }
+
+    /// Bytes that were accepted and are not written: what sources were still to give included.
+    pub(crate) fn unsent_bytes(&self) -> u64 {
+        let promised = self.sealed.iter().map(|segment| match segment {
+            Segment::Source(source) => source.left(),
+            Segment::Copied(_) | Segment::Shared(_) => 0,
+        });
+        let behind = self.behind().map_or(0, Self::unsent_bytes);
+        promised.fold(self.bytes.saturating_add(behind), u64::saturating_add)
+    }
+
+    fn behind(&self) -> Option<&Self> {
+        self.open.as_ref().map(|open| &open.behind)
+    }
+
+    /// The serial number of the tail.
+    fn tail_serial(&self) -> u64 {
+        self.first + self.sealed.len() as u64
     }
 
     /// Heap memory that an empty queue keeps.
     pub(crate) fn retained(&self) -> usize {
         let sealed = self.sealed.capacity() * size_of::<Segment>();
-        self.tail.capacity() + sealed + self.unsent.runs.capacity() * size_of::<(u64, u64)>()
+        let latest = self.latest.as_ref().map_or(0, |latest| latest.retained());
+        self.tail.capacity() + sealed + self.unsent.retained() + latest
     }
 
     /// Appends a frame, copying the payload, if that is easy and no more than `up_to` bytes wait then, and says how many bytes
@@ -119,17 +184,22 @@ impl WriteQueue {
 
     /// Appends bytes that are a frame already.
     pub(crate) fn push_encoded(&mut self, frame: &[u8]) -> Result<(), EncodeError> {
+        self.make_room(frame.len())?;
+        self.tail.extend_from_slice(frame);
+        self.count(frame.len());
+        Ok(())
+    }
+
+    /// Sees to it that the tail takes `additional` bytes.
+    fn make_room(&mut self, additional: usize) -> Result<(), EncodeError> {
         if self.tail.len() >= SEAL_AT {
             self.seal();
         }
         self.tail
-            .try_reserve(frame.len())
+            .try_reserve(additional)
             .map_err(|_| EncodeError::OutOfMemory {
-                requested: frame.len(),
-            })?;
-        self.tail.extend_from_slice(frame);
-        self.count(frame.len());
-        Ok(())
+                requested: additional,
+            })
     }
 
     /// Appends a frame, keeping the payload by reference if it is large.
@@ -170,24 +240,115 @@ impl WriteQueue {
         self.unsent.push(bytes as u64);
     }
 
-    /// The next bytes to write, if they lie in one piece.
+    /// Appends a frame with a payload of `len` bytes, which are read when it is their turn.
+    pub(crate) fn push_source(
+        &mut self,
+        framing: &Framing,
+        limit: u64,
+        len: u64,
+        reader: impl FnOnce() -> Option<Box<dyn Read + Send>>,
+    ) -> Result<(), EncodeError> {
+        let envelope = frame::envelope_of(framing, limit, len)?;
+        let (header, trailer) = (envelope.header(), envelope.trailer());
+        self.make_room(header.len())?;
+        let Some(reader) = reader() else {
+            return Ok(());
+        };
+        self.tail.extend_from_slice(header);
+        self.seal();
+        let source = Source::new(reader, len, framing.clone());
+        self.sealed.push_back(Segment::Source(Box::new(source)));
+        self.tail.extend_from_slice(trailer);
+        let around = (header.len() + trailer.len()) as u64;
+        self.bytes += around;
+        self.unsent.push(len.saturating_add(around));
+        Ok(())
+    }
+
+    /// What there is to do next.
     #[inline]
-    pub(crate) fn single_slice(&self) -> Option<&[u8]> {
-        self.sealed
-            .is_empty()
-            .then(|| &self.tail[self.offset.min(self.tail.len())..])
+    pub(crate) fn next(&self) -> Next<'_> {
+        if !self.sealed.is_empty() {
+            return self.next_sealed();
+        }
+        let slice = &self.tail[self.offset.min(self.tail.len())..];
+        if !slice.is_empty() {
+            Next::Write(slice)
+        } else if self.open.is_some() {
+            Next::Wait
+        } else {
+            // A closure that panicked while it wrote its frame leaves an empty queue.
+            Next::Nothing
+        }
+    }
+
+    fn next_sealed(&self) -> Next<'_> {
+        match self.sealed.front() {
+            Some(Segment::Source(source)) if source.bytes().is_empty() => {
+                if source.is_parked() {
+                    Next::Wait
+                } else {
+                    Next::Pull
+                }
+            }
+            _ => Next::WriteVectored,
+        }
+    }
+
+    /// Whether there is something to do without anybody's help.
+    pub(crate) fn has_work(&self) -> bool {
+        !matches!(self.next(), Next::Wait)
+    }
+
+    /// Reads from the source in front, and says how many bytes that brought.
+    pub(crate) fn pull(&mut self) -> Result<usize, SourceError> {
+        let Some(Segment::Source(source)) = self.sealed.front_mut() else {
+            return Ok(0);
+        };
+        let pulled = source.pull()?;
+        self.bytes += pulled as u64;
+        if pulled == 0 && source.is_complete() {
+            self.drop_front();
+        }
+        Ok(pulled)
+    }
+
+    /// Lets sources be asked again that had nothing. Returns whether that makes a difference.
+    pub(crate) fn wake_sources(&mut self) -> bool {
+        let mut woken = false;
+        for segment in &mut self.sealed {
+            if let Segment::Source(source) = segment {
+                woken |= source.wake();
+            }
+        }
+        woken
+            | self
+                .open
+                .as_mut()
+                .is_some_and(|open| open.behind.wake_sources())
     }
 
     /// The next bytes to write, in up to `N` pieces, for one vectored write. Returns how many pieces there are.
     pub(crate) fn slices<'a, const N: usize>(&'a self, out: &mut [IoSlice<'a>; N]) -> usize {
-        let tail = Some(&self.tail[..]).filter(|tail| !tail.is_empty());
-        let pieces = self.sealed.iter().map(Segment::bytes).chain(tail);
         let mut count = 0;
-        for (slot, piece) in out.iter_mut().zip(pieces) {
+        let mut offer = |piece: &'a [u8]| {
+            let Some(slot) = out.get_mut(count).filter(|_| !piece.is_empty()) else {
+                return;
+            };
             let start = if count == 0 { self.offset } else { 0 };
             *slot = IoSlice::new(&piece[start..]);
             count += 1;
+        };
+        for segment in &self.sealed {
+            offer(segment.bytes());
+            if let Segment::Source(source) = segment
+                && !source.is_complete()
+            {
+                // What stands behind it has to wait for its end.
+                return count;
+            }
         }
+        offer(&self.tail);
         count
     }
 
@@ -199,13 +360,12 @@ impl WriteQueue {
         if !self.sealed.is_empty() {
             copied -= self.advance_sealed(n, done);
         } else if self.offset + n == self.tail.len() {
-            self.tail.clear();
-            self.offset = 0;
+            self.clear_tail();
         } else {
             self.offset += n;
         }
         self.bytes -= n as u64;
-        if self.bytes == 0 {
+        if self.bytes == 0 && self.is_empty() {
             self.unsent.clear();
         } else {
             self.unsent.advance(n as u64);
@@ -227,7 +387,14 @@ impl WriteQueue {
             }
             n -= left;
             self.offset = 0;
-            match self.sealed.pop_front() {
+            match self.sealed.front_mut() {
+                Some(Segment::Source(source)) if !source.is_complete() => {
+                    source.drained();
+                    return (before - self.shared) as usize;
+                }
+                _ => {}
+            }
+            match self.drop_front() {
                 // Its memory serves the next small frames.
                 Some(Segment::Copied(mut bytes)) if self.tail.capacity() == 0 => {
                     bytes.clear();
@@ -239,24 +406,39 @@ impl WriteQueue {
         }
         self.offset = n;
         if self.offset == self.tail.len() {
-            self.tail.clear();
-            self.offset = 0;
+            self.clear_tail();
         }
         (before - self.shared) as usize
+    }
+
+    fn drop_front(&mut self) -> Option<Segment> {
+        self.first += 1;
+        self.sealed.pop_front()
+    }
+
+    /// All of the tail is written.
+    #[inline]
+    fn clear_tail(&mut self) {
+        self.tail.clear();
+        self.offset = 0;
+        if let Some(latest) = &mut self.latest {
+            latest.clear();
+        }
     }
 
     /// Forgets all frames, and says how many bytes were copies. What was kept by reference goes to `done`.
     pub(crate) fn clear(&mut self, mut done: impl FnMut(Bytes)) -> usize {
         let copied = self.copied() as usize;
-        for segment in self.sealed.drain(..) {
+        let behind = self.open.take().map(|open| open.behind);
+        let behind = behind.into_iter().flat_map(|behind| behind.sealed);
+        for segment in self.sealed.drain(..).chain(behind) {
             if let Segment::Shared(payload) = segment {
                 done(payload);
             }
         }
+        self.clear_tail();
         self.shared = 0;
-        self.tail.clear();
         self.unsent.clear();
-        self.offset = 0;
         self.bytes = 0;
         copied
     }
@@ -265,64 +447,6 @@ impl WriteQueue {
         if !self.tail.is_empty() {
             let tail = std::mem::take(&mut self.tail);
             self.sealed.push_back(Segment::Copied(tail));
-        }
-    }
-}
-
-/// The lengths of the frames that wait, in order; neighbours of equal length are one entry. What is written of the first
-/// is taken off it.
-#[derive(Debug, Default)]
-struct FrameLengths {
-    frames: u64,
-    /// Bytes of the first frame that are written.
-    begun: u64,
-    /// Lengths before the last run, each with how often it comes.
-    runs: VecDeque<(u64, u64)>,
-    last: (u64, u64),
-}
-
-impl FrameLengths {
-    #[inline]
-    fn push(&mut self, len: u64) {
-        if len == self.last.0 {
-            self.last.1 += 1;
-        } else {
-            self.start_run(len);
-        }
-        self.frames += 1;
-    }
-
-    #[cold]
-    fn start_run(&mut self, len: u64) {
-        if self.last.1 > 0 {
-            self.runs.push_back(self.last);
-        }
-        self.last = (len, 1);
-    }
-
-    /// Counts `n` bytes as written, fewer than there are.
-    fn advance(&mut self, n: u64) {
-        self.begun += n;
-        loop {
-            let (len, count) = self.runs.front_mut().unwrap_or(&mut self.last);
-            let whole = (self.begun / (*len).max(1)).min(*count);
-            *count -= whole;
-            self.begun -= whole * *len;
-            self.frames -= whole;
-            if *count > 0 || self.runs.pop_front().is_none() {
-                return;
-            }
-        }
-    }
-
-    #[inline]
-    fn clear(&mut self) {
-        self.frames = 0;
-        self.begun = 0;
-        // The next frames are likely to be as long.
-        self.last.1 = 0;
-        if !self.runs.is_empty() {
-            self.runs.clear();
         }
     }
 }
@@ -359,9 +483,9 @@ mod tests {
         }
 
         fn offered(&self) -> Vec<u8> {
-            match self.queue.single_slice() {
-                Some(slice) => slice.to_vec(),
-                None => {
+            match self.queue.next() {
+                Next::Write(slice) => slice.to_vec(),
+                _ => {
                     let mut slices = [IoSlice::new(&[]); 8];
                     let count = self.queue.slices(&mut slices);
                     slices[..count]

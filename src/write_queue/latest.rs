@@ -1,0 +1,152 @@
+//! Frames of which only the newest matters: each has a slot, and takes the place of the one that waits in it.
+
+use std::collections::HashMap;
+
+use super::{Segment, WriteQueue};
+use crate::error::EncodeError;
+use crate::frame::{self, Framing};
+
+/// Where the frames lie that may be replaced. What has been written stays listed until it is looked for.
+#[derive(Debug, Default)]
+pub(super) struct Latest(HashMap<u32, Place>);
+
+#[derive(Debug, Clone, Copy)]
+struct Place {
+    /// The serial number of the segment it lies in.
+    segment: u64,
+    start: usize,
+    len: usize,
+    /// The number of the frame.
+    ordinal: u64,
+}
+
+impl Latest {
+    pub(super) fn clear(&mut self) {
+        self.0.clear();
+    }
+
+    pub(super) fn retained(&self) -> usize {
+        self.0.capacity() * size_of::<(u32, Place)>()
+    }
+}
+
+impl WriteQueue {
+    /// Bytes that would be taken out if this slot were replaced.
+    pub(crate) fn replaceable(&self, slot: u32) -> u64 {
+        let behind = self.open.as_ref().map(|open| &open.behind);
+        [Some(self), behind]
+            .into_iter()
+            .flatten()
+            .filter_map(|queue| queue.untouched(slot))
+            .map(|place| place.len as u64)
+            .sum()
+    }
+
+    /// Appends a frame by copying it, and takes out the one that waits in the same slot, unless it is partly written.
+    /// Returns whether there was one.
+    pub(crate) fn push_latest(
+        &mut self,
+        framing: &Framing,
+        limit: u64,
+        slot: u32,
+        payload: &[u8],
+    ) -> Result<bool, EncodeError> {
+        // Nothing is taken out for a frame that cannot be queued.
+        frame::envelope(framing, limit, payload)?;
+        let mut replaced = self.take_out(slot);
+        let back = self.back();
+        replaced |= back.take_out(slot);
+        let ordinal = back.unsent.next_ordinal();
+        let before = back.bytes;
+        back.push_copied(framing, limit, payload)?;
+        let len = (back.bytes - before) as usize;
+        let place = Place {
+            segment: back.tail_serial(),
+            start: back.tail.len() - len,
+            len,
+            ordinal,
+        };
+        if len > 0 {
+            back.latest.get_or_insert_default().0.insert(slot, place);
+        }
+        Ok(replaced)
+    }
+
+    /// The frame that waits in a slot, if nothing of it was written.
+    fn untouched(&self, slot: u32) -> Option<Place> {
+        let place = *self.latest.as_ref()?.0.get(&slot)?;
+        let begun = place.segment == self.first && place.start < self.offset;
+        (place.segment >= self.first && !begun).then_some(place)
+    }
+
+    /// Takes the frame out that waits in a slot. Returns whether there was one that could be.
+    fn take_out(&mut self, slot: u32) -> bool {
+        let place = self.untouched(slot);
+        let Some(latest) = &mut self.latest else {
+            return false;
+        };
+        latest.0.remove(&slot);
+        let Some(place) = place else {
+            return false;
+        };
+        let range = place.start..place.start + place.len;
+        let index = (place.segment - self.first) as usize;
+        let begun = if index == 0 { self.offset } else { 0 };
+        let mut vanished = false;
+        match self.sealed.get_mut(index) {
+            Some(Segment::Copied(bytes)) => {
+                bytes.drain(range);
+                vanished = bytes.len() == begun;
+            }
+            Some(_) => return false,
+            None => {
+                self.tail.drain(range);
+                if self.tail.len() == begun {
+                    self.tail.clear();
+                    self.offset -= begun;
+                }
+            }
+        }
+        if vanished {
+            self.sealed.remove(index);
+            self.offset -= begun;
+        }
+        for other in latest.0.values_mut() {
+            if other.segment == place.segment && other.start > place.start {
+                other.start -= place.len;
+            }
+            if other.ordinal > place.ordinal {
+                other.ordinal -= 1;
+            }
+            if vanished && other.segment > place.segment {
+                other.segment -= 1;
+            }
+        }
+        self.bytes -= place.len as u64;
+        self.unsent.remove(place.ordinal);
+        true
+    }
+
+    /// Takes over the places of what is appended behind this queue, whose first segment gets the serial number `segment`
+    /// and whose first frame the number `ordinal`.
+    pub(super) fn adopt_latest(&mut self, behind: &mut Self, segment: u64, ordinal: u64) {
+        let Some(places) = behind.latest.take() else {
+            return;
+        };
+        let (first, sent) = (
+            behind.first,
+            behind.unsent.next_ordinal() - behind.unsent.frames(),
+        );
+        let latest = &mut self.latest.get_or_insert_default().0;
+        for (slot, place) in places.0 {
+            latest.insert(
+                slot,
+                Place {
+                    segment: place.segment - first + segment,
+                    ordinal: place.ordinal - sent + ordinal,
+                    ..place
+                },
+            );
+        }
+    }
+}

@@ -1,0 +1,108 @@
+//! How long the queued frames are, so that it can be told how many of them were not sent.
+
+use std::collections::VecDeque;
+
+/// The lengths of the frames that wait, in order; neighbours of equal length are one entry. What is written of the first
+/// is taken off it.
+#[derive(Debug, Default)]
+pub(super) struct FrameLengths {
+    frames: u64,
+    /// Bytes of the first frame that are written.
+    begun: u64,
+    /// Frames that are written whole.
+    sent: u64,
+    /// Lengths before the last run, each with how often it comes.
+    runs: VecDeque<(u64, u64)>,
+    last: (u64, u64),
+}
+
+impl FrameLengths {
+    #[inline]
+    pub(super) fn push(&mut self, len: u64) {
+        if len == self.last.0 {
+            self.last.1 += 1;
+        } else {
+            self.start_run(len);
+        }
+        self.frames += 1;
+    }
+
+    #[cold]
+    fn start_run(&mut self, len: u64) {
+        if self.last.1 > 0 {
+            self.runs.push_back(self.last);
+        }
+        self.last = (len, 1);
+    }
+
+    /// Counts `n` bytes as written, fewer than there are.
+    pub(super) fn advance(&mut self, n: u64) {
+        self.begun += n;
+        loop {
+            let (len, count) = self.runs.front_mut().unwrap_or(&mut self.last);
+            let whole = (self.begun / (*len).max(1)).min(*count);
+            *count -= whole;
+            self.begun -= whole * *len;
+            self.frames -= whole;
+            self.sent += whole;
+            if *count > 0 || self.runs.pop_front().is_none() {
+                return;
+            }
+        }
+    }
+
+    /// Takes a frame out that has not been begun, by its ordinal.
+    pub(super) fn remove(&mut self, ordinal: u64) {
+        let mut before = ordinal - self.sent;
+        let mut runs = self.runs.iter_mut().chain(std::iter::once(&mut self.last));
+        // There may be runs of nothing.
+        let run = runs.position(|(_, count)| {
+            let is_here = before < *count;
+            if is_here {
+                *count -= 1;
+            } else {
+                before -= *count;
+            }
+            is_here
+        });
+        if run.is_some() {
+            self.frames -= 1;
+        }
+    }
+
+    /// Appends what waits behind.
+    pub(super) fn append(&mut self, mut behind: Self) {
+        debug_assert_eq!(behind.begun, 0, "it was not its turn");
+        let last = std::mem::replace(&mut self.last, behind.last);
+        self.runs.push_back(last);
+        self.runs.append(&mut behind.runs);
+        self.frames += behind.frames;
+    }
+
+    /// Frames that are not written whole.
+    #[inline]
+    pub(super) fn frames(&self) -> u64 {
+        self.frames
+    }
+
+    /// The ordinal of the next frame.
+    pub(super) fn next_ordinal(&self) -> u64 {
+        self.sent + self.frames
+    }
+
+    /// Heap memory that is kept.
+    pub(super) fn retained(&self) -> usize {
+        self.runs.capacity() * size_of::<(u64, u64)>()
+    }
+
+    #[inline]
+    pub(super) fn clear(&mut self) {
+        self.frames = 0;
+        self.begun = 0;
+        // The next frames are likely to be as long.
+        self.last.1 = 0;
+        if !self.runs.is_empty() {
+            self.runs.clear();
+        }
+    }
+}

@@ -1,0 +1,113 @@
+//! A frame that is given piece by piece. What is queued while it is open waits behind it.
+
+use super::WriteQueue;
+use crate::error::{EncodeError, SendError};
+use crate::frame::{self, Envelope, Framing};
+
+#[derive(Debug)]
+pub(super) struct OpenFrame {
+    /// Bytes of payload that are still to come.
+    left: u64,
+    envelope: Envelope,
+    framing: Framing,
+    /// The frames that wait for its end.
+    pub(super) behind: WriteQueue,
+}
+
+impl WriteQueue {
+    /// Begins a frame with a payload of `len` bytes.
+    pub(crate) fn begin_frame(
+        &mut self,
+        framing: &Framing,
+        limit: u64,
+        len: u64,
+    ) -> Result<(), SendError> {
+        if let Some(open) = &self.open {
+            return Err(SendError::FrameOpen { missing: open.left });
+        }
+        let envelope = frame::envelope_of(framing, limit, len)?;
+        self.append_bytes(envelope.header())?;
+        let around = envelope.header().len() + envelope.trailer().len();
+        self.unsent.push(len.saturating_add(around as u64));
+        self.open = Some(Box::new(OpenFrame {
+            left: len,
+            envelope,
+            framing: framing.clone(),
+            behind: Self::default(),
+        }));
+        Ok(())
+    }
+
+    /// Appends a piece to the frame that is open.
+    pub(crate) fn push_chunk(&mut self, piece: &[u8]) -> Result<(), SendError> {
+        let Some(open) = &mut self.open else {
+            return Err(SendError::NoFrameOpen);
+        };
+        let Some(left) = open.left.checked_sub(piece.len() as u64) else {
+            return Err(SendError::ChunkTooLong {
+                len: piece.len(),
+                left: open.left,
+            });
+        };
+        open.framing.check(piece)?;
+        self.append_bytes(piece)?;
+        if let Some(open) = &mut self.open {
+            open.left = left;
+        }
+        Ok(())
+    }
+
+    /// Ends the frame that is open. What had to wait follows.
+    pub(crate) fn finish_frame(&mut self) -> Result<(), SendError> {
+        let Some(open) = &self.open else {
+            return Err(SendError::NoFrameOpen);
+        };
+        if open.left > 0 {
+            return Err(SendError::FrameOpen { missing: open.left });
+        }
+        let envelope = open.envelope;
+        self.append_bytes(envelope.trailer())?;
+        if let Some(open) = self.open.take() {
+            self.append(open.behind);
+        }
+        Ok(())
+    }
+
+    /// Whether there is nothing to write but what is still to come of the open frame.
+    pub(crate) fn is_left_open(&self) -> bool {
+        self.open.is_some() && self.bytes == 0 && self.sealed.is_empty()
+    }
+
+    /// The queue in which the next whole frame is put: this one, or the one behind the open frame.
+    #[inline]
+    pub(crate) fn back(&mut self) -> &mut Self {
+        match self.open {
+            Some(ref mut open) => &mut open.behind,
+            None => self,
+        }
+    }
+
+    /// Appends bytes that are no frame of their own.
+    fn append_bytes(&mut self, bytes: &[u8]) -> Result<(), EncodeError> {
+        self.make_room(bytes.len())?;
+        self.tail.extend_from_slice(bytes);
+        self.bytes += bytes.len() as u64;
+        Ok(())
+    }
+
+    /// Appends what has waited.
+    fn append(&mut self, mut behind: Self) {
+        if behind.is_empty() {
+            return;
+        }
+        self.seal();
+        let segment = self.tail_serial();
+        let ordinal = self.unsent.next_ordinal();
+        self.adopt_latest(&mut behind, segment, ordinal);
+        self.sealed.append(&mut behind.sealed);
+        self.tail = behind.tail;
+        self.bytes += behind.bytes;
+        self.shared += behind.shared;
+        self.unsent.append(behind.unsent);
+    }
+}

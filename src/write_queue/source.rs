@@ -1,0 +1,135 @@
+//! A frame whose payload is read when it is its turn to be written.
+
+use std::fmt;
+use std::io::{self, Read};
+
+use crate::error::EncodeError;
+use crate::frame::Framing;
+
+/// How much is read at a time, in bytes: as much as a socket takes at once, usually.
+const WINDOW: usize = 64 * 1024;
+
+/// A reader that is to give a known number of bytes.
+pub(crate) struct Source {
+    reader: Box<dyn Read + Send>,
+    /// Bytes that have not been read.
+    left: u64,
+    /// Bytes that have been read and wait to be written.
+    window: Vec<u8>,
+    /// The reader has said that it has nothing now.
+    parked: bool,
+    /// All was read, and there is nothing behind it.
+    complete: bool,
+    framing: Framing,
+}
+
+/// Why a reader cannot make a frame.
+#[derive(Debug)]
+pub(crate) enum SourceError {
+    /// It ended early.
+    Ended {
+        missing: u64,
+    },
+    /// It goes on where the frame ends.
+    TooLong,
+    /// It gave what the framing cannot carry.
+    Unfit(EncodeError),
+    Failed(io::Error),
+}
+
+impl Source {
+    pub(super) fn new(reader: Box<dyn Read + Send>, left: u64, framing: Framing) -> Self {
+        Self {
+            reader,
+            left,
+            window: Vec::new(),
+            parked: false,
+            complete: false,
+            framing,
+        }
+    }
+
+    /// What waits to be written.
+    pub(super) fn bytes(&self) -> &[u8] {
+        &self.window
+    }
+
+    /// Bytes that have not been read.
+    pub(super) fn left(&self) -> u64 {
+        self.left
+    }
+
+    pub(super) fn is_complete(&self) -> bool {
+        self.complete
+    }
+
+    pub(super) fn is_parked(&self) -> bool {
+        self.parked
+    }
+
+    /// Lets it be asked again. Returns whether that makes a difference.
+    pub(super) fn wake(&mut self) -> bool {
+        std::mem::take(&mut self.parked)
+    }
+
+    /// All that had been read is written.
+    pub(super) fn drained(&mut self) {
+        self.window.clear();
+    }
+
+    /// Reads the next bytes, and says how many. None: it has nothing now, and is parked, or it is complete.
+    pub(super) fn pull(&mut self) -> Result<usize, SourceError> {
+        if self.left > 0 {
+            // A reader that panics leaves nothing behind.
+            let mut window = std::mem::take(&mut self.window);
+            // One byte more than there should be tells whether there is one.
+            let most = self.left.saturating_add(1).min(WINDOW as u64) as usize;
+            window.resize(most, 0);
+            match read(&mut self.reader, &mut window)? {
+                Some(0) => return Err(SourceError::Ended { missing: self.left }),
+                Some(n) if n as u64 > self.left => return Err(SourceError::TooLong),
+                Some(n) => window.truncate(n),
+                None => {
+                    self.parked = true;
+                    return Ok(0);
+                }
+            }
+            self.framing.check(&window).map_err(SourceError::Unfit)?;
+            self.left -= window.len() as u64;
+            self.window = window;
+        }
+        if self.left == 0 && !self.complete {
+            if let Some(1..) = read(&mut self.reader, &mut [0])? {
+                return Err(SourceError::TooLong);
+            }
+            self.complete = true;
+        }
+        Ok(self.window.len())
+    }
+}
+
+/// Reads once; `None` if there is nothing now.
+fn read(reader: &mut dyn Read, buffer: &mut [u8]) -> Result<Option<usize>, SourceError> {
+    loop {
+        match reader.read(buffer) {
+            Ok(n) if n <= buffer.len() => return Ok(Some(n)),
+            Ok(n) => {
+                let message = format!("it claims to have read {n} bytes into {}", buffer.len());
+                return Err(SourceError::Failed(io::Error::other(message)));
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(None),
+            Err(error) => return Err(SourceError::Failed(error)),
+        }
+    }
+}
+
+impl fmt::Debug for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Source")
+            .field("left", &self.left)
+            .field("window", &self.window.len())
+            .field("parked", &self.parked)
+            .finish_non_exhaustive()
+    }
+}
