@@ -67,12 +67,15 @@ impl Net {
                 Accepted::Nobody => continue,
                 Accepted::Blocked => return,
             };
-            if handler.on_accept(self, listener, peer) == Admission::Refuse {
+            let admission = self.call("on_accept", peer, |net| {
+                handler.on_accept(net, listener, peer)
+            });
+            if admission == Admission::Refuse {
                 self.refuse(peer, format_args!("not admitted"));
                 continue;
             }
             if let Some(id) = self.admit(listener, stream, peer) {
-                handler.on_connect(self, id);
+                self.call("on_connect", id, |net| handler.on_connect(net, id));
             }
         }
     }
@@ -106,7 +109,7 @@ impl Net {
             Ok(true) => {
                 self.establish(id);
                 if self.is_connected(id) {
-                    handler.on_connect(self, id);
+                    self.call("on_connect", id, |net| handler.on_connect(net, id));
                 }
             }
             Err(error) => self.end(id, Some(DisconnectCause::ConnectFailed(error))),
@@ -192,7 +195,7 @@ impl Net {
         };
         match connection.end_of_stream() {
             DisconnectCause::PeerClosed if connection.options().allow_half_open => {
-                handler.on_half_close(self, id);
+                self.call("on_half_close", id, |net| handler.on_half_close(net, id));
             }
             cause => self.close(id, cause),
         }
@@ -231,7 +234,7 @@ impl Net {
             if let Some(id) = self.drained.pop_front()
                 && self.is_connected(id)
             {
-                handler.on_drain(self, id);
+                self.call("on_drain", id, |net| handler.on_drain(net, id));
             }
         }
     }
@@ -251,7 +254,9 @@ impl Net {
                 } else {
                     info!("{id} closed: {reason}");
                 }
-                handler.on_disconnect(self, id, reason);
+                self.call("on_disconnect", id, |net| {
+                    handler.on_disconnect(net, id, reason)
+                });
             }
         }
     }
@@ -297,8 +302,8 @@ impl<'n> Delivery<'n> {
         {
             match connection.whole_frames() {
                 Some(_) if self.at == self.end => self.exhausted = true,
-                Some(whole) => self.deliver_whole(whole, handler),
-                None => self.deliver_next(handler),
+                Some(whole) if !self.net.times_callbacks() => self.deliver_whole(whole, handler),
+                _ => self.deliver_next(handler),
             }
         }
     }
@@ -326,7 +331,8 @@ impl<'n> Delivery<'n> {
     /// Delivers one frame, or finds that there is none. An error ends the connection.
     #[inline(never)]
     fn deliver_next<H: Handler + ?Sized>(&mut self, handler: &mut H) {
-        let Some(connection) = self.net.connections.get_mut(self.id) else {
+        let id = self.id;
+        let Some(connection) = self.net.connections.get_mut(id) else {
             return;
         };
         let mut input = &self.buffer[self.at..self.end];
@@ -336,12 +342,16 @@ impl<'n> Delivery<'n> {
             Ok(Some(Cut::Borrowed(payload))) => {
                 connection.note_finished();
                 self.frames += 1;
-                handler.on_data(self.net, self.id, Frame::from(payload));
+                let frame = Frame::from(payload);
+                self.net
+                    .call("on_data", id, |net| handler.on_data(net, id, frame));
             }
             Ok(Some(Cut::Assembled(mut payload))) => {
                 connection.note_finished();
                 self.frames += 1;
-                handler.on_data(self.net, self.id, Frame::assembled(&mut payload));
+                let frame = Frame::assembled(&mut payload);
+                self.net
+                    .call("on_data", id, |net| handler.on_data(net, id, frame));
                 self.net.common.buffers.put_input(payload);
             }
             Ok(Some(Cut::Chunk(extent, bytes))) => {
@@ -349,7 +359,9 @@ impl<'n> Delivery<'n> {
                     connection.note_finished();
                     self.frames += 1;
                 }
-                handler.on_chunk(self.net, self.id, Chunk::new(extent, bytes.into()));
+                let chunk = Chunk::new(extent, bytes.into());
+                self.net
+                    .call("on_chunk", id, |net| handler.on_chunk(net, id, chunk));
             }
             Ok(Some(Cut::HeldChunk(extent, mut bytes))) => {
                 if extent.is_last {
@@ -357,7 +369,8 @@ impl<'n> Delivery<'n> {
                     self.frames += 1;
                 }
                 let chunk = Chunk::new(extent, Frame::assembled(&mut bytes));
-                handler.on_chunk(self.net, self.id, chunk);
+                self.net
+                    .call("on_chunk", id, |net| handler.on_chunk(net, id, chunk));
                 self.net.common.buffers.put_input(bytes);
             }
             Ok(None) => {

@@ -368,6 +368,8 @@ impl From<OptionsError> for io::Error {
 pub enum ListenError {
     /// The options contradict each other.
     Options(OptionsError),
+    /// A [`shutdown`](crate::Net::shutdown) is under way.
+    ShuttingDown,
     /// The address could not be resolved, or resolved to nothing.
     Resolve(io::Error),
     /// The operating system refused to listen on the address.
@@ -383,6 +385,7 @@ impl fmt::Display for ListenError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Options(error) => write!(f, "cannot listen: {error}"),
+            Self::ShuttingDown => f.write_str("cannot listen: the loop shuts down"),
             Self::Resolve(error) => write!(f, "cannot resolve the address to listen on: {error}"),
             Self::Bind { addr, error } => write!(f, "cannot listen on {addr}: {error}"),
         }
@@ -394,6 +397,7 @@ impl error::Error for ListenError {
         match self {
             Self::Options(error) => Some(error),
             Self::Resolve(error) | Self::Bind { error, .. } => Some(error),
+            Self::ShuttingDown => None,
         }
     }
 }
@@ -402,6 +406,7 @@ impl From<ListenError> for io::Error {
     fn from(error: ListenError) -> Self {
         let kind = match &error {
             ListenError::Options(_) => io::ErrorKind::InvalidInput,
+            ListenError::ShuttingDown => io::ErrorKind::NotConnected,
             ListenError::Resolve(error) | ListenError::Bind { error, .. } => error.kind(),
         };
         Self::new(kind, error)
@@ -422,6 +427,8 @@ pub enum ConnectError {
         /// The limit.
         max_connections: usize,
     },
+    /// A [`shutdown`](crate::Net::shutdown) is under way.
+    ShuttingDown,
     /// The operating system refused.
     Os {
         /// Where to.
@@ -439,6 +446,7 @@ impl fmt::Display for ConnectError {
                 f,
                 "cannot connect: the loop has its {max_connections} connections already"
             ),
+            Self::ShuttingDown => f.write_str("cannot connect: the loop shuts down"),
             Self::Os { addr, error } => write!(f, "cannot connect to {addr}: {error}"),
         }
     }
@@ -449,7 +457,7 @@ impl error::Error for ConnectError {
         match self {
             Self::Options(error) => Some(error),
             Self::Os { error, .. } => Some(error),
-            Self::TooManyConnections { .. } => None,
+            Self::TooManyConnections { .. } | Self::ShuttingDown => None,
         }
     }
 }
@@ -458,6 +466,7 @@ impl From<ConnectError> for io::Error {
     fn from(error: ConnectError) -> Self {
         let kind = match &error {
             ConnectError::Options(_) => io::ErrorKind::InvalidInput,
+            ConnectError::ShuttingDown => io::ErrorKind::NotConnected,
             ConnectError::TooManyConnections { .. } => io::ErrorKind::QuotaExceeded,
             ConnectError::Os { error, .. } => error.kind(),
         };

@@ -77,9 +77,10 @@ impl EventLoop {
     /// # Errors
     /// If the selector fails. No peer can make that happen.
     pub fn run<H: Handler + ?Sized>(&mut self, handler: &mut H) -> io::Result<()> {
+        let mut now = Instant::now();
         loop {
             let timeout = self.net.stopping.then_some(Duration::ZERO);
-            self.turn(handler, timeout)?;
+            now = self.turn_at(now, handler, timeout)?;
             if std::mem::take(&mut self.net.stopping) {
                 return Ok(());
             }
@@ -98,7 +99,17 @@ impl EventLoop {
         handler: &mut H,
         timeout: Option<Duration>,
     ) -> io::Result<()> {
-        let own = self.next_timeout();
+        self.turn_at(Instant::now(), handler, timeout).map(|_| ())
+    }
+
+    /// Makes a turn that begins now, and says when it ended.
+    fn turn_at<H: Handler + ?Sized>(
+        &mut self,
+        now: Instant,
+        handler: &mut H,
+        timeout: Option<Duration>,
+    ) -> io::Result<Instant> {
+        let own = self.timeout_at(now);
         let timeout = match (timeout, own) {
             (Some(given), Some(own)) => Some(given.min(own)),
             (given, own) => given.or(own),
@@ -111,7 +122,8 @@ impl EventLoop {
             Err(error) => return Err(error),
         }
         // 2 read the clock
-        self.net.begin_turn(Instant::now());
+        let began = Instant::now();
+        self.net.begin_turn(began);
         // 3 merge events into the ready list
         let mut count = 0;
         for event in &self.events {
@@ -121,17 +133,22 @@ impl EventLoop {
         self.batch_was_full = count >= self.events.capacity();
         // 4 to 8
         self.net.finish_turn(handler);
-        Ok(())
+        let ended = Instant::now();
+        self.net.note_times(began - now, ended - began);
+        Ok(ended)
     }
 
     /// How long the next [`turn`](Self::turn) can wait at most: not at all while there is work to do, else until the next
     /// deadline. `None`: until there is an event.
     pub fn next_timeout(&self) -> Option<Duration> {
-        if self.batch_was_full || self.net.is_runnable() {
+        self.timeout_at(Instant::now())
+    }
+
+    fn timeout_at(&self, now: Instant) -> Option<Duration> {
+        if self.batch_was_full {
             return Some(Duration::ZERO);
         }
-        let deadline = self.net.next_deadline()?;
-        Some(deadline.saturating_duration_since(Instant::now()))
+        self.net.next_timeout(now)
     }
 
     /// When the next [`turn`](Self::turn) is due even if there are no events; `None` if never.

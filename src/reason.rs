@@ -82,12 +82,14 @@ pub enum DisconnectCause {
     },
     /// We ended it, by [`disconnect`](crate::Net::disconnect): the queue was flushed, and the peer has closed its side.
     Kicked,
-    /// We ended it, by [`disconnect`](crate::Net::disconnect) or because the peer had closed its side, and the flush, or
-    /// the peer's close after it, did not come in time.
+    /// We ended it, by [`disconnect`](crate::Net::disconnect), by [`shutdown`](crate::Net::shutdown) or because the peer
+    /// had closed its side, and the flush, or the peer's close after it, did not come in time.
     DrainTimedOut {
         /// The time it was given.
         after: Duration,
     },
+    /// We ended it, by [`shutdown`](crate::Net::shutdown): the queue was flushed, and the peer has closed its side.
+    ShuttingDown,
     /// We ended it at once, by [`abort`](crate::Net::abort).
     Aborted,
     /// The peer sent a frame longer than [`stream_frames_over`](crate::Config::stream_frames_over), and the handler does
@@ -184,6 +186,7 @@ impl DisconnectReason {
             | Cause::ConnectTimedOut { .. } => Side::Network,
             Cause::OutOfMemory { .. }
             | Cause::Kicked
+            | Cause::ShuttingDown
             | Cause::DrainTimedOut { .. }
             | Cause::Aborted
             | Cause::ChunkNotHandled { .. }
@@ -249,6 +252,7 @@ impl fmt::Display for DisconnectCause {
             Self::DrainTimedOut { after } => {
                 write!(f, "the connection did not drain within {after:?}")
             }
+            Self::ShuttingDown => f.write_str("this side shuts down"),
             Self::Aborted => f.write_str("aborted by this side"),
             Self::ChunkNotHandled { total: Some(total) } => write!(
                 f,

@@ -4,6 +4,7 @@ mod support;
 
 use std::io::{self, Read};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::time::{Duration, Instant};
 
 use support::{Echo, Peer, Recorder, framed, listen, listening, pattern, turn_until};
 use throng::{
@@ -59,6 +60,91 @@ fn outbound_connections_count_towards_max_connections() {
         ConnectError::TooManyConnections { max_connections: 1 }
     ));
     assert!(error.to_string().contains("its 1 connections"), "{error}");
+}
+
+#[test]
+fn a_full_loop_may_wait_until_it_has_some_places_before_it_accepts_again() {
+    let config = Config::default().max_connections(4).accept_again_below(2);
+    let mut event_loop = EventLoop::new(config).expect("a loop");
+    let addr = listen(&mut event_loop, ListenOptions::default());
+    let mut seen = Recorder::echoing();
+    let mut inside: Vec<Peer> = (0..4).map(|_| Peer::connect(addr)).collect();
+    turn_until(&mut event_loop, &mut seen, |_, net| net.len() == 4);
+    let turned_away = |event_loop: &mut EventLoop, seen: &mut Recorder| {
+        let before = event_loop.net().stats().refused;
+        let mut peer = Peer::connect(addr);
+        turn_until(event_loop, seen, |_, net| net.stats().refused > before);
+        peer.expect_end();
+    };
+    turned_away(&mut event_loop, &mut seen);
+    for left in [3, 2] {
+        inside.pop();
+        turn_until(&mut event_loop, &mut seen, |_, net| net.len() == left);
+        turned_away(&mut event_loop, &mut seen);
+    }
+    // Who is connected to is no peer that comes.
+    event_loop
+        .net()
+        .connect(addr)
+        .expect("there is room for it");
+    turn_until(&mut event_loop, &mut seen, |seen, _| seen.ends().len() == 3);
+    inside.pop();
+    turn_until(&mut event_loop, &mut seen, |_, net| net.len() == 1);
+    for now in 2..=4 {
+        inside.push(Peer::connect(addr));
+        turn_until(&mut event_loop, &mut seen, |_, net| net.len() == now);
+    }
+    turned_away(&mut event_loop, &mut seen);
+}
+
+#[test]
+fn a_loop_that_was_never_full_accepts_up_to_its_limit() {
+    let config = Config::default().max_connections(3).accept_again_below(1);
+    let mut event_loop = EventLoop::new(config).expect("a loop");
+    let addr = listen(&mut event_loop, ListenOptions::default());
+    let _peers: Vec<Peer> = (0..3).map(|_| Peer::connect(addr)).collect();
+    turn_until(&mut event_loop, &mut Recorder::default(), |_, net| {
+        net.len() == 3
+    });
+}
+
+#[test]
+fn one_address_has_its_share_and_another_has_its_own() {
+    let config = Config::default().max_connections_per_ip(2);
+    let mut event_loop = EventLoop::new(config).expect("a loop");
+    let addr = listen(&mut event_loop, ListenOptions::default());
+    let mut seen = Recorder::echoing();
+    let mut peers: Vec<Peer> = (0..2).map(|_| Peer::connect(addr)).collect();
+    turn_until(&mut event_loop, &mut seen, |_, net| net.len() == 2);
+    let mut third = Peer::connect(addr);
+    turn_until(&mut event_loop, &mut seen, |_, net| {
+        net.stats().refused == 1
+    });
+    third.expect_end();
+
+    // Outbound connections are nobody's share.
+    event_loop.net().connect(addr).expect("it starts");
+    turn_until(&mut event_loop, &mut seen, |_, net| {
+        net.stats().refused == 2
+    });
+    turn_until(&mut event_loop, &mut seen, |_, net| net.len() == 2);
+
+    // Whoever leaves makes room for one.
+    for _ in 0..3 {
+        peers.pop();
+        turn_until(&mut event_loop, &mut seen, |_, net| net.len() == 1);
+        peers.push(Peer::connect(addr));
+        turn_until(&mut event_loop, &mut seen, |_, net| net.len() == 2);
+    }
+    #[cfg(any(target_os = "linux", target_os = "windows"))]
+    {
+        let from = SocketAddr::from(([127, 0, 0, 2], 0));
+        let other = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None);
+        let other = other.expect("a socket");
+        other.bind(&from.into()).expect("all of 127/8 is ours");
+        other.connect(&addr.into()).expect("to connect");
+        turn_until(&mut event_loop, &mut seen, |_, net| net.len() == 3);
+    }
 }
 
 /// Refuses all, and notes who they were.
@@ -471,4 +557,37 @@ fn options_that_contradict_each_other_are_refused_before_anything_is_opened() {
         .connect_with(addr, options)
         .expect_err("a byte says 255");
     assert!(matches!(error, ConnectError::Options(error) if error == expected));
+}
+
+#[test]
+fn the_preset_for_the_open_internet_fits_every_framing_and_can_be_changed() {
+    let framings: [Framing; 5] = [
+        Framing::length_prefix().u8().into(),
+        Framing::length_prefix().u64().into(),
+        Framing::varint(),
+        Framing::delimiter(b'\n'),
+        Framing::raw(),
+    ];
+    for framing in framings {
+        let config = Config::hardened().framing(framing);
+        let mut event_loop = EventLoop::new(config).expect("a loop");
+        listen(&mut event_loop, ListenOptions::default());
+    }
+    EventLoop::new(Config::hardened().max_queued_bytes(1000)).expect("a loop");
+}
+
+#[test]
+fn the_time_of_a_loop_is_either_busy_or_waited() {
+    let mut event_loop = EventLoop::new(Config::default()).expect("a loop");
+    let before = event_loop.net().stats();
+    let wait = Duration::from_millis(20);
+    let began = Instant::now();
+    event_loop
+        .turn(&mut Recorder::default(), Some(wait))
+        .expect("a turn");
+    let stats = event_loop.net().stats();
+    assert!(stats.waited > wait / 2, "{stats:?}");
+    assert!(stats.busy > Duration::ZERO && stats.busy + stats.waited <= began.elapsed());
+    let fraction = stats.busy.as_secs_f64() / (stats.busy + stats.waited).as_secs_f64();
+    assert!((stats.busy_fraction(&before) - fraction).abs() < 1e-9);
 }

@@ -5,86 +5,16 @@
 mod support;
 
 use std::io::Write;
-use std::net::SocketAddr;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use mio::{Events, Poll};
-use support::{PATIENCE, Peer, Recorder, framed};
+use support::by_hand::Loop;
+use support::{Peer, Recorder, framed};
 use throng::{
-    Config, ConnectionId, DisconnectCause, DisconnectReason, EventLoop, Handler, ListenOptions,
-    Net, OptionsError, Side,
+    Config, ConnectionId, DisconnectCause, DisconnectReason, EventLoop, ListenOptions,
+    OptionsError, Side,
 };
 
 const SECOND: Duration = Duration::from_secs(1);
-
-/// A loop whose clock is moved by hand.
-struct Loop {
-    poll: Poll,
-    events: Events,
-    net: Net,
-    now: Instant,
-}
-
-impl Loop {
-    fn new(config: Config) -> Self {
-        let poll = Poll::new().expect("a selector");
-        let now = Instant::now();
-        let net = Net::attach(poll.registry(), config, now).expect("a loop");
-        Self {
-            poll,
-            events: Events::with_capacity(64),
-            net,
-            now,
-        }
-    }
-
-    /// Lets time pass, and turns once.
-    fn pass(&mut self, time: Duration, handler: &mut impl Handler) {
-        self.now += time;
-        self.turn(Duration::ZERO, handler);
-    }
-
-    fn turn(&mut self, wait: Duration, handler: &mut impl Handler) {
-        let wait = self
-            .net
-            .next_timeout(self.now)
-            .map_or(wait, |own| own.min(wait));
-        self.poll
-            .poll(&mut self.events, Some(wait))
-            .expect("a poll");
-        self.net.begin_turn(self.now);
-        for event in &self.events {
-            self.net.handle_event(event);
-        }
-        self.net.finish_turn(handler);
-    }
-
-    /// Turns while no time passes.
-    fn settle<H: Handler>(
-        &mut self,
-        handler: &mut H,
-        mut done: impl FnMut(&mut H, &mut Net) -> bool,
-    ) {
-        let deadline = Instant::now() + PATIENCE;
-        while !done(handler, &mut self.net) {
-            assert!(Instant::now() < deadline, "it did not happen in time");
-            self.turn(Duration::from_millis(5), handler);
-        }
-    }
-
-    fn listen(&mut self) -> SocketAddr {
-        let listener = self.net.listen("127.0.0.1:0").expect("a listener");
-        self.net.local_addr(listener).expect("its address")
-    }
-
-    fn join(&mut self, seen: &mut Recorder) -> (Peer, ConnectionId) {
-        let addr = self.listen();
-        let peer = Peer::connect(addr);
-        let before = seen.connected().len();
-        self.settle(seen, |seen, _| seen.connected().len() > before);
-        (peer, seen.connected()[before])
-    }
-}
 
 fn joined(config: Config) -> (Loop, Recorder, Peer, ConnectionId) {
     let mut looped = Loop::new(config);

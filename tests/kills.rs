@@ -543,3 +543,9 @@ fn kills_with_little_patience_and_few_places() {
     let options = ListenOptions::default().disconnect_timeout(Duration::from_millis(2));
     schedules(&config, &options);
 }
+
+#[test]
+fn kills_on_the_open_internet() {
+    let config = Config::hardened().slow_callback(Duration::ZERO);
+    schedules(&config, &ListenOptions::default());
+}

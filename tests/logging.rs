@@ -4,15 +4,16 @@ mod support;
 
 use std::cell::RefCell;
 use std::fmt;
+use std::io::Read;
 use std::net::SocketAddr;
 use std::sync::Once;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use log::{Level, LevelFilter, Log, Metadata, Record};
 use support::{Peer, Recorder, listen, listening, turn_until};
 use throng::{
-    Admission, Config, ConnectOptions, ConnectionId, EventLoop, Frame, Framing, Handler,
-    ListenOptions, ListenerId, Net,
+    Admission, Chunk, Config, ConnectOptions, ConnectionId, DisconnectReason, EventLoop, Frame,
+    Framing, Handler, ListenOptions, ListenerId, Net,
 };
 
 thread_local! {
@@ -257,4 +258,93 @@ fn bytes_in_and_out() {
     expect(Level::Trace, &[&id, &"read 11 bytes"]);
     LINES.set(lines);
     expect(Level::Trace, &[&id, &"wrote 11 bytes"]);
+}
+
+/// Holds the loop in the call that it is told.
+struct Slow(&'static str);
+
+impl Slow {
+    const FOR: Duration = Duration::from_millis(3);
+
+    fn hold(&self, callback: &str) {
+        let began = Instant::now();
+        while callback == self.0 && began.elapsed() < Self::FOR {
+            std::hint::spin_loop();
+        }
+    }
+}
+
+impl Handler for Slow {
+    fn on_accept(&mut self, _: &mut Net, _: ListenerId, _: SocketAddr) -> Admission {
+        self.hold("on_accept");
+        Admission::Admit
+    }
+
+    fn on_connect(&mut self, _: &mut Net, _: ConnectionId) {
+        self.hold("on_connect");
+    }
+
+    fn on_data(&mut self, _: &mut Net, _: ConnectionId, _: Frame<'_>) {
+        self.hold("on_data");
+    }
+
+    fn on_chunk(&mut self, net: &mut Net, id: ConnectionId, chunk: Chunk<'_>) {
+        self.hold("on_chunk");
+        assert_eq!(&*chunk, b"a chunk");
+        net.send(id, &[0; 20]).expect("there is room for one");
+        net.send(id, &[0; 20]).expect_err("and for one only");
+    }
+
+    fn on_drain(&mut self, _: &mut Net, _: ConnectionId) {
+        self.hold("on_drain");
+    }
+
+    fn on_half_close(&mut self, net: &mut Net, id: ConnectionId) {
+        self.hold("on_half_close");
+        net.disconnect(id);
+    }
+
+    fn on_disconnect(&mut self, _: &mut Net, _: ConnectionId, _: DisconnectReason) {
+        self.hold("on_disconnect");
+    }
+}
+
+#[test]
+fn a_callback_that_holds_the_loop_is_named_and_counted_whichever_it_is() {
+    let callbacks = [
+        "on_accept",
+        "on_connect",
+        "on_data",
+        "on_chunk",
+        "on_drain",
+        "on_half_close",
+        "on_disconnect",
+    ];
+    for callback in callbacks {
+        capture();
+        let config = Config::default().slow_callback(Slow::FOR - Duration::from_millis(1));
+        let mut event_loop = EventLoop::new(config).expect("a loop");
+        let options = ListenOptions::default()
+            .stream_frames_over(4)
+            .max_queued_bytes(20)
+            .allow_half_open(true);
+        let addr = listen(&mut event_loop, options);
+        let mut peer = Peer::connect(addr);
+        peer.send(b"all");
+        peer.send(b"a chunk");
+        peer.half_close();
+        let whom = match callback {
+            "on_accept" => peer.0.local_addr().expect("its address").to_string(),
+            _ => "0#0".to_string(),
+        };
+        let reader = std::thread::spawn(move || peer.0.read_to_end(&mut Vec::new()));
+        let mut slow = Slow(callback);
+        turn_until(&mut event_loop, &mut slow, |_, net| {
+            net.stats().disconnected == 1 && net.stats().slow_callbacks > 0
+        });
+        reader.join().expect("the peer").expect("a clean end");
+        expect(Level::Warn, &[&whom, &callback, &"held the loop for"]);
+        let stats = event_loop.net().stats();
+        assert!(stats.longest_turn >= Slow::FOR && stats.busy >= stats.longest_turn);
+    }
 }

@@ -229,6 +229,24 @@ connection_options! {
     /// stays. At most 49 days. Default: `None`, for ever.
     write_stall_timeout(timeout: impl Into<Option<Duration>>): Option<Duration> = None;
 
+    /// Lets the kernel probe a connection on which nothing has arrived for so long, and every quarter of that again; after
+    /// four probes without an answer it ends, as [`Network`](crate::DisconnectCause::Network): a peer whose machine is
+    /// gone is noticed after twice the time. At least 1 s. Default: `None`, no probes.
+    ///
+    /// For peers that may be silent for long and should be kept as long as they are there; one that has to say something
+    /// now and then is better served by [`idle_timeout`](Self::idle_timeout). Where the platform cannot be told these
+    /// times, listening and connecting fail with `Unsupported`.
+    keepalive(after: impl Into<Option<Duration>>): Option<Duration> = None;
+
+    /// Lets the kernel end a connection on which bytes were written and not acknowledged for so long, as
+    /// [`Network`](crate::DisconnectCause::Network) (`TCP_USER_TIMEOUT`). Default: `None`, what the system does, which may
+    /// be a quarter of an hour.
+    ///
+    /// It notices that a peer's machine is gone also while little enough waits to be in the kernel altogether, where
+    /// [`write_stall_timeout`](Self::write_stall_timeout) sees nothing. Linux only; elsewhere listening and connecting
+    /// fail with `Unsupported`.
+    user_timeout(after: impl Into<Option<Duration>>): Option<Duration> = None;
+
     /// How long a [`disconnect`](crate::Net::disconnect) may take to flush the queue and to see the peer close,
     /// before the connection is dropped. Default: 5 s.
     disconnect_timeout(timeout: Duration): Duration = Duration::from_secs(5);
@@ -254,6 +272,8 @@ impl ConnectionOptions {
             ("idle_timeout", self.idle_timeout),
             ("frame_stall_timeout", self.frame_stall_timeout),
             ("write_stall_timeout", self.write_stall_timeout),
+            ("keepalive", self.keepalive),
+            ("user_timeout", self.user_timeout),
         ];
         if let Some((setting, _)) = timeouts
             .iter()

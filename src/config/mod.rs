@@ -4,6 +4,7 @@
 //! those of one listener, or for one that is made.
 
 mod connection;
+mod hardened;
 
 use std::time::Duration;
 
@@ -28,6 +29,8 @@ pub use connection::{ConnectOptions, ListenOptions, Overflow};
 pub struct Config {
     pub(crate) connection: ConnectionOptions,
     pub(crate) max_connections: usize,
+    pub(crate) accept_again_below: Option<usize>,
+    pub(crate) max_connections_per_ip: Option<usize>,
     pub(crate) memory_budget: u64,
     pub(crate) read_buffer: usize,
     pub(crate) read_budget: usize,
@@ -35,6 +38,7 @@ pub struct Config {
     pub(crate) accepts_per_turn: usize,
     pub(crate) events_per_poll: usize,
     pub(crate) accept_retry: Duration,
+    pub(crate) slow_callback: Option<Duration>,
 }
 
 impl Default for Config {
@@ -42,6 +46,8 @@ impl Default for Config {
         Self {
             connection: ConnectionOptions::default(),
             max_connections: crate::connection_id::MAX_SLOTS,
+            accept_again_below: None,
+            max_connections_per_ip: None,
             memory_budget: u64::MAX,
             read_buffer: 64 * 1024,
             read_budget: 256 * 1024,
@@ -49,6 +55,7 @@ impl Default for Config {
             accepts_per_turn: 64,
             events_per_poll: 1024,
             accept_retry: Duration::from_millis(100),
+            slow_callback: None,
         }
     }
 }
@@ -60,6 +67,23 @@ impl Config {
     /// error. Default: 2^30, so that only the limit on open files counts.
     pub fn max_connections(mut self, connections: usize) -> Self {
         self.max_connections = connections.min(crate::connection_id::MAX_SLOTS);
+        self
+    }
+
+    /// Lets a loop that had [`max_connections`](Self::max_connections) accept peers again when it has fewer than this,
+    /// and not at every single place that becomes free. Default: `None`, at once.
+    pub fn accept_again_below(mut self, connections: impl Into<Option<usize>>) -> Self {
+        self.accept_again_below = connections.into();
+        self
+    }
+
+    /// How many inbound connections the loop has at most from one address; with IPv6, from one /64 network, which is what
+    /// a single customer has. A peer above it is accepted and closed at once, logged and counted. Default: `None`, no
+    /// limit.
+    ///
+    /// Many people share an address behind a mobile network or an office's router, so a limit of one is one too low.
+    pub fn max_connections_per_ip(mut self, connections: impl Into<Option<usize>>) -> Self {
+        self.max_connections_per_ip = connections.into();
         self
     }
 
@@ -112,6 +136,15 @@ impl Config {
     /// earlier when a connection closes. Default: 100 ms.
     pub fn accept_retry(mut self, pause: Duration) -> Self {
         self.accept_retry = pause;
+        self
+    }
+
+    /// Reports a call of the [`Handler`](crate::Handler) that takes longer than this: all other connections wait
+    /// meanwhile. Such a call is logged with its connection, its name and how long it took, and counted in
+    /// [`slow_callbacks`](crate::Stats::slow_callbacks). Default: `None`, no call is timed; otherwise the clock is read
+    /// twice for each call.
+    pub fn slow_callback(mut self, threshold: impl Into<Option<Duration>>) -> Self {
+        self.slow_callback = threshold.into();
         self
     }
 }

@@ -483,7 +483,8 @@ impl Connection {
         }
         if let Some(mut socket) = self.socket.take() {
             socket.deregister(&common.registry);
-            if matches!(reason.cause, DisconnectCause::Aborted) {
+            // A stream that is cut off must not look like one that ends.
+            if matches!(reason.cause, DisconnectCause::Aborted) || reason.unsent_bytes > 0 {
                 socket.reset_on_close();
             }
         }

@@ -15,7 +15,7 @@ use crate::config::{ConnectionOptions, ListenOptions};
 use crate::connection::{Connection, Origin, Phase};
 use crate::connection_id::{ConnectionId, ListenerId, Source};
 use crate::error::ListenError;
-use crate::socket::{READ_INTEREST, Socket};
+use crate::socket::{self, READ_INTEREST, Socket};
 
 #[derive(Debug)]
 pub(crate) struct Listener {
@@ -68,6 +68,9 @@ impl Net {
         let connection = options
             .connection(&self.config)
             .map_err(ListenError::Options)?;
+        if self.is_shutting_down() {
+            return Err(ListenError::ShuttingDown);
+        }
         let connection = Arc::new(connection);
         let addrs = addr.to_socket_addrs().map_err(ListenError::Resolve)?;
         let nothing = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
@@ -90,6 +93,8 @@ impl Net {
         connection: &Arc<ConnectionOptions>,
     ) -> io::Result<ListenerId> {
         let mut socket = bind(addr, options)?;
+        // What the platform cannot do is found here, not with the first peer.
+        socket::tune(SockRef::from(&socket), connection)?;
         let local_addr = socket.local_addr()?;
         let token = Source::Listener(self.listeners.next_id()).token();
         socket.register(&self.common.registry, token, Interest::READABLE)?;
@@ -134,22 +139,22 @@ impl Net {
         }
     }
 
-    /// Accepts one peer, or tells why not. A peer above `max_connections` is turned away here.
+    /// Accepts one peer, or tells why not. A peer above a limit is turned away here.
     pub(crate) fn accept(&mut self, id: ListenerId) -> Accepted {
-        let full = self.is_full();
         let Some(listener) = self.listeners.get_mut(id) else {
             return Accepted::Blocked;
         };
         match listener.socket.accept() {
-            Ok((_, peer)) if full => {
-                let max = self.config.max_connections;
-                self.refuse(peer, format_args!("there are {max} connections already"));
-                Accepted::Nobody
+            Ok((stream, peer)) => {
+                let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
+                let connections = self.occupied();
+                let checked = self.admissions.check(&self.config, connections, peer);
+                if let Err(refusal) = checked {
+                    self.refuse(peer, format_args!("{refusal}"));
+                    return Accepted::Nobody;
+                }
+                Accepted::Peer(stream, peer)
             }
-            Ok((stream, peer)) => Accepted::Peer(
-                stream,
-                SocketAddr::new(peer.ip().to_canonical(), peer.port()),
-            ),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 listener.readable = false;
                 listener.pause_reported = false;
@@ -184,7 +189,7 @@ impl Net {
         let listener = self.listeners.get_mut(listener_id)?;
         let options = Arc::clone(&listener.options);
         let origin = Origin::Listener(listener_id);
-        let result = listener.set_nodelay(&stream).and_then(|()| {
+        let result = listener.set_up(&stream).and_then(|()| {
             let socket = Socket::Tcp(stream);
             self.add(Connection::new(
                 socket,
@@ -199,6 +204,7 @@ impl Net {
         match result {
             Ok(id) => {
                 self.stats.accepted += 1;
+                self.admissions.joined(&self.config, peer);
                 self.watch_new(id);
                 info!("{id} connected from {peer}");
                 Some(id)
@@ -255,8 +261,10 @@ impl Listener {
         self.readable && !self.paused
     }
 
-    /// Sees to TCP_NODELAY. Most systems let accepted sockets inherit it, which saves a call for each.
-    fn set_nodelay(&mut self, stream: &TcpStream) -> io::Result<()> {
+    /// Sees to TCP_NODELAY, and to what else is asked for. Most systems let accepted sockets inherit TCP_NODELAY, which
+    /// saves a call for each.
+    fn set_up(&mut self, stream: &TcpStream) -> io::Result<()> {
+        socket::tune(SockRef::from(stream), &self.options)?;
         if self.inherits_nodelay.is_none() {
             self.inherits_nodelay = Some(stream.nodelay().unwrap_or(false));
         }

@@ -3,9 +3,10 @@
 //! It holds all state of the loop but the selector and the handler. It never calls the handler: no method of `Net`
 //! runs a callback, so callbacks never nest. [`crate::dispatch`] does that, between turns and nowhere else.
 //!
-//! One file per group of operations: [`listen`](mod@listen), [`peers`], [`send`], [`stream`], [`backpressure`], [`budget`],
-//! [`deadlines`], [`ask`], [`turn`].
+//! One file per group of operations: [`listen`](mod@listen), [`admission`], [`peers`], [`send`], [`stream`], [`backpressure`], [`budget`],
+//! [`deadlines`], [`shutdown`], [`ask`], [`turn`].
 
+mod admission;
 mod ask;
 mod backpressure;
 mod budget;
@@ -13,6 +14,8 @@ mod deadlines;
 mod listen;
 mod peers;
 mod send;
+mod shutdown;
+mod slow;
 mod stats;
 mod stream;
 mod table;
@@ -25,10 +28,12 @@ use std::time::{Duration, Instant};
 
 use mio::Registry;
 
-use crate::config::Config;
+use crate::config::{Config, ListenOptions};
 use crate::connection::{Common, Connection};
 use crate::connection_id::{ConnectionId, ListenerId, Source};
 use crate::timers::{TimerKey, Timers};
+use admission::Admissions;
+use shutdown::Shutdown;
 use table::Table;
 
 pub(crate) use listen::{Accepted, Listener};
@@ -99,11 +104,13 @@ pub struct Net {
     timers: Timers<Deadline>,
     /// The read buffer of all connections. Taken out while its content is delivered.
     pub(crate) read_buffer: Vec<u8>,
+    admissions: Admissions,
     /// Some listener waits for a descriptor to become free; this ends its patience.
     accept_retry: Option<TimerKey>,
     trim_scheduled: bool,
     /// Some connection has left its phase or changed its framing: who delivers to one has to look at it anew.
     pub(crate) upset: bool,
+    shutdown: Option<Shutdown>,
     pub(crate) stopping: bool,
     pub(crate) stats: Stats,
 }
@@ -119,6 +126,8 @@ enum Deadline {
     Drain(ConnectionId),
     /// Listeners that paused try again.
     AcceptRetry,
+    /// A shutdown has had its time.
+    Shutdown(Duration),
     /// Unused memory goes back to the allocator.
     Trim,
 }
@@ -131,7 +140,7 @@ impl Net {
     /// # Errors
     /// If the registry cannot be cloned, or if settings contradict each other.
     pub fn attach(registry: &Registry, config: Config, now: Instant) -> io::Result<Self> {
-        config.connection.validate()?;
+        ListenOptions::default().connection(&config)?;
         Ok(Self {
             read_buffer: vec![0; config.read_buffer],
             config,
@@ -148,9 +157,11 @@ impl Net {
             announced: Vec::new(),
             open: 0,
             timers: Timers::new(now),
+            admissions: Admissions::default(),
             accept_retry: None,
             trim_scheduled: false,
             upset: false,
+            shutdown: None,
             stopping: false,
             stats: Stats::default(),
         })

@@ -53,13 +53,16 @@ impl Net {
         let connection = options
             .connection(&self.config)
             .map_err(ConnectError::Options)?;
-        if self.is_full() {
+        if self.is_shutting_down() {
+            return Err(ConnectError::ShuttingDown);
+        }
+        if self.occupied() >= self.config.max_connections {
             return Err(ConnectError::TooManyConnections {
                 max_connections: self.config.max_connections,
             });
         }
         let os = |error| ConnectError::Os { addr, error };
-        let socket = socket::connect(addr).map_err(|error| {
+        let socket = socket::connect(addr, &connection).map_err(|error| {
             warn!("connecting to {addr} failed: {error}");
             os(error)
         })?;
@@ -146,10 +149,9 @@ impl Net {
         self.end(id, Some(DisconnectCause::ChunkNotHandled { total }));
     }
 
-    /// Whether another connection would be one too many.
-    pub(crate) fn is_full(&self) -> bool {
-        let gone = self.ended.len() + self.announced.len();
-        self.connections.len() - gone >= self.config.max_connections
+    /// How many connections there are that have not ended, in any phase.
+    pub(super) fn occupied(&self) -> usize {
+        self.connections.len() - self.ended.len() - self.announced.len()
     }
 
     /// Gives a connection a slot and registers its socket.
@@ -207,6 +209,9 @@ impl Net {
         }
         if let Some(timer) = connection.timer.take() {
             self.timers.cancel(timer);
+        }
+        if connection.origin() != Origin::Outbound {
+            self.admissions.left(connection.peer);
         }
         connection.finish(cause, &mut self.common);
         self.upset = true;
@@ -271,11 +276,12 @@ impl Net {
         connection.is_some_and(|connection| connection.is_left_open())
     }
 
-    /// Sees to it that a closing connection has a deadline.
+    /// Sees to it that a closing connection has a deadline, which it has from a shutdown.
     fn limit_closing(&mut self, id: ConnectionId) {
         if let Some(connection) = self.connections.get(id)
             && connection.timer.is_none()
             && !connection.is_open()
+            && self.shutdown.is_none()
         {
             let after = connection.options().disconnect_timeout;
             self.set_deadline(id, after, Deadline::Drain(id));

@@ -1,5 +1,7 @@
 //! Counters of what a loop has done.
 
+use std::time::Duration;
+
 /// What a loop has done since it was made. Every field only grows.
 ///
 /// ```
@@ -17,10 +19,19 @@
 pub struct Stats {
     /// Turns of the loop.
     pub turns: u64,
+    /// Time spent in turns, the wait for events not included.
+    pub busy: Duration,
+    /// Time spent waiting for events.
+    pub waited: Duration,
+    /// The longest time a turn took after its wait: so late the loop has been in looking at what happened meanwhile.
+    pub longest_turn: Duration,
+    /// Calls of the handler that took longer than [`slow_callback`](crate::Config::slow_callback).
+    pub slow_callbacks: u64,
     /// Peers that were accepted and admitted.
     pub accepted: u64,
-    /// Peers that were accepted and closed at once, by [`on_accept`](crate::Handler::on_accept) or because there were
-    /// [`max_connections`](crate::Config::max_connections) already.
+    /// Peers that were accepted and closed at once, by [`on_accept`](crate::Handler::on_accept), because there were
+    /// [`max_connections`](crate::Config::max_connections) already, or too many
+    /// [from one address](crate::Config::max_connections_per_ip).
     pub refused: u64,
     /// Accepts that failed: the peer was gone again, or the system had no descriptor or memory left.
     pub accept_failures: u64,
@@ -45,4 +56,30 @@ pub struct Stats {
     pub reads: u64,
     /// Calls that wrote to a socket.
     pub writes: u64,
+}
+
+impl Stats {
+    /// The part of its time in which the loop was busy, from 0 to 1: near 1 it cannot take more. Of all its time, or of
+    /// that since `before`.
+    ///
+    /// ```
+    /// # use throng::{Config, EventLoop, Stats};
+    /// # let mut event_loop = EventLoop::new(Config::default())?;
+    /// let before = event_loop.net().stats();
+    /// // ... some turns later:
+    /// let busy = event_loop.net().stats().busy_fraction(&before);
+    /// # assert_eq!(busy, 0.0);
+    /// // Of all its time:
+    /// let busy = event_loop.net().stats().busy_fraction(&Stats::default());
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    pub fn busy_fraction(&self, before: &Self) -> f64 {
+        let busy = self.busy.saturating_sub(before.busy).as_secs_f64();
+        let waited = self.waited.saturating_sub(before.waited).as_secs_f64();
+        if busy + waited > 0.0 {
+            busy / (busy + waited)
+        } else {
+            0.0
+        }
+    }
 }

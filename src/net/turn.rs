@@ -82,6 +82,14 @@ impl Net {
         Some(self.next_deadline()?.saturating_duration_since(now))
     }
 
+    /// Takes note of how long a turn waited for events and how long it worked after that, for [`Stats`](crate::Stats). An
+    /// [`EventLoop`](crate::EventLoop) does that itself.
+    pub fn note_times(&mut self, waited: Duration, busy: Duration) {
+        self.stats.waited += waited;
+        self.stats.busy += busy;
+        self.stats.longest_turn = self.stats.longest_turn.max(busy);
+    }
+
     /// Whether there is work that needs no further event.
     pub(crate) fn is_runnable(&self) -> bool {
         !self.ready.is_empty()
@@ -110,6 +118,7 @@ impl Net {
                         self.time_out(id, DisconnectCause::DrainTimedOut { after });
                     }
                 }
+                Deadline::Shutdown(after) => self.cut_short(after),
                 Deadline::AcceptRetry => self.resume_accepting(),
                 Deadline::Trim => {
                     self.trim_scheduled = false;
@@ -143,6 +152,7 @@ impl Net {
         for id in self.announced.drain(..) {
             self.connections.free(id);
         }
+        self.finish_shutdown();
         if !self.trim_scheduled && self.common.buffers.is_retaining() {
             self.trim_scheduled = true;
             self.timers.insert(self.now + TRIM_AFTER, Deadline::Trim);

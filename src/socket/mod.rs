@@ -3,6 +3,7 @@
 //! An enum, not a generic parameter: a connection is one type, whatever it runs on.
 
 mod readiness;
+mod tuning;
 
 use std::io::{self, IoSlice, Read, Write};
 use std::net::{Shutdown, SocketAddr};
@@ -13,7 +14,10 @@ use mio::net::TcpStream;
 use mio::{Interest, Registry, Token};
 use socket2::SockRef;
 
+use crate::config::ConnectionOptions;
+
 pub(crate) use readiness::Readiness;
+pub(crate) use tuning::tune;
 
 /// Whether a read or write that does less than it was asked for has emptied or filled the socket, so that the next byte,
 /// or the next room, makes a new event. So it is with TCP, but for urgent data, at which reads stop short: it can be
@@ -140,9 +144,10 @@ impl Socket {
 }
 
 /// Starts to connect; [`Socket::is_connected`] tells how it went.
-pub(crate) fn connect(addr: SocketAddr) -> io::Result<Socket> {
+pub(crate) fn connect(addr: SocketAddr, options: &ConnectionOptions) -> io::Result<Socket> {
     let stream = TcpStream::connect(addr)?;
     stream.set_nodelay(true)?;
+    tune(SockRef::from(&stream), options)?;
     Ok(Socket::Tcp(stream))
 }
 

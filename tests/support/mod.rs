@@ -5,6 +5,8 @@
     reason = "a module of several test files, each of which uses its own part"
 )]
 
+pub mod by_hand;
+
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::sync::Arc;

@@ -1,0 +1,122 @@
+//! Ending everything in good order.
+
+use std::time::{Duration, Instant};
+
+use log::info;
+
+use super::{Deadline, Net};
+use crate::connection::Phase;
+use crate::connection_id::{ConnectionId, ListenerId};
+use crate::reason::DisconnectCause;
+use crate::timers::TimerKey;
+
+/// More than a year makes no difference.
+const LONGEST: Duration = Duration::from_secs(366 * 24 * 60 * 60);
+
+/// A shutdown under way.
+#[derive(Debug)]
+pub(super) struct Shutdown {
+    deadline: Instant,
+    timer: TimerKey,
+}
+
+impl Net {
+    /// Ends the loop in good order: closes the listeners, [disconnects](Self::disconnect) everybody, and when all are
+    /// gone, or after `timeout`, [stops](Self::stop), so that [`run`](crate::EventLoop::run) returns.
+    ///
+    /// What was sent before is written, as long as the peers take it. Until the end no peer is accepted, and
+    /// [`listen`](Self::listen) and [`connect`](Self::connect) fail; attempts to connect that are under way are dropped.
+    /// Every connection gets its [`on_disconnect`](crate::Handler::on_disconnect), with the cause
+    /// [`ShuttingDown`](crate::DisconnectCause::ShuttingDown), or
+    /// [`DrainTimedOut`](crate::DisconnectCause::DrainTimedOut) if it was not finished in time; here `timeout` counts
+    /// in place of [`disconnect_timeout`](crate::Config::disconnect_timeout).
+    ///
+    /// To call it again can only bring the end nearer: `shutdown(Duration::ZERO)` drops what is left. Afterwards the loop
+    /// can be used anew.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use throng::{Config, ConnectionId, EventLoop, Frame, Handler, Net};
+    ///
+    /// struct Game;
+    ///
+    /// impl Handler for Game {
+    ///     fn on_data(&mut self, net: &mut Net, _: ConnectionId, frame: Frame<'_>) {
+    ///         if &*frame == b"shut down" {
+    ///             net.broadcast(|_| true, b"good night");
+    ///             net.shutdown(Duration::from_secs(10));
+    ///         }
+    ///     }
+    /// }
+    ///
+    /// let mut event_loop = EventLoop::new(Config::default())?;
+    /// event_loop.net().listen("127.0.0.1:0")?;
+    /// // From outside of a callback it works as well.
+    /// event_loop.net().shutdown(Duration::from_secs(10));
+    /// event_loop.run(&mut Game)?;
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    pub fn shutdown(&mut self, timeout: Duration) {
+        let timeout = timeout.min(LONGEST);
+        let deadline = self.now + timeout;
+        match &self.shutdown {
+            Some(shutdown) if shutdown.deadline <= deadline => return,
+            Some(shutdown) => {
+                let timer = shutdown.timer;
+                self.timers.cancel(timer);
+            }
+            None => {
+                let count = self.connections.len();
+                info!("shutting down; {count} connections have {timeout:?}");
+            }
+        }
+        let timer = self.timers.insert(deadline, Deadline::Shutdown(timeout));
+        self.shutdown = Some(Shutdown { deadline, timer });
+        self.close_everything();
+        self.finish_shutdown();
+    }
+
+    /// Whether a [`shutdown`](Self::shutdown) is under way.
+    pub fn is_shutting_down(&self) -> bool {
+        self.shutdown.is_some()
+    }
+
+    fn close_everything(&mut self) {
+        let listeners: Vec<ListenerId> = self.listeners.iter().map(|(id, _)| id).collect();
+        for id in listeners {
+            self.close_listener(id);
+        }
+        for id in self.in_phase(|phase| matches!(phase, Phase::Connecting | Phase::Open)) {
+            if self.is_connected(id) {
+                self.close(id, DisconnectCause::ShuttingDown);
+                self.mark_dirty(id);
+            } else {
+                self.end(id, Some(DisconnectCause::ShuttingDown));
+            }
+        }
+    }
+
+    /// The time is over.
+    pub(super) fn cut_short(&mut self, after: Duration) {
+        for id in self.in_phase(|phase| phase != Phase::Closed) {
+            self.end(id, Some(DisconnectCause::DrainTimedOut { after }));
+        }
+    }
+
+    /// Stops, if all have gone.
+    pub(super) fn finish_shutdown(&mut self) {
+        let is_over = self.shutdown.is_some() && self.connections.len() == 0;
+        if let Some(shutdown) = self.shutdown.take_if(|_| is_over) {
+            self.timers.cancel(shutdown.timer);
+            self.stop();
+        }
+    }
+
+    fn in_phase(&self, is_meant: impl Fn(Phase) -> bool) -> Vec<ConnectionId> {
+        let meant = self
+            .connections
+            .iter()
+            .filter(|(_, connection)| is_meant(connection.phase));
+        meant.map(|(id, _)| id).collect()
+    }
+}

@@ -1,0 +1,93 @@
+//! What the kernel does about peers that are gone without a word. Not every platform can, and one that cannot says so.
+
+use std::io;
+use std::time::Duration;
+
+use socket2::SockRef;
+
+use crate::config::ConnectionOptions;
+
+/// Asks the kernel for what the options ask for.
+pub(crate) fn tune(socket: SockRef<'_>, options: &ConnectionOptions) -> io::Result<()> {
+    if let Some(after) = options.keepalive {
+        set_keepalive(&socket, after)?;
+    }
+    if let Some(after) = options.user_timeout {
+        set_user_timeout(&socket, after)?;
+    }
+    Ok(())
+}
+
+#[cfg(any(
+    target_os = "android",
+    target_os = "dragonfly",
+    target_os = "freebsd",
+    target_os = "illumos",
+    target_os = "ios",
+    target_os = "linux",
+    target_os = "macos",
+    target_os = "netbsd",
+    windows
+))]
+fn set_keepalive(socket: &SockRef<'_>, after: Duration) -> io::Result<()> {
+    // Most systems know whole seconds only.
+    let second = Duration::from_secs(1);
+    let keepalive = socket2::TcpKeepalive::new()
+        .with_time(after.max(second))
+        .with_interval((after / 4).max(second))
+        .with_retries(4);
+    socket.set_tcp_keepalive(&keepalive)
+}
+
+#[cfg(not(any(
+    target_os = "android",
+    target_os = "dragonfly",
+    target_os = "freebsd",
+    target_os = "illumos",
+    target_os = "ios",
+    target_os = "linux",
+    target_os = "macos",
+    target_os = "netbsd",
+    windows
+)))]
+fn set_keepalive(_: &SockRef<'_>, _: Duration) -> io::Result<()> {
+    let message = "this platform has no TCP_KEEPIDLE";
+    Err(io::Error::new(io::ErrorKind::Unsupported, message))
+}
+
+#[cfg(any(target_os = "android", target_os = "linux"))]
+fn set_user_timeout(socket: &SockRef<'_>, after: Duration) -> io::Result<()> {
+    socket.set_tcp_user_timeout(Some(after))
+}
+
+#[cfg(not(any(target_os = "android", target_os = "linux")))]
+fn set_user_timeout(_: &SockRef<'_>, _: Duration) -> io::Result<()> {
+    let message = "this platform has no TCP_USER_TIMEOUT";
+    Err(io::Error::new(io::ErrorKind::Unsupported, message))
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use super::*;
+    use crate::{Config, ListenOptions};
+
+    #[test]
+    fn the_kernel_is_told_what_the_options_say() {
+        let stream = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None);
+        let stream = stream.expect("a socket");
+        let config = Config::default().keepalive(Duration::from_secs(60));
+        let options = ListenOptions::default().user_timeout(Duration::from_millis(1500));
+        let options = options.connection(&config).expect("they are right");
+        tune(SockRef::from(&stream), &options).expect("it is Linux");
+        assert!(stream.keepalive().expect("an open socket"));
+        let seconds =
+            |duration: io::Result<Duration>| duration.expect("an open socket").as_secs_f64();
+        assert_eq!(seconds(stream.tcp_keepalive_time()), 60.0);
+        assert_eq!(seconds(stream.tcp_keepalive_interval()), 15.0);
+        assert_eq!(stream.tcp_keepalive_retries().expect("an open socket"), 4);
+        assert_eq!(
+            stream.tcp_user_timeout().expect("an open socket"),
+            Some(Duration::from_millis(1500))
+        );
+    }
+}

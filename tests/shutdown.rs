@@ -1,0 +1,245 @@
+//! A shutdown: everybody is told, everything is written, and at the deadline whatever is left is cut off.
+
+mod support;
+
+use std::net::{SocketAddr, TcpStream};
+use std::time::Duration;
+
+use bytes::Bytes;
+use support::by_hand::Loop;
+use support::{Event, PATIENCE, Peer, Recorder, Server, framed, listening, pattern, turn_until};
+use throng::{
+    Admission, Config, ConnectError, ConnectionId, DisconnectCause, DisconnectReason, EventLoop,
+    Frame, Handler, ListenError, ListenOptions, ListenerId, Net, Stage,
+};
+
+const SECOND: Duration = Duration::from_secs(1);
+const LONG: Duration = Duration::from_secs(3600);
+
+/// More than the buffers of two sockets hold.
+fn large() -> Bytes {
+    pattern(12 << 20).into()
+}
+
+fn is_shutting_down(reason: &DisconnectReason) -> bool {
+    matches!(reason.cause, DisconnectCause::ShuttingDown)
+}
+
+/// Shuts down when it is told to, after a last word to all.
+struct Landlord(Recorder);
+
+impl Handler for Landlord {
+    fn on_connect(&mut self, net: &mut Net, id: ConnectionId) {
+        self.0.on_connect(net, id);
+    }
+
+    fn on_data(&mut self, net: &mut Net, id: ConnectionId, frame: Frame<'_>) {
+        assert!(!net.is_shutting_down(), "frames are shown no more");
+        self.0.events.push(Event::Data(id, frame.to_vec()));
+        net.broadcast(|_| true, b"good night");
+        net.shutdown(LONG);
+        assert!(net.is_empty() && net.is_shutting_down());
+    }
+
+    fn on_disconnect(&mut self, net: &mut Net, id: ConnectionId, reason: DisconnectReason) {
+        assert!(net.send(id, b"too late").is_err());
+        self.0.on_disconnect(net, id, reason);
+    }
+}
+
+#[test]
+fn everybody_reads_the_last_word_and_run_returns() {
+    let (mut event_loop, addr) = listening(ListenOptions::default());
+    let mut landlord = Landlord(Recorder::default());
+    let mut peers: Vec<Peer> = (0..20).map(|_| Peer::connect(addr)).collect();
+    turn_until(&mut event_loop, &mut landlord, |_, net| net.len() == 20);
+    // The second frame of the same burst is not shown.
+    peers[7].write(&[framed(b"shut down"), framed(b"or not")].concat());
+    let readers = std::thread::spawn(move || {
+        for mut peer in peers {
+            assert_eq!(peer.receive(), b"good night");
+            peer.expect_end();
+        }
+    });
+    event_loop.run(&mut landlord).expect("a clean end");
+    readers.join().expect("all were told");
+
+    let ends = landlord.0.ends();
+    assert_eq!(ends.len(), 20);
+    for (id, reason) in ends {
+        assert!(is_shutting_down(reason), "{id}: {reason}");
+        assert_eq!((reason.stage, reason.unsent_frames), (Stage::Open, 0));
+    }
+    assert!(!event_loop.net().is_shutting_down());
+    assert_eq!(event_loop.net().memory_in_use(), 0);
+    assert!(TcpStream::connect(addr).is_err(), "nobody listens");
+}
+
+#[test]
+fn a_slow_reader_gets_everything_however_short_the_time_of_a_disconnect_is() {
+    let mut looped = Loop::new(Config::default().disconnect_timeout(Duration::from_millis(1)));
+    let mut seen = Recorder::default();
+    let (mut peer, id) = looped.join(&mut seen);
+    looped.net.send_bytes(id, large()).expect("there is room");
+    looped.net.shutdown(60 * SECOND);
+    for _ in 0..50 {
+        looped.pass(SECOND, &mut seen);
+    }
+    assert!(seen.ends().is_empty(), "it has a minute");
+    let reader = std::thread::spawn(move || {
+        assert!(peer.receive() == large(), "it is not what was sent");
+        peer.expect_end();
+    });
+    looped.settle(&mut seen, |seen, _| !seen.ends().is_empty());
+    reader.join().expect("all of it");
+    assert!(is_shutting_down(seen.ends()[0].1));
+    assert!(looped.net.is_stopping());
+}
+
+#[test]
+fn who_does_not_read_is_cut_off_at_the_deadline_and_can_tell() {
+    let mut looped = Loop::new(Config::default());
+    let mut seen = Recorder::default();
+    let (mut silent, silent_id) = looped.join(&mut seen);
+    let (_stays, stays_id) = looped.join(&mut seen);
+    looped
+        .net
+        .send_bytes(silent_id, large())
+        .expect("there is room");
+    looped.net.shutdown(10 * SECOND);
+    looped.pass(9 * SECOND, &mut seen);
+    assert!(seen.ends().is_empty() && !looped.net.is_stopping());
+    looped.pass(SECOND, &mut seen);
+    looped.settle(&mut seen, |_, net| net.is_stopping());
+
+    for (id, reason) in seen.ends() {
+        assert!(
+            matches!(reason.cause, DisconnectCause::DrainTimedOut { after } if after == 10 * SECOND),
+            "{reason}"
+        );
+        assert_eq!(reason.unsent_frames, u64::from(id == silent_id));
+    }
+    let mut ids: Vec<_> = seen.ends().iter().map(|(id, _)| *id).collect();
+    ids.sort_by_key(|id| id.index());
+    assert_eq!(ids, [silent_id, stays_id]);
+    // A stream that was cut off does not look like one that ended.
+    silent.expect_reset();
+    assert_eq!(looped.net.memory_in_use(), 0);
+}
+
+#[test]
+fn nothing_new_begins_meanwhile_and_attempts_to_connect_are_dropped() {
+    let (mut event_loop, _) = listening(ListenOptions::default());
+    let server = Server::echo();
+    let mut seen = Recorder::default();
+    event_loop.net().connect(server.addr).expect("it starts");
+    turn_until(&mut event_loop, &mut seen, |_, net| net.len() == 1);
+    let net = event_loop.net();
+    let attempt = net.connect(server.addr).expect("it starts");
+    net.shutdown(PATIENCE);
+    assert!(matches!(
+        net.listen("127.0.0.1:0"),
+        Err(ListenError::ShuttingDown)
+    ));
+    assert!(matches!(
+        net.connect(server.addr),
+        Err(ConnectError::ShuttingDown)
+    ));
+    event_loop.run(&mut seen).expect("a clean end");
+    let ends = seen.ends();
+    let (_, reason) = ends.iter().find(|(id, _)| *id == attempt).expect("its end");
+    assert!(is_shutting_down(reason));
+    assert_eq!(reason.stage, Stage::Connecting);
+    assert_eq!(ends.len(), 2);
+}
+
+#[test]
+fn with_nobody_there_it_is_over_at_once_and_the_loop_can_be_used_anew() {
+    let (mut event_loop, _) = listening(ListenOptions::default());
+    let mut seen = Recorder::echoing();
+    event_loop.net().shutdown(LONG);
+    assert!(event_loop.net().is_stopping());
+    event_loop.run(&mut seen).expect("a clean end");
+
+    let addr = support::listen(&mut event_loop, ListenOptions::default());
+    let mut peer = Peer::connect(addr);
+    peer.send(b"still there?");
+    turn_until(&mut event_loop, &mut seen, |seen, _| {
+        !seen.frames().is_empty()
+    });
+    assert_eq!(peer.receive(), b"still there?");
+    assert!(seen.ends().is_empty());
+}
+
+#[test]
+fn a_second_call_can_only_bring_the_end_nearer() {
+    for (second, after) in [
+        (Duration::MAX, 10 * SECOND),
+        (Duration::ZERO, Duration::ZERO),
+    ] {
+        let mut looped = Loop::new(Config::default());
+        let mut seen = Recorder::default();
+        let (_peer, _) = looped.join(&mut seen);
+        looped.net.shutdown(10 * SECOND);
+        looped.net.shutdown(second);
+        looped.pass(after.saturating_sub(SECOND / 10), &mut seen);
+        assert_eq!(looped.net.is_stopping(), after.is_zero());
+        looped.pass(SECOND, &mut seen);
+        looped.settle(&mut seen, |_, net| net.is_stopping());
+        let (_, reason) = seen.ends()[0];
+        assert!(
+            matches!(reason.cause, DisconnectCause::DrainTimedOut { after: was } if was == after),
+            "{reason}"
+        );
+    }
+}
+
+#[test]
+fn a_connection_that_was_closing_keeps_its_own_deadline_and_cause() {
+    let mut looped = Loop::new(Config::default().disconnect_timeout(5 * SECOND));
+    let mut seen = Recorder::default();
+    let (_kicked, kicked) = looped.join(&mut seen);
+    let (_other, other) = looped.join(&mut seen);
+    looped.net.disconnect(kicked);
+    looped.pass(Duration::ZERO, &mut seen);
+    looped.pass(SECOND, &mut seen);
+    looped.net.shutdown(60 * SECOND);
+    looped.pass(4 * SECOND, &mut seen);
+    looped.settle(&mut seen, |seen, _| !seen.ends().is_empty());
+    assert_eq!(seen.ends()[0].0, kicked);
+    looped.pass(54 * SECOND, &mut seen);
+    assert_eq!(seen.ends().len(), 1);
+    looped.pass(2 * SECOND, &mut seen);
+    looped.settle(&mut seen, |_, net| net.is_stopping());
+    assert_eq!(seen.ends()[1].0, other);
+}
+
+/// Shuts down while a peer is being admitted.
+#[derive(Default)]
+struct Doorkeeper(usize);
+
+impl Handler for Doorkeeper {
+    fn on_accept(&mut self, net: &mut Net, _: ListenerId, _: SocketAddr) -> Admission {
+        self.0 += 1;
+        net.shutdown(LONG);
+        Admission::Admit
+    }
+
+    fn on_connect(&mut self, _: &mut Net, id: ConnectionId) {
+        panic!("{id} came in after the shutdown");
+    }
+
+    fn on_data(&mut self, _: &mut Net, _: ConnectionId, _: Frame<'_>) {}
+}
+
+#[test]
+fn who_stands_in_the_door_does_not_come_in() {
+    let mut event_loop = EventLoop::new(Config::default()).expect("a loop");
+    let addr = support::listen(&mut event_loop, ListenOptions::default());
+    let peers = [Peer::connect(addr), Peer::connect(addr)];
+    let mut doorkeeper = Doorkeeper::default();
+    event_loop.run(&mut doorkeeper).expect("a clean end");
+    assert_eq!(doorkeeper.0, 1);
+    assert_eq!(event_loop.net().stats().accepted, 0);
+    drop(peers);
+}
