@@ -83,7 +83,7 @@ impl Connection {
         let (Some(socket), Some(queue)) = (&mut self.socket, &mut self.queue) else {
             return Flush::Done;
         };
-        let frames = queue.frames();
+        let frames = queue.frames_in_front();
         let (mut bytes, mut spent) = (0, 0);
         let outcome = loop {
             let (asked, result) = match queue.next() {
@@ -108,8 +108,11 @@ impl Connection {
                         buffers.put_shared(payload);
                     });
                     memory.sub(copied);
-                    queue.progress_at = *now;
                     bytes += n;
+                    if queue.is_empty() {
+                        break Flush::Done;
+                    }
+                    queue.progress_at = *now;
                     if n < asked && socket.short_is_drained() {
                         break Flush::Blocked;
                     }
@@ -127,7 +130,7 @@ impl Connection {
             self.active_at = *now;
         }
         written.bytes += bytes as u64;
-        written.frames += frames - queue.frames();
+        written.frames += frames - queue.frames_in_front();
         outcome
     }
 }

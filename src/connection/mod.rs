@@ -194,6 +194,7 @@ impl Connection {
     }
 
     /// Something is left to do for it without a further event.
+    #[inline]
     pub(crate) fn is_runnable(&self) -> bool {
         match self.phase {
             Phase::Connecting | Phase::Open | Phase::Draining => {
@@ -202,7 +203,7 @@ impl Connection {
                 } else {
                     self.readiness.has(Readiness::ERROR)
                 };
-                to_read || (self.has_work() && self.may_write())
+                to_read || (self.queue.is_some() && self.has_work() && self.may_write())
             }
             Phase::Closing => self.may_write() && (self.queue.is_none() || self.has_work()),
             Phase::Closed => false,
@@ -210,6 +211,7 @@ impl Connection {
     }
 
     /// Something is queued that can be written without anybody's help.
+    #[inline(never)]
     fn has_work(&self) -> bool {
         self.queue.as_ref().is_some_and(|queue| queue.has_work())
     }

@@ -121,6 +121,11 @@ impl WriteQueue {
         self.unsent.frames() + self.behind().map_or(0, Self::frames)
     }
 
+    /// Those of them that need not wait for the end of an open frame.
+    pub(crate) fn frames_in_front(&self) -> u64 {
+        self.unsent.frames()
+    }
+
     /// Bytes that were accepted and are not written: what sources were still to give included.
     pub(crate) fn unsent_bytes(&self) -> u64 {
         let promised = self.sealed.iter().map(|segment| match segment {
@@ -356,6 +361,18 @@ impl WriteQueue {
     /// reference and is done goes to `done`.
     #[inline]
     pub(crate) fn advance(&mut self, n: usize, done: impl FnMut(Bytes)) -> usize {
+        if self.bytes == n as u64 && self.sealed.is_empty() && self.open.is_none() {
+            // The usual case: that was all.
+            self.bytes = 0;
+            self.clear_tail();
+            self.unsent.clear();
+            return n;
+        }
+        self.advance_within(n, done)
+    }
+
+    #[inline(never)]
+    fn advance_within(&mut self, n: usize, done: impl FnMut(Bytes)) -> usize {
         let mut copied = n;
         if !self.sealed.is_empty() {
             copied -= self.advance_sealed(n, done);
@@ -365,7 +382,7 @@ impl WriteQueue {
             self.offset += n;
         }
         self.bytes -= n as u64;
-        if self.bytes == 0 && self.is_empty() {
+        if self.is_empty() {
             self.unsent.clear();
         } else {
             self.unsent.advance(n as u64);
