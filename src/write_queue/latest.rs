@@ -89,28 +89,15 @@ impl WriteQueue {
         let Some(place) = place else {
             return false;
         };
-        let range = place.start..place.start + place.len;
         let index = (place.segment - self.first) as usize;
-        let begun = if index == 0 { self.offset } else { 0 };
-        let mut vanished = false;
-        match self.sealed.get_mut(index) {
-            Some(Segment::Copied(bytes)) => {
-                bytes.drain(range);
-                vanished = bytes.len() == begun;
-            }
+        let segment = match self.sealed.get_mut(index) {
+            Some(Segment::Copied(bytes)) => bytes,
             Some(_) => return false,
-            None => {
-                self.tail.drain(range);
-                if self.tail.len() == begun {
-                    self.tail.clear();
-                    self.offset -= begun;
-                }
-            }
-        }
-        if vanished {
-            self.sealed.remove(index);
-            self.offset -= begun;
-        }
+            None => &mut self.tail,
+        };
+        segment.drain(place.start..place.start + place.len);
+        let begun = if index == 0 { self.offset } else { 0 };
+        let waits = segment.len() > begun;
         for other in latest.0.values_mut() {
             if other.segment == place.segment && other.start > place.start {
                 other.start -= place.len;
@@ -118,13 +105,35 @@ impl WriteQueue {
             if other.ordinal > place.ordinal {
                 other.ordinal -= 1;
             }
-            if vanished && other.segment > place.segment {
-                other.segment -= 1;
-            }
         }
         self.bytes -= place.len as u64;
         self.unsent.remove(place.ordinal);
+        if !waits {
+            self.drop_segment(index);
+        }
         true
+    }
+
+    /// Forgets a segment of which nothing waits any more.
+    fn drop_segment(&mut self, index: usize) {
+        if index == self.sealed.len() {
+            if index == 0 {
+                self.clear_tail();
+            }
+        } else if index == 0 {
+            self.drop_front();
+            self.offset = 0;
+        } else {
+            self.sealed.remove(index);
+            let removed = self.first + index as u64;
+            let places = self
+                .latest
+                .iter_mut()
+                .flat_map(|latest| latest.0.values_mut());
+            for place in places.filter(|place| place.segment > removed) {
+                place.segment -= 1;
+            }
+        }
     }
 
     /// Takes over the places of what is appended behind this queue, whose first segment gets the serial number `segment`
