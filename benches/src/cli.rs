@@ -10,6 +10,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::problem::Problem;
 use crate::report;
+use crate::settings::Settings;
 
 /// Thousands of framed TCP connections on one thread: see it, serve it, load it, compare it.
 #[derive(Debug, Parser)]
@@ -27,11 +28,13 @@ pub(crate) enum Command {
     /// Starts a server, connects thousands of clients to it and shows what they do (the default).
     Demo(DemoOptions),
     /// Serves until SIGINT or SIGTERM.
-    Serve(ServeOptions),
+    Serve(Box<ServeOptions>),
     /// Loads any server that speaks the protocol and echoes.
     Load(LoadOptions),
     /// Measures this crate beside a raw epoll server.
     Compare(CompareOptions),
+    /// Does to a server what peers on the internet do, and tells whether it bears it.
+    Torture(TortureOptions),
     /// Loads a server when standard input says so.
     #[command(hide = true)]
     Loader(LoadOptions),
@@ -81,15 +84,14 @@ pub(crate) struct ServeOptions {
     /// What to do with a frame.
     #[arg(long, value_enum, default_value_t = Mode::Echo)]
     pub(crate) mode: Mode,
-    /// More connections than this are refused.
-    #[arg(long)]
-    pub(crate) max_connections: Option<usize>,
     /// How many peers may wait to be accepted.
     #[arg(long)]
     pub(crate) backlog: Option<u32>,
-    /// A peer that sends a longer frame, in bytes, is disconnected.
-    #[arg(long)]
-    pub(crate) max_frame_len: Option<u64>,
+    /// How long everybody has to read what is queued, after a signal.
+    #[arg(long, default_value = "5", value_parser = seconds)]
+    pub(crate) shutdown_timeout: Duration,
+    #[command(flatten)]
+    pub(crate) settings: Settings,
     #[command(flatten)]
     pub(crate) parent: Parent,
 }
@@ -102,6 +104,8 @@ pub(crate) enum Mode {
     Broadcast,
     /// Forget it.
     Sink,
+    /// Send it to one other: connections are paired in the order in which they come.
+    Relay,
 }
 
 #[derive(Debug, Args)]
@@ -144,6 +148,32 @@ pub(crate) struct CompareOptions {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct TortureOptions {
+    /// What to do; all of it, unless given.
+    #[arg(value_enum)]
+    pub(crate) cases: Vec<Case>,
+    /// With a fraction of the bytes and the time: to see that it works, not what it costs.
+    #[arg(long)]
+    pub(crate) quick: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Case {
+    /// A peer sends 400 MiB to an echo server and reads nothing.
+    NeverReads,
+    /// 500 peers promise a frame of 4 GiB each and send 100 bytes of it.
+    Liars,
+    /// Frames of 8 GiB through a relay, both ways at once; a frame of 1.1 GiB that is held whole.
+    Giants,
+    /// 2,000 peers begin a frame and send a byte now and then; others are slow and honest.
+    Slowloris,
+    /// 500 clients want to be served by a process that may have 64 descriptors.
+    Descriptors,
+    /// Six peers send as fast as they can.
+    Firehoses,
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct YardstickOptions {
     #[arg(long)]
     pub(crate) addr: String,
@@ -169,7 +199,7 @@ impl Parent {
     }
 }
 
-fn seconds(text: &str) -> Result<Duration, String> {
+pub(crate) fn seconds(text: &str) -> Result<Duration, String> {
     let seconds: f64 = text.parse().map_err(|_| "expected a number of seconds")?;
     if !(0.01..=86_400.0).contains(&seconds) {
         return Err("expected between 0.01 and 86400 seconds".into());

@@ -12,6 +12,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::cli::CompareOptions;
+use crate::load::Pace;
 use crate::loader::Loader;
 use crate::problem::Problem;
 use crate::process::Server;
@@ -121,7 +122,12 @@ impl Contestant {
         if let Some((processor, _)) = processors {
             server.pin(processor);
         }
-        let mut loader = Loader::start(&server, cell.connections, cell.pipeline, cell.size)?;
+        let mut loader = Loader::start(
+            &server,
+            cell.connections,
+            Pace::InFlight(cell.pipeline),
+            cell.size,
+        )?;
         loader.work(WARM_UP)?;
         Ok(Self {
             server,

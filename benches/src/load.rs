@@ -17,7 +17,7 @@ use crate::cli::{self, LoadOptions};
 use crate::problem::Problem;
 use crate::progress::Progress;
 use crate::report::{self, grouped};
-use crate::{limits, usage};
+use crate::{limits, pause, usage};
 
 /// Attempts to connect under way at a time: fewer than a listener's backlog, so that none is dropped and tried again.
 const CONNECTING_AT_ONCE: usize = 256;
@@ -47,6 +47,15 @@ pub(crate) enum Pace {
     PerSecond(u32),
 }
 
+impl Pace {
+    pub(crate) fn of(options: &LoadOptions) -> Self {
+        match options.rate {
+            Some(rate) => Self::PerSecond(rate),
+            None => Self::InFlight(options.pipeline),
+        }
+    }
+}
+
 /// What came of it, over some time.
 #[derive(Debug)]
 pub(crate) struct Figures {
@@ -59,6 +68,12 @@ pub(crate) struct Figures {
 }
 
 impl Figures {
+    /// Below which so much of the frames were, if that was measured.
+    pub(crate) fn quantile(&self, quantile: f64) -> Option<Duration> {
+        let histogram = self.latency.as_ref()?;
+        Some(Duration::from_nanos(histogram.value_at_quantile(quantile)))
+    }
+
     pub(crate) fn per_second(&self) -> f64 {
         self.frames as f64 / self.elapsed.as_secs_f64()
     }
@@ -112,10 +127,7 @@ pub(crate) fn run(options: &LoadOptions, json: Option<&Path>) -> Result<(), Prob
     let spec = Spec {
         addr: cli::resolve(&options.addr)?,
         connections: limits::fit(options.connections),
-        pace: match options.rate {
-            Some(rate) => Pace::PerSecond(rate),
-            None => Pace::InFlight(options.pipeline),
-        },
+        pace: Pace::of(options),
         size: options.size,
         latency: true,
     };
@@ -198,6 +210,9 @@ impl Load {
         length: Duration,
         mut tell: impl FnMut(Duration, u64),
     ) -> Result<Figures, Problem> {
+        if let Some(latency) = &mut self.clients.latency {
+            latency.reset();
+        }
         let frames = self.clients.frames;
         let own_cpu = usage::cpu_time(std::process::id());
         let start = Instant::now();
@@ -205,6 +220,7 @@ impl Load {
         self.clients.start(self.event_loop.net(), start);
         while self.clients.is_sending || self.clients.in_flight > 0 {
             let wait = self.clients.send_due(self.event_loop.net(), start);
+            let wait = pause::until_readable(&self.event_loop, wait);
             self.turn(wait)?;
             watch.expect(self.clients.frames, "no frame came back")?;
             let elapsed = start.elapsed();
@@ -314,8 +330,7 @@ impl Clients {
         }
     }
 
-    /// Sends what has become due since `start`. Returns how long to wait for events: not at all if the time sets the
-    /// pace, since no selector wakes up as precisely as frames are due.
+    /// Sends what has become due since `start`. Returns how long to wait for events.
     fn send_due(&mut self, net: &mut Net, start: Instant) -> Duration {
         let Pace::PerSecond(rate) = self.spec.pace else {
             return TICK;
@@ -330,7 +345,8 @@ impl Clients {
             );
             self.due += 1;
         }
-        Duration::ZERO
+        let next = Duration::from_secs_f64(self.due as f64 / rate);
+        next.saturating_sub(start.elapsed()).min(TICK)
     }
 
     fn send(&mut self, net: &mut Net, id: ConnectionId, since: Instant) {

@@ -2,7 +2,8 @@
 //! it can go back and forth between them.
 //!
 //! It says `ready` when it is connected. Then each line it reads is a number of milliseconds; it loads the server for as
-//! long and answers with the frames that came back, the time that took, and its own processor time, in nanoseconds.
+//! long and answers with the frames that came back, the time that took, its own processor time, and the 99th percentile
+//! of the latency (0 where the frames are not timed), in nanoseconds.
 
 use std::io::BufRead;
 use std::time::Duration;
@@ -18,9 +19,10 @@ pub(crate) fn run(options: &LoadOptions) -> Result<(), Problem> {
     let mut load = Load::connect(Spec {
         addr: cli::resolve(&options.addr)?,
         connections: options.connections,
-        pace: Pace::InFlight(options.pipeline),
+        pace: Pace::of(options),
         size: options.size,
-        latency: false,
+        // Reading the clock for each frame takes its time, where that is what is measured.
+        latency: options.rate.is_some(),
     })?;
     report::say(format_args!("ready"));
     for line in std::io::stdin().lock().lines() {
@@ -29,10 +31,11 @@ pub(crate) fn run(options: &LoadOptions) -> Result<(), Problem> {
             .map_err(|_| Problem::usage("expected milliseconds"))?;
         let figures = load.measure(Duration::from_millis(millis))?;
         report::say(format_args!(
-            "{} {} {}",
+            "{} {} {} {}",
             figures.frames,
             figures.elapsed.as_nanos(),
-            figures.own_cpu.unwrap_or_default().as_nanos()
+            figures.own_cpu.unwrap_or_default().as_nanos(),
+            figures.quantile(0.99).unwrap_or_default().as_nanos(),
         ));
     }
     Ok(())
@@ -46,6 +49,7 @@ pub(crate) struct Work {
     pub(crate) frames: u64,
     pub(crate) elapsed: Duration,
     pub(crate) cpu: Duration,
+    pub(crate) p99: Duration,
 }
 
 impl Loader {
@@ -53,17 +57,21 @@ impl Loader {
     pub(crate) fn start(
         server: &Server,
         connections: u32,
-        pipeline: u32,
+        pace: Pace,
         size: u32,
     ) -> Result<Self, Problem> {
+        let (option, number) = match pace {
+            Pace::InFlight(frames) => ("--pipeline", frames),
+            Pace::PerSecond(frames) => ("--rate", frames),
+        };
         let mut process = Process::start(&[
             "loader",
             "--addr",
             &server.addr.to_string(),
             "--connections",
             &connections.to_string(),
-            "--pipeline",
-            &pipeline.to_string(),
+            option,
+            &number.to_string(),
             "--size",
             &size.to_string(),
         ])?;
@@ -76,10 +84,11 @@ impl Loader {
         let line = self.0.hear()?;
         let numbers: Result<Vec<u64>, _> = line.split(' ').map(str::parse).collect();
         match numbers.as_deref() {
-            Ok(&[frames, elapsed, cpu]) => Ok(Work {
+            Ok(&[frames, elapsed, cpu, p99]) => Ok(Work {
                 frames,
                 elapsed: Duration::from_nanos(elapsed),
                 cpu: Duration::from_nanos(cpu),
+                p99: Duration::from_nanos(p99),
             }),
             _ => Err(Problem::failed(format!("the load generator says {line:?}"))),
         }

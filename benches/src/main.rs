@@ -8,12 +8,16 @@ mod demo;
 mod limits;
 mod load;
 mod loader;
+mod modes;
+mod pause;
 mod pin;
 mod problem;
 mod process;
 mod progress;
 mod report;
 mod serve;
+mod settings;
+mod torture;
 mod usage;
 mod yardstick;
 
@@ -36,6 +40,7 @@ fn main() -> ExitCode {
         Command::Serve(options) => serve::run(&options, json),
         Command::Load(options) => load::run(&options, json),
         Command::Compare(options) => compare::run(&options, json),
+        Command::Torture(options) => torture::run(&options, json),
         Command::Loader(options) => loader::run(&options),
         Command::Yardstick(options) => yardstick::run(&options),
     };

@@ -1,4 +1,4 @@
-//! Which processor a process runs on, where that can be chosen.
+//! Which processor a process runs on, and who goes first there, where that can be chosen.
 
 /// Two processors this process may use: one for a server, one for its load. `None` where there is no choice.
 #[cfg(target_os = "linux")]
@@ -38,3 +38,15 @@ pub(crate) fn pin(pid: u32, processor: usize) -> bool {
 pub(crate) fn pin(_: u32, _: usize) -> bool {
     false
 }
+
+/// Lets this thread run only while no other wants to, so that what it does to a server is not done to its neighbours on the
+/// processor.
+#[cfg(target_os = "linux")]
+pub(crate) fn yield_to_all() {
+    let priority = libc::sched_param { sched_priority: 0 };
+    // SAFETY: the pointer is to a valid variable that lives through the call.
+    unsafe { libc::sched_setscheduler(0, libc::SCHED_IDLE, &priority) };
+}
+
+#[cfg(not(target_os = "linux"))]
+pub(crate) fn yield_to_all() {}

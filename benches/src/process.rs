@@ -18,8 +18,23 @@ pub(crate) struct Process {
 impl Process {
     /// Starts this program with other arguments.
     pub(crate) fn start(arguments: &[&str]) -> Result<Self, Problem> {
-        let mut child = Command::new(std::env::current_exe()?)
-            .args(arguments)
+        Self::spawn(Command::new(std::env::current_exe()?).args(arguments))
+    }
+
+    /// The same, in a shell that has done something before.
+    pub(crate) fn start_after(shell: &str, arguments: &[&str]) -> Result<Self, Problem> {
+        let script = format!("{shell}; exec \"$0\" \"$@\"");
+        let mut command = Command::new("sh");
+        Self::spawn(
+            command
+                .args(["-c", &script])
+                .arg(std::env::current_exe()?)
+                .args(arguments),
+        )
+    }
+
+    fn spawn(command: &mut Command) -> Result<Self, Problem> {
+        let mut child = command
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
@@ -67,9 +82,22 @@ pub(crate) struct Server {
 impl Server {
     /// Starts one of this program's servers, and waits until it says where it listens.
     pub(crate) fn start(subcommand: &str) -> Result<Self, Problem> {
+        Self::start_with(subcommand, &[], None)
+    }
+
+    /// The same, with more arguments, and in a shell that has done something before, if it is to.
+    pub(crate) fn start_with(
+        subcommand: &str,
+        more: &[&str],
+        shell: Option<&str>,
+    ) -> Result<Self, Problem> {
         let this = std::process::id().to_string();
-        let arguments = [subcommand, "--addr", "127.0.0.1:0", "--child-of", &this];
-        let mut process = Process::start(&arguments)?;
+        let mut arguments = vec![subcommand, "--addr", "127.0.0.1:0", "--child-of", &this];
+        arguments.extend(more);
+        let mut process = match shell {
+            Some(shell) => Process::start_after(shell, &arguments)?,
+            None => Process::start(&arguments)?,
+        };
         let line = process.hear()?;
         let addr = line
             .strip_prefix("listening on ")

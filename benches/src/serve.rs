@@ -1,4 +1,4 @@
-//! The server: echoes, broadcasts or forgets frames until it is told to stop.
+//! The server: echoes, broadcasts, relays or forgets frames until it is told to stop.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -7,9 +7,10 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 use signal_hook::consts::{SIGINT, SIGTERM};
-use throng::{Config, ConnectionId, EventLoop, Frame, Handler, ListenOptions, Net, Stats};
+use throng::{EventLoop, Handler, ListenOptions, Stats};
 
-use crate::cli::{Mode, Parent, ServeOptions};
+use crate::cli::{Mode, ServeOptions};
+use crate::modes::{Broadcast, Echo, Relay, Sink};
 use crate::problem::Problem;
 use crate::report::{self, grouped};
 
@@ -17,20 +18,15 @@ use crate::report::{self, grouped};
 /// that waits for it: a process that has two pays more for each system call.
 const LOOK_UP_EVERY: Duration = Duration::from_secs(1);
 
-/// Serves until SIGINT or SIGTERM.
+/// Serves until SIGINT or SIGTERM, and then shuts down.
 pub(crate) fn run(options: &ServeOptions, json: Option<&Path>) -> Result<(), Problem> {
-    let mut config = Config::default();
-    if let Some(connections) = options.max_connections {
-        config = config.max_connections(connections);
-    }
     let mut listen = ListenOptions::default();
     if let Some(peers) = options.backlog {
         listen = listen.backlog(peers);
     }
-    if let Some(bytes) = options.max_frame_len {
-        listen = listen.max_frame_len(bytes);
-    }
-    let mut event_loop = EventLoop::new(config)?;
+    let config = options.settings.config();
+    let mut event_loop =
+        EventLoop::new(config).map_err(|error| Problem::usage(error.to_string()))?;
     let net = event_loop.net();
     let listener = net
         .listen_with(&options.addr, listen)
@@ -43,32 +39,39 @@ pub(crate) fn run(options: &ServeOptions, json: Option<&Path>) -> Result<(), Pro
         report::say(format_args!("listening on {addr}"));
     }
     match options.mode {
-        Mode::Echo => serve(&mut event_loop, &mut Echo, &stop, options.parent)?,
-        Mode::Broadcast => serve(&mut event_loop, &mut Broadcast, &stop, options.parent)?,
-        Mode::Sink => serve(&mut event_loop, &mut Sink, &stop, options.parent)?,
+        Mode::Echo => serve(&mut event_loop, &mut Echo, options, &stop)?,
+        Mode::Broadcast => serve(&mut event_loop, &mut Broadcast, options, &stop)?,
+        Mode::Sink => serve(&mut event_loop, &mut Sink, options, &stop)?,
+        Mode::Relay => serve(&mut event_loop, &mut Relay::default(), options, &stop)?,
     }
     tell(&event_loop.net().stats(), json)
 }
 
-/// Runs the loop until it is told to stop, or nobody is left to want it.
+/// Runs the loop until it is told to stop, or nobody is left to want it. Who is told twice does not wait for anybody.
 fn serve<H: Handler>(
     event_loop: &mut EventLoop,
     handler: &mut H,
+    options: &ServeOptions,
     stop: &AtomicBool,
-    parent: Parent,
 ) -> std::io::Result<()> {
     let mut looked_up = Instant::now();
-    while !stop.load(Ordering::Relaxed) {
+    loop {
         event_loop.turn(handler, Some(LOOK_UP_EVERY))?;
-        let now = event_loop.net().now();
-        if now - looked_up >= LOOK_UP_EVERY {
-            looked_up = now;
-            if parent.is_gone() {
-                break;
-            }
+        let net = event_loop.net();
+        let mut told = stop.swap(false, Ordering::Relaxed);
+        if net.now() - looked_up >= LOOK_UP_EVERY {
+            looked_up = net.now();
+            told |= options.parent.is_gone();
+        }
+        if told && net.is_shutting_down() {
+            net.shutdown(Duration::ZERO);
+        } else if told {
+            net.shutdown(options.shutdown_timeout);
+        }
+        if net.is_stopping() {
+            return Ok(());
         }
     }
-    Ok(())
 }
 
 fn tell(stats: &Stats, json: Option<&Path>) -> Result<(), Problem> {
@@ -95,33 +98,11 @@ fn tell(stats: &Stats, json: Option<&Path>) -> Result<(), Problem> {
             "reads": stats.reads,
             "writes": stats.writes,
             "turns": stats.turns,
+            "accept_pauses": stats.accept_pauses,
+            "slow_callbacks": stats.slow_callbacks,
+            "busy_seconds": stats.busy.as_secs_f64(),
+            "waited_seconds": stats.waited.as_secs_f64(),
+            "longest_turn_seconds": stats.longest_turn.as_secs_f64(),
         }),
     )
-}
-
-/// Sends each frame back.
-struct Echo;
-
-impl Handler for Echo {
-    fn on_data(&mut self, net: &mut Net, id: ConnectionId, frame: Frame<'_>) {
-        if let Err(rejected) = net.send_frame(id, frame) {
-            log::warn!("{id}: {rejected}");
-        }
-    }
-}
-
-/// Sends each frame to everybody, its sender included.
-struct Broadcast;
-
-impl Handler for Broadcast {
-    fn on_data(&mut self, net: &mut Net, _: ConnectionId, frame: Frame<'_>) {
-        net.broadcast(|_| true, frame);
-    }
-}
-
-/// Forgets each frame.
-struct Sink;
-
-impl Handler for Sink {
-    fn on_data(&mut self, _: &mut Net, _: ConnectionId, _: Frame<'_>) {}
 }
