@@ -119,12 +119,14 @@ impl Net {
     /// Reads, decodes and delivers, and writes the replies while the connection is in the cache.
     #[inline]
     fn serve<H: Handler + ?Sized>(&mut self, handler: &mut H, id: ConnectionId) {
-        let mut budget = self.config.read_budget;
+        let mut budget = Budget {
+            bytes: self.config.read_budget,
+            frames: self.config.frames_per_turn,
+        };
         loop {
-            let read = self.receive(handler, id);
+            let read = self.receive(handler, id, &mut budget);
             self.flush(id);
-            budget = budget.saturating_sub(read);
-            if read == 0 || budget == 0 || self.is_drained(id) {
+            if read == 0 || budget.is_spent() || self.is_drained(id) {
                 return;
             }
         }
@@ -137,9 +139,14 @@ impl Net {
         connection.is_none_or(|connection| !connection.is_open() || !connection.wants_delivery())
     }
 
-    /// Fills once and delivers what that brought. Returns how many bytes were read.
+    /// Fills once and delivers what that brought, as far as the budget allows. Returns how many bytes were read.
     #[inline]
-    fn receive<H: Handler + ?Sized>(&mut self, handler: &mut H, id: ConnectionId) -> usize {
+    fn receive<H: Handler + ?Sized>(
+        &mut self,
+        handler: &mut H,
+        id: ConnectionId,
+        budget: &mut Budget,
+    ) -> usize {
         let Some(connection) = self.connections.get_mut(id) else {
             return 0;
         };
@@ -160,7 +167,8 @@ impl Net {
                 trace!("{id} read {read} bytes");
                 self.stats.reads += 1;
                 self.stats.bytes_received += read as u64;
-                Delivery::new(self, id, len, read).deliver(handler);
+                budget.bytes = budget.bytes.saturating_sub(read);
+                budget.frames -= Delivery::new(self, id, len, read, budget.frames).deliver(handler);
                 return read;
             }
             Fill::Blocked => {}
@@ -262,6 +270,20 @@ impl Net {
     }
 }
 
+/// What may still be done for a connection in this turn.
+struct Budget {
+    /// To be read.
+    bytes: usize,
+    /// To be delivered.
+    frames: u64,
+}
+
+impl Budget {
+    fn is_spent(&self) -> bool {
+        self.bytes == 0 || self.frames == 0
+    }
+}
+
 /// One read's worth of bytes on its way to the handler. The read buffer is out of the loop meanwhile, so that a frame
 /// in it and `&mut Net` live side by side.
 ///
@@ -275,12 +297,14 @@ struct Delivery<'n> {
     /// So many bytes are new.
     read: usize,
     frames: u64,
+    /// How many frames may be delivered.
+    most: u64,
     /// No whole frame is left between `at` and `end`.
     exhausted: bool,
 }
 
 impl<'n> Delivery<'n> {
-    fn new(net: &'n mut Net, id: ConnectionId, end: usize, read: usize) -> Self {
+    fn new(net: &'n mut Net, id: ConnectionId, end: usize, read: usize, most: u64) -> Self {
         let buffer = std::mem::take(&mut net.read_buffer);
         Self {
             net,
@@ -290,12 +314,15 @@ impl<'n> Delivery<'n> {
             end,
             read,
             frames: 0,
+            most,
             exhausted: false,
         }
     }
 
-    fn deliver<H: Handler + ?Sized>(mut self, handler: &mut H) {
+    /// Delivers as many frames as there are, or as may be. Returns how many.
+    fn deliver<H: Handler + ?Sized>(mut self, handler: &mut H) -> u64 {
         while !self.exhausted
+            && self.frames < self.most
             && let Some(connection) = self.net.connections.get(self.id)
             // A callback may have ended or paused it.
             && connection.may_deliver()
@@ -306,6 +333,7 @@ impl<'n> Delivery<'n> {
                 _ => self.deliver_next(handler),
             }
         }
+        self.frames
     }
 
     /// Delivers frames that lie whole in the buffer, without looking at the connection for each, until a callback upsets
@@ -317,7 +345,8 @@ impl<'n> Delivery<'n> {
             self.at = self.end - input.len();
             self.frames += 1;
             handler.on_data(self.net, self.id, Frame::from(payload));
-            if self.net.upset {
+            if self.net.upset || self.frames == self.most {
+                self.exhausted = self.at == self.end;
                 return;
             }
         }

@@ -34,6 +34,7 @@ pub struct Config {
     pub(crate) memory_budget: u64,
     pub(crate) read_buffer: usize,
     pub(crate) read_budget: usize,
+    pub(crate) frames_per_turn: u64,
     pub(crate) write_budget: usize,
     pub(crate) accepts_per_turn: usize,
     pub(crate) events_per_poll: usize,
@@ -50,7 +51,8 @@ impl Default for Config {
             max_connections_per_ip: None,
             memory_budget: u64::MAX,
             read_buffer: 64 * 1024,
-            read_budget: 256 * 1024,
+            read_budget: 64 * 1024,
+            frames_per_turn: 512,
             write_budget: 1024 * 1024,
             accepts_per_turn: 64,
             events_per_poll: 1024,
@@ -111,6 +113,13 @@ impl Config {
     /// How much is read from one connection before the others have their turn, in bytes. Default: 256 KiB.
     pub fn read_budget(mut self, bytes: usize) -> Self {
         self.read_budget = bytes.max(1);
+        self
+    }
+
+    /// How many frames of one connection are handled before the others have their turn. Default: 512, which take some tens
+    /// of microseconds, and what the callbacks take. What was read and not handled is held until then.
+    pub fn frames_per_turn(mut self, frames: usize) -> Self {
+        self.frames_per_turn = frames.max(1) as u64;
         self
     }
 

@@ -33,6 +33,36 @@ impl HeldBack {
     }
 }
 
+/// What a connection has to be relieved of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Pressure(u8);
+
+impl Pressure {
+    pub(crate) const NONE: Self = Self(0);
+    /// More than the high watermark was to be written, and no less than the low one has been since. What waits for the end
+    /// of an open frame is not to be written yet: it may wait for what this very connection has to say.
+    pub(crate) const CONGESTED: Self = Self(1);
+    /// A frame was refused, and there has not been room since.
+    pub(crate) const REFUSED: Self = Self(1 << 1);
+
+    fn has(self, what: Self) -> bool {
+        self.0 & what.0 != 0
+    }
+
+    fn add(&mut self, what: Self) {
+        self.0 |= what.0;
+    }
+
+    fn remove(&mut self, what: Self) {
+        self.0 &= !what.0;
+    }
+
+    /// Whether it has eased since it was `before`.
+    pub(crate) fn has_eased(self, before: Self) -> bool {
+        before.0 & !self.0 != 0
+    }
+}
+
 impl Connection {
     pub(crate) fn hold_back(&mut self, reason: HeldBack) {
         self.held_back.0 |= reason.0;
@@ -49,40 +79,65 @@ impl Connection {
         self.held_back.has(HeldBack::PAUSED)
     }
 
-    /// More than the high watermark was queued, and no less than the low one has been since.
     pub(crate) fn is_congested(&self) -> bool {
-        self.congested
+        self.pressure.has(Pressure::CONGESTED)
     }
 
+    pub(crate) fn pressure(&self) -> Pressure {
+        self.pressure
+    }
+
+    #[cold]
     pub(super) fn become_congested(&mut self) {
-        self.congested = true;
-        // What waits behind an open frame may wait for what this very connection has to say.
-        let flowing = self.queue.as_ref().map_or(0, |queue| queue.flowing());
-        if !self.options.read_under_backpressure && flowing > self.options.low() {
+        self.pressure.add(Pressure::CONGESTED);
+        if !self.options.read_under_backpressure {
             self.hold_back(HeldBack::CONGESTED);
         }
     }
 
     /// After a write: is backpressure over?
     pub(super) fn relieve(&mut self, now: Tick) {
-        let (low, queue) = (self.options.low(), self.queue.as_ref());
-        if queue.is_none_or(|queue| queue.flowing() <= low) {
+        let low = self.options.low();
+        if self.flowing() <= low {
+            self.pressure.remove(Pressure::CONGESTED);
             self.let_go(HeldBack::CONGESTED, now);
         }
         if self.queued_bytes() <= low {
-            self.congested = false;
+            self.pressure.remove(Pressure::REFUSED);
         }
     }
 
     /// Refuses a frame for which there is no room, and sees to it that its sender will hear when there is.
     #[inline]
     pub(super) fn check_room(&mut self, freed: u64) -> Result<(), SendError> {
-        let (queued, max) = (self.queued_bytes(), self.options.max_queued_bytes);
-        if queued - freed < max {
+        let queued = self.queued_bytes();
+        if queued - freed < self.options.max_queued_bytes {
             return Ok(());
         }
-        self.become_congested();
-        Err(SendError::QueueFull { queued, max })
+        self.pressure.add(Pressure::REFUSED);
+        Err(self.full(queued))
+    }
+
+    /// The same for a piece of the open frame: what waits behind it takes none of its room.
+    pub(super) fn check_room_in_front(&mut self) -> Result<(), SendError> {
+        let flowing = self.flowing();
+        if flowing < self.options.max_queued_bytes {
+            return Ok(());
+        }
+        Err(self.full(flowing))
+    }
+
+    #[cold]
+    fn full(&mut self, queued: u64) -> SendError {
+        if self.flowing() >= self.options.high() {
+            self.become_congested();
+        }
+        let max = self.options.max_queued_bytes;
+        SendError::QueueFull { queued, max }
+    }
+
+    pub(super) fn flowing(&self) -> u64 {
+        self.queue.as_ref().map_or(0, |queue| queue.flowing())
     }
 
     /// Whether a frame that is refused for want of room ends the connection.

@@ -4,7 +4,7 @@ use std::io::{self, IoSlice};
 
 use mio::Token;
 
-use super::{Common, Connection};
+use super::{Common, Connection, Pressure};
 use crate::reason::DisconnectCause;
 use crate::socket::{Readiness, Socket};
 use crate::write_queue::{Next, SourceError, WriteQueue};
@@ -39,7 +39,7 @@ impl Connection {
         let outcome = self.write_out(budget, common);
         if matches!(outcome, Flush::Done) {
             self.release_queue(common);
-            if !self.awaits_writable && !self.congested {
+            if !self.awaits_writable && self.pressure == Pressure::NONE {
                 // The usual case: there was room, and there still is.
                 return outcome;
             }
@@ -50,7 +50,7 @@ impl Connection {
     /// Draws the conclusions of a write that did not take all, or of one that ends a time of backpressure.
     #[inline(never)]
     fn settle(&mut self, outcome: Flush, common: &mut Common, token: Token) -> Flush {
-        if self.congested {
+        if self.pressure != Pressure::NONE {
             self.relieve(common.now);
         }
         match outcome {

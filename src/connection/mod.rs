@@ -36,7 +36,7 @@ use crate::tick::Tick;
 use crate::timers::TimerKey;
 use crate::write_queue::{SHARE_FROM, WriteQueue};
 
-pub(crate) use backpressure::HeldBack;
+pub(crate) use backpressure::{HeldBack, Pressure};
 pub(crate) use common::Common;
 pub(crate) use deadlines::Clock;
 pub(crate) use fill::Fill;
@@ -88,8 +88,8 @@ pub(crate) struct Connection {
     read_ended: bool,
     /// A frame was begun and is not complete.
     inside_frame: bool,
-    /// More than the high watermark was queued, and no less than the low one has been since.
-    congested: bool,
+    /// What it has to be relieved of.
+    pressure: Pressure,
     /// Why it is not read, if it is not.
     held_back: HeldBack,
     /// What the selector was asked for.
@@ -139,7 +139,7 @@ impl Connection {
             active_at: Tick::default(),
             period_began: Tick::default(),
             period_bytes: 0,
-            congested: false,
+            pressure: Pressure::NONE,
             held_back: HeldBack::default(),
             interest,
             at_once_up_to: 0,
@@ -205,7 +205,10 @@ impl Connection {
                 };
                 to_read || (self.queue.is_some() && self.has_work() && self.may_write())
             }
-            Phase::Closing => self.may_write() && (self.queue.is_none() || self.has_work()),
+            Phase::Closing => {
+                let to_do = self.queue.is_none() || self.has_work() || self.is_left_open();
+                self.may_write() && to_do
+            }
             Phase::Closed => false,
         }
     }
@@ -255,21 +258,20 @@ impl Connection {
         common: &mut Common,
         enqueue: impl FnOnce(&mut WriteQueue, &Framing, u64) -> Result<(), SendError>,
     ) -> Result<(), SendError> {
-        self.with_room(common, 0, |queue, framing, limit| {
+        self.check_open()?;
+        self.check_room(0)?;
+        self.fill_queue(common, |queue, framing, limit| {
             enqueue(queue.back(), framing, limit)
         })
     }
 
-    /// The same for what takes `freed` bytes out of the queue, and knows of open frames.
+    /// The same for what knows of open frames, and has seen that there is room.
     #[inline]
-    pub(super) fn with_room(
+    fn fill_queue(
         &mut self,
         common: &mut Common,
-        freed: u64,
         enqueue: impl FnOnce(&mut WriteQueue, &Framing, u64) -> Result<(), SendError>,
     ) -> Result<(), SendError> {
-        self.check_open()?;
-        self.check_room(freed)?;
         let queue = self
             .queue
             .get_or_insert_with(|| common.buffers.take_queue());
@@ -279,7 +281,7 @@ impl Connection {
         common.memory.sub(before as usize);
         if queue.is_empty() {
             self.release_queue(common);
-        } else if queue.bytes() > self.options.high() {
+        } else if queue.flowing() > self.options.high() {
             self.become_congested();
         }
         result

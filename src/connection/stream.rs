@@ -27,7 +27,9 @@ impl Connection {
     }
 
     pub(crate) fn begin_frame(&mut self, common: &mut Common, len: u64) -> Result<(), SendError> {
-        self.with_room(common, 0, |queue, framing, limit| {
+        self.check_open()?;
+        self.check_room(0)?;
+        self.fill_queue(common, |queue, framing, limit| {
             queue.begin_frame(framing, limit, len)
         })?;
         // What is sent now has to wait behind it.
@@ -40,7 +42,9 @@ impl Connection {
         common: &mut Common,
         piece: &[u8],
     ) -> Result<(), SendError> {
-        self.with_room(common, 0, |queue, _, _| queue.push_chunk(piece))
+        self.check_open()?;
+        self.check_room_in_front()?;
+        self.fill_queue(common, |queue, _, _| queue.push_chunk(piece))
     }
 
     /// Ends the open frame, for which there is always room.
@@ -55,7 +59,7 @@ impl Connection {
         common.memory.sub(before as usize);
         if result.is_ok() {
             self.allow_at_once();
-            if self.queued_bytes() > self.options.high() {
+            if self.flowing() > self.options.high() {
                 self.become_congested();
             }
         }
@@ -80,7 +84,9 @@ impl Connection {
             .as_ref()
             .map_or(0, |queue| queue.replaceable(slot));
         let mut replaced = false;
-        self.with_room(common, freed, |queue, framing, limit| {
+        self.check_open()?;
+        self.check_room(freed)?;
+        self.fill_queue(common, |queue, framing, limit| {
             replaced = queue.push_latest(framing, limit, slot, payload)?;
             Ok(())
         })?;

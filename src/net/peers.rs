@@ -8,7 +8,7 @@ use mio::Interest;
 
 use super::{Deadline, Net};
 use crate::config::ConnectOptions;
-use crate::connection::{Connection, Flush, Origin, Phase};
+use crate::connection::{Connection, Flush, Origin, Phase, Pressure};
 use crate::connection_id::{ConnectionId, Source};
 use crate::error::ConnectError;
 use crate::frame::{Chunk, Framing};
@@ -226,13 +226,13 @@ impl Net {
             return;
         };
         connection.dirty = false;
-        if connection.has_queued() {
+        if connection.has_queued() || connection.pressure() != Pressure::NONE {
             let token = Source::Connection(id).token();
             let (budget, before) = (self.config.write_budget, self.common.written.bytes);
-            let was_congested = connection.is_congested();
+            let pressure = connection.pressure();
             let outcome = connection.flush(budget, token, &mut self.common);
             trace!("{id} wrote {} bytes", self.common.written.bytes - before);
-            if was_congested && !connection.is_congested() {
+            if connection.pressure().has_eased(pressure) {
                 self.relieved(id);
             }
             match outcome {

@@ -21,7 +21,7 @@ impl Net {
     /// ends, as [`ReaderEnded`](crate::DisconnectCause::ReaderEnded),
     /// [`ReaderFailed`](crate::DisconnectCause::ReaderFailed) or
     /// [`ReaderTooLong`](crate::DisconnectCause::ReaderTooLong). Whoever wants a part of a file wraps it in
-    /// [`Read::take`].
+    /// [`Read::take`]. A reader that panics has failed; the panic passes through the turn.
     ///
     /// ```no_run
     /// use std::fs::File;
@@ -36,8 +36,7 @@ impl Net {
     /// ```
     ///
     /// # Errors
-    /// As [`send`](Self::send), and if the framing cannot announce a frame that is not there yet: a
-    /// [`custom`](crate::Framing::custom) one. The reader is given back.
+    /// As [`send`](Self::send); the reader is given back.
     pub fn send_reader<R: Read + Send + 'static>(
         &mut self,
         id: ConnectionId,
@@ -71,8 +70,8 @@ impl Net {
     /// Begins a frame of `len` bytes, which [`push_chunk`](Self::push_chunk) brings and
     /// [`finish_frame`](Self::finish_frame) ends: for a frame that arrives in pieces itself, or is made in pieces.
     ///
-    /// While it is open, whatever else is sent to the connection waits behind it. One frame of a connection can be open at
-    /// a time. If the connection is [disconnected](Self::disconnect) before the frame is finished, the peer sees a stream
+    /// While it is open, whatever else is sent to the connection waits behind it, and neither takes the room of its pieces
+    /// nor counts for [`is_congested`](Self::is_congested). One frame of a connection can be open at a time. If the connection is [disconnected](Self::disconnect) before the frame is finished, the peer sees a stream
     /// that ends inside a frame.
     ///
     /// ```
@@ -114,16 +113,15 @@ impl Net {
     /// ```
     ///
     /// # Errors
-    /// As [`send`](Self::send), [`FrameOpen`](SendError::FrameOpen) if another one is open, and if the framing cannot
-    /// announce a frame that is not there yet: a [`custom`](crate::Framing::custom) one.
+    /// As [`send`](Self::send), and [`FrameOpen`](SendError::FrameOpen) if another one is open.
     pub fn begin_frame(&mut self, id: ConnectionId, len: u64) -> Result<(), SendError> {
         self.enqueue(id, |connection, common| connection.begin_frame(common, len))
     }
 
     /// Queues the next piece of the frame that is open, copying it; see [`begin_frame`](Self::begin_frame).
     ///
-    /// Counts against [`max_queued_bytes`](crate::Config::max_queued_bytes) as any send. That it is more than the peer
-    /// takes shows in [`is_congested`](Self::is_congested), and [`on_drain`](crate::Handler::on_drain) tells when to go on.
+    /// The pieces that wait count against [`max_queued_bytes`](crate::Config::max_queued_bytes). That they are more than the
+    /// peer takes shows in [`is_congested`](Self::is_congested), and [`on_drain`](crate::Handler::on_drain) tells when to go on.
     ///
     /// # Errors
     /// As [`send`](Self::send); [`NoFrameOpen`](SendError::NoFrameOpen), and [`ChunkTooLong`](SendError::ChunkTooLong) if

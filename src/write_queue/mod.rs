@@ -266,8 +266,15 @@ impl WriteQueue {
         self.tail.extend_from_slice(trailer);
         let around = (header.len() + trailer.len()) as u64;
         self.bytes += around;
-        self.unsent.push(len.saturating_add(around));
+        self.promise(len.saturating_add(around));
         Ok(())
+    }
+
+    /// Counts a frame whose bytes will be.
+    fn promise(&mut self, bytes: u64) {
+        if bytes > 0 {
+            self.unsent.push(bytes);
+        }
     }
 
     /// What there is to do next.

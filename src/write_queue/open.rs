@@ -28,7 +28,7 @@ impl WriteQueue {
         let envelope = frame::envelope_of(framing, limit, len)?;
         self.append_bytes(envelope.header())?;
         let around = envelope.header().len() + envelope.trailer().len();
-        self.unsent.push(len.saturating_add(around as u64));
+        self.promise(len.saturating_add(around as u64));
         self.open = Some(Box::new(OpenFrame {
             left: len,
             envelope,

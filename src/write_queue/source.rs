@@ -11,7 +11,8 @@ const WINDOW: usize = 64 * 1024;
 
 /// A reader that is to give a known number of bytes.
 pub(crate) struct Source {
-    reader: Box<dyn Read + Send>,
+    /// None while it is asked: one that panics is not asked again.
+    reader: Option<Box<dyn Read + Send>>,
     /// Bytes that have not been read.
     left: u64,
     /// Bytes that have been read and wait to be written.
@@ -40,7 +41,7 @@ pub(crate) enum SourceError {
 impl Source {
     pub(super) fn new(reader: Box<dyn Read + Send>, left: u64, framing: Framing) -> Self {
         Self {
-            reader,
+            reader: Some(reader),
             left,
             window: Vec::new(),
             parked: false,
@@ -77,34 +78,47 @@ impl Source {
         self.window.clear();
     }
 
-    /// Reads the next bytes, and says how many. None: it has nothing now, and is parked, or it is complete.
+    /// Reads the next bytes, and says how many. None: it has nothing now, and is parked, or it is complete. If it fails
+    /// nothing has changed.
     pub(super) fn pull(&mut self) -> Result<usize, SourceError> {
+        let Some(mut reader) = self.reader.take() else {
+            let error = io::Error::other("it panicked when it was asked before");
+            return Err(SourceError::Failed(error));
+        };
+        let window = self.read(&mut *reader)?;
+        self.reader = Some(reader);
+        match window {
+            Some(window) => {
+                self.left -= window.len() as u64;
+                self.complete = self.left == 0;
+                self.window = window;
+            }
+            None => self.parked = true,
+        }
+        Ok(self.window.len())
+    }
+
+    /// Reads the next window; `None` if there is nothing now. After the last one there must be nothing more.
+    fn read(&self, reader: &mut dyn Read) -> Result<Option<Vec<u8>>, SourceError> {
+        let mut window = Vec::new();
         if self.left > 0 {
-            // A reader that panics leaves nothing behind.
-            let mut window = std::mem::take(&mut self.window);
             // One byte more than there should be tells whether there is one.
             let most = self.left.saturating_add(1).min(WINDOW as u64) as usize;
             window.resize(most, 0);
-            match read(&mut self.reader, &mut window)? {
+            match read(reader, &mut window)? {
                 Some(0) => return Err(SourceError::Ended { missing: self.left }),
-                Some(n) if n as u64 > self.left => return Err(SourceError::TooLong),
                 Some(n) => window.truncate(n),
-                None => {
-                    self.parked = true;
-                    return Ok(0);
-                }
+                None => return Ok(None),
             }
-            self.framing.check(&window).map_err(SourceError::Unfit)?;
-            self.left -= window.len() as u64;
-            self.window = window;
         }
-        if self.left == 0 && !self.complete {
-            if let Some(1..) = read(&mut self.reader, &mut [0])? {
+        if window.len() as u64 >= self.left {
+            let is_over = window.len() as u64 == self.left;
+            if !is_over || matches!(read(reader, &mut [0])?, Some(1..)) {
                 return Err(SourceError::TooLong);
             }
-            self.complete = true;
         }
-        Ok(self.window.len())
+        self.framing.check(&window).map_err(SourceError::Unfit)?;
+        Ok(Some(window))
     }
 }
 

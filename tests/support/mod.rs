@@ -6,6 +6,7 @@
 )]
 
 pub mod by_hand;
+pub mod scene;
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};

@@ -1,0 +1,596 @@
+//! Frames that are not held: in by chunks, out in pieces.
+
+mod support;
+
+use std::io::{ErrorKind, Read, Write};
+use std::sync::mpsc::channel;
+use std::time::Duration;
+
+use bytes::Bytes;
+use support::scene::{Arrived, Scene, letters};
+use support::{PATIENCE, Peer, Recorder, framed, listening, pattern, turn_until};
+use throng::{
+    Chunk, Config, ConnectionId, DecodeError, Decoded, DisconnectCause, EncodeError, Envelope,
+    Frame, FrameEncoder, FrameFormat, Framing, Handler, ListenOptions, Net, SendError, Side,
+};
+
+const KIB: u64 = 1024;
+const MIB: usize = 1024 * 1024;
+
+fn whole_and_header(total: u32) -> Vec<u8> {
+    [&framed(b"whole")[..], &total.to_le_bytes()].concat()
+}
+
+// ----- In: chunks -----
+
+#[test]
+fn what_is_longer_comes_in_chunks_and_the_rest_whole_all_in_one_order() {
+    let framings = [
+        Framing::length_prefix().into(),
+        Framing::length_prefix().u64().into(),
+        Framing::delimiter(b'\n'),
+    ];
+    for framing in framings {
+        for over in [0, 100, 100_000] {
+            let options = ListenOptions::default().framing(framing.clone());
+            let (mut scene, mut peer, _) = Scene::joined(options.stream_frames_over(over as u64));
+            let lens = [0, over, 300_000, over + 1, 0, 5, MIB, over, over.max(1) - 1];
+            let encoder = FrameEncoder::new(framing.clone());
+            let (mut wire, mut expected) = (Vec::new(), Vec::new());
+            for len in lens {
+                let payload = letters(len);
+                encoder.encode(&payload, &mut wire).expect("it fits");
+                expected.push(match len > over {
+                    true => Arrived::Streamed(payload),
+                    false => Arrived::Whole(payload),
+                });
+            }
+            let writing = std::thread::spawn(move || {
+                peer.write(&wire);
+                peer
+            });
+            scene.until(|notes, _| notes.arrived.len() >= lens.len());
+            assert!(scene.notes.arrived == expected, "{framing:?}, over {over}");
+            let held = scene.notes.most_held;
+            assert!(held <= over as u64 + 64 * KIB, "{held} bytes were held");
+            assert_eq!(scene.net().stats().frames_received, lens.len() as u64);
+            scene.expect_nothing_held();
+            drop(writing.join().expect("all was taken"));
+        }
+    }
+}
+
+#[test]
+fn a_promise_of_2_to_the_63_bytes_costs_nothing_and_can_be_broken() {
+    let options = ListenOptions::default().framing(Framing::length_prefix().u64());
+    let (mut scene, mut peer, _) = Scene::joined(options.stream_frames_over(1000));
+    scene.notes.after_chunk = Some(|net, _| assert_eq!(net.memory_in_use(), 0));
+    let sent = pattern(3 * MIB);
+    peer.write(&(1_u64 << 63).to_le_bytes());
+    peer.write(&sent[..MIB]);
+    scene.until(|notes, _| notes.coming.len() == MIB);
+    scene.expect_nothing_held();
+    let writing = std::thread::spawn(move || {
+        peer.write(&sent[MIB..]);
+        sent
+    });
+    scene.until(|notes, _| notes.coming.len() == 3 * MIB);
+    assert!(writing.join().expect("all was taken") == scene.notes.coming);
+    let reason = scene.end();
+    let expected = 3 * MIB as u64;
+    assert!(
+        matches!(reason.cause, DisconnectCause::PeerClosedInsideFrame { received } if received == expected),
+        "{reason}"
+    );
+    assert_eq!(reason.unshown_bytes, 0, "all of it was shown");
+}
+
+#[test]
+fn a_handler_that_takes_no_chunks_loses_the_connection_and_not_what_came_before() {
+    let lines = Framing::delimiter(b'\n');
+    let prefixed = whole_and_header(2000);
+    let cases = [
+        (Framing::default(), &prefixed[..], Some(2000)),
+        (lines.clone(), b"whole\nlonger than ten", None),
+        (lines, b"whole\nlonger than ten\n", Some(15)),
+    ];
+    for (framing, wire, expected) in cases {
+        let options = ListenOptions::default().framing(framing);
+        let (mut event_loop, addr) = listening(options.stream_frames_over(10));
+        let mut seen = Recorder::default();
+        let mut peer = Peer::connect(addr);
+        peer.write(wire);
+        turn_until(&mut event_loop, &mut seen, |seen, _| {
+            !seen.frames().is_empty()
+        });
+        if expected == Some(2000) {
+            peer.write(&letters(500));
+        }
+        turn_until(&mut event_loop, &mut seen, |seen, _| {
+            !seen.ends().is_empty()
+        });
+        assert_eq!(seen.frames(), [b"whole"]);
+        let (_, reason) = seen.ends()[0];
+        assert!(
+            matches!(reason.cause, DisconnectCause::ChunkNotHandled { total } if total == expected),
+            "{reason}"
+        );
+        assert_eq!(reason.side(), Side::Us);
+        assert_eq!(event_loop.net().memory_in_use(), 0);
+    }
+}
+
+#[test]
+fn a_pause_after_each_chunk_loses_nothing_and_costs_no_wake_up() {
+    for framing in [Framing::default(), Framing::delimiter(b'\n')] {
+        let options = ListenOptions::default().framing(framing.clone());
+        let (mut scene, mut peer, id) = Scene::joined(options.stream_frames_over(1000));
+        scene.notes.after_chunk = Some(|net, id| assert!(net.pause(id)));
+        let lens = [10, MIB, 1000, 1001, 5, 5000];
+        let encoder = FrameEncoder::new(framing);
+        let mut wire = Vec::new();
+        for len in lens {
+            encoder.encode(&letters(len), &mut wire).expect("it fits");
+        }
+        let writing = std::thread::spawn(move || {
+            peer.write(&wire);
+            peer
+        });
+        while scene.notes.arrived.len() < lens.len() {
+            scene.until(|notes, net| net.is_paused(id) || notes.arrived.len() == lens.len());
+            let chunks = scene.notes.chunks;
+            scene.turns();
+            assert_eq!(scene.notes.chunks, chunks, "it is paused");
+            let timeout = scene.event_loop.next_timeout();
+            assert!(timeout != Some(Duration::ZERO), "nothing is to be done");
+            assert!(scene.net().resume(id));
+        }
+        let arrived = lens.map(|len| match len > 1000 {
+            true => Arrived::Streamed(letters(len)),
+            false => Arrived::Whole(letters(len)),
+        });
+        assert!(scene.notes.arrived == arrived, "every byte once, in order");
+        assert!(scene.notes.chunks > 10, "there was little to pause at");
+        scene.expect_nothing_held();
+        drop(writing.join().expect("all was taken"));
+    }
+}
+
+#[test]
+fn the_end_of_the_stream_inside_a_frame_is_told_when_a_pause_is_over() {
+    let options = ListenOptions::default().stream_frames_over(1000);
+    let (mut scene, mut peer, id) = Scene::joined(options);
+    scene.notes.after_chunk = Some(|net, id| assert!(net.pause(id)));
+    peer.write(&[&whole_and_header(10_000)[..], &pattern(4000)].concat());
+    scene.until(|_, net| net.is_paused(id));
+    // What comes during the pause, the end included, waits for its end.
+    peer.write(&pattern(5000)[4000..]);
+    drop(peer);
+    scene.turns();
+    assert!(scene.notes.ends.is_empty(), "the pause goes on");
+    while scene.notes.coming.len() < 5000 {
+        scene.net().resume(id);
+        scene.until(|_, net| net.is_paused(id));
+    }
+    assert!(scene.notes.coming == pattern(5000));
+    scene.turns();
+    assert!(scene.notes.ends.is_empty(), "the pause goes on");
+    scene.net().resume(id);
+    let reason = scene.end();
+    assert!(
+        matches!(
+            reason.cause,
+            DisconnectCause::PeerClosedInsideFrame { received: 5000 }
+        ),
+        "{reason}"
+    );
+}
+
+#[test]
+fn a_chunk_is_the_last_thing_shown_of_a_connection_that_is_ended_there() {
+    for abort in [false, true] {
+        let options = ListenOptions::default().stream_frames_over(10);
+        let (mut scene, mut peer, id) = Scene::joined(options);
+        scene.notes.after_chunk = Some(match abort {
+            true => |net, id| assert!(net.abort(id)),
+            false => |net, id| assert!(net.disconnect(id)),
+        });
+        let burst = [framed(b"whole"), framed(&pattern(100)), framed(b"after")];
+        peer.write(&[&burst.concat()[..], &framed(&pattern(5000))[..100]].concat());
+        scene.until(|_, net| !net.is_connected(id));
+        match abort {
+            true => peer.expect_reset(),
+            false => peer.expect_end(),
+        }
+        drop(peer);
+        scene.until(|notes, _| !notes.ends.is_empty());
+        assert_eq!(scene.notes.chunks, 1);
+        assert_eq!(scene.notes.arrived.len(), 2, "the frames up to there");
+        let cause = scene.end().cause;
+        match abort {
+            true => assert!(matches!(cause, DisconnectCause::Aborted), "{cause}"),
+            false => assert!(matches!(cause, DisconnectCause::Kicked), "{cause}"),
+        }
+    }
+}
+
+// ----- Out: pieces -----
+
+#[test]
+fn a_relay_passes_on_what_is_larger_than_it_holds() {
+    /// As in the documentation of `begin_frame`.
+    #[derive(Default)]
+    struct Relay {
+        ends: Vec<ConnectionId>,
+        pauses: u32,
+        most: (u64, u64),
+    }
+    impl Relay {
+        fn pass_on(&self, net: &mut Net, chunk: &Chunk<'_>) -> Result<(), SendError> {
+            let target = self.ends[1];
+            if chunk.is_first() {
+                net.begin_frame(target, chunk.total().expect("it is told"))?;
+            }
+            net.push_chunk(target, chunk)?;
+            if chunk.is_last() {
+                net.finish_frame(target)?;
+            }
+            Ok(())
+        }
+    }
+    impl Handler for Relay {
+        fn on_connect(&mut self, _: &mut Net, id: ConnectionId) {
+            self.ends.push(id);
+        }
+        fn on_data(&mut self, net: &mut Net, _: ConnectionId, frame: Frame<'_>) {
+            net.send_frame(self.ends[1], frame).expect("there is room");
+        }
+        fn on_chunk(&mut self, net: &mut Net, id: ConnectionId, chunk: Chunk<'_>) {
+            self.pass_on(net, &chunk).expect("there is room");
+            let (queued, held) = (net.queued_bytes(self.ends[1]), net.memory_in_use());
+            self.most = (self.most.0.max(queued), self.most.1.max(held));
+            if net.is_congested(self.ends[1]) {
+                self.pauses += 1;
+                net.pause(id);
+            }
+        }
+        fn on_drain(&mut self, net: &mut Net, _: ConnectionId) {
+            net.resume(self.ends[0]);
+        }
+    }
+    let options = ListenOptions::default().stream_frames_over(10_000);
+    let (mut event_loop, addr) = listening(options.high_watermark(128 * KIB));
+    let mut relay = Relay::default();
+    let mut peers = Vec::new();
+    for expected in 1..=2 {
+        peers.push(Peer::connect(addr));
+        turn_until(&mut event_loop, &mut relay, |relay, _| {
+            relay.ends.len() == expected
+        });
+    }
+    let lens = [10, 32 * MIB, 10_000, 10_001, 0];
+    let [mut source, mut target] = <[Peer; 2]>::try_from(peers).ok().expect("two");
+    let writing = std::thread::spawn(move || {
+        for len in lens {
+            source.send(&pattern(len));
+        }
+        source
+    });
+    // The target does not read before the source has been paused, and then slowly.
+    let (go, gone) = channel();
+    let reading = std::thread::spawn(move || {
+        gone.recv_timeout(PATIENCE).expect("the source is paused");
+        for len in lens {
+            let mut header = [0; 4];
+            target.0.read_exact(&mut header).expect("a header");
+            assert_eq!(u32::from_le_bytes(header) as usize, len);
+            let expected = pattern(len);
+            let mut piece = [0; 20_000];
+            for expected in expected.chunks(piece.len()) {
+                let piece = &mut piece[..expected.len()];
+                target.0.read_exact(piece).expect("more of it");
+                assert!(piece == expected);
+                std::thread::yield_now();
+            }
+        }
+        target
+    });
+    turn_until(&mut event_loop, &mut relay, |relay, _| relay.pauses > 0);
+    go.send(()).expect("it waits");
+    turn_until(&mut event_loop, &mut relay, |_, net| {
+        net.stats().frames_sent == lens.len() as u64
+    });
+    let _peers = (writing.join().expect("all was taken"), reading.join());
+    let most = relay.most;
+    assert!(most.0 <= 200 * KIB && most.1 <= 264 * KIB, "{most:?}");
+    assert_eq!(event_loop.net().memory_in_use(), 0);
+}
+
+#[test]
+fn what_is_sent_while_a_frame_is_open_follows_it_in_order() {
+    let (mut scene, mut peer, id) = Scene::joined(ListenOptions::default());
+    let net = scene.net();
+    net.send(id, b"before").expect("there is room");
+    net.begin_frame(id, 10).expect("none is open");
+    net.send(id, b"one").expect("there is room");
+    net.push_chunk(id, b"0123").expect("it belongs there");
+    scene.turns();
+    assert_eq!(peer.receive(), b"before");
+    let mut begun = [0; 8];
+    peer.0.read_exact(&mut begun).expect("what there is of it");
+    assert_eq!(begun, *b"\x0a\0\0\x000123");
+    assert!(scene.event_loop.next_timeout() != Some(Duration::ZERO));
+
+    let net = scene.net();
+    net.send_bytes(id, Bytes::from(pattern(5000)))
+        .expect("there is room");
+    net.send_reader(id, 5, &b"three"[..]).expect("room");
+    net.push_chunk(id, b"").expect("it belongs there");
+    net.push_chunk(id, b"456789").expect("it belongs there");
+    net.send_with(id, |out| out.write_all(b"four"))
+        .expect("there is room");
+    scene.turns();
+    let waiting = [3, 5000, 4].map(|len| 4 + len).iter().sum::<u64>() + 4;
+    assert_eq!(scene.net().queued_bytes(id), waiting);
+    assert_eq!(scene.net().memory_in_use(), waiting);
+    let net = scene.net();
+    net.finish_frame(id).expect("it is complete");
+    net.send(id, b"five").expect("there is room");
+    scene.until(|_, net| net.stats().frames_sent == 7);
+    let mut rest = [0; 6];
+    peer.0.read_exact(&mut rest).expect("the rest of it");
+    assert_eq!(rest, *b"456789");
+    let frames = [(); 5].map(|()| peer.receive());
+    assert_eq!(
+        frames,
+        [&b"one"[..], &pattern(5000), b"three", b"four", b"five"]
+    );
+    scene.expect_nothing_held();
+}
+
+#[test]
+fn a_piece_that_does_not_belong_is_refused_and_changes_nothing() {
+    let options = ListenOptions::default().max_frame_len(1000);
+    let (mut scene, mut peer, id) = Scene::joined(options);
+    let net = scene.net();
+    let none = [net.push_chunk(id, b"x"), net.finish_frame(id)];
+    assert!(
+        none.iter()
+            .all(|none| matches!(none, Err(SendError::NoFrameOpen)))
+    );
+    assert!(matches!(
+        net.begin_frame(id, 1001),
+        Err(SendError::Encode(EncodeError::FrameTooLarge {
+            len: 1001,
+            max: 1000
+        }))
+    ));
+    assert!(matches!(net.finish_frame(id), Err(SendError::NoFrameOpen)));
+    for (piece, missing) in [(&b""[..], 10), (b"0123", 6), (b"456789", 0)] {
+        if missing == 10 {
+            net.begin_frame(id, 10).expect("none is open");
+        }
+        net.push_chunk(id, piece).expect("it belongs there");
+        let longer = vec![b'x'; missing as usize + 1];
+        assert!(matches!(
+            net.push_chunk(id, &longer),
+            Err(SendError::ChunkTooLong { len, left }) if left == missing && len == longer.len()
+        ));
+        assert!(matches!(
+            net.begin_frame(id, 3),
+            Err(SendError::FrameOpen { missing: left }) if left == missing
+        ));
+        if missing > 0 {
+            assert!(matches!(
+                net.finish_frame(id),
+                Err(SendError::FrameOpen { missing: left }) if left == missing
+            ));
+        }
+    }
+    net.finish_frame(id).expect("it is complete");
+    assert!(matches!(net.finish_frame(id), Err(SendError::NoFrameOpen)));
+    net.begin_frame(id, 0).expect("none is open");
+    net.finish_frame(id).expect("an empty frame is a frame");
+    net.send(id, b"after").expect("there is room");
+    scene.turns();
+    let frames = [(); 3].map(|()| peer.receive());
+    assert_eq!(frames, [&b"0123456789"[..], b"", b"after"]);
+    scene.expect_nothing_held();
+    let net = scene.net();
+    net.abort(id);
+    let gone = [net.begin_frame(id, 1), net.push_chunk(id, b"x")];
+    assert!(
+        gone.iter()
+            .all(|gone| matches!(gone, Err(SendError::Disconnected)))
+    );
+}
+
+#[test]
+fn a_delimiter_in_a_piece_is_refused_and_the_frame_goes_on() {
+    let options = ListenOptions::default().framing(Framing::delimiter(b'\n'));
+    let (mut scene, mut peer, id) = Scene::joined(options);
+    let net = scene.net();
+    net.begin_frame(id, 6).expect("none is open");
+    net.push_chunk(id, b"abc").expect("it belongs there");
+    assert!(matches!(
+        net.push_chunk(id, b"d\nf"),
+        Err(SendError::Encode(EncodeError::ContainsDelimiter {
+            delimiter: b'\n',
+            position: 1
+        }))
+    ));
+    net.push_chunk(id, b"def").expect("it is as it was");
+    net.finish_frame(id).expect("it is complete");
+    net.disconnect(id);
+    scene.turns();
+    let mut received = String::new();
+    peer.0.read_to_string(&mut received).expect("a clean end");
+    assert_eq!(received, "abcdef\n");
+    drop(peer);
+    assert_eq!(scene.end().unsent_frames, 0);
+}
+
+#[test]
+fn a_frame_that_is_left_open_delays_no_end() {
+    #[derive(Debug, PartialEq)]
+    enum End {
+        Disconnect,
+        PeerCloses,
+        Abort,
+    }
+    for pushed in [0, 4, 300_000] {
+        for end in [End::Disconnect, End::PeerCloses, End::Abort] {
+            // No deadline makes it end in time.
+            let options = ListenOptions::default().disconnect_timeout(PATIENCE * 10);
+            let (mut scene, mut peer, id) = Scene::joined(options);
+            let net = scene.net();
+            net.begin_frame(id, 9 * MIB as u64).expect("none is open");
+            net.push_chunk(id, &pattern(pushed)).expect("it fits");
+            let behind = Bytes::from(pattern(5000));
+            net.send_bytes(id, behind).expect("there is room");
+            if pushed < 1000 {
+                scene.turns();
+            }
+            match end {
+                End::Disconnect => assert!(scene.net().disconnect(id)),
+                End::PeerCloses => peer.half_close(),
+                End::Abort => assert!(scene.net().abort(id)),
+            }
+            let reading = std::thread::spawn(move || {
+                let mut received = Vec::new();
+                let result = peer.0.read_to_end(&mut received);
+                result.map(|_| received)
+            });
+            let reason = scene.end();
+            let received = reading.join().expect("no panic");
+            let cause = &reason.cause;
+            match end {
+                End::Disconnect => assert!(matches!(cause, DisconnectCause::Kicked), "{cause}"),
+                End::PeerCloses => {
+                    assert!(matches!(cause, DisconnectCause::PeerClosed), "{cause}");
+                }
+                End::Abort => assert!(matches!(cause, DisconnectCause::Aborted), "{cause}"),
+            }
+            assert_eq!(reason.unsent_frames, 2);
+            if end == End::Abort {
+                let error = received.expect_err("a reset");
+                assert_eq!(error.kind(), ErrorKind::ConnectionReset);
+                let all = (4 + pushed + 5004) as u64;
+                let expected = if pushed < 1000 { 5004 } else { all };
+                assert_eq!(reason.unsent_bytes, expected);
+            } else {
+                let received = received.expect("a clean end");
+                assert!(received[..4] == (9 * MIB as u32).to_le_bytes());
+                assert!(received[4..] == pattern(pushed));
+                assert_eq!(reason.unsent_bytes, 5004);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_frame_that_is_left_open_delays_no_end_where_the_budget_ends_with_it() {
+    let config = Config::default().write_budget(1);
+    let options = ListenOptions::default().disconnect_timeout(Duration::from_millis(200));
+    let mut scene = Scene::with(config, options);
+    let (mut peer, id) = scene.join();
+    let net = scene.net();
+    // The header of the reader's frame is one write, what it gives and the piece behind it another.
+    net.send_reader(id, 5, &b"hello"[..]).expect("room");
+    net.begin_frame(id, 10).expect("none is open");
+    net.push_chunk(id, b"0123").expect("it belongs there");
+    net.disconnect(id);
+    let reading = std::thread::spawn(move || peer.0.read_to_end(&mut Vec::new()));
+    let reason = scene.end();
+    assert!(matches!(reason.cause, DisconnectCause::Kicked), "{reason}");
+    assert_eq!(reason.unsent_frames, 1);
+    assert_eq!(reading.join().expect("no panic").ok(), Some(9 + 8));
+}
+
+#[test]
+fn the_pieces_of_an_open_frame_have_room_whatever_waits_behind_it() {
+    let options = ListenOptions::default().max_queued_bytes(1000);
+    let (mut scene, mut peer, id) = Scene::joined(options);
+    let net = scene.net();
+    net.begin_frame(id, 10).expect("none is open");
+    net.push_chunk(id, b"01234").expect("it belongs there");
+    while net.send(id, &[7; 96]).is_ok() {}
+    scene.turns();
+    let net = scene.net();
+    net.push_chunk(id, b"56789")
+        .expect("nobody else can make room");
+    net.finish_frame(id).expect("it is complete");
+    scene.turns();
+    assert_eq!(peer.receive(), b"0123456789");
+    scene.expect_nothing_held();
+}
+
+/// A byte of length; neither odd lengths nor zeroes.
+#[derive(Debug)]
+struct EvenLetters;
+
+impl FrameFormat for EvenLetters {
+    fn decode(&self, input: &[u8], _: usize) -> Result<Decoded, DecodeError> {
+        Ok(Decoded::Frame {
+            header: 1,
+            payload: u64::from(input[0]),
+            trailer: 0,
+        })
+    }
+
+    fn encode(&self, payload_len: u64, envelope: &mut Envelope) -> Result<(), EncodeError> {
+        envelope.push_header(&[payload_len as u8]);
+        match payload_len.is_multiple_of(2) {
+            true => Ok(()),
+            false => Err(EncodeError::Refused {
+                expected: "an even length",
+            }),
+        }
+    }
+
+    fn max_payload_len(&self) -> u64 {
+        255
+    }
+
+    fn check(&self, payload: &[u8]) -> Result<(), EncodeError> {
+        match payload.contains(&0) {
+            true => Err(EncodeError::Refused {
+                expected: "no zeroes",
+            }),
+            false => Ok(()),
+        }
+    }
+}
+
+#[test]
+fn a_format_of_ones_own_is_asked_for_the_length_and_shown_the_pieces() {
+    let options = ListenOptions::default().framing(Framing::custom(EvenLetters));
+    let (mut scene, mut peer, id) = Scene::joined(options);
+    let net = scene.net();
+    let refused = |error| match error {
+        SendError::Encode(EncodeError::Refused { expected }) => expected,
+        error => panic!("{error}"),
+    };
+    let error = net.begin_frame(id, 3).expect_err("it is odd");
+    assert_eq!(refused(error), "an even length");
+    let rejected = net.send_reader(id, 3, &b"odd"[..]).expect_err("it is odd");
+    assert_eq!(rejected.payload, b"odd");
+    assert_eq!(refused(rejected.error), "an even length");
+    net.begin_frame(id, 4).expect("none is open");
+    net.push_chunk(id, b"ab").expect("it belongs there");
+    let error = net.push_chunk(id, b"c\0").expect_err("a zero");
+    assert_eq!(refused(error), "no zeroes");
+    net.push_chunk(id, b"cd").expect("it belongs there");
+    net.finish_frame(id).expect("it is complete");
+    net.send_reader(id, 4, &b"even"[..]).expect("there is room");
+    net.send_reader(id, 2, &b"a\0"[..]).expect("there is room");
+    let mut received = Vec::new();
+    scene.until(|notes, _| !notes.ends.is_empty());
+    peer.0.read_to_end(&mut received).expect("a clean end");
+    assert_eq!(received, b"\x04abcd\x04even\x02");
+    let reason = scene.end();
+    assert!(
+        matches!(&reason.cause, DisconnectCause::ReaderFailed(error) if error.kind() == ErrorKind::InvalidData),
+        "{reason}"
+    );
+}
