@@ -296,8 +296,8 @@ struct Delivery<'n> {
     end: usize,
     /// So many bytes are new.
     read: usize,
-    frames: u64,
-    /// How many frames may be delivered.
+    /// How many frames may be delivered, of how many.
+    left: u64,
     most: u64,
     /// No whole frame is left between `at` and `end`.
     exhausted: bool,
@@ -313,7 +313,7 @@ impl<'n> Delivery<'n> {
             at: 0,
             end,
             read,
-            frames: 0,
+            left: most,
             most,
             exhausted: false,
         }
@@ -322,7 +322,7 @@ impl<'n> Delivery<'n> {
     /// Delivers as many frames as there are, or as may be. Returns how many.
     fn deliver<H: Handler + ?Sized>(mut self, handler: &mut H) -> u64 {
         while !self.exhausted
-            && self.frames < self.most
+            && self.left > 0
             && let Some(connection) = self.net.connections.get(self.id)
             // A callback may have ended or paused it.
             && connection.may_deliver()
@@ -333,7 +333,7 @@ impl<'n> Delivery<'n> {
                 _ => self.deliver_next(handler),
             }
         }
-        self.frames
+        self.most - self.left
     }
 
     /// Delivers frames that lie whole in the buffer, without looking at the connection for each, until a callback upsets
@@ -343,9 +343,9 @@ impl<'n> Delivery<'n> {
         let mut input = &self.buffer[self.at..self.end];
         while let Some(payload) = whole.cut(&mut input) {
             self.at = self.end - input.len();
-            self.frames += 1;
+            self.left -= 1;
             handler.on_data(self.net, self.id, Frame::from(payload));
-            if self.net.upset || self.frames == self.most {
+            if self.left == 0 || self.net.upset {
                 self.exhausted = self.at == self.end;
                 return;
             }
@@ -370,14 +370,14 @@ impl<'n> Delivery<'n> {
         match cut {
             Ok(Some(Cut::Borrowed(payload))) => {
                 connection.note_finished();
-                self.frames += 1;
+                self.left -= 1;
                 let frame = Frame::from(payload);
                 self.net
                     .call("on_data", id, |net| handler.on_data(net, id, frame));
             }
             Ok(Some(Cut::Assembled(mut payload))) => {
                 connection.note_finished();
-                self.frames += 1;
+                self.left -= 1;
                 let frame = Frame::assembled(&mut payload);
                 self.net
                     .call("on_data", id, |net| handler.on_data(net, id, frame));
@@ -386,7 +386,7 @@ impl<'n> Delivery<'n> {
             Ok(Some(Cut::Chunk(extent, bytes))) => {
                 if extent.is_last {
                     connection.note_finished();
-                    self.frames += 1;
+                    self.left -= 1;
                 }
                 let chunk = Chunk::new(extent, bytes.into());
                 self.net
@@ -395,7 +395,7 @@ impl<'n> Delivery<'n> {
             Ok(Some(Cut::HeldChunk(extent, mut bytes))) => {
                 if extent.is_last {
                     connection.note_finished();
-                    self.frames += 1;
+                    self.left -= 1;
                 }
                 let chunk = Chunk::new(extent, Frame::assembled(&mut bytes));
                 self.net
@@ -423,7 +423,7 @@ impl Drop for Delivery<'_> {
     #[inline]
     fn drop(&mut self) {
         let net = &mut *self.net;
-        net.stats.frames_received += self.frames;
+        net.stats.frames_received += self.most - self.left;
         if self.exhausted && self.at == self.end {
             // Nothing to keep: the usual case.
         } else if let Some(connection) = net.connections.get_mut(self.id)

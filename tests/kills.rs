@@ -524,6 +524,7 @@ fn kills_where_every_budget_is_one() {
         .read_buffer(512)
         .read_budget(1)
         .write_budget(1)
+        .frames_per_turn(1)
         .accepts_per_turn(1)
         .events_per_poll(1);
     schedules(&config, &ListenOptions::default());

@@ -86,6 +86,9 @@ pub(crate) struct Settings {
     /// So many peers are accepted in a turn.
     #[arg(long)]
     accepts_per_turn: Option<usize>,
+    /// So many frames of a connection are handled in a turn.
+    #[arg(long)]
+    frames_per_turn: Option<usize>,
     /// So many events are taken in a turn.
     #[arg(long)]
     events_per_poll: Option<usize>,
@@ -143,7 +146,7 @@ impl Settings {
             max_frame_len stream_frames_over max_queued_bytes high_watermark low_watermark
             idle_timeout frame_stall_timeout frame_stall_bytes write_stall_timeout disconnect_timeout
             keepalive user_timeout
-            read_buffer read_budget write_budget accepts_per_turn events_per_poll accept_retry slow_callback
+            read_buffer read_budget frames_per_turn write_budget accepts_per_turn events_per_poll accept_retry slow_callback
         }
         if let Some(overflow) = self.overflow {
             config = config.overflow(overflow.into());
