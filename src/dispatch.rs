@@ -31,6 +31,7 @@ impl Net {
     fn dispatch_ready<H: Handler + ?Sized>(&mut self, handler: &mut H) {
         if self.serving.is_empty() {
             std::mem::swap(&mut self.ready, &mut self.serving);
+            self.serving.append(&mut self.left_over);
         }
         while let Some(&source) = self.serving.get(self.served) {
             let again = match source {
@@ -40,7 +41,7 @@ impl Net {
             self.enforce_budget();
             self.served += 1;
             if again {
-                self.ready.push(source);
+                self.left_over.push(source);
             }
         }
         self.serving.clear();
@@ -162,7 +163,7 @@ impl Net {
             self.look_at_error(id);
             return 0;
         }
-        match connection.fill(&mut self.read_buffer, &mut self.common) {
+        match connection.fill(&mut self.read_buffer, budget.bytes, &mut self.common) {
             Fill::Bytes { len, read } => {
                 trace!("{id} read {read} bytes");
                 self.stats.reads += 1;

@@ -586,7 +586,8 @@ fn a_format_of_ones_own_is_asked_for_the_length_and_shown_the_pieces() {
     net.send_reader(id, 2, &b"a\0"[..]).expect("there is room");
     let mut received = Vec::new();
     scene.until(|notes, _| !notes.ends.is_empty());
-    peer.0.read_to_end(&mut received).expect("a clean end");
+    let error = peer.0.read_to_end(&mut received).expect_err("a reset");
+    assert_eq!(error.kind(), ErrorKind::ConnectionReset);
     assert_eq!(received, b"\x04abcd\x04even\x02");
     let reason = scene.end();
     assert!(

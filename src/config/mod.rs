@@ -53,7 +53,7 @@ impl Default for Config {
             read_buffer: 64 * 1024,
             read_budget: 64 * 1024,
             frames_per_turn: 512,
-            write_budget: 1024 * 1024,
+            write_budget: 128 * 1024,
             accepts_per_turn: 64,
             events_per_poll: 1024,
             accept_retry: Duration::from_millis(100),
@@ -110,9 +110,10 @@ impl Config {
         self
     }
 
-    /// How much is read from one connection before the others have their turn, in bytes. Default: 256 KiB.
+    /// How much is read from one connection before the others have their turn, in bytes; at least 512. Default: 64 KiB: one
+    /// read that fills the [`read_buffer`](Self::read_buffer).
     pub fn read_budget(mut self, bytes: usize) -> Self {
-        self.read_budget = bytes.max(1);
+        self.read_budget = bytes.max(512);
         self
     }
 
@@ -123,9 +124,9 @@ impl Config {
         self
     }
 
-    /// How much is written to one connection before the others have their turn, in bytes. Default: 1 MiB.
+    /// How much is written to one connection before the others have their turn, in bytes; at least 512. Default: 128 KiB.
     pub fn write_budget(mut self, bytes: usize) -> Self {
-        self.write_budget = bytes.max(1);
+        self.write_budget = bytes.max(512);
         self
     }
 

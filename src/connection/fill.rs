@@ -27,8 +27,8 @@ pub(crate) enum Fill {
 }
 
 impl Connection {
-    /// Reads once. `READABLE` readiness remains as long as another read may bring something.
-    pub(crate) fn fill(&mut self, buffer: &mut [u8], common: &mut Common) -> Fill {
+    /// Reads once, not more than `most` bytes. `READABLE` readiness remains as long as another read may bring something.
+    pub(crate) fn fill(&mut self, buffer: &mut [u8], most: usize, common: &mut Common) -> Fill {
         if self.undelivered {
             self.undelivered = false;
             let fits = self.decoder.held_bytes() <= buffer.len();
@@ -42,10 +42,10 @@ impl Connection {
         let start = match self.decoder.need(buffer.len()) {
             Need::Fresh | Need::Append => 0,
             Need::Prepend => self.decoder.held_bytes(),
-            Need::Direct => return self.fill_direct(common),
+            Need::Direct => return self.fill_direct(most, common),
         };
-        let asked = buffer.len() - start;
-        match self.read(&mut buffer[start..]) {
+        let asked = (buffer.len() - start).min(most);
+        match self.read(&mut buffer[start..start + asked]) {
             Ok(0) => self.ended(),
             Ok(read) => {
                 self.note_read(read, asked);
@@ -73,7 +73,7 @@ impl Connection {
     }
 
     /// Reads the rest of a large frame where it belongs, not one byte of the next.
-    fn fill_direct(&mut self, common: &mut Common) -> Fill {
+    fn fill_direct(&mut self, most: usize, common: &mut Common) -> Fill {
         if let Some(held) = self.decoder.outgrown()
             && let Some(larger) = common.buffers.take_large(held)
         {
@@ -86,8 +86,8 @@ impl Connection {
             Ok(window) => window,
             Err(requested) => return Fill::NoMemory { requested },
         };
-        let asked = window.len();
-        match socket.read(window) {
+        let asked = window.len().min(most);
+        match socket.read(&mut window[..asked]) {
             Ok(0) => self.ended(),
             Ok(read) => {
                 self.decoder.advance(read);

@@ -87,8 +87,11 @@ impl Connection {
         let (mut bytes, mut spent) = (0, 0);
         let outcome = loop {
             let (asked, result) = match queue.next() {
-                Next::Write(slice) => (slice.len(), socket.write(slice)),
-                Next::WriteVectored => write_vectored(queue, socket),
+                Next::Write(slice) => {
+                    let slice = &slice[..slice.len().min(budget - spent)];
+                    (slice.len(), socket.write(slice))
+                }
+                Next::WriteVectored => write_vectored(queue, socket, budget - spent),
                 Next::Pull => match queue.pull() {
                     Ok(n) => {
                         memory.add(n);
@@ -158,10 +161,13 @@ impl From<SourceError> for DisconnectCause {
     }
 }
 
-fn write_vectored(queue: &WriteQueue, socket: &mut Socket) -> (usize, io::Result<usize>) {
+/// Writes what comes next, not more than `most` bytes.
+fn write_vectored(
+    queue: &WriteQueue,
+    socket: &mut Socket,
+    most: usize,
+) -> (usize, io::Result<usize>) {
     let mut slices = [IoSlice::new(&[]); MAX_SLICES];
-    let count = queue.slices(&mut slices);
-    let slices = &slices[..count];
-    let asked = slices.iter().map(|slice| slice.len()).sum();
-    (asked, socket.write_vectored(slices))
+    let (count, asked) = queue.slices(&mut slices, most);
+    (asked, socket.write_vectored(&slices[..count]))
 }

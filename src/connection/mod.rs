@@ -467,6 +467,7 @@ impl Connection {
     pub(crate) fn finish(&mut self, overruling: Option<DisconnectCause>, common: &mut Common) {
         let decided = self.ending.take();
         let unshown = decided.as_ref().map_or(0, |reason| reason.unshown_bytes);
+        let is_cut_off = overruling.is_some();
         let mut reason = match (overruling, decided) {
             (Some(cause), _) => self.reason(cause),
             (None, Some(reason)) => reason,
@@ -488,7 +489,8 @@ impl Connection {
         if let Some(mut socket) = self.socket.take() {
             socket.deregister(&common.registry);
             // A stream that is cut off must not look like one that ends.
-            if matches!(reason.cause, DisconnectCause::Aborted) || reason.unsent_bytes > 0 {
+            let is_aborted = matches!(reason.cause, DisconnectCause::Aborted);
+            if is_aborted || (is_cut_off && reason.unsent_bytes > 0) {
                 socket.reset_on_close();
             }
         }

@@ -85,10 +85,11 @@ pub struct Net {
     pub(crate) now: Instant,
     pub(crate) connections: Table<Connection, ConnectionId>,
     pub(crate) listeners: Table<Listener, ListenerId>,
-    /// Sources with work to do, each once.
+    /// Sources with work to do, each once in one of the two: those of which an event told, and those for which more was to
+    /// do than a turn allows. The latter come last, so that who wants little does not wait for who wants much.
     pub(crate) ready: Vec<Source>,
-    /// Those that are served in this turn, and how many of them have been. What is left to do for one makes it ready
-    /// again, for the next turn.
+    pub(crate) left_over: Vec<Source>,
+    /// Those that are served in this turn, and how many of them have been.
     pub(crate) serving: Vec<Source>,
     pub(crate) served: usize,
     /// Connections that were written to outside of their own event, each once.
@@ -149,6 +150,7 @@ impl Net {
             connections: Table::new(),
             listeners: Table::new(),
             ready: Vec::new(),
+            left_over: Vec::new(),
             serving: Vec::new(),
             served: 0,
             dirty: Vec::new(),
@@ -173,7 +175,7 @@ impl fmt::Debug for Net {
         f.debug_struct("Net")
             .field("connections", &self.connections.len())
             .field("listeners", &self.listeners.len())
-            .field("ready", &self.ready.len())
+            .field("ready", &(self.ready.len() + self.left_over.len()))
             .field("stats", &self.stats)
             .finish_non_exhaustive()
     }

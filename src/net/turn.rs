@@ -55,13 +55,13 @@ impl Net {
         }
     }
 
-    /// Puts a connection into the ready list, if it is not there.
+    /// Sees to it that a connection is served in the next turn, after those of which events tell.
     pub(crate) fn list(&mut self, id: ConnectionId) {
         if let Some(connection) = self.connections.get_mut(id)
             && !connection.listed
         {
             connection.listed = true;
-            self.ready.push(Source::Connection(id));
+            self.left_over.push(Source::Connection(id));
         }
     }
 
@@ -93,6 +93,7 @@ impl Net {
     /// Whether there is work that needs no further event.
     pub(crate) fn is_runnable(&self) -> bool {
         !self.ready.is_empty()
+            || !self.left_over.is_empty()
             || !self.serving.is_empty()
             || !self.dirty.is_empty()
             || !self.drained.is_empty()

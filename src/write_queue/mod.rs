@@ -340,16 +340,23 @@ impl WriteQueue {
                 .is_some_and(|open| open.behind.wake_sources())
     }
 
-    /// The next bytes to write, in up to `N` pieces, for one vectored write. Returns how many pieces there are.
-    pub(crate) fn slices<'a, const N: usize>(&'a self, out: &mut [IoSlice<'a>; N]) -> usize {
-        let mut count = 0;
+    /// The next bytes to write, up to `most`, in up to `N` pieces, for one vectored write. Returns how many pieces there
+    /// are, and how many bytes.
+    pub(crate) fn slices<'a, const N: usize>(
+        &'a self,
+        out: &mut [IoSlice<'a>; N],
+        most: usize,
+    ) -> (usize, usize) {
+        let (mut count, mut bytes) = (0, 0);
         let mut offer = |piece: &'a [u8]| {
-            let Some(slot) = out.get_mut(count).filter(|_| !piece.is_empty()) else {
+            let start = if count == 0 { self.offset } else { 0 };
+            let len = (piece.len() - start).min(most - bytes);
+            let Some(slot) = out.get_mut(count).filter(|_| len > 0) else {
                 return;
             };
-            let start = if count == 0 { self.offset } else { 0 };
-            *slot = IoSlice::new(&piece[start..]);
+            *slot = IoSlice::new(&piece[start..start + len]);
             count += 1;
+            bytes += len;
         };
         for segment in &self.sealed {
             offer(segment.bytes());
@@ -357,11 +364,11 @@ impl WriteQueue {
                 && !source.is_complete()
             {
                 // What stands behind it has to wait for its end.
-                return count;
+                return (count, bytes);
             }
         }
         offer(&self.tail);
-        count
+        (count, bytes)
     }
 
     /// Forgets the next `n` bytes, which have been written, and says how many of them were copies. What was kept by
@@ -511,7 +518,7 @@ mod tests {
                 Next::Write(slice) => slice.to_vec(),
                 _ => {
                     let mut slices = [IoSlice::new(&[]); 8];
-                    let count = self.queue.slices(&mut slices);
+                    let (count, _) = self.queue.slices(&mut slices, usize::MAX);
                     slices[..count]
                         .iter()
                         .flat_map(|slice| slice.to_vec())
@@ -609,7 +616,7 @@ mod tests {
             .push_shared(&framing, u64::MAX, &payload)
             .expect("fits");
         let mut slices = [IoSlice::new(&[]); 4];
-        assert_eq!(queue.slices(&mut slices), 2);
+        assert_eq!(queue.slices(&mut slices, usize::MAX), (2, 4 + SHARE_FROM));
         assert!(std::ptr::eq(slices[1].as_ptr(), payload.as_ptr()));
         let mut back = Vec::new();
         queue.advance(4 + SHARE_FROM, |payload| back.push(payload));

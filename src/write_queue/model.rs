@@ -257,7 +257,8 @@ impl Model {
                 Next::Write(slice) => slice.to_vec(),
                 Next::WriteVectored => {
                     let mut slices = [IoSlice::new(&[]); 4];
-                    let count = self.queue.slices(&mut slices);
+                    let (count, bytes) = self.queue.slices(&mut slices, most.max(1));
+                    assert!(bytes <= most.max(1), "more than was asked for");
                     slices[..count]
                         .iter()
                         .flat_map(|slice| slice.to_vec())
