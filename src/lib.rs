@@ -48,3 +48,8 @@ pub use frame::{
 pub use handler::{Admission, Handler};
 pub use net::{Net, SendReport, Stats};
 pub use reason::{DisconnectCause, DisconnectReason, Side, Stage};
+
+/// The programs of the guide compile.
+#[cfg(doctest)]
+#[doc = include_str!("../docs/GUIDE.md")]
+struct Guide;
