@@ -193,8 +193,48 @@ fn serve_takes_its_limits_as_options() {
 }
 
 #[test]
+fn serve_relays_between_two_whole_frames_and_such_as_come_in_pieces() {
+    let server = Serve::start(&["--mode", "relay", "--stream-frames-over", "1KiB"]);
+    let mut first = server.peer();
+    // It waits for somebody to talk to.
+    send(&mut first, b"anybody there?");
+    let mut second = server.peer();
+    assert_eq!(receive(&mut second), b"anybody there?");
+    let large: Vec<u8> = (0..3_000_000_u32).map(|i| (i % 251) as u8).collect();
+    let expected = large.clone();
+    let mut writer = second.try_clone().expect("a live socket");
+    let sender = std::thread::spawn(move || send(&mut writer, &large));
+    assert!(receive(&mut first) == expected, "it arrives as it was sent");
+    sender.join().expect("it is sent");
+    // Without one the other has nobody.
+    drop(second);
+    assert_eq!(first.read(&mut [0]).expect("a clean end"), 0);
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn torture_tells_what_it_saw_and_judges_it() {
+    let path = scratch("torture.json");
+    let output = tool(&["torture", "--quick", "liars", "giants", "--json"])
+        .arg(&path)
+        .output();
+    let output = output.expect("the tool runs");
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{said}");
+    assert_eq!(said.matches(": kept").count(), 3, "{said}");
+    let json = json(&path);
+    assert_eq!(json["bounds"].as_array().map(Vec::len), Some(3));
+    assert_eq!(json["bounds"][0]["case"], "liars");
+    assert_eq!(json["bounds"][0]["kept"], true);
+}
+
+#[test]
 fn a_bad_argument_is_one_line_and_exit_code_2() {
-    let wrong: [&[&str]; 9] = [
+    let wrong: [&[&str]; 13] = [
+        &["serve", "--max-queued-bytes", "much"],
+        &["serve", "--high-watermark", "1GiB"],
+        &["serve", "--prefix", "3"],
+        &["torture", "gently"],
         &["serve", "--mode", "shout"],
         &["serve", "--addr", "nowhere"],
         &["load", "--rate", "100", "--pipeline", "2"],

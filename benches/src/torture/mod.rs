@@ -267,3 +267,21 @@ impl Drop for Peak {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bound_is_kept_up_to_itself_in_either_direction() {
+        let most = |seen| Verdict::at_most("peers left", seen, 2.0, "peers");
+        let least = |seen| Verdict::at_least("peers served", seen, 2.0, "peers");
+        assert!(most(2.0).is_kept() && !most(2.1).is_kept());
+        assert!(least(2.0).is_kept() && !least(1.9).is_kept());
+        assert!(
+            most(f64::NAN)
+                .to_string()
+                .ends_with("at most 2.00: NOT KEPT")
+        );
+    }
+}

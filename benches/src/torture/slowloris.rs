@@ -23,8 +23,8 @@ pub(super) fn run(bench: &Bench) -> Result<Vec<Verdict>, Problem> {
         &period,
     ];
     let server = bench.serve(&limits)?;
-    let mut slow = begin(server.addr, bench.connections(2000) - 50, 4 * KIB)?;
-    let mut honest = begin(server.addr, 50, HONEST)?;
+    let mut slow = begin(server.addr, bench.connections(2000), 4 * KIB)?;
+    let mut honest = begin(server.addr, 100, HONEST)?;
     let (slow_count, honest_count) = (slow.len(), honest.len());
 
     let pieces = HONEST / PIECE;
