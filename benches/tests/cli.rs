@@ -160,6 +160,8 @@ fn a_signal_ends_serve_cleanly_with_a_summary() {
         send(&mut peer, b"hello");
         assert_eq!(receive(&mut peer), b"hello");
         kill(signal, server.child.id());
+        assert_eq!(peer.read(&mut [0]).expect("a clean end"), 0);
+        drop(peer);
         assert!(wait(&mut server.child).success());
         let mut said = String::new();
         server.stdout.read_to_string(&mut said).expect("text");
@@ -170,6 +172,40 @@ fn a_signal_ends_serve_cleanly_with_a_summary() {
             (&1.into(), &1.into())
         );
     }
+}
+
+#[cfg(unix)]
+#[test]
+fn after_a_signal_everybody_may_read_what_is_queued_and_a_second_one_ends_that() {
+    let start = || {
+        let server = Serve::start(&["--shutdown-timeout", "3600"]);
+        let mut peer = server.peer();
+        // More than the sockets hold, so that it waits in the server.
+        let mut writer = peer.try_clone().expect("a live socket");
+        let sender = std::thread::spawn(move || send(&mut writer, &vec![7; 12 << 20]));
+        // Its header comes back when all of it has arrived.
+        let mut header = [0; 4];
+        peer.read_exact(&mut header).expect("a header");
+        sender.join().expect("it is sent");
+        (server, peer)
+    };
+    let (mut server, mut peer) = start();
+    kill("-TERM", server.child.id());
+    let mut payload = Vec::new();
+    peer.read_to_end(&mut payload).expect("a clean end");
+    assert!(payload == vec![7; 12 << 20], "all of it");
+    drop(peer);
+    assert!(wait(&mut server.child).success());
+
+    let (mut server, peer) = start();
+    kill("-TERM", server.child.id());
+    let deadline = Instant::now() + PATIENCE;
+    while TcpStream::connect(server.addr).is_ok() {
+        assert!(Instant::now() < deadline, "it still listens");
+    }
+    kill("-TERM", server.child.id());
+    assert!(wait(&mut server.child).success());
+    drop(peer);
 }
 
 #[cfg(unix)]

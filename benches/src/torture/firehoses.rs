@@ -42,12 +42,12 @@ impl Firehose {
             pin::yield_to_all();
             let mut frame = (size as u32).to_le_bytes().to_vec();
             frame.resize(frame.len() + size, 7);
-            let frames = frame.repeat((128 * 1024 / frame.len()).max(1));
+            let frames = frame.repeat((16 * 1024 / frame.len()).max(1));
             while writer.write_all(&frames).is_ok() {}
         });
         let reader = std::thread::spawn(move || {
             pin::yield_to_all();
-            let mut buffer = vec![0; 256 * 1024];
+            let mut buffer = vec![0; 32 * 1024];
             while matches!(reader.read(&mut buffer), Ok(1..)) {}
         });
         Ok(Self {
