@@ -88,13 +88,18 @@ impl Net {
         handler: &mut H,
         id: ConnectionId,
     ) -> bool {
-        match self.connections.get(id).map(|connection| connection.phase) {
-            Some(Phase::Open) => self.serve(handler, id),
-            Some(Phase::Closing | Phase::Draining) => self.drain(id),
-            Some(Phase::Connecting) => self.finish_connect(handler, id),
-            Some(Phase::Closed) | None => {}
+        let Some(connection) = self.connections.get(id) else {
+            return false;
+        };
+        let mut is_heavy = connection.is_heavy;
+        match connection.phase {
+            Phase::Open => is_heavy = self.serve(handler, id, is_heavy),
+            Phase::Closing | Phase::Draining => self.drain(id),
+            Phase::Connecting => self.finish_connect(handler, id),
+            Phase::Closed => {}
         }
         self.connections.get_mut(id).is_some_and(|connection| {
+            connection.is_heavy = is_heavy;
             connection.listed = connection.is_runnable();
             connection.listed
         })
@@ -117,18 +122,31 @@ impl Net {
         }
     }
 
-    /// Reads, decodes and delivers, and writes the replies while the connection is in the cache.
+    /// Reads, decodes and delivers, and writes the replies while the connection is in the cache. Returns whether the
+    /// connection is heavy.
+    ///
+    /// One that was light may come before others in this turn and has come after them in the last. So that it takes no more
+    /// than its budget between two services of another, it has half of it each time.
     #[inline]
-    fn serve<H: Handler + ?Sized>(&mut self, handler: &mut H, id: ConnectionId) {
-        let mut budget = Budget {
+    fn serve<H: Handler + ?Sized>(
+        &mut self,
+        handler: &mut H,
+        id: ConnectionId,
+        is_heavy: bool,
+    ) -> bool {
+        let whole = Budget {
             bytes: self.config.read_budget,
             frames: self.config.frames_per_turn,
         };
+        let half = whole.half();
+        let all = if is_heavy { whole } else { half };
+        let mut left = all;
         loop {
-            let read = self.receive(handler, id, &mut budget);
+            let read = self.receive(handler, id, &mut left);
             self.flush(id);
-            if read == 0 || budget.is_spent() || self.is_drained(id) {
-                return;
+            if read == 0 || left.is_spent() || self.is_drained(id) {
+                return all.bytes - left.bytes >= half.bytes
+                    || all.frames - left.frames >= half.frames;
             }
         }
     }
@@ -271,7 +289,8 @@ impl Net {
     }
 }
 
-/// What may still be done for a connection in this turn.
+/// What may be done for a connection in this turn.
+#[derive(Clone, Copy)]
 struct Budget {
     /// To be read.
     bytes: usize,
@@ -280,7 +299,14 @@ struct Budget {
 }
 
 impl Budget {
-    fn is_spent(&self) -> bool {
+    fn half(self) -> Self {
+        Self {
+            bytes: self.bytes.div_ceil(2),
+            frames: self.frames.div_ceil(2),
+        }
+    }
+
+    fn is_spent(self) -> bool {
         self.bytes == 0 || self.frames == 0
     }
 }
@@ -430,8 +456,9 @@ impl Drop for Delivery<'_> {
         } else if let Some(connection) = net.connections.get_mut(self.id)
             && connection.is_open()
         {
-            connection.undelivered = !self.exhausted;
             let rest = &self.buffer[self.at..self.end];
+            let is_empty = rest.is_empty() && !connection.holds_input();
+            connection.undelivered = !self.exhausted && !is_empty;
             if let Err(error) = connection.hold(rest, &mut net.common) {
                 net.end(self.id, Some(error.into()));
             }

@@ -204,7 +204,7 @@ fn a_peer_that_takes_nothing_stalls_and_one_that_takes_a_little_does_not() {
     let (mut looped, mut seen, peer, id) = joined(config);
     let payload = bytes::Bytes::from(vec![7; 64 << 20]);
     looped.net.send_bytes(id, payload).expect("there is room");
-    looped.pass(Duration::ZERO, &mut seen);
+    looped.rest(&mut seen);
     let mut buffer = vec![0; 4 << 20];
     for _ in 0..10 {
         looped.pass(9 * SECOND, &mut seen);
@@ -213,7 +213,7 @@ fn a_peer_that_takes_nothing_stalls_and_one_that_takes_a_little_does_not() {
         assert!(before > 0);
         while looped.net.queued_bytes(id) == before {
             std::io::Read::read(&mut (&peer.0), &mut buffer).expect("some of it");
-            looped.pass(Duration::ZERO, &mut seen);
+            looped.rest(&mut seen);
         }
         if looped.net.queued_bytes(id) == 0 {
             break;

@@ -82,12 +82,12 @@ impl Connection {
         let Some(socket) = &mut self.socket else {
             return Fill::Blocked;
         };
-        let window = match self.decoder.window() {
+        let window = match self.decoder.window(most) {
             Ok(window) => window,
             Err(requested) => return Fill::NoMemory { requested },
         };
-        let asked = window.len().min(most);
-        match socket.read(&mut window[..asked]) {
+        let asked = window.len();
+        match socket.read(window) {
             Ok(0) => self.ended(),
             Ok(read) => {
                 self.decoder.advance(read);

@@ -78,6 +78,8 @@ pub(crate) struct Connection {
     pub(crate) readiness: Readiness,
     /// It stands in the ready list.
     pub(crate) listed: bool,
+    /// It took half of its budget or more when it was served last, and comes after others when it is served next.
+    pub(crate) is_heavy: bool,
     /// It stands in the dirty list, or will be flushed anyway.
     pub(crate) dirty: bool,
     /// Whole frames may be held that were not delivered.
@@ -131,6 +133,7 @@ impl Connection {
             phase: Phase::Connecting,
             readiness: Readiness::default(),
             listed: false,
+            is_heavy: false,
             dirty: false,
             undelivered: false,
             awaits_writable: false,
@@ -206,8 +209,9 @@ impl Connection {
                 to_read || (self.queue.is_some() && self.has_work() && self.may_write())
             }
             Phase::Closing => {
-                let to_do = self.queue.is_none() || self.has_work() || self.is_left_open();
-                self.may_write() && to_do
+                let to_write = self.queue.is_none() || self.has_work() || self.is_left_open();
+                // A peer that is not heard might never come to read.
+                self.readiness.has(Readiness::READABLE) || (self.may_write() && to_write)
             }
             Phase::Closed => false,
         }
@@ -318,6 +322,10 @@ impl Connection {
     /// Bytes that are there because of this connection: queued, or received of a frame that is not complete.
     pub(crate) fn held(&self) -> u64 {
         self.queued_bytes() + self.decoder.held_bytes() as u64
+    }
+
+    pub(crate) fn holds_input(&self) -> bool {
+        self.decoder.held_bytes() > 0
     }
 
     pub(crate) fn has_queued(&self) -> bool {

@@ -85,8 +85,8 @@ pub struct Net {
     pub(crate) now: Instant,
     pub(crate) connections: Table<Connection, ConnectionId>,
     pub(crate) listeners: Table<Listener, ListenerId>,
-    /// Sources with work to do, each once in one of the two: those of which an event told, and those for which more was to
-    /// do than a turn allows. The latter come last, so that who wants little does not wait for who wants much.
+    /// Sources with work to do, each once in one of the two: those of which an event told, and those that want much, more
+    /// than a turn allows or nearly. The latter come last, so that who wants little does not wait for them.
     pub(crate) ready: Vec<Source>,
     pub(crate) left_over: Vec<Source>,
     /// Those that are served in this turn, and how many of them have been.

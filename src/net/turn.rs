@@ -47,7 +47,11 @@ impl Net {
                     connection.readiness |= readiness;
                     if !connection.listed {
                         connection.listed = true;
-                        self.ready.push(source);
+                        if connection.is_heavy {
+                            self.left_over.push(source);
+                        } else {
+                            self.ready.push(source);
+                        }
                     }
                 }
             }

@@ -3,8 +3,11 @@
 
 use super::{FrameDecoder, State, reserve};
 
-/// How much of a large frame is read at a time, in bytes. Small enough to be zeroed while it is in the cache.
+/// How much of a large frame is read at a time at most, in bytes. Small enough to be zeroed while it is in the cache.
 const WINDOW: usize = 256 * 1024;
+
+/// How much is read at least, while less than that has arrived.
+const FIRST_WINDOW: usize = 4 * 1024;
 
 /// Where the bytes read next should go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,7 +52,7 @@ impl FrameDecoder {
 
     /// Room for the next bytes of a frame that is larger than the read buffer. It grows geometrically with what has
     /// arrived; if it cannot, the error is how many more bytes were asked for.
-    pub(crate) fn window(&mut self) -> Result<&mut [u8], usize> {
+    pub(crate) fn window(&mut self, most: usize) -> Result<&mut [u8], usize> {
         let State::Body {
             payload,
             trailer,
@@ -59,7 +62,9 @@ impl FrameDecoder {
             return Ok(&mut []);
         };
         let need = payload.saturating_add(trailer as usize);
-        let end = need.min(filled.saturating_add(WINDOW));
+        // Room for as much as has arrived: a promise alone gets none.
+        let room = filled.clamp(FIRST_WINDOW, WINDOW).min(most);
+        let end = need.min(filled.saturating_add(room));
         if self.held.len() < end {
             let missing = end - self.held.len();
             reserve(&mut self.held, missing, need).map_err(|_| missing)?;

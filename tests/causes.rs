@@ -1,0 +1,578 @@
+//! Every cause of an end is produced by what really causes it, over real sockets, and tells what has to be told: who, at
+//! which stage, with which numbers, what was not sent and not shown, and once.
+//!
+//! The loop is on a clock of the test's own: no test waits for a deadline.
+
+mod support;
+
+use std::collections::BTreeSet;
+use std::io::{self, Read};
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use support::by_hand::Loop;
+use support::by_hand::{Scene, the_end};
+use support::{Event, Recorder, framed};
+use throng::{
+    Config, ConnectOptions, DisconnectCause as Cause, DisconnectReason, Framing, Overflow,
+    SendError, Side, Stage,
+};
+
+const SECOND: Duration = Duration::from_secs(1);
+const MIB: usize = 1 << 20;
+/// The name of a cause.
+fn name(reason: &DisconnectReason) -> String {
+    let name = format!("{:?}", reason.cause);
+    let end = name.find(|c: char| !c.is_alphanumeric());
+    name[..end.unwrap_or(name.len())].to_owned()
+}
+
+/// Who, at which stage, in which words.
+#[track_caller]
+fn assert_told(reason: &DisconnectReason, side: Side, stage: Stage, words: &str) {
+    assert_eq!((reason.side(), reason.stage), (side, stage), "{reason}");
+    assert_eq!(reason.to_string(), words);
+}
+
+/// Unsent frames, their unsent bytes, unshown bytes.
+fn counts(reason: &DisconnectReason) -> (u64, u64, u64) {
+    let (frames, bytes) = (reason.unsent_frames, reason.unsent_bytes);
+    (frames, bytes, reason.unshown_bytes)
+}
+
+/// A cause that is not the one that was provoked.
+macro_rules! another {
+    ($reason:expr) => {
+        panic!("it ended otherwise: {}", $reason)
+    };
+}
+
+// ----- The peer -----
+
+fn the_peer_leaves() -> String {
+    let mut scene = Scene::with(Config::default());
+    scene.arrive(&framed(b"goodbye"));
+    assert_eq!(scene.seen.frames(), [b"goodbye"]);
+    scene.peer.half_close();
+    let reason = scene.end();
+    let words = "the peer closed the connection";
+    assert_told(&reason, Side::Peer, Stage::Open, words);
+    assert_eq!(counts(&reason), (0, 0, 0));
+    name(&reason)
+}
+
+fn the_peer_leaves_inside_a_frame() -> String {
+    let mut scene = Scene::with(Config::default());
+    scene.arrive(&framed(b"unfinished")[..7]);
+    scene.peer.half_close();
+    let reason = scene.end();
+    let Cause::PeerClosedInsideFrame { received: 3 } = reason.cause else {
+        another!(reason)
+    };
+    let words = "the peer closed the connection inside a frame, 3 bytes into it";
+    assert_told(&reason, Side::Peer, Stage::Open, words);
+    assert_eq!(counts(&reason), (0, 0, 3));
+    name(&reason)
+}
+
+fn the_peer_speaks_http() -> String {
+    let mut scene = Scene::with(Config::default().max_frame_len(1000));
+    scene.peer.write(b"GET / HTTP/1.1\r\n");
+    let reason = scene.end();
+    let Cause::FrameTooLarge {
+        declared: 542_393_671,
+        max: 1000,
+        first_bytes,
+    } = reason.cause
+    else {
+        another!(reason)
+    };
+    assert_eq!(first_bytes.as_bytes(), b"GET / HT");
+    let words = "the peer sent a frame of 542393671 bytes, where at most 1000 are accepted; it begins \"GET / HT\"";
+    assert_told(&reason, Side::Peer, Stage::Open, words);
+    name(&reason)
+}
+
+fn the_peer_sends_an_endless_length() -> String {
+    let mut scene = Scene::with(Config::default().framing(Framing::varint()));
+    scene.peer.write(&[0xFF; 64]);
+    let reason = scene.end();
+    let Cause::Malformed {
+        expected,
+        first_bytes,
+    } = reason.cause
+    else {
+        another!(reason)
+    };
+    assert_eq!(expected, "a varint length of at most 2^64-1");
+    assert_eq!(first_bytes.as_bytes(), [0xFF; 8]);
+    let words = format!(
+        "the peer sent \"{}\", expected was {expected}",
+        r"\xff".repeat(8)
+    );
+    assert_told(&reason, Side::Peer, Stage::Open, &words);
+    name(&reason)
+}
+
+// ----- The network -----
+
+fn the_peer_resets() -> String {
+    let mut scene = Scene::with(Config::default());
+    scene.arrive(&framed(b"unfinished")[..9]);
+    scene.block();
+    let queued = scene.queued();
+    let Scene {
+        looped,
+        seen,
+        peer,
+        id,
+    } = scene;
+    peer.reset();
+    let reason = the_end(looped, seen, id);
+    let Cause::Reset(error) = &reason.cause else {
+        another!(reason)
+    };
+    assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
+    let words =
+        format!("the connection was reset: {error}; 1 frames ({queued} bytes) were not sent");
+    assert_told(&reason, Side::Network, Stage::Open, &words);
+    assert_eq!(counts(&reason), (1, queued, 5));
+    name(&reason)
+}
+
+/// The kernel gives up on bytes that nobody takes.
+#[cfg(target_os = "linux")]
+fn the_kernel_gives_up() -> String {
+    let mut scene = Scene::with(Config::default().user_timeout(Duration::from_millis(50)));
+    scene.block();
+    let queued = scene.queued();
+    let reason = scene.end();
+    let Cause::Network(error) = &reason.cause else {
+        another!(reason)
+    };
+    assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+    let words = format!("the network failed: {error}; 1 frames ({queued} bytes) were not sent");
+    assert_told(&reason, Side::Network, Stage::Open, &words);
+    assert_eq!(counts(&reason), (1, queued, 0));
+    name(&reason)
+}
+
+/// How an attempt to connect ends, after so long.
+fn attempt(addr: SocketAddr, timeout: Duration) -> DisconnectReason {
+    let mut looped = Loop::new(Config::default());
+    let mut seen = Recorder::default();
+    let options = ConnectOptions::default().timeout(timeout);
+    let id = looped.net.connect_with(addr, options).expect("an attempt");
+    looped.turn(Duration::from_millis(20), &mut seen);
+    looped.pass(timeout - Duration::from_millis(10), &mut seen);
+    looped.pass(Duration::from_millis(10), &mut seen);
+    looped.settle(&mut seen, |seen, _| !seen.ends().is_empty());
+    looped.pass(3600 * SECOND, &mut seen);
+    assert_eq!(seen.events.len(), 1, "{seen:?}");
+    match seen.events.pop() {
+        Some(Event::Disconnect(ended, reason)) if ended == id => reason,
+        other => panic!("an attempt that fails has an end alone, and not {other:?}"),
+    }
+}
+
+fn nobody_listens() -> String {
+    let (_refusing, addr) = support::refusing();
+    let reason = attempt(addr, SECOND);
+    let Cause::ConnectFailed(error) = &reason.cause else {
+        another!(reason)
+    };
+    assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
+    let words = format!("could not connect: {error}, while connecting");
+    assert_told(&reason, Side::Network, Stage::Connecting, &words);
+    name(&reason)
+}
+
+fn nobody_answers() -> String {
+    let stream = || socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None);
+    let full = stream().expect("a socket");
+    full.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into())
+        .expect("a port");
+    full.listen(0).expect("a listener");
+    let addr = full.local_addr().expect("its address");
+    // Whoever comes after these finds the queue full.
+    let crowd: Vec<_> = (0..8)
+        .map(|_| {
+            let socket = stream().expect("a socket");
+            socket.set_nonblocking(true).expect("a live socket");
+            let _ = socket.connect(&addr);
+            socket
+        })
+        .collect();
+    let reason = attempt(addr.as_socket().expect("IPv4"), 7 * SECOND);
+    let Cause::ConnectTimedOut { after } = reason.cause else {
+        another!(reason)
+    };
+    assert_eq!(after, 7 * SECOND);
+    let words = "could not connect within 7s, while connecting";
+    assert_told(&reason, Side::Network, Stage::Connecting, words);
+    drop(crowd);
+    name(&reason)
+}
+
+// ----- Us, when we are told to -----
+
+fn it_is_kicked() -> String {
+    let mut scene = Scene::with(Config::default());
+    scene.looped.net.send(scene.id, b"out").expect("it is open");
+    assert!(scene.looped.net.disconnect(scene.id));
+    scene.pass(Duration::ZERO);
+    assert_eq!(scene.peer.receive(), b"out");
+    scene.peer.expect_end();
+    assert!(scene.seen.ends().is_empty(), "the peer has not closed");
+    scene.peer.half_close();
+    let reason = scene.end();
+    assert_told(&reason, Side::Us, Stage::Open, "disconnected by this side");
+    assert_eq!(counts(&reason), (0, 0, 0));
+    name(&reason)
+}
+
+fn it_is_kicked_and_does_not_read() -> String {
+    let mut scene = Scene::with(Config::default().disconnect_timeout(7 * SECOND));
+    scene.block();
+    scene.looped.net.send(scene.id, b"out").expect("it is open");
+    scene.looped.net.disconnect(scene.id);
+    scene.pass(Duration::ZERO);
+    scene.pass(6 * SECOND);
+    assert!(scene.seen.ends().is_empty(), "it has 7 s");
+    let queued = scene.queued();
+    scene.pass(SECOND);
+    let reason = scene.end();
+    let Cause::DrainTimedOut { after } = reason.cause else {
+        another!(reason)
+    };
+    assert_eq!(after, 7 * SECOND);
+    let words = format!(
+        "the connection did not drain within 7s, while closing; 2 frames ({queued} bytes) were not sent"
+    );
+    assert_told(&reason, Side::Us, Stage::Closing, &words);
+    assert_eq!(counts(&reason), (2, queued, 0));
+    name(&reason)
+}
+
+fn the_loop_shuts_down() -> String {
+    let mut scene = Scene::with(Config::default());
+    scene.arrive(&framed(b"unfinished")[..8]);
+    scene.looped.net.shutdown(SECOND);
+    scene.pass(Duration::ZERO);
+    scene.peer.expect_end();
+    scene.peer.half_close();
+    let reason = scene.end();
+    assert_told(&reason, Side::Us, Stage::Open, "this side shuts down");
+    assert_eq!(counts(&reason), (0, 0, 4));
+    name(&reason)
+}
+
+fn it_is_aborted() -> String {
+    let mut scene = Scene::with(Config::default());
+    scene.arrive(&framed(b"unfinished")[..2]);
+    scene.looped.net.send(scene.id, b"one").expect("it is open");
+    scene.looped.net.send(scene.id, b"two").expect("it is open");
+    assert!(scene.looped.net.abort(scene.id));
+    let reason = scene.end();
+    let words = "aborted by this side; 2 frames (14 bytes) were not sent";
+    assert_told(&reason, Side::Us, Stage::Open, words);
+    assert_eq!(counts(&reason), (2, 14, 2));
+    name(&reason)
+}
+
+// ----- Us, because of frames -----
+
+fn pieces_come_and_nobody_takes_them() -> String {
+    let lines = Config::default().framing(Framing::delimiter(b'\n'));
+    let cases = [
+        (Config::default(), framed(&[7; 5000]), Some(5000)),
+        (lines, vec![b'x'; 5000], None),
+    ];
+    let ends = cases.map(|(config, wire, expected)| {
+        let mut scene = Scene::with(config.stream_frames_over(1000));
+        scene.peer.write(&wire);
+        let reason = scene.end();
+        let Cause::ChunkNotHandled { total } = reason.cause else {
+            another!(reason)
+        };
+        assert_eq!(total, expected);
+        let frame = total.map_or("a frame".to_owned(), |n| format!("a frame of {n} bytes"));
+        let words = format!("{frame} came in chunks, and the handler has no on_chunk");
+        assert_told(&reason, Side::Us, Stage::Open, &words);
+        name(&reason)
+    });
+    ends[0].clone()
+}
+
+/// How a connection ends that is sent a frame of 100 bytes out of a reader, and a small one behind it.
+fn read_from(reader: impl Read + Send + 'static) -> DisconnectReason {
+    let mut scene = Scene::with(Config::default());
+    let sent = scene.looped.net.send_reader(scene.id, 100, reader);
+    assert!(sent.is_ok());
+    scene
+        .looped
+        .net
+        .send(scene.id, b"next")
+        .expect("it is open");
+    scene.pass(Duration::ZERO);
+    let written = scene.looped.net.stats().bytes_sent;
+    let reason = scene.end();
+    assert_eq!(counts(&reason), (2, 104 + 8 - written, 0));
+    assert_eq!((reason.side(), reason.stage), (Side::Us, Stage::Open));
+    reason
+}
+
+/// What all of them say after their own words.
+fn not_sent(reason: &DisconnectReason) -> String {
+    format!("; 2 frames ({} bytes) were not sent", reason.unsent_bytes)
+}
+
+fn a_reader_ends_early() -> String {
+    let reason = read_from(&[7; 94][..]);
+    let Cause::ReaderEnded { missing: 6 } = reason.cause else {
+        another!(reason)
+    };
+    let words = "a reader ended 6 bytes before the end of its frame";
+    assert_eq!(reason.to_string(), words.to_owned() + &not_sent(&reason));
+    name(&reason)
+}
+
+fn a_reader_goes_on() -> String {
+    let reason = read_from(&[7; 101][..]);
+    let words = "a reader goes on where its frame ends";
+    assert_eq!(reason.to_string(), words.to_owned() + &not_sent(&reason));
+    name(&reason)
+}
+
+fn a_reader_fails() -> String {
+    struct Broken;
+    impl Read for Broken {
+        fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
+            Err(io::Error::other("the disk is gone"))
+        }
+    }
+    let reason = read_from((&[7; 50][..]).chain(Broken));
+    let words = "a reader failed: the disk is gone";
+    assert_eq!(reason.to_string(), words.to_owned() + &not_sent(&reason));
+    name(&reason)
+}
+
+// ----- Us, because the peer is silent, slow or greedy -----
+
+fn nobody_says_anything() -> String {
+    let mut scene = Scene::with(Config::default().idle_timeout(7 * SECOND));
+    scene.pass(7 * SECOND);
+    let reason = scene.end();
+    let Cause::Idle { after } = reason.cause else {
+        another!(reason)
+    };
+    assert_eq!(after, 7 * SECOND);
+    let words = "nothing was sent or received for 7s";
+    assert_told(&reason, Side::Us, Stage::Open, words);
+    name(&reason)
+}
+
+fn a_frame_does_not_go_on() -> String {
+    let config = Config::default().frame_stall_timeout(7 * SECOND);
+    let mut scene = Scene::with(config.frame_stall_bytes(100));
+    let wire = framed(&[7; 1000]);
+    scene.arrive(&wire[..10]);
+    scene.arrive(&wire[10..31]);
+    scene.pass(7 * SECOND);
+    let reason = scene.end();
+    let Cause::FrameStalled {
+        received: 21,
+        min: 100,
+        within,
+    } = reason.cause
+    else {
+        another!(reason)
+    };
+    assert_eq!(within, 7 * SECOND);
+    let words = "the peer began a frame and sent 21 bytes of it in 7s, where 100 are the least";
+    assert_told(&reason, Side::Us, Stage::Open, words);
+    assert_eq!(counts(&reason), (0, 0, 27));
+    name(&reason)
+}
+
+fn the_peer_takes_nothing() -> String {
+    let mut scene = Scene::with(Config::default().write_stall_timeout(7 * SECOND));
+    scene.block();
+    let queued = scene.queued();
+    scene.pass(7 * SECOND);
+    let reason = scene.end();
+    let Cause::WriteStalled {
+        after,
+        queued: told,
+    } = reason.cause
+    else {
+        another!(reason)
+    };
+    assert_eq!((after, told), (7 * SECOND, queued));
+    let words = format!(
+        "the peer took nothing of the {queued} bytes that wait for it for 7s; 1 frames ({queued} bytes) were not sent"
+    );
+    assert_told(&reason, Side::Us, Stage::Open, &words);
+    assert_eq!(counts(&reason), (1, queued, 0));
+    name(&reason)
+}
+
+fn the_peer_does_not_read() -> String {
+    let config = Config::default().max_queued_bytes(MIB as u64);
+    let mut scene = Scene::with(config.overflow(Overflow::Disconnect));
+    scene.block();
+    let waiting = scene.queued();
+    let refused = scene.looped.net.send(scene.id, b"one more");
+    assert!(matches!(refused, Err(SendError::QueueFull { .. })));
+    let reason = scene.end();
+    let Cause::SlowConsumer { queued, max } = reason.cause else {
+        another!(reason)
+    };
+    assert_eq!((queued, max), (waiting, MIB as u64));
+    let words = format!(
+        "the peer does not read: {queued} bytes wait for it, where the limit is {max}; 1 frames ({queued} bytes) were not sent"
+    );
+    assert_told(&reason, Side::Us, Stage::Open, &words);
+    name(&reason)
+}
+
+fn all_together_hold_too_much() -> String {
+    let mut scene = Scene::with(Config::default().memory_budget(100_000));
+    scene.peer.write(&framed(&[7; 1_000_000])[..150_004]);
+    let reason = scene.end();
+    let Cause::MemoryBudget {
+        held,
+        budget: 100_000,
+    } = reason.cause
+    else {
+        another!(reason)
+    };
+    assert!(held > 100_000, "{held}");
+    let words = format!(
+        "the connections hold more than the budget of 100000 bytes, this one the most, {held}"
+    );
+    assert_told(&reason, Side::Us, Stage::Open, &words);
+    assert_eq!(counts(&reason), (0, 0, held));
+    name(&reason)
+}
+
+/// The loop, in a process of its own with little memory, is sent a frame that it has no room for.
+#[cfg(target_os = "linux")]
+fn memory_runs_out() -> String {
+    const POOR: &str = "THRONG_TEST_POOR";
+    if std::env::var_os(POOR).is_none() {
+        let output = std::process::Command::new("sh")
+            .args(["-c", "ulimit -v 262144; exec \"$@\"", "sh"])
+            .arg(std::env::current_exe().expect("a test binary"))
+            .args(["--exact", "each::memory_runs_out", "--test-threads=1"])
+            // Each thread would reserve 64 MiB.
+            .env("MALLOC_ARENA_MAX", "1")
+            .env(POOR, "1")
+            .output()
+            .expect("a shell");
+        let said = String::from_utf8_lossy(&output.stdout);
+        assert!(
+            output.status.success() && said.contains(" 1 passed"),
+            "{said}"
+        );
+        return "OutOfMemory".to_owned();
+    }
+    let mut scene = Scene::with(Config::default());
+    let (mut other, other_id) = scene.looped.join(&mut scene.seen);
+    let mut stream = scene.peer.0.try_clone().expect("a live socket");
+    let writing = std::thread::spawn(move || {
+        let mut sent = io::Write::write_all(&mut stream, &(1_u32 << 30).to_le_bytes());
+        while sent.is_ok() {
+            sent = io::Write::write_all(&mut stream, &[7; 64 * 1024]);
+        }
+    });
+    scene
+        .looped
+        .settle(&mut scene.seen, |seen, _| !seen.ends().is_empty());
+    writing.join().expect("it is cut off");
+    // The loop goes on.
+    let mut later = Recorder::echoing();
+    other.send(b"still there?");
+    scene.looped.settle(&mut later, |later, net| {
+        !later.frames().is_empty() && net.queued_bytes(other_id) == 0
+    });
+    assert_eq!(other.receive(), b"still there?");
+    assert!(later.ends().is_empty(), "it comes once");
+    let reason = scene.end();
+    let Cause::OutOfMemory { requested } = reason.cause else {
+        another!(reason)
+    };
+    assert!(requested > 0);
+    let words = format!("no memory for {requested} more bytes of a frame");
+    assert_told(&reason, Side::Us, Stage::Open, &words);
+    assert!(
+        reason.unshown_bytes > MIB as u64,
+        "{}",
+        reason.unshown_bytes
+    );
+    name(&reason)
+}
+
+// ----- All of them -----
+
+/// Makes of each scenario a test that it is this cause that comes of it, and keeps the names.
+macro_rules! scenarios {
+    ($($(#[$attribute:meta])* $scenario:ident: $cause:ident,)*) => {
+        mod each {
+            $($(#[$attribute])* #[test]
+            fn $scenario() {
+                assert_eq!(super::$scenario(), stringify!($cause));
+            })*
+        }
+
+        const COVERED: &[&str] = &[$($(#[$attribute])* stringify!($cause)),*];
+    };
+}
+
+scenarios! {
+    the_peer_leaves: PeerClosed,
+    the_peer_leaves_inside_a_frame: PeerClosedInsideFrame,
+    the_peer_speaks_http: FrameTooLarge,
+    the_peer_sends_an_endless_length: Malformed,
+    the_peer_resets: Reset,
+    #[cfg(target_os = "linux")]
+    the_kernel_gives_up: Network,
+    nobody_listens: ConnectFailed,
+    nobody_answers: ConnectTimedOut,
+    it_is_kicked: Kicked,
+    it_is_kicked_and_does_not_read: DrainTimedOut,
+    the_loop_shuts_down: ShuttingDown,
+    it_is_aborted: Aborted,
+    pieces_come_and_nobody_takes_them: ChunkNotHandled,
+    a_reader_ends_early: ReaderEnded,
+    a_reader_goes_on: ReaderTooLong,
+    a_reader_fails: ReaderFailed,
+    nobody_says_anything: Idle,
+    a_frame_does_not_go_on: FrameStalled,
+    the_peer_takes_nothing: WriteStalled,
+    the_peer_does_not_read: SlowConsumer,
+    all_together_hold_too_much: MemoryBudget,
+    #[cfg(target_os = "linux")]
+    memory_runs_out: OutOfMemory,
+}
+
+#[test]
+fn there_is_a_scenario_for_every_cause() {
+    let source = include_str!("../src/reason.rs");
+    let (_, rest) = source
+        .split_once("pub enum DisconnectCause {")
+        .expect("the causes");
+    let (variants, _) = rest.split_once("\n}").expect("their end");
+    // Fields stand further in, comments begin with something else.
+    let declared: BTreeSet<&str> = variants
+        .lines()
+        .filter_map(|line| line.strip_prefix("    "))
+        .filter(|line| line.starts_with(|c: char| c.is_ascii_uppercase()))
+        .filter_map(|line| line.split(|c: char| !c.is_alphanumeric()).next())
+        .collect();
+    let mut covered = BTreeSet::from_iter(COVERED.iter().copied());
+    if cfg!(not(target_os = "linux")) {
+        covered.extend(["Network", "OutOfMemory"]);
+    }
+    assert_eq!(covered, declared);
+}

@@ -1,0 +1,501 @@
+//! Nobody is starved: what one connection takes of a turn is bounded, in bytes and in calls, whatever it, its peer and the
+//! handler do.
+//!
+//! All of it is counted, none of it is timed. Peers that never stop are sockets that are filled up before each turn.
+
+mod support;
+
+use std::collections::HashMap;
+use std::io::{self, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use bytes::Bytes;
+use support::by_hand::Loop;
+use support::{Peer, framed, pattern};
+use throng::{Config, ConnectionId, DisconnectReason, Frame, Framing, Handler, Net};
+
+const KIB: usize = 1024;
+const HOSES: usize = 4;
+const ROUNDS: u64 = 100;
+
+/// Settings that are as small as they can be.
+fn tiny() -> Config {
+    Config::default()
+        .read_buffer(512)
+        .read_budget(1)
+        .write_budget(1)
+        .accepts_per_turn(1)
+}
+
+/// A peer that always has more to say than fits.
+struct Hose {
+    stream: TcpStream,
+    wire: Vec<u8>,
+    at: usize,
+}
+
+impl Hose {
+    /// Begins to send these bytes over and over.
+    fn new(addr: SocketAddr, wire: Vec<u8>) -> Self {
+        let stream = Peer::connect(addr).0;
+        stream.set_nonblocking(true).expect("a live socket");
+        Self {
+            stream,
+            wire,
+            at: 0,
+        }
+    }
+
+    /// Sends until nothing more fits.
+    fn fill_up(&mut self) {
+        while let Ok(n) = self.stream.write(&self.wire[self.at..]) {
+            self.at = (self.at + n) % self.wire.len();
+        }
+    }
+}
+
+/// Counts what each connection is served between two services of the pinger.
+#[derive(Default)]
+struct Meter {
+    bytes: HashMap<ConnectionId, usize>,
+    frames: HashMap<ConnectionId, usize>,
+    /// Turns since the last service: more than one if a ping is late.
+    turns: usize,
+    /// The most that any was served, for each of these turns.
+    most_bytes: usize,
+    most_frames: usize,
+    /// The first to connect.
+    pinger: Option<ConnectionId>,
+    pings: u64,
+}
+
+impl Handler for Meter {
+    fn on_connect(&mut self, _: &mut Net, id: ConnectionId) {
+        self.pinger.get_or_insert(id);
+    }
+
+    fn on_data(&mut self, _: &mut Net, id: ConnectionId, frame: Frame<'_>) {
+        if self.pinger == Some(id) {
+            self.pings += 1;
+            let turns = std::mem::take(&mut self.turns).max(1);
+            let most = |counts: &mut HashMap<_, usize>| {
+                let most = counts.drain().map(|(_, count)| count).max();
+                most.unwrap_or(0).div_ceil(turns)
+            };
+            self.most_bytes = self.most_bytes.max(most(&mut self.bytes));
+            self.most_frames = self.most_frames.max(most(&mut self.frames));
+        } else {
+            *self.bytes.entry(id).or_default() += frame.len();
+            *self.frames.entry(id).or_default() += 1;
+        }
+    }
+}
+
+/// A loop with a pinger that has just connected.
+struct Track {
+    looped: Loop,
+    meter: Meter,
+    addr: SocketAddr,
+    pinger: Peer,
+}
+
+impl Track {
+    fn new(config: Config) -> Self {
+        let mut looped = Loop::new(config);
+        let addr = looped.listen();
+        let mut meter = Meter::default();
+        let pinger = Peer::connect(addr);
+        looped.settle(&mut meter, |meter, _| meter.pinger.is_some());
+        Self {
+            looped,
+            meter,
+            addr,
+            pinger,
+        }
+    }
+
+    /// Connects peers that never stop.
+    fn hoses(&mut self, wire: &[u8]) -> Vec<Hose> {
+        let before = self.looped.net.len();
+        let hoses = (0..HOSES).map(|_| Hose::new(self.addr, wire.to_vec()));
+        let hoses = hoses.collect();
+        self.looped
+            .settle(&mut self.meter, |_, net| net.len() == before + HOSES);
+        hoses
+    }
+
+    /// One turn, before which the pinger pings.
+    fn turn(&mut self, ping: &[u8]) {
+        self.meter.turns += 1;
+        self.pinger.write(ping);
+        self.looped.turn(Duration::from_millis(5), &mut self.meter);
+    }
+
+    /// A ping may come a turn late, since the kernel delivers it. It does not come ever later.
+    #[track_caller]
+    fn assert_pinger_was_served_each_turn(&self, turns: u64) {
+        let pings = self.meter.pings;
+        assert!(pings >= turns - turns / 10, "{pings} in {turns} turns");
+    }
+}
+
+// ----- Reading -----
+
+/// Between two services of the pinger nobody is read more than the budget.
+#[track_caller]
+fn assert_readers_share(config: Config, framing: impl Into<Framing>, wire: &[u8], most: usize) {
+    let mut track = Track::new(config.framing(framing));
+    let mut hoses = track.hoses(wire);
+    let mut total = 0;
+    for _ in 0..ROUNDS {
+        hoses.iter_mut().for_each(Hose::fill_up);
+        let before = track.looped.net.stats().bytes_received;
+        track.turn(b"\0\0\0\0");
+        let read = (track.looped.net.stats().bytes_received - before) as usize;
+        assert!(read <= HOSES * most + 2 * 4, "{read} bytes of all");
+        total += read;
+    }
+    // Without framing each read is shown as it is.
+    if wire.len() == RAW {
+        let between = track.meter.most_bytes;
+        assert!(between > 0 && between <= most, "{between} of {most} bytes");
+    }
+    track.assert_pinger_was_served_each_turn(ROUNDS);
+    assert!(
+        total > ROUNDS as usize * HOSES * 256,
+        "they are served, too"
+    );
+}
+
+/// What a hose sends without framing.
+const RAW: usize = 64 * KIB;
+
+#[test]
+fn who_never_stops_is_read_as_far_as_the_budget_goes() {
+    let wire = pattern(RAW);
+    assert_readers_share(Config::default(), Framing::raw(), &wire, 64 * KIB);
+    assert_readers_share(tiny(), Framing::raw(), &wire, 512);
+    let config = Config::default().read_buffer(4 * KIB).read_budget(10_000);
+    assert_readers_share(config, Framing::raw(), &wire, 10_000);
+}
+
+#[test]
+fn so_is_who_sends_large_frames() {
+    let wire = framed(&pattern(3_000_000));
+    let framing = Framing::length_prefix();
+    assert_readers_share(Config::default(), framing, &wire, 64 * KIB);
+    assert_readers_share(tiny(), framing, &wire, 512);
+}
+
+#[test]
+fn so_is_who_sends_endless_tiny_frames() {
+    // Frames without payload, of one byte each.
+    let config = Config::default().framing(Framing::varint());
+    let config = config.read_buffer(KIB).read_budget(16 * KIB);
+    let mut track = Track::new(config);
+    let mut hoses = track.hoses(&[0; 4 * KIB]);
+    for _ in 0..ROUNDS / 4 {
+        hoses.iter_mut().for_each(Hose::fill_up);
+        track.turn(&[0]);
+    }
+    assert_eq!(track.meter.most_frames, 512);
+    track.assert_pinger_was_served_each_turn(ROUNDS / 4);
+}
+
+// ----- Writing -----
+
+/// Peers that read as fast as they can, until they are dropped.
+struct Drains {
+    ids: Vec<ConnectionId>,
+    stop: Arc<AtomicBool>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Drains {
+    fn of(track: &mut Track) -> Self {
+        let stop = Arc::new(AtomicBool::new(false));
+        let threads = (0..HOSES).map(|_| {
+            let (stop, mut peer) = (Arc::clone(&stop), Peer::connect(track.addr).0);
+            std::thread::spawn(move || {
+                let mut buffer = vec![0; 1024 * KIB];
+                while !stop.load(Ordering::Relaxed) && matches!(peer.read(&mut buffer), Ok(1..)) {}
+            })
+        });
+        let threads = threads.collect();
+        track
+            .looped
+            .settle(&mut track.meter, |_, net| net.len() == 1 + HOSES);
+        let mut ids = track.looped.net.connections();
+        ids.retain(|id| track.meter.pinger != Some(*id));
+        Self { ids, stop, threads }
+    }
+
+    /// Turns for a while. Returns the most that was written to one connection in a turn, as `left` counts.
+    fn turn(self, mut track: Track, left: impl Fn(&Net, ConnectionId) -> u64) -> u64 {
+        let mut worst = 0;
+        for _ in 0..ROUNDS {
+            let count = |track: &Track| -> Vec<u64> {
+                let left = self.ids.iter().map(|id| left(&track.looped.net, *id));
+                left.collect()
+            };
+            let before = count(&track);
+            track.turn(b"\0\0\0\0");
+            let written = before.iter().zip(count(&track)).map(|(a, b)| a - b);
+            worst = worst.max(written.max().unwrap_or(0));
+        }
+        track.assert_pinger_was_served_each_turn(ROUNDS);
+        self.stop.store(true, Ordering::Relaxed);
+        drop(track);
+        for thread in self.threads {
+            thread.join().expect("it reads to the end");
+        }
+        worst
+    }
+}
+
+/// The most that is written in a turn of endless frames from readers.
+fn written_from_readers(config: Config, reader: impl Read + Clone + Send + 'static) -> u64 {
+    const LEN: u64 = 1 << 31;
+    let mut track = Track::new(config);
+    let drains = Drains::of(&mut track);
+    let taken: HashMap<ConnectionId, Arc<AtomicU64>> = drains
+        .ids
+        .iter()
+        .map(|id| {
+            let taken = Arc::new(AtomicU64::new(0));
+            let counted = Counted(reader.clone(), Arc::clone(&taken));
+            let sent = track.looped.net.send_reader(*id, LEN, counted);
+            assert!(sent.is_ok());
+            (*id, taken)
+        })
+        .collect();
+    // What it has taken and not written is the same before and after, but for one window.
+    drains.turn(track, move |net, id| {
+        LEN + net.queued_bytes(id) - taken[&id].load(Ordering::Relaxed)
+    })
+}
+
+/// Counts what is read.
+struct Counted<R>(R, Arc<AtomicU64>);
+
+impl<R: Read> Read for Counted<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let n = self.0.read(buffer)?;
+        self.1.fetch_add(n as u64, Ordering::Relaxed);
+        Ok(n)
+    }
+}
+
+/// Gives a byte at a time. So many of them that somebody is at fault who still reads.
+#[derive(Clone)]
+struct Trickle(usize);
+
+impl Read for Trickle {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let n = buffer.len().min(1).min(self.0);
+        self.0 -= n;
+        buffer[..n].fill(7);
+        Ok(n)
+    }
+}
+
+/// Always has as much as fits.
+#[derive(Clone)]
+struct Plenty;
+
+impl Read for Plenty {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        buffer.fill(7);
+        Ok(buffer.len())
+    }
+}
+
+#[test]
+fn who_reads_all_the_time_is_written_to_as_far_as_the_budget_goes() {
+    // A write takes place while less than the budget is used up, and has 64 KiB at most, and a header.
+    let worst = written_from_readers(Config::default(), Plenty);
+    assert!(worst < (1024 + 64) * KIB as u64 + 4, "{worst}");
+    let worst = written_from_readers(tiny(), Plenty);
+    assert!(worst <= 64 * KIB as u64 + 4, "{worst}");
+}
+
+#[test]
+fn a_reader_that_gives_a_byte_at_a_time_costs_a_turn_no_more_calls_than_another() {
+    // Each write counts as 1 KiB at least. One of them is the header.
+    let worst = written_from_readers(Config::default().write_budget(16 * KIB), Trickle(3_000));
+    assert!(worst <= 16 - 1 + 4, "{worst}");
+}
+
+#[test]
+fn so_is_who_is_sent_frames_of_any_size() {
+    for (len, count) in [
+        (16 << 20, 8),
+        (1 << 20, 128),
+        (100_000, 640),
+        (1000, 16_000),
+    ] {
+        for (config, budget) in [(Config::default(), 128 * KIB as u64), (tiny(), 512)] {
+            let mut track = Track::new(config.max_queued_bytes(u64::MAX));
+            let drains = Drains::of(&mut track);
+            let frame = Bytes::from(vec![7; len]);
+            for id in drains.ids.iter().cycle().take(count * HOSES) {
+                let sent = track.looped.net.send_bytes(*id, frame.clone());
+                sent.expect("there is room");
+            }
+            let worst = drains.turn(track, Net::queued_bytes);
+            let most = budget;
+            assert!(worst <= most, "{worst} of {most} with frames of {len}");
+        }
+    }
+}
+
+// ----- Accepting -----
+
+#[test]
+fn a_storm_of_peers_does_not_keep_those_inside_waiting() {
+    for (config, most) in [(Config::default(), 64), (tiny(), 1)] {
+        // Most of them are let in, and some turned away.
+        let mut track = Track::new(config.max_connections(150));
+        let mut storm = Vec::new();
+        let mut busy = 0;
+        for _ in 0..ROUNDS {
+            while storm.len() as u64 <= track.looped.net.stats().accepted + 2 * most
+                && storm.len() < 400
+            {
+                storm.push(TcpStream::connect(track.addr).expect("to connect"));
+            }
+            let let_in = |track: &Track| {
+                let stats = track.looped.net.stats();
+                stats.accepted + stats.refused
+            };
+            let before = let_in(&track);
+            track.turn(b"\0\0\0\0");
+            let came = let_in(&track) - before;
+            assert!(came <= most, "{came} in a turn of {most}");
+            busy += u64::from(came == most);
+        }
+        track.assert_pinger_was_served_each_turn(ROUNDS);
+        assert!(busy > 1, "there was no storm");
+    }
+}
+
+// ----- Handlers that never stop -----
+
+/// So many calls in a turn are too many.
+const TOO_MANY: usize = 20_000;
+
+/// Does in each callback what asks for another one.
+#[derive(Default)]
+struct Restless {
+    calls: usize,
+    refusing: Option<SocketAddr>,
+    drained: usize,
+    frames: usize,
+    ends: usize,
+}
+
+impl Restless {
+    /// A turn that does not return fails instead.
+    fn count(&mut self) {
+        self.calls += 1;
+        assert!(self.calls < TOO_MANY, "the turn goes on for ever");
+    }
+}
+
+impl Handler for Restless {
+    fn on_data(&mut self, net: &mut Net, id: ConnectionId, frame: Frame<'_>) {
+        self.count();
+        self.frames += 1;
+        // Two for each one, to itself and to everybody.
+        let _ = net.send(id, &frame);
+        net.broadcast(|_| true, b"again");
+        net.pause(id);
+        net.resume(id);
+    }
+
+    fn on_drain(&mut self, net: &mut Net, id: ConnectionId) {
+        self.count();
+        self.drained += 1;
+        while !net.is_congested(id) && net.send(id, &[7; 1000]).is_ok() {}
+    }
+
+    fn on_disconnect(&mut self, net: &mut Net, _: ConnectionId, _: DisconnectReason) {
+        self.count();
+        self.ends += 1;
+        if let Some(addr) = self.refusing {
+            let id = net.connect(addr).expect("an attempt");
+            net.abort(id);
+        }
+    }
+}
+
+/// Turns, so many times, unless a turn makes too many calls.
+fn turn(looped: &mut Loop, restless: &mut Restless, times: usize) {
+    for _ in 0..times {
+        restless.calls = 0;
+        looped.turn(Duration::from_millis(5), restless);
+    }
+}
+
+#[test]
+fn those_who_answer_each_other_for_ever_let_the_turn_end() {
+    let config = Config::default().read_budget(4 * KIB).read_buffer(KIB);
+    let mut looped = Loop::new(config);
+    let mut restless = Restless::default();
+    let addr = looped.listen();
+    let ids: Vec<_> = (0..3)
+        .map(|_| looped.net.connect(addr).expect("an attempt"))
+        .collect();
+    looped.settle(&mut restless, |_, net| net.len() == 6);
+    for id in ids {
+        looped.net.send(id, b"go").expect("it is open");
+    }
+    turn(&mut looped, &mut restless, 50);
+    assert!(restless.frames > 1000, "{}", restless.frames);
+}
+
+#[test]
+fn who_fills_what_has_drained_is_told_again_in_the_next_turn() {
+    let config = Config::default()
+        .high_watermark(100_000)
+        .low_watermark(50_000);
+    let mut looped = Loop::new(config);
+    let mut restless = Restless::default();
+    let addr = looped.listen();
+    let mut peer = Peer::connect(addr).0;
+    looped.settle(&mut restless, |_, net| net.len() == 1);
+    let id = looped.net.connections()[0];
+    restless.on_drain(&mut looped.net, id);
+    peer.set_nonblocking(true).expect("a live socket");
+    let mut buffer = vec![0; 1024 * KIB];
+    for _ in 0..ROUNDS {
+        while matches!(peer.read(&mut buffer), Ok(1..)) {}
+        let before = restless.drained;
+        turn(&mut looped, &mut restless, 1);
+        assert!(restless.drained - before <= 1, "once in a turn");
+    }
+    assert!(restless.drained > 10, "{}", restless.drained);
+}
+
+#[test]
+fn who_begins_anew_at_each_end_is_told_of_one_in_a_turn() {
+    let (_refusing, addr) = support::refusing();
+    let mut looped = Loop::new(Config::default());
+    let mut restless = Restless {
+        refusing: Some(addr),
+        ..Restless::default()
+    };
+    looped.net.connect(addr).expect("an attempt");
+    looped.settle(&mut restless, |restless, _| restless.ends > 0);
+    for _ in 0..ROUNDS {
+        let before = restless.ends;
+        turn(&mut looped, &mut restless, 1);
+        assert_eq!(restless.ends, before + 1);
+        let timeout = looped.net.next_timeout(looped.now);
+        assert_eq!(timeout, Some(Duration::ZERO), "there is another one");
+    }
+}

@@ -1,0 +1,367 @@
+//! A crowd that has been busy in every way there is gives back the heap it took: when it is idle again, and when it has
+//! left, in good order or in the middle of it.
+#![cfg(unix)]
+#![allow(unsafe_code, reason = "an allocator that counts cannot be had without")]
+
+mod support;
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+use std::io::{self, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use support::by_hand::Loop;
+use support::by_hand::Scene;
+use support::{PATIENCE, Peer, framed, pattern};
+use throng::{Chunk, Config, ConnectionId, Frame, FrameDecoder, Framing, Handler, Net};
+
+const KIB: isize = 1024;
+const CROWD: usize = 1000;
+/// Frames that are longer come in chunks.
+const STREAMED_FROM: usize = 50_000;
+/// Lists of the loop may have grown, by a few places.
+const LISTS: isize = 16 * KIB;
+/// What a place in the table costs, which stays for the next who comes.
+const PLACE: isize = 256;
+
+// ----- The heap of a thread -----
+
+thread_local! {
+    /// Bytes that the thread has allocated and not freed, and the most they have been. The loop and its peers share a
+    /// thread, so that nobody else is counted.
+    static HEAP: Cell<(isize, isize)> = const { Cell::new((0, 0)) };
+}
+
+fn live() -> isize {
+    HEAP.get().0
+}
+
+/// The most there was since the last call.
+fn take_peak() -> isize {
+    let (live, peak) = HEAP.get();
+    HEAP.set((live, live));
+    peak
+}
+
+fn note(bytes: isize) {
+    // It has no destructor, so it is there until the thread is gone.
+    let _ = HEAP.try_with(|heap| {
+        let (live, peak) = heap.get();
+        heap.set((live + bytes, peak.max(live + bytes)));
+    });
+}
+
+struct Counting;
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+// SAFETY: every call goes to `System` with the arguments it came with, and its result is returned as it is. To count
+// touches a thread-local `Cell` that is initialised at compile time and has no destructor: it neither allocates nor
+// panics. `alloc_zeroed` is the default, which calls `alloc`.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        note(layout.size() as isize);
+        // SAFETY: the caller keeps the contract, which is the same.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn realloc(&self, block: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        note(size as isize - layout.size() as isize);
+        // SAFETY: as above.
+        unsafe { System.realloc(block, layout, size) }
+    }
+
+    unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
+        note(-(layout.size() as isize));
+        // SAFETY: as above.
+        unsafe { System.dealloc(block, layout) }
+    }
+}
+
+// ----- A crowd -----
+
+/// Runs a test in a process that may open enough files for a crowd, or as many as the system allows, and tells it how many
+/// connections that makes.
+fn with_a_crowd(test: &str, body: impl FnOnce(usize)) {
+    const FILES: &str = "THRONG_TEST_HEAP_FILES";
+    if let Ok(files) = std::env::var(FILES) {
+        let files = files.parse().unwrap_or(usize::MAX);
+        return body(CROWD.min(files.saturating_sub(64) / 2));
+    }
+    let script = format!(
+        r#"ulimit -S -n {} 2>/dev/null || ulimit -S -n "$(ulimit -H -n)" 2>/dev/null
+        export {FILES}="$(ulimit -n)"; exec "$0" "$@""#,
+        2 * CROWD + 64
+    );
+    let output = Command::new("sh")
+        .args(["-c", &script])
+        .arg(std::env::current_exe().expect("its own path"))
+        .args(["--exact", test, "--nocapture"])
+        .output()
+        .expect("a process");
+    let said = [&output.stdout[..], &output.stderr].concat();
+    let said = String::from_utf8_lossy(&said);
+    eprintln!("{said}");
+    assert!(output.status.success() && said.contains(" 1 passed"));
+}
+
+/// Sends everything back, frames in the way that costs least and chunks as they come, and pauses every third connection at
+/// each frame.
+#[derive(Default)]
+struct Busy {
+    paused: Vec<ConnectionId>,
+}
+
+impl Handler for Busy {
+    fn on_data(&mut self, net: &mut Net, id: ConnectionId, frame: Frame<'_>) {
+        net.send_frame(id, frame).expect("there is room");
+        if id.index().is_multiple_of(3) {
+            net.pause(id);
+            self.paused.push(id);
+        }
+    }
+
+    fn on_chunk(&mut self, net: &mut Net, id: ConnectionId, chunk: Chunk<'_>) {
+        if chunk.is_first() {
+            let total = chunk.total().expect("a length");
+            net.begin_frame(id, total).expect("there is room");
+        }
+        net.push_chunk(id, &chunk).expect("there is room");
+        if chunk.is_last() {
+            net.finish_frame(id).expect("it is whole");
+        }
+    }
+}
+
+/// What is possible without waiting.
+fn some(result: io::Result<usize>) -> usize {
+    match result {
+        Ok(n) => n,
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
+        Err(error) => panic!("{error}"),
+    }
+}
+
+/// A loop and its peers, on one thread.
+struct Crowd {
+    looped: Loop,
+    busy: Busy,
+    addr: SocketAddr,
+    /// Each with how much it has sent in this round.
+    peers: Vec<(TcpStream, usize)>,
+    scratch: Vec<u8>,
+    read: u64,
+}
+
+impl Crowd {
+    fn new() -> Self {
+        let config = Config::default()
+            .stream_frames_over(STREAMED_FROM as u64)
+            .max_queued_bytes(1 << 30);
+        let mut looped = Loop::new(config);
+        let addr = looped.listen();
+        Self {
+            looped,
+            // The test's own do not count: they have their size from the beginning.
+            busy: Busy {
+                paused: Vec::with_capacity(CROWD),
+            },
+            addr,
+            peers: Vec::with_capacity(CROWD),
+            scratch: vec![0; 64 * 1024],
+            read: 0,
+        }
+    }
+
+    fn enter(&mut self, count: usize) {
+        for number in 1..=count {
+            let peer = Peer::connect(self.addr).0;
+            peer.set_nonblocking(true).expect("a live socket");
+            self.peers.push((peer, 0));
+            self.looped
+                .settle(&mut self.busy, |_, net| net.len() == number);
+        }
+    }
+
+    /// Queues something in all the ways there are, for everybody.
+    fn shower(&mut self) {
+        let net = &mut self.looped.net;
+        for id in net.connections() {
+            net.send(id, &[7; 10_000]).expect("there is room");
+            net.send(id, &[7; 100]).expect("there is room");
+            net.send_with(id, |out| out.write_all(&[7; 3000]))
+                .expect("there is room");
+            let own = Bytes::from(vec![7; 70_000]);
+            net.send_bytes(id, own).expect("there is room");
+            let reader = io::repeat(7).take(100_000);
+            assert!(net.send_reader(id, 100_000, reader).is_ok());
+            for slot in (0..8).chain(0..8) {
+                net.send_latest(id, slot, &[7; 500]).expect("there is room");
+            }
+        }
+        for len in [50, 3000, 20_000] {
+            let report = net.broadcast(|_| true, vec![7; len]);
+            assert_eq!(report.queued, self.peers.len());
+        }
+    }
+
+    /// Everybody sends this and reads what comes.
+    fn go(&mut self, wire: &[u8]) {
+        let all = self.looped.net.stats().bytes_received + (wire.len() * self.peers.len()) as u64;
+        self.peers.iter_mut().for_each(|(_, sent)| *sent = 0);
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            for (peer, sent) in &mut self.peers {
+                *sent += some(peer.write(&wire[*sent..]));
+                self.read += some(peer.read(&mut self.scratch)) as u64;
+            }
+            self.looped.turn(Duration::ZERO, &mut self.busy);
+            let net = &mut self.looped.net;
+            for id in self.busy.paused.drain(..) {
+                assert!(net.resume(id));
+            }
+            let stats = net.stats();
+            let is_rested = net.next_timeout(self.looped.now) != Some(Duration::ZERO);
+            let is_told = net.memory_in_use() == 0 && self.read == stats.bytes_sent;
+            if stats.bytes_received == all && is_told && is_rested {
+                return;
+            }
+            assert!(Instant::now() < deadline, "it did not happen in time");
+        }
+    }
+
+    /// Lets time pass until all that is ever given back is.
+    fn rest(&mut self) -> isize {
+        for _ in 0..5 {
+            self.looped
+                .pass(Duration::from_millis(1100), &mut self.busy);
+        }
+        live()
+    }
+}
+
+/// Small frames, large ones, and one that comes in chunks.
+fn mixed() -> Vec<u8> {
+    let lens = [5, 5000, 0, 30_000, 100_000, 20, 40_000];
+    lens.iter().flat_map(|len| framed(&pattern(*len))).collect()
+}
+
+#[test]
+fn a_decoder_holds_what_has_arrived_and_not_what_was_promised() {
+    let promise = (1_u32 << 30).to_le_bytes();
+    let mut decoder = FrameDecoder::new(Framing::length_prefix());
+    let before = live();
+    take_peak();
+    for piece in [&promise[..]].into_iter().chain([&[7; 100][..]; 1000]) {
+        let frame = decoder.decode(&mut &piece[..]).expect("it can be a frame");
+        assert!(frame.is_none());
+    }
+    assert_eq!(decoder.held_bytes(), 100_000);
+    // Room grows by doubling.
+    let peak = take_peak() - before;
+    assert!(peak <= 3 * 100_000, "{peak} bytes");
+}
+
+#[test]
+fn neither_does_a_connection() {
+    let mut scene = Scene::with(Config::default());
+    let before = live();
+    take_peak();
+    scene.arrive(&(1_u32 << 30).to_le_bytes());
+    for arrived in (10_000..=1_000_000).step_by(10_000) {
+        scene.arrive(&[7; 10_000]);
+        let peak = take_peak() - before;
+        // Room grows by doubling, while the old one is still there, and has 256 KiB for the next read.
+        let most = 3 * (arrived + 256 * KIB);
+        assert!(peak <= most, "{peak} bytes for {arrived}");
+    }
+}
+
+#[test]
+fn neither_does_one_with_a_small_read_buffer() {
+    let mut scene = Scene::with(Config::default().read_buffer(512));
+    let before = live();
+    take_peak();
+    scene.arrive(&(1_u32 << 30).to_le_bytes());
+    for _ in 0..6 {
+        scene.arrive(&[7; 100]);
+    }
+    let peak = take_peak() - before;
+    assert!(peak <= 16 * KIB, "{peak} bytes for 600");
+}
+
+#[test]
+fn a_crowd_that_was_busy_in_every_way_leaves_nothing_behind() {
+    let name = "a_crowd_that_was_busy_in_every_way_leaves_nothing_behind";
+    with_a_crowd(name, |count| {
+        let mut crowd = Crowd::new();
+        let wire = mixed();
+        let hello = framed(b"hello");
+        let empty = crowd.rest();
+        crowd.enter(count);
+        crowd.go(&hello);
+        let idle = crowd.rest();
+        take_peak();
+        for _ in 0..2 {
+            crowd.shower();
+            crowd.go(&wire);
+            let peak = take_peak() - idle;
+            assert!(peak > 50 * KIB * count as isize, "{peak}: it was no burst");
+            let left = crowd.rest() - idle;
+            eprintln!("{left} bytes are left of {peak}");
+            assert!(left <= LISTS, "{left} bytes are left of {peak}");
+        }
+        // All at once. The peers are the test's own.
+        crowd.peers.clear();
+        let left = {
+            let Crowd { looped, busy, .. } = &mut crowd;
+            looped.settle(busy, |_, net| net.is_empty());
+            crowd.rest() - empty
+        };
+        eprintln!("{left} bytes are left of {count} connections");
+        assert!(left <= LISTS + PLACE * count as isize, "{left}");
+    });
+}
+
+#[test]
+fn a_crowd_that_ends_in_the_middle_of_it_leaves_nothing_behind() {
+    let name = "a_crowd_that_ends_in_the_middle_of_it_leaves_nothing_behind";
+    with_a_crowd(name, |count| {
+        let count = count / 4;
+        let mut crowd = Crowd::new();
+        let wire = mixed();
+        let mut before = None;
+        for _ in 0..3 {
+            crowd.enter(count);
+            crowd.shower();
+            // Everybody is in the middle of some frame.
+            for (number, (peer, _)) in crowd.peers.iter_mut().enumerate() {
+                some(peer.write(&wire[..wire.len() * number / count]));
+            }
+            crowd.looped.turn(Duration::ZERO, &mut crowd.busy);
+            for id in crowd.looped.net.connections() {
+                match id.index() % 3 {
+                    0 => assert!(crowd.looped.net.abort(id)),
+                    1 => assert!(crowd.looped.net.disconnect(id)),
+                    _ => {}
+                }
+            }
+            for (peer, _) in crowd.peers.drain(..) {
+                Peer(peer).reset();
+            }
+            let Crowd { looped, busy, .. } = &mut crowd;
+            let gone = looped.net.stats().accepted;
+            looped.settle(busy, |_, net| net.stats().disconnected == gone);
+            crowd.busy.paused.clear();
+            let after = crowd.rest();
+            assert_eq!(crowd.looped.net.memory_in_use(), 0);
+            let left = after - *before.get_or_insert(after);
+            eprintln!("{left} bytes are left of {count} connections");
+            assert!(left <= LISTS, "{left} bytes are left");
+        }
+    });
+}
