@@ -338,7 +338,7 @@ fn so_is_who_is_sent_frames_of_any_size() {
         (100_000, 640),
         (1000, 16_000),
     ] {
-        for (config, budget) in [(Config::default(), 128 * KIB as u64), (tiny(), 512)] {
+        for (config, budget) in [(Config::default(), 512 * KIB as u64), (tiny(), 512)] {
             let mut track = Track::new(config.max_queued_bytes(u64::MAX));
             let drains = Drains::of(&mut track);
             let frame = Bytes::from(vec![7; len]);

@@ -242,7 +242,8 @@ connection_options! {
     /// [`Network`](crate::DisconnectCause::Network) (`TCP_USER_TIMEOUT`). Default: `None`, what the system does, which may
     /// be a quarter of an hour.
     ///
-    /// It notices that a peer's machine is gone also while little enough waits to be in the kernel altogether, where
+    /// A peer that is there and does not read counts as well, once its buffers are full. It notices that a peer's machine is
+    /// gone also while little enough waits to be in the kernel altogether, where
     /// [`write_stall_timeout`](Self::write_stall_timeout) sees nothing. Linux only; elsewhere listening and connecting
     /// fail with `Unsupported`.
     user_timeout(after: impl Into<Option<Duration>>): Option<Duration> = None;

@@ -15,8 +15,10 @@ pub(crate) struct Source {
     reader: Option<Box<dyn Read + Send>>,
     /// Bytes that have not been read.
     left: u64,
-    /// Bytes that have been read and wait to be written.
+    /// Where they are read to; nothing while it is parked.
     window: Vec<u8>,
+    /// Bytes of the window that wait to be written.
+    filled: usize,
     /// The reader has said that it has nothing now.
     parked: bool,
     /// All was read, and there is nothing behind it.
@@ -44,6 +46,7 @@ impl Source {
             reader: Some(reader),
             left,
             window: Vec::new(),
+            filled: 0,
             parked: false,
             complete: false,
             framing,
@@ -52,7 +55,7 @@ impl Source {
 
     /// What waits to be written.
     pub(super) fn bytes(&self) -> &[u8] {
-        &self.window
+        &self.window[..self.filled]
     }
 
     /// Bytes that have not been read.
@@ -75,7 +78,7 @@ impl Source {
 
     /// All that had been read is written.
     pub(super) fn drained(&mut self) {
-        self.window.clear();
+        self.filled = 0;
     }
 
     /// Reads the next bytes, and says how many. None: it has nothing now, and is parked, or it is complete. If it fails
@@ -85,40 +88,47 @@ impl Source {
             let error = io::Error::other("it panicked when it was asked before");
             return Err(SourceError::Failed(error));
         };
-        let window = self.read(&mut *reader)?;
+        let mut window = std::mem::take(&mut self.window);
+        let read = self.read(&mut *reader, &mut window)?;
         self.reader = Some(reader);
-        match window {
-            Some(window) => {
-                self.left -= window.len() as u64;
+        match read {
+            Some(read) => {
+                self.left -= read as u64;
                 self.complete = self.left == 0;
-                self.window = window;
+                (self.window, self.filled) = (window, read);
             }
             None => self.parked = true,
         }
-        Ok(self.window.len())
+        Ok(self.filled)
     }
 
-    /// Reads the next window; `None` if there is nothing now. After the last one there must be nothing more.
-    fn read(&self, reader: &mut dyn Read) -> Result<Option<Vec<u8>>, SourceError> {
-        let mut window = Vec::new();
+    /// Reads the next bytes into the window, and says how many; `None` if there is nothing now. After the last one there
+    /// must be nothing more.
+    fn read(
+        &self,
+        reader: &mut dyn Read,
+        window: &mut Vec<u8>,
+    ) -> Result<Option<usize>, SourceError> {
+        let mut filled = 0;
         if self.left > 0 {
             // One byte more than there should be tells whether there is one.
             let most = self.left.saturating_add(1).min(WINDOW as u64) as usize;
             window.resize(most, 0);
-            match read(reader, &mut window)? {
+            filled = match read(reader, window)? {
                 Some(0) => return Err(SourceError::Ended { missing: self.left }),
-                Some(n) => window.truncate(n),
+                Some(n) => n,
                 None => return Ok(None),
-            }
+            };
         }
-        if window.len() as u64 >= self.left {
-            let is_over = window.len() as u64 == self.left;
+        if filled as u64 >= self.left {
+            let is_over = filled as u64 == self.left;
             if !is_over || matches!(read(reader, &mut [0])?, Some(1..)) {
                 return Err(SourceError::TooLong);
             }
         }
-        self.framing.check(&window).map_err(SourceError::Unfit)?;
-        Ok(Some(window))
+        let bytes = &window[..filled];
+        self.framing.check(bytes).map_err(SourceError::Unfit)?;
+        Ok(Some(filled))
     }
 }
 
@@ -142,7 +152,7 @@ impl fmt::Debug for Source {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Source")
             .field("left", &self.left)
-            .field("window", &self.window.len())
+            .field("filled", &self.filled)
             .field("parked", &self.parked)
             .finish_non_exhaustive()
     }
