@@ -125,12 +125,22 @@ impl Net {
                 }
                 Deadline::Shutdown(after) => self.cut_short(after),
                 Deadline::AcceptRetry => self.resume_accepting(),
-                Deadline::Trim => {
-                    self.trim_scheduled = false;
-                    self.common.buffers.trim();
-                }
+                Deadline::Trim => self.trim(),
             }
         }
+    }
+
+    /// Gives memory back that nobody uses.
+    fn trim(&mut self) {
+        self.trim_scheduled = false;
+        self.common.buffers.trim();
+        for list in [&mut self.ready, &mut self.left_over, &mut self.serving] {
+            list.shrink_to_fit();
+        }
+        self.dirty.shrink_to_fit();
+        self.announced.shrink_to_fit();
+        self.drained.shrink_to_fit();
+        self.ended.shrink_to_fit();
     }
 
     fn time_out(&mut self, id: ConnectionId, cause: DisconnectCause) {
