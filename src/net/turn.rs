@@ -15,6 +15,9 @@ use crate::tick::Tick;
 /// How long memory stays unused before it goes back to the allocator.
 const TRIM_AFTER: Duration = Duration::from_secs(1);
 
+/// So many places of a list are kept: 4 KiB.
+const LIST_KEPT: usize = 256;
+
 impl Net {
     /// Whether events with this token belong to [`handle_event`](Self::handle_event). Tokens whose top bit is set do.
     pub fn owns(&self, token: Token) -> bool {
@@ -135,12 +138,12 @@ impl Net {
         self.trim_scheduled = false;
         self.common.buffers.trim();
         for list in [&mut self.ready, &mut self.left_over, &mut self.serving] {
-            list.shrink_to_fit();
+            list.shrink_to(LIST_KEPT);
         }
-        self.dirty.shrink_to_fit();
-        self.announced.shrink_to_fit();
-        self.drained.shrink_to_fit();
-        self.ended.shrink_to_fit();
+        self.dirty.shrink_to(LIST_KEPT);
+        self.announced.shrink_to(LIST_KEPT);
+        self.drained.shrink_to(LIST_KEPT);
+        self.ended.shrink_to(LIST_KEPT);
     }
 
     fn time_out(&mut self, id: ConnectionId, cause: DisconnectCause) {
