@@ -4,7 +4,6 @@ mod support;
 
 use std::cell::RefCell;
 use std::fmt;
-use std::io::Read;
 use std::net::SocketAddr;
 use std::sync::Once;
 use std::time::{Duration, Instant};
@@ -332,17 +331,20 @@ fn a_callback_that_holds_the_loop_is_named_and_counted_whichever_it_is() {
         let mut peer = Peer::connect(addr);
         peer.send(b"all");
         peer.send(b"a chunk");
-        peer.half_close();
         let whom = match callback {
             "on_accept" => peer.0.local_addr().expect("its address").to_string(),
             _ => "0#0".to_string(),
         };
-        let reader = std::thread::spawn(move || peer.0.read_to_end(&mut Vec::new()));
+        let reader = std::thread::spawn(move || {
+            assert_eq!(peer.receive(), [0; 20]);
+            peer.half_close();
+            peer.expect_end();
+        });
         let mut slow = Slow(callback);
         turn_until(&mut event_loop, &mut slow, |_, net| {
             net.stats().disconnected == 1 && net.stats().slow_callbacks > 0
         });
-        reader.join().expect("the peer").expect("a clean end");
+        reader.join().expect("the peer sees a clean end");
         expect(Level::Warn, &[&whom, &callback, &"held the loop for"]);
         let stats = event_loop.net().stats();
         assert!(stats.longest_turn >= Slow::FOR && stats.busy >= stats.longest_turn);
