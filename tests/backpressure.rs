@@ -99,6 +99,26 @@ fn is_awake(event_loop: &EventLoop) -> bool {
 // ----- Limits of what waits -----
 
 #[test]
+fn a_frame_is_accepted_while_less_than_the_limit_waits_and_not_when_as_much_does() {
+    let options = ListenOptions::default()
+        .framing(throng::Framing::raw())
+        .max_queued_bytes(100);
+    let (mut event_loop, _, _peer, id) = joined(options);
+    let net = event_loop.net();
+    for bytes in [60, 39, 1] {
+        net.send(id, &vec![7; bytes]).expect("less than 100 wait");
+    }
+    let error = net.send(id, b"x").expect_err("100 wait");
+    assert!(matches!(
+        error,
+        SendError::QueueFull {
+            queued: 100,
+            max: 100
+        }
+    ));
+}
+
+#[test]
 fn a_full_queue_refuses_gives_the_payload_back_and_tells_when_there_is_room() {
     let options = ListenOptions::default()
         .max_queued_bytes(300 * KIB)
@@ -406,6 +426,36 @@ fn a_pause_in_the_middle_of_a_burst_loses_nothing_and_costs_no_wake_up() {
             );
         }
     }
+}
+
+#[cfg(unix)]
+#[test]
+fn what_arrives_during_a_pause_wakes_nobody_and_what_was_kept_needs_no_event() {
+    let (mut event_loop, mut notes, mut peer, id) = joined(ListenOptions::default());
+    event_loop.net().pause(id);
+    event_loop
+        .turn(&mut notes, Some(Duration::ZERO))
+        .expect("a turn");
+    peer.send(b"first");
+    assert!(!is_awake(&event_loop), "a paused connection wakes the loop");
+    event_loop.net().resume(id);
+    turn_until(&mut event_loop, &mut notes, |notes, _| {
+        notes.seen.frames().len() == 1
+    });
+
+    notes.pause_after = Some(2);
+    peer.write(&[framed(b"second"), framed(b"third")].concat());
+    turn_until(&mut event_loop, &mut notes, |_, net| net.is_paused(id));
+    event_loop
+        .turn(&mut notes, Some(Duration::ZERO))
+        .expect("a turn");
+    assert_eq!(event_loop.next_timeout(), None, "it is parked");
+    event_loop.net().resume(id);
+    assert_eq!(event_loop.next_timeout(), Some(Duration::ZERO));
+    event_loop
+        .turn(&mut notes, Some(Duration::ZERO))
+        .expect("a turn");
+    assert_eq!(notes.seen.frames(), [&b"first"[..], b"second", b"third"]);
 }
 
 #[test]

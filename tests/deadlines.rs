@@ -117,6 +117,70 @@ fn the_clock_of_a_paused_connection_stands_still() {
 // ----- A frame that does not go on -----
 
 #[test]
+fn who_was_paused_for_longer_than_it_may_be_idle_is_watched_again() {
+    let (mut looped, mut seen, _peer, id) = joined(Config::default().idle_timeout(10 * SECOND));
+    looped.net.pause(id);
+    for _ in 0..5 {
+        looped.pass(9 * SECOND, &mut seen);
+    }
+    looped.net.resume(id);
+    looped.pass(9 * SECOND, &mut seen);
+    assert!(seen.ends().is_empty(), "its time begins anew");
+    for _ in 0..2 {
+        looped.pass(9 * SECOND, &mut seen);
+    }
+    assert!(matches!(the_end(&seen).cause, DisconnectCause::Idle { .. }));
+}
+
+#[test]
+fn a_frame_that_was_begun_before_a_time_of_backpressure_can_stall_after_it() {
+    let config = Config::default().frame_stall_timeout(5 * SECOND);
+    let (mut looped, mut seen, mut peer, id) = joined(config);
+    peer.write(&framed(b"begun")[..6]);
+    looped.settle(&mut seen, |_, net| net.stats().bytes_received == 6);
+    let large = bytes::Bytes::from(vec![7; 12 << 20]);
+    looped.net.send_bytes(id, large).expect("there is room");
+    looped.rest(&mut seen);
+    assert!(looped.net.is_congested(id));
+    looped.pass(100 * SECOND, &mut seen);
+    assert!(seen.ends().is_empty(), "we are the ones who do not read");
+    let reader = std::thread::spawn(move || (peer.receive().len(), peer));
+    looped.settle(&mut seen, |_, net| {
+        !net.is_congested(id) && net.queued_bytes(id) == 0
+    });
+    looped.pass(4 * SECOND, &mut seen);
+    assert!(seen.ends().is_empty(), "its time begins anew");
+    looped.pass(2 * SECOND, &mut seen);
+    let DisconnectCause::FrameStalled { .. } = the_end(&seen).cause else {
+        panic!("{}", the_end(&seen));
+    };
+    let (received, _peer) = reader.join().expect("it reads");
+    assert_eq!(received, 12 << 20);
+}
+
+#[test]
+fn who_waits_for_a_reader_of_ours_does_not_stall() {
+    /// Has nothing to give.
+    struct Later;
+
+    impl std::io::Read for Later {
+        fn read(&mut self, _: &mut [u8]) -> std::io::Result<usize> {
+            Err(std::io::ErrorKind::WouldBlock.into())
+        }
+    }
+
+    let (mut looped, mut seen, _peer, id) = joined(Config::default().write_stall_timeout(SECOND));
+    looped.net.send_reader(id, 5, Later).expect("there is room");
+    for _ in 0..5 {
+        looped.pass(SECOND, &mut seen);
+        looped.net.wake_reader(id);
+    }
+    looped.pass(SECOND, &mut seen);
+    assert!(seen.ends().is_empty());
+    assert!(looped.net.is_connected(id));
+}
+
+#[test]
 fn a_slowloris_dies_and_a_slow_honest_uploader_does_not() {
     let config = Config::default()
         .frame_stall_timeout(10 * SECOND)
@@ -169,6 +233,30 @@ fn a_slowloris_dies_and_a_slow_honest_uploader_does_not() {
     // Between two frames there is no hurry.
     looped.pass(1000 * SECOND, &mut seen);
     assert!(looped.net.is_connected(honest_id));
+}
+
+#[test]
+fn a_frame_has_to_grow_by_the_least_in_each_period_and_no_more() {
+    for (second, stays) in [(50, true), (49, false)] {
+        let config = Config::default()
+            .frame_stall_timeout(10 * SECOND)
+            .frame_stall_bytes(50);
+        let (mut looped, mut seen, mut peer, _) = joined(config);
+        let wire = framed(&support::pattern(50_000));
+        let mut sent = 0;
+        // What arrives in one period does not count in the next.
+        for bytes in [4, 1000, second] {
+            peer.write(&wire[sent..sent + bytes]);
+            sent += bytes;
+            looped.settle(&mut seen, |_, net| {
+                net.stats().bytes_received == sent as u64
+            });
+            if bytes != 4 {
+                looped.pass(10 * SECOND, &mut seen);
+            }
+        }
+        assert_eq!(seen.ends().is_empty(), stays, "{second} bytes");
+    }
 }
 
 #[test]
