@@ -169,13 +169,17 @@ fn who_waits_for_a_reader_of_ours_does_not_stall() {
         }
     }
 
-    let (mut looped, mut seen, _peer, id) = joined(Config::default().write_stall_timeout(SECOND));
+    let config = Config::default()
+        .write_stall_timeout(SECOND)
+        .idle_timeout(3 * SECOND);
+    let (mut looped, mut seen, mut peer, id) = joined(config);
     looped.net.send_reader(id, 5, Later).expect("there is room");
-    for _ in 0..5 {
+    for frames in 1..10 {
         looped.pass(SECOND, &mut seen);
         looped.net.wake_reader(id);
+        peer.send(b"I am here");
+        looped.settle(&mut seen, |seen, _| seen.frames().len() == frames);
     }
-    looped.pass(SECOND, &mut seen);
     assert!(seen.ends().is_empty());
     assert!(looped.net.is_connected(id));
 }
