@@ -18,7 +18,7 @@ impl Config {
     ///
     /// | Setting | Value | Because |
     /// |---|---|---|
-    /// | [`max_connections`](Self::max_connections) | 50,000 | an idle one costs about 4 KiB, most of it in the kernel: 200 MiB |
+    /// | [`max_connections`](Self::max_connections) | 50,000 | an idle one costs some KiB, nearly all of it in the kernel: a few hundred MiB |
     /// | [`max_connections_per_ip`](Self::max_connections_per_ip) | 64 | households and offices share an address; more is a flood, or a mobile network, for which it can be raised |
     /// | [`memory_budget`](Self::memory_budget) | 256 MiB | what all of them together may hold; fits the smallest rented machine |
     /// | [`max_frame_len`](Self::max_frame_len) | 1 MiB | the longest a message of a game or chat may reasonably be; a frame is held until it is whole |
@@ -26,8 +26,8 @@ impl Config {
     /// | [`overflow`](Self::overflow) | [`Disconnect`](Overflow::Disconnect) | a server seldom looks at every result of a send: a stream that ends is better than one with a gap |
     /// | [`idle_timeout`](Self::idle_timeout) | 120 s | clients send something each minute, and one may be lost; it also keeps entries in routers alive, many of which forget after five minutes |
     /// | [`frame_stall_timeout`](Self::frame_stall_timeout) | 10 s | with the next one: at least 100 bytes/s, less than the worst honest link |
-    /// | [`frame_stall_bytes`](Self::frame_stall_bytes) | 1 KiB | two hundredths of what a modem brought in that time; a slowloris sends a byte |
-    /// | [`write_stall_timeout`](Self::write_stall_timeout) | 30 s | TCP has tried six times by then (RFC 6298: 1, 2, 4, 8, 16 s) |
+    /// | [`frame_stall_bytes`](Self::frame_stall_bytes) | 1 KiB | a seventieth of what a modem (56 kbit/s) brings in that time; a slowloris sends a byte |
+    /// | [`write_stall_timeout`](Self::write_stall_timeout) | 30 s | TCP has sent again four times by then, after 1, 3, 7 and 15 s (RFC 6298) |
     /// | [`disconnect_timeout`](Self::disconnect_timeout) | 5 s | a last message has time for two retransmissions |
     ///
     /// [`keepalive`](Self::keepalive) and [`user_timeout`](Self::user_timeout) are not set: the idle timeout finds what
