@@ -24,7 +24,7 @@ pub(super) fn run(bench: &Bench) -> Result<Vec<Verdict>, Problem> {
             Ok(())
         })?;
         let what = format!("six send frames of {size} bytes");
-        verdicts.push(slowdown(&what, times, 3.0));
+        verdicts.push(slowdown(bench, &what, times, 3.0));
     }
     Ok(verdicts)
 }

@@ -35,7 +35,7 @@ pub(super) fn run(bench: &Bench) -> Result<Vec<Verdict>, Problem> {
         // What is seen is the memory of the process: the allocator takes a little around each of 256 frames.
         let bound = (MAX_QUEUED + FRAME + 64 * KIB) * 102 / 100;
         verdicts.push(Verdict::memory(format!("it {how}: memory"), growth, bound));
-        verdicts.push(slowdown(&format!("it {how}: others"), times, 2.0));
+        verdicts.push(slowdown(bench, &format!("it {how}: others"), times, 2.0));
     }
     Ok(verdicts)
 }
