@@ -260,6 +260,8 @@ impl Net {
         for _ in 0..self.drained.len() {
             if let Some(id) = self.drained.pop_front()
                 && self.is_connected(id)
+                // Congested again, it will be drained again.
+                && !self.is_congested(id)
             {
                 self.call("on_drain", id, |net| handler.on_drain(net, id));
             }
@@ -356,7 +358,9 @@ impl<'n> Delivery<'n> {
         {
             match connection.whole_frames() {
                 Some(_) if self.at == self.end => self.exhausted = true,
-                Some(whole) if !self.net.times_callbacks() => self.deliver_whole(whole, handler),
+                Some(whole) if !self.net.times_callbacks() && !connection.has_begun_frame() => {
+                    self.deliver_whole(whole, handler);
+                }
                 _ => self.deliver_next(handler),
             }
         }
@@ -411,19 +415,15 @@ impl<'n> Delivery<'n> {
                 self.net.common.buffers.put_input(payload);
             }
             Ok(Some(Cut::Chunk(extent, bytes))) => {
-                if extent.is_last {
-                    connection.note_finished();
-                    self.left -= 1;
-                }
+                self.left -= u64::from(extent.is_last);
+                self.net.note_chunk(id, extent.is_last);
                 let chunk = Chunk::new(extent, bytes.into());
                 self.net
                     .call("on_chunk", id, |net| handler.on_chunk(net, id, chunk));
             }
             Ok(Some(Cut::HeldChunk(extent, mut bytes))) => {
-                if extent.is_last {
-                    connection.note_finished();
-                    self.left -= 1;
-                }
+                self.left -= u64::from(extent.is_last);
+                self.net.note_chunk(id, extent.is_last);
                 let chunk = Chunk::new(extent, Frame::assembled(&mut bytes));
                 self.net
                     .call("on_chunk", id, |net| handler.on_chunk(net, id, chunk));
@@ -431,7 +431,8 @@ impl<'n> Delivery<'n> {
             }
             Ok(None) => {
                 self.exhausted = true;
-                if connection.is_inside_frame() {
+                // A part of a header or of a line is left in front of the end.
+                if self.at < self.end || connection.is_inside_frame() {
                     let look = connection.note_unfinished(self.read, self.net.common.now);
                     self.net.watch(self.id, look);
                 }

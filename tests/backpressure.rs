@@ -119,6 +119,73 @@ fn a_frame_is_accepted_while_less_than_the_limit_waits_and_not_when_as_much_does
 }
 
 #[test]
+fn a_queue_that_is_full_to_the_byte_is_congested() {
+    let options = ListenOptions::default()
+        .max_queued_bytes(640)
+        .high_watermark(640);
+    let (mut event_loop, _, _peer, id) = joined(options);
+    let net = event_loop.net();
+    while !net.is_congested(id) {
+        net.send(id, &[0; 60]).expect("it is not congested");
+    }
+    assert_eq!(net.queued_bytes(id), 640);
+}
+
+#[test]
+fn readers_that_wait_are_limited_and_tell_when_there_is_room() {
+    let options = ListenOptions::default().max_queued_bytes(10 * 64 * KIB);
+    let (mut event_loop, mut notes, mut peer, id) = joined(options);
+    let reader = || std::io::repeat(7).take(1000);
+    let net = event_loop.net();
+    for _ in 0..10 {
+        net.send_reader(id, 1000, reader()).expect("there is room");
+    }
+    let refused = net.send_reader(id, 1000, reader()).expect_err("ten wait");
+    assert!(matches!(refused.error, SendError::QueueFull { .. }));
+    turn_until(&mut event_loop, &mut notes, |notes, _| {
+        !notes.drains.is_empty()
+    });
+    for _ in 0..10 {
+        assert_eq!(peer.receive(), [7; 1000]);
+    }
+    assert_eq!(notes.drains.len(), 1);
+    let net = event_loop.net();
+    net.send_reader(id, 1000, reader()).expect("there is room");
+}
+
+#[test]
+fn on_drain_is_not_called_while_it_is_congested_again() {
+    /// Fills the queue of the other whenever one has drained, for a while.
+    struct Filling(usize);
+
+    impl Handler for Filling {
+        fn on_data(&mut self, _: &mut Net, _: ConnectionId, _: Frame<'_>) {}
+
+        fn on_drain(&mut self, net: &mut Net, id: ConnectionId) {
+            assert!(!net.is_congested(id));
+            self.0 += 1;
+            for other in net.connections() {
+                if self.0 < 10 && other != id {
+                    net.send(other, &[7; 2000]).expect("there is room");
+                }
+            }
+        }
+    }
+
+    let options = ListenOptions::default().high_watermark(1000);
+    let (mut event_loop, addr) = listening(options);
+    let peers = [Peer::connect(addr), Peer::connect(addr)];
+    let mut filling = Filling(0);
+    turn_until(&mut event_loop, &mut filling, |_, net| net.len() == 2);
+    let net = event_loop.net();
+    for id in net.connections() {
+        net.send(id, &[7; 2000]).expect("there is room");
+    }
+    turn_until(&mut event_loop, &mut filling, |filling, _| filling.0 >= 10);
+    drop(peers);
+}
+
+#[test]
 fn a_full_queue_refuses_gives_the_payload_back_and_tells_when_there_is_room() {
     let options = ListenOptions::default()
         .max_queued_bytes(300 * KIB)

@@ -117,6 +117,92 @@ fn the_clock_of_a_paused_connection_stands_still() {
 // ----- A frame that does not go on -----
 
 #[test]
+fn part_of_a_header_or_of_a_line_is_a_frame_that_was_begun() {
+    let cases: [(throng::Framing, &[u8]); 5] = [
+        (throng::Framing::default(), &[9]),
+        (
+            throng::Framing::length_prefix().u64().into(),
+            &[1, 2, 3, 4, 5, 6, 7],
+        ),
+        (throng::Framing::varint(), &[0x80]),
+        (throng::Framing::delimiter(b'\n'), b"abc"),
+        (throng::Framing::delimiter(b'\n'), b"whole\nabc"),
+    ];
+    for (framing, bytes) in cases {
+        let config = Config::default()
+            .framing(framing)
+            .frame_stall_timeout(5 * SECOND);
+        let (mut looped, mut seen, mut peer, _) = joined(config);
+        peer.write(bytes);
+        let all = bytes.len() as u64;
+        looped.settle(&mut seen, |_, net| net.stats().bytes_received == all);
+        looped.pass(4 * SECOND, &mut seen);
+        assert!(seen.ends().is_empty());
+        looped.pass(SECOND, &mut seen);
+        let DisconnectCause::FrameStalled { .. } = the_end(&seen).cause else {
+            panic!("{}", the_end(&seen));
+        };
+    }
+}
+
+#[test]
+fn a_header_that_arrived_in_parts_leaves_nothing_behind_that_could_stall() {
+    let config = Config::default().frame_stall_timeout(5 * SECOND);
+    let (mut looped, mut seen, mut peer, id) = joined(config);
+    let wire = framed(b"in two parts");
+    for part in [&wire[..2], &wire[2..]] {
+        peer.write(part);
+        let all = looped.net.stats().bytes_received + part.len() as u64;
+        looped.settle(&mut seen, |_, net| net.stats().bytes_received == all);
+    }
+    assert_eq!(seen.frames(), [b"in two parts"]);
+    looped.pass(100 * SECOND, &mut seen);
+    assert!(looped.net.is_connected(id), "it is between two frames");
+}
+
+/// Pauses at each chunk.
+struct Pausing(Recorder);
+
+impl throng::Handler for Pausing {
+    fn on_connect(&mut self, net: &mut throng::Net, id: ConnectionId) {
+        self.0.on_connect(net, id);
+    }
+
+    fn on_data(&mut self, _: &mut throng::Net, _: ConnectionId, _: throng::Frame<'_>) {}
+
+    fn on_chunk(&mut self, net: &mut throng::Net, id: ConnectionId, _: throng::Chunk<'_>) {
+        net.pause(id);
+    }
+
+    fn on_disconnect(&mut self, net: &mut throng::Net, id: ConnectionId, reason: DisconnectReason) {
+        self.0.on_disconnect(net, id, reason);
+    }
+}
+
+#[test]
+fn a_frame_whose_first_chunk_was_answered_with_a_pause_can_stall_after_it() {
+    let config = Config::default()
+        .stream_frames_over(10)
+        .frame_stall_timeout(5 * SECOND);
+    let mut looped = Loop::new(config);
+    let mut pausing = Pausing(Recorder::default());
+    let addr = looped.listen();
+    let mut peer = Peer::connect(addr);
+    looped.settle(&mut pausing, |pausing, _| !pausing.0.connected().is_empty());
+    let id = pausing.0.connected()[0];
+    peer.write(&framed(&[7; 5000])[..60]);
+    looped.settle(&mut pausing, |_, net| net.is_paused(id));
+    looped.pass(100 * SECOND, &mut pausing);
+    looped.net.resume(id);
+    looped.pass(4 * SECOND, &mut pausing);
+    assert!(pausing.0.ends().is_empty());
+    looped.pass(2 * SECOND, &mut pausing);
+    let DisconnectCause::FrameStalled { .. } = the_end(&pausing.0).cause else {
+        panic!("{}", the_end(&pausing.0));
+    };
+}
+
+#[test]
 fn who_was_paused_for_longer_than_it_may_be_idle_is_watched_again() {
     let (mut looped, mut seen, _peer, id) = joined(Config::default().idle_timeout(10 * SECOND));
     looped.net.pause(id);

@@ -299,6 +299,12 @@ impl ConnectionOptions {
             .unwrap_or(self.max_queued_bytes.min(1024 * 1024))
     }
 
+    /// From so many bytes on a connection is congested: more than the high watermark, or as much as may wait at all.
+    pub(crate) fn congested_from(&self) -> u64 {
+        let above = self.high().saturating_add(1);
+        above.min(self.max_queued_bytes)
+    }
+
     /// The low watermark, in bytes.
     pub(crate) fn low(&self) -> u64 {
         self.low_watermark.unwrap_or(self.high() / 4)

@@ -102,7 +102,7 @@ impl Connection {
             self.pressure.remove(Pressure::CONGESTED);
             self.let_go(HeldBack::CONGESTED, now);
         }
-        if self.queued_bytes() <= low {
+        if self.occupied() <= low {
             self.pressure.remove(Pressure::REFUSED);
         }
     }
@@ -110,7 +110,7 @@ impl Connection {
     /// Refuses a frame for which there is no room, and sees to it that its sender will hear when there is.
     #[inline]
     pub(super) fn check_room(&mut self, freed: u64) -> Result<(), SendError> {
-        let queued = self.queued_bytes();
+        let queued = self.occupied();
         if queued - freed < self.options.max_queued_bytes {
             return Ok(());
         }
@@ -129,11 +129,17 @@ impl Connection {
 
     #[cold]
     fn full(&mut self, queued: u64) -> SendError {
-        if self.flowing() >= self.options.high() {
+        if self.flowing() >= self.options.congested_from() {
             self.become_congested();
         }
         let max = self.options.max_queued_bytes;
         SendError::QueueFull { queued, max }
+    }
+
+    /// What counts against the limit: the bytes that wait, and the windows of the readers that do.
+    fn occupied(&self) -> u64 {
+        let queue = self.queue.as_ref();
+        queue.map_or(0, |queue| queue.bytes().saturating_add(queue.reserved()))
     }
 
     pub(super) fn flowing(&self) -> u64 {

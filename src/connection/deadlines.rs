@@ -105,6 +105,11 @@ impl Connection {
         None
     }
 
+    /// A frame was begun in an earlier read, as far as is noted.
+    pub(crate) fn has_begun_frame(&self) -> bool {
+        self.inside_frame
+    }
+
     /// Takes note that a frame is complete.
     #[inline]
     pub(crate) fn note_finished(&mut self) {

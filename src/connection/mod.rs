@@ -96,8 +96,8 @@ pub(crate) struct Connection {
     held_back: HeldBack,
     /// What the selector was asked for.
     interest: Interest,
-    /// A small frame is queued without further questions if no more than so many bytes wait then: up to the high
-    /// watermark while the connection is open, and never while it is not.
+    /// A small frame is queued without further questions if no more than so many bytes wait then: as long as that is no
+    /// congestion, while the connection is open, and never while it is not.
     at_once_up_to: u32,
     /// When a byte was last read or written.
     active_at: Tick,
@@ -173,7 +173,8 @@ impl Connection {
 
     /// Lets small frames be queued without further questions.
     fn allow_at_once(&mut self) {
-        self.at_once_up_to = u32::try_from(self.options.high()).unwrap_or(u32::MAX);
+        let up_to = self.options.congested_from() - 1;
+        self.at_once_up_to = u32::try_from(up_to).unwrap_or(u32::MAX);
     }
 
     pub(crate) fn options(&self) -> &ConnectionOptions {
@@ -285,7 +286,7 @@ impl Connection {
         common.memory.sub(before as usize);
         if queue.is_empty() {
             self.release_queue(common);
-        } else if queue.flowing() > self.options.high() {
+        } else if queue.flowing() >= self.options.congested_from() {
             self.become_congested();
         }
         result

@@ -23,8 +23,9 @@ impl Net {
     ///
     /// impl Handler for Relay {
     ///     fn on_data(&mut self, net: &mut Net, _: ConnectionId, frame: Frame<'_>) {
-    ///         let sent = net.send_frame(self.target, frame);
-    ///         if sent.is_err() || net.is_congested(self.target) {
+    ///         if net.send_frame(self.target, frame).is_err() {
+    ///             net.disconnect(self.source);
+    ///         } else if net.is_congested(self.target) {
     ///             net.pause(self.source);
     ///         }
     ///     }

@@ -27,6 +27,19 @@ impl Net {
         connection.timer = Some(self.timers.insert(at, Deadline::Check(id)));
     }
 
+    /// A chunk is going to be shown: its frame goes on, or is complete.
+    pub(crate) fn note_chunk(&mut self, id: ConnectionId, is_last: bool) {
+        let Some(connection) = self.connections.get_mut(id) else {
+            return;
+        };
+        if is_last {
+            connection.note_finished();
+        } else {
+            let look = connection.note_unfinished(0, self.common.now);
+            self.watch(id, look);
+        }
+    }
+
     /// A connection was established.
     pub(super) fn watch_new(&mut self, id: ConnectionId) {
         if let Some(connection) = self.connections.get(id) {

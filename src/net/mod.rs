@@ -3,7 +3,8 @@
 //! It holds all state of the loop but the selector and the handler. It never calls the handler: no method of `Net`
 //! runs a callback, so callbacks never nest. [`crate::dispatch`] does that, between turns and nowhere else.
 //!
-//! One file per group of operations: [`listen`](mod@listen), [`admission`], [`peers`], [`send`], [`stream`], [`backpressure`], [`budget`],
+//! One file per group of operations:
+//! [`listen`](mod@listen), [`admission`], [`peers`], [`send`], [`stream`], [`backpressure`], [`budget`],
 //! [`deadlines`], [`shutdown`], [`ask`], [`turn`].
 
 mod admission;

@@ -13,9 +13,10 @@ impl Net {
     /// any size, say.
     ///
     /// The frame keeps its place: what was sent before is written before it, what is sent from now on after it. The
-    /// reader is called on the thread of the loop, 64 KiB at a time, as fast as the peer takes the bytes; one that blocks
-    /// holds up everybody. If it has nothing yet it says [`WouldBlock`](std::io::ErrorKind::WouldBlock), and is asked
-    /// again after [`wake_reader`](Self::wake_reader); meanwhile it costs nothing. `Interrupted` is tried again at once.
+    /// reader is called on the thread of the loop, 64 KiB at a time, as fast as the peer takes the bytes; one that
+    /// blocks holds up everybody. If it has nothing yet it says [`WouldBlock`](std::io::ErrorKind::WouldBlock), and is
+    /// asked again after [`wake_reader`](Self::wake_reader); meanwhile it costs nothing. `Interrupted` is tried again
+    /// at once.
     ///
     /// A reader that ends early, fails, or has more to give leaves a frame that cannot be completed: the connection
     /// ends, as [`ReaderEnded`](crate::DisconnectCause::ReaderEnded),
@@ -36,7 +37,9 @@ impl Net {
     /// ```
     ///
     /// # Errors
-    /// As [`send`](Self::send); the reader is given back.
+    /// As [`send`](Self::send), [`max_frame_len`](crate::Config::max_frame_len) included; the reader is given back.
+    /// While it waits, it counts as 64 KiB against [`max_queued_bytes`](crate::Config::max_queued_bytes), so that
+    /// nobody can make a server open files without end.
     pub fn send_reader<R: Read + Send + 'static>(
         &mut self,
         id: ConnectionId,
@@ -70,9 +73,10 @@ impl Net {
     /// Begins a frame of `len` bytes, which [`push_chunk`](Self::push_chunk) brings and
     /// [`finish_frame`](Self::finish_frame) ends: for a frame that arrives in pieces itself, or is made in pieces.
     ///
-    /// While it is open, whatever else is sent to the connection waits behind it, and neither takes the room of its pieces
-    /// nor counts for [`is_congested`](Self::is_congested). One frame of a connection can be open at a time. If the connection is [disconnected](Self::disconnect) before the frame is finished, the peer sees a stream
-    /// that ends inside a frame.
+    /// While it is open, whatever else is sent to the connection waits behind it, and neither takes the room of its
+    /// pieces nor counts for [`is_congested`](Self::is_congested). One frame of a connection can be open at a time. If
+    /// the connection is [disconnected](Self::disconnect) before the frame is finished, the peer sees a stream that
+    /// ends inside a frame.
     ///
     /// ```
     /// use throng::{Chunk, ConnectionId, Frame, Handler, Net, SendError};
@@ -120,12 +124,13 @@ impl Net {
 
     /// Queues the next piece of the frame that is open, copying it; see [`begin_frame`](Self::begin_frame).
     ///
-    /// The pieces that wait count against [`max_queued_bytes`](crate::Config::max_queued_bytes). That they are more than the
-    /// peer takes shows in [`is_congested`](Self::is_congested), and [`on_drain`](crate::Handler::on_drain) tells when to go on.
+    /// The pieces that wait count against [`max_queued_bytes`](crate::Config::max_queued_bytes). That they are more
+    /// than the peer takes shows in [`is_congested`](Self::is_congested), and [`on_drain`](crate::Handler::on_drain)
+    /// tells when to go on.
     ///
     /// # Errors
-    /// As [`send`](Self::send); [`NoFrameOpen`](SendError::NoFrameOpen), and [`ChunkTooLong`](SendError::ChunkTooLong) if
-    /// the frame is not that long. The frame stays open, as it was.
+    /// As [`send`](Self::send); [`NoFrameOpen`](SendError::NoFrameOpen), and [`ChunkTooLong`](SendError::ChunkTooLong)
+    /// if the frame is not that long. The frame stays open, as it was.
     pub fn push_chunk(&mut self, id: ConnectionId, piece: &[u8]) -> Result<(), SendError> {
         self.enqueue(id, |connection, common| {
             connection.push_chunk(common, piece)
@@ -146,8 +151,8 @@ impl Net {
     ///
     /// The new frame goes to the end of the queue, so that it never overtakes what was sent before it; the old one is
     /// taken out, and counted in [`frames_replaced`](crate::Stats::frames_replaced). A frame that is partly written is
-    /// finished as it is. Slots belong to the connection, and are any numbers: one for each object of a game, say. For a
-    /// peer that reads as fast as it is sent to, this is [`send`](Self::send).
+    /// finished as it is. Slots belong to the connection, and are any numbers: one for each object of a game, say. For
+    /// a peer that reads as fast as it is sent to, this is [`send`](Self::send).
     ///
     /// To replace a frame costs time in proportion to the slots that wait, so a few hundred of them are well, not a
     /// million.

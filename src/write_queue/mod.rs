@@ -55,6 +55,8 @@ pub(crate) struct WriteQueue {
     /// Those of them that are kept by reference.
     shared: u64,
     unsent: FrameLengths,
+    /// How many of the segments are sources.
+    sources: u64,
     /// The frame that is given piece by piece, if one is.
     open: Option<Box<OpenFrame>>,
     /// The frames that may be replaced, if there ever were any.
@@ -109,6 +111,11 @@ impl WriteQueue {
     /// Those of them that need not wait for the end of an open frame.
     pub(crate) fn flowing(&self) -> u64 {
         self.bytes
+    }
+
+    /// Bytes that the sources which wait are going to need when it is their turn.
+    pub(crate) fn reserved(&self) -> u64 {
+        self.sources * source::WINDOW as u64 + self.behind().map_or(0, Self::reserved)
     }
 
     /// Bytes that wait to be written and are not kept by reference.
@@ -263,6 +270,7 @@ impl WriteQueue {
         self.seal();
         let source = Source::new(reader, len, framing.clone());
         self.sealed.push_back(Segment::Source(Box::new(source)));
+        self.sources += 1;
         self.tail.extend_from_slice(trailer);
         let around = (header.len() + trailer.len()) as u64;
         self.bytes += around;
@@ -444,7 +452,9 @@ impl WriteQueue {
 
     fn drop_front(&mut self) -> Option<Segment> {
         self.first += 1;
-        self.sealed.pop_front()
+        let front = self.sealed.pop_front();
+        self.sources -= u64::from(matches!(front, Some(Segment::Source(_))));
+        front
     }
 
     /// All of the tail is written.
@@ -469,6 +479,7 @@ impl WriteQueue {
         }
         self.clear_tail();
         self.shared = 0;
+        self.sources = 0;
         self.unsent.clear();
         self.bytes = 0;
         copied

@@ -105,6 +105,7 @@ impl WriteQueue {
         let ordinal = self.unsent.next_ordinal();
         self.adopt_latest(&mut behind, segment, ordinal);
         self.sealed.append(&mut behind.sealed);
+        self.sources += behind.sources;
         self.tail = behind.tail;
         self.bytes += behind.bytes;
         self.shared += behind.shared;

@@ -7,7 +7,7 @@ use crate::error::EncodeError;
 use crate::frame::Framing;
 
 /// How much is read at a time, in bytes: as much as a socket takes at once, usually.
-const WINDOW: usize = 64 * 1024;
+pub(super) const WINDOW: usize = 64 * 1024;
 
 /// A reader that is to give a known number of bytes.
 pub(crate) struct Source {
