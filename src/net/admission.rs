@@ -43,11 +43,8 @@ impl Admissions {
         }
         if let Some(max) = config.max_connections_per_ip {
             let network = network(peer);
-            if self
-                .by_network
-                .get(&network)
-                .is_some_and(|count| *count >= max)
-            {
+            let count = self.by_network.get(&network).copied().unwrap_or(0);
+            if count >= max {
                 return Err(Refusal::TooManyFrom { network, max });
             }
         }
@@ -131,5 +128,12 @@ mod tests {
         assert!(admissions.check(&config, 0, peer).is_ok());
         admissions.left(peer);
         assert!(admissions.by_network.is_empty());
+    }
+
+    #[test]
+    fn none_from_an_address_is_none() {
+        let config = Config::default().max_connections_per_ip(0);
+        let peer = SocketAddr::from(([192, 0, 2, 1], 1));
+        assert!(Admissions::default().check(&config, 0, peer).is_err());
     }
 }
