@@ -25,8 +25,11 @@ const INDEX_BITS: u32 = 30;
 const INDEX_SHIFT: u32 = usize::BITS - 2 - INDEX_BITS;
 const INDEX_MASK: usize = (1 << INDEX_BITS) - 1;
 
-/// The most slots of one kind a loop can have: 2^30.
-pub(crate) const MAX_SLOTS: usize = 1 << INDEX_BITS;
+/// The token of the waker of an event loop: that of a listener that there cannot be.
+pub(crate) const WAKER: Token = Token(usize::MAX);
+
+/// The most slots of one kind a loop can have: 2^30, less one for the [`WAKER`].
+pub(crate) const MAX_SLOTS: usize = INDEX_MASK;
 
 /// What a table of slots needs of its ids.
 pub(crate) trait SlotId: Copy {

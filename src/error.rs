@@ -265,17 +265,17 @@ impl From<SendError> for io::Error {
     }
 }
 
-/// A send that was refused, with the payload it was given.
+/// What was refused, with the payload that was given.
 ///
 /// Returned where the call took ownership, so that nothing is lost by the refusal.
-pub struct Rejected<T> {
+pub struct Rejected<T, E = SendError> {
     /// Why it was refused.
-    pub error: SendError,
+    pub error: E,
     /// What was to be sent.
     pub payload: T,
 }
 
-impl<T> fmt::Debug for Rejected<T> {
+impl<T, E: fmt::Debug> fmt::Debug for Rejected<T, E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Rejected")
             .field("error", &self.error)
@@ -283,13 +283,13 @@ impl<T> fmt::Debug for Rejected<T> {
     }
 }
 
-impl<T> fmt::Display for Rejected<T> {
+impl<T, E: fmt::Display> fmt::Display for Rejected<T, E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.error.fmt(f)
     }
 }
 
-impl<T> error::Error for Rejected<T> {
+impl<T, E: error::Error> error::Error for Rejected<T, E> {
     fn source(&self) -> Option<&(dyn error::Error + 'static)> {
         self.error.source()
     }
@@ -298,6 +298,53 @@ impl<T> error::Error for Rejected<T> {
 impl<T> From<Rejected<T>> for SendError {
     fn from(rejected: Rejected<T>) -> Self {
         rejected.error
+    }
+}
+
+impl<T> From<Rejected<T, MailboxError>> for MailboxError {
+    fn from(rejected: Rejected<T, MailboxError>) -> Self {
+        rejected.error
+    }
+}
+
+/// Why a [`Handle`](crate::Handle) did not take a command.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum MailboxError {
+    /// As much waits for the loop as may:
+    /// [`max_pending_commands`](crate::Config::max_pending_commands) or
+    /// [`max_pending_bytes`](crate::Config::max_pending_bytes).
+    Full {
+        /// How many commands wait.
+        commands: u64,
+        /// How much their payloads are, in bytes.
+        bytes: u64,
+    },
+    /// The loop is gone.
+    Closed,
+}
+
+impl fmt::Display for MailboxError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Full { commands, bytes } => write!(
+                f,
+                "the mailbox is full: {commands} commands with {bytes} bytes wait for the loop"
+            ),
+            Self::Closed => f.write_str("the loop is gone"),
+        }
+    }
+}
+
+impl error::Error for MailboxError {}
+
+impl From<MailboxError> for io::Error {
+    fn from(error: MailboxError) -> Self {
+        let kind = match &error {
+            MailboxError::Full { .. } => io::ErrorKind::WouldBlock,
+            MailboxError::Closed => io::ErrorKind::BrokenPipe,
+        };
+        Self::new(kind, error)
     }
 }
 
@@ -408,6 +455,51 @@ impl From<ListenError> for io::Error {
             ListenError::Options(_) => io::ErrorKind::InvalidInput,
             ListenError::ShuttingDown => io::ErrorKind::NotConnected,
             ListenError::Resolve(error) | ListenError::Bind { error, .. } => error.kind(),
+        };
+        Self::new(kind, error)
+    }
+}
+
+/// Why a source of the user's own could not be registered.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum RegisterError {
+    /// Tokens with the top bit set are the loop's.
+    TokenReserved {
+        /// The token that was asked for.
+        token: mio::Token,
+    },
+    /// The selector refused.
+    Os(io::Error),
+}
+
+impl fmt::Display for RegisterError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::TokenReserved { token } => write!(
+                f,
+                "expected a token without the top bit, got {:#x}: such tokens are the loop's",
+                token.0
+            ),
+            Self::Os(error) => write!(f, "the selector refused a source: {error}"),
+        }
+    }
+}
+
+impl error::Error for RegisterError {
+    fn source(&self) -> Option<&(dyn error::Error + 'static)> {
+        match self {
+            Self::TokenReserved { .. } => None,
+            Self::Os(error) => Some(error),
+        }
+    }
+}
+
+impl From<RegisterError> for io::Error {
+    fn from(error: RegisterError) -> Self {
+        let kind = match &error {
+            RegisterError::TokenReserved { .. } => io::ErrorKind::InvalidInput,
+            RegisterError::Os(error) => error.kind(),
         };
         Self::new(kind, error)
     }

@@ -1,13 +1,17 @@
 //! `EventLoop`: a selector and a `Net`, for those who do not have a loop of their own. Written on the public layer of
 //! [`Net`] that everybody else can use as well.
 
+use std::fmt;
 use std::io;
 use std::time::{Duration, Instant};
 
-use mio::{Events, Poll};
+use log::error;
+use mio::{Events, Poll, Waker};
 
 use crate::config::Config;
+use crate::connection_id::WAKER;
 use crate::handler::Handler;
+use crate::mailbox::{Handle, Mailbox};
 use crate::net::Net;
 
 /// The loop: waits for events and turns them into calls of a [`Handler`].
@@ -36,17 +40,21 @@ use crate::net::Net;
 /// }
 /// ```
 ///
+/// Its parameter is the type of the handler, which the first [`run`](Self::run) tells the compiler. Where the type has to
+/// be written, in a field say, `EventLoop` alone is a loop for any handler, another one in each turn if need be;
+/// `EventLoop<Game>` is one whose calls of the handler are direct, and whose [`Handle`]s reach a `Game`.
+///
 /// Dropping it closes all sockets, without callbacks.
-#[derive(Debug)]
-pub struct EventLoop {
+pub struct EventLoop<H: ?Sized = dyn Handler> {
     poll: Poll,
     events: Events,
     net: Net,
+    mailbox: Mailbox<H>,
     /// The last poll brought as many events as fit: more may be waiting.
     batch_was_full: bool,
 }
 
-impl EventLoop {
+impl<H: Handler + ?Sized> EventLoop<H> {
     /// A loop with no listeners and no connections.
     ///
     /// # Errors
@@ -54,11 +62,18 @@ impl EventLoop {
     pub fn new(config: Config) -> io::Result<Self> {
         let poll = Poll::new()?;
         let events = Events::with_capacity(config.events_per_poll);
+        let waker = Waker::new(poll.registry(), WAKER)?;
+        let mailbox = Mailbox::new(&config, move || {
+            if let Err(error) = waker.wake() {
+                error!("the loop could not be woken: {error}");
+            }
+        });
         let net = Net::attach(poll.registry(), config, Instant::now())?;
         Ok(Self {
             poll,
             events,
             net,
+            mailbox,
             batch_was_full: false,
         })
     }
@@ -69,6 +84,11 @@ impl EventLoop {
         &mut self.net
     }
 
+    /// A handle for other threads. Handles may be made and used before the loop runs.
+    pub fn handle(&self) -> Handle<H> {
+        self.mailbox.handle()
+    }
+
     /// Runs until a callback calls [`Net::stop`]; that turn is finished first. Connections and listeners stay as they
     /// are, and `run` may be called again. After a `stop` between turns it makes one turn, without waiting.
     ///
@@ -76,7 +96,7 @@ impl EventLoop {
     ///
     /// # Errors
     /// If the selector fails. No peer can make that happen.
-    pub fn run<H: Handler + ?Sized>(&mut self, handler: &mut H) -> io::Result<()> {
+    pub fn run(&mut self, handler: &mut H) -> io::Result<()> {
         let mut now = Instant::now();
         loop {
             let timeout = self.net.stopping.then_some(Duration::ZERO);
@@ -94,16 +114,12 @@ impl EventLoop {
     ///
     /// # Errors
     /// If the selector fails. No peer can make that happen.
-    pub fn turn<H: Handler + ?Sized>(
-        &mut self,
-        handler: &mut H,
-        timeout: Option<Duration>,
-    ) -> io::Result<()> {
+    pub fn turn(&mut self, handler: &mut H, timeout: Option<Duration>) -> io::Result<()> {
         self.turn_at(Instant::now(), handler, timeout).map(|_| ())
     }
 
     /// Makes a turn that begins now, and says when it ended.
-    fn turn_at<H: Handler + ?Sized>(
+    fn turn_at(
         &mut self,
         now: Instant,
         handler: &mut H,
@@ -131,7 +147,9 @@ impl EventLoop {
             count += 1;
         }
         self.batch_was_full = count >= self.events.capacity();
-        // 4 to 8
+        // 4 mailbox
+        self.mailbox.deliver(handler, &mut self.net);
+        // 5 to 8
         self.net.finish_turn(handler);
         let ended = Instant::now();
         self.net.note_times(began - now, ended - began);
@@ -157,6 +175,15 @@ impl EventLoop {
     }
 }
 
+impl<H: ?Sized> fmt::Debug for EventLoop<H> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("EventLoop")
+            .field("net", &self.net)
+            .field("mailbox", &self.mailbox)
+            .finish_non_exhaustive()
+    }
+}
+
 #[cfg(unix)]
 mod unix {
     use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
@@ -164,13 +191,13 @@ mod unix {
     use super::EventLoop;
 
     /// The descriptor to wait on in another loop: it is readable when a turn is due.
-    impl AsFd for EventLoop {
+    impl<H: ?Sized> AsFd for EventLoop<H> {
         fn as_fd(&self) -> BorrowedFd<'_> {
             self.poll.registry().as_fd()
         }
     }
 
-    impl AsRawFd for EventLoop {
+    impl<H: ?Sized> AsRawFd for EventLoop<H> {
         fn as_raw_fd(&self) -> RawFd {
             self.poll.as_raw_fd()
         }

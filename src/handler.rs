@@ -2,10 +2,13 @@
 
 use std::net::SocketAddr;
 
+use mio::Token;
+
 use crate::connection_id::{ConnectionId, ListenerId};
 use crate::frame::{Chunk, Frame};
-use crate::net::Net;
+use crate::net::{Expired, Net};
 use crate::reason::DisconnectReason;
+use crate::socket::Readiness;
 
 /// What a server or client does when something happens. Only [`on_data`](Self::on_data) is required.
 ///
@@ -70,6 +73,18 @@ pub trait Handler {
     /// handler to [`disconnect`](Net::disconnect) when it has replied.
     fn on_half_close(&mut self, net: &mut Net, id: ConnectionId) {
         let _ = (net, id);
+    }
+
+    /// A timer fired that was set with [`Net::set_timer`] or one of its kin. Called once, or for each time of an interval;
+    /// not after [`Net::cancel_timer`], nor for a connection that is ended.
+    fn on_timer(&mut self, net: &mut Net, expired: Expired) {
+        let _ = (net, expired);
+    }
+
+    /// Something happened at a source of your own that was [registered](Net::register) under `token`. Called once for
+    /// each event, not after [`Net::deregister`].
+    fn on_event(&mut self, net: &mut Net, token: Token, readiness: Readiness) {
+        let _ = (net, token, readiness);
     }
 
     /// The connection is gone, or could not be established. Called exactly once, and last.

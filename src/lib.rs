@@ -25,6 +25,7 @@ mod error;
 mod event_loop;
 mod frame;
 mod handler;
+mod mailbox;
 mod memory;
 mod net;
 mod reason;
@@ -37,8 +38,8 @@ pub use config::{Config, ConnectOptions, ListenOptions, Overflow};
 pub use connection::Origin;
 pub use connection_id::{ConnectionId, ListenerId};
 pub use error::{
-    ConnectError, DecodeError, EncodeError, FirstBytes, ListenError, OptionsError, Rejected,
-    SendError,
+    ConnectError, DecodeError, EncodeError, FirstBytes, ListenError, MailboxError, OptionsError,
+    RegisterError, Rejected, SendError,
 };
 pub use event_loop::EventLoop;
 pub use frame::{
@@ -46,8 +47,13 @@ pub use frame::{
     LengthPrefix,
 };
 pub use handler::{Admission, Handler};
-pub use net::{Net, SendReport, Stats};
+pub use mailbox::{Handle, Mailbox, Post};
+pub use net::{Expired, Net, SendReport, Stats, TimerId};
 pub use reason::{DisconnectCause, DisconnectReason, Side, Stage};
+pub use socket::Readiness;
+
+/// The version of mio whose types are in this crate's interface.
+pub use mio;
 
 /// The programs of the guide compile.
 #[cfg(doctest)]

@@ -19,10 +19,12 @@ const SLOTS: usize = 1 << SLOT_BITS;
 /// The furthest ahead a timer is put, one slot of the coarsest wheel short of its whole round: what lies further is put
 /// there, and moves on from there.
 const MAX_AHEAD: u64 = (1 << (LEVELS * SLOT_BITS)) - (1 << ((LEVELS - 1) * SLOT_BITS)) - 1;
-const NONE: u32 = u32::MAX;
+/// The index of no timer.
+pub(crate) const NO_TIMER: u32 = u32::MAX;
+const NONE: u32 = NO_TIMER;
 
 /// Names a timer, until it has fired or was cancelled.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct TimerKey {
     index: u32,
     serial: NonZeroU32,
@@ -74,8 +76,7 @@ impl<T> Timers<T> {
 
     /// Sets a timer. O(1).
     pub(crate) fn insert(&mut self, deadline: Instant, value: T) -> TimerKey {
-        let nanos = deadline.saturating_duration_since(self.start).as_nanos();
-        let tick = u64::try_from(nanos.div_ceil(1_000_000)).unwrap_or(u64::MAX);
+        let tick = self.tick(deadline);
         self.serial = self.serial.checked_add(1).unwrap_or(NonZeroU32::MIN);
         let serial = self.serial;
         let index = self.entries.insert(Entry {
@@ -91,11 +92,51 @@ impl<T> Timers<T> {
         TimerKey { index, serial }
     }
 
+    /// Moves a timer to another deadline. O(1).
+    pub(crate) fn rearm(&mut self, key: TimerKey, deadline: Instant) {
+        let tick = self.tick(deadline);
+        let entry = self.entries.get_mut(key.index as usize);
+        if let Some(entry) = entry.filter(|entry| entry.serial == key.serial) {
+            entry.tick = tick;
+            self.unlink(key.index);
+            self.link(key.index);
+        }
+    }
+
+    /// The tick of a deadline: no timer fires early.
+    fn tick(&self, deadline: Instant) -> u64 {
+        let nanos = deadline.saturating_duration_since(self.start).as_nanos();
+        u64::try_from(nanos.div_ceil(1_000_000)).unwrap_or(u64::MAX)
+    }
+
     /// When a timer is due, to the millisecond.
     pub(crate) fn deadline(&self, key: TimerKey) -> Option<Instant> {
         let entry = self.entries.get(key.index as usize)?;
         let tick = Some(entry.tick).filter(|_| entry.serial == key.serial)?;
         self.start.checked_add(Duration::from_millis(tick))
+    }
+
+    /// The index of a timer, by which [`at_mut`](Self::at_mut) finds it as long as it is set.
+    pub(crate) fn index(key: TimerKey) -> u32 {
+        key.index
+    }
+
+    /// The value of a timer that is set.
+    pub(crate) fn get_mut(&mut self, key: TimerKey) -> Option<&mut T> {
+        let entry = self.entries.get_mut(key.index as usize)?;
+        (entry.serial == key.serial).then_some(&mut entry.value)
+    }
+
+    /// The timer with this index, if there is one.
+    pub(crate) fn at_mut(&mut self, index: u32) -> Option<(TimerKey, &mut T)> {
+        let entry = self.entries.get_mut(index as usize)?;
+        let serial = entry.serial;
+        Some((TimerKey { index, serial }, &mut entry.value))
+    }
+
+    /// How many timers are set.
+    pub(crate) fn len(&self) -> usize {
+        self.entries.len()
     }
 
     /// How long after the start an instant is.
@@ -119,8 +160,14 @@ impl<T> Timers<T> {
         self.start.checked_add(Duration::from_millis(tick))
     }
 
-    /// The next timer that is due, earliest tick first. Call it until `None`.
+    /// Takes the next timer that is due, earliest tick first. Call it until `None`.
     pub(crate) fn expire(&mut self, now: Instant) -> Option<T> {
+        let key = self.due(now)?;
+        self.cancel(key)
+    }
+
+    /// The next timer that is due, earliest tick first; it stays set.
+    pub(crate) fn due(&mut self, now: Instant) -> Option<TimerKey> {
         let elapsed = now.saturating_duration_since(self.start).as_millis();
         let now = u64::try_from(elapsed).unwrap_or(u64::MAX).max(self.now);
         while let Some((level, slot, tick)) = self.next_slot() {
@@ -130,8 +177,8 @@ impl<T> Timers<T> {
             self.now = tick;
             let index = self.wheels[level].heads[slot];
             if level == 0 {
-                self.unlink(index);
-                return Some(self.entries.remove(index as usize).value);
+                let serial = self.entries[index as usize].serial;
+                return Some(TimerKey { index, serial });
             }
             self.cascade(level, slot);
         }

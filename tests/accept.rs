@@ -506,7 +506,7 @@ fn several_listeners_may_share_an_address_if_all_say_so() {
 
 #[test]
 fn a_name_is_resolved_and_one_that_cannot_be_is_an_error_of_its_own() {
-    let mut event_loop = EventLoop::new(Config::default()).expect("a loop");
+    let mut event_loop = <EventLoop>::new(Config::default()).expect("a loop");
     let net = event_loop.net();
     let listener = net.listen("localhost:0").expect("every machine has that");
     assert!(
@@ -533,7 +533,7 @@ fn the_first_address_that_works_is_listened_on() {
 
 #[test]
 fn options_that_contradict_each_other_are_refused_before_anything_is_opened() {
-    let mut event_loop = EventLoop::new(Config::default()).expect("a loop");
+    let mut event_loop = <EventLoop>::new(Config::default()).expect("a loop");
     let net = event_loop.net();
     let narrow = Framing::length_prefix().u8();
     let options = ListenOptions::default().framing(narrow).max_frame_len(256);
@@ -573,7 +573,7 @@ fn the_preset_for_the_open_internet_fits_every_framing_and_can_be_changed() {
         let mut event_loop = EventLoop::new(config).expect("a loop");
         listen(&mut event_loop, ListenOptions::default());
     }
-    EventLoop::new(Config::hardened().max_queued_bytes(1000)).expect("a loop");
+    <EventLoop>::new(Config::hardened().max_queued_bytes(1000)).expect("a loop");
 }
 
 #[test]

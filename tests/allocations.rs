@@ -139,7 +139,7 @@ impl Loop {
     }
 
     /// Turns once; it waits for events, but not longer than `most`.
-    fn turn_within(&mut self, most: Duration, handler: &mut impl Handler) {
+    fn turn_within(&mut self, most: Duration, handler: &mut (impl Handler + 'static)) {
         let timeout = self.net.next_timeout(self.now).unwrap_or(most).min(most);
         match self.poll.poll(&mut self.events, Some(timeout)) {
             // A signal came, and the events of the last turn are still there.
@@ -154,13 +154,13 @@ impl Loop {
     }
 
     /// Lets time pass, and turns once.
-    fn pass(&mut self, time: Duration, handler: &mut impl Handler) {
+    fn pass(&mut self, time: Duration, handler: &mut (impl Handler + 'static)) {
         self.now += time;
         self.turn(handler);
     }
 
     /// Lets time pass until all memory is trimmed that is ever going to be.
-    fn settle(&mut self, handler: &mut impl Handler) {
+    fn settle(&mut self, handler: &mut (impl Handler + 'static)) {
         for _ in 0..5 {
             self.pass(Duration::from_millis(1100), handler);
         }
@@ -169,7 +169,7 @@ impl Loop {
     /// Connects so many peers, which must not be more than the system lets wait.
     fn connect(
         &mut self,
-        handler: &mut impl Handler,
+        handler: &mut (impl Handler + 'static),
         addr: SocketAddr,
         count: usize,
     ) -> Vec<TcpStream> {
@@ -192,10 +192,14 @@ impl Loop {
 trait Turns {
     fn net(&mut self) -> &mut Net;
 
-    fn turn(&mut self, handler: &mut impl Handler);
+    fn turn(&mut self, handler: &mut (impl Handler + 'static));
 
     #[track_caller]
-    fn turn_until(&mut self, handler: &mut impl Handler, mut done: impl FnMut(&Net) -> bool) {
+    fn turn_until(
+        &mut self,
+        handler: &mut (impl Handler + 'static),
+        mut done: impl FnMut(&Net) -> bool,
+    ) {
         let deadline = Instant::now() + PATIENCE;
         while !done(self.net()) {
             assert!(Instant::now() < deadline, "it did not happen in time");
@@ -209,7 +213,7 @@ impl Turns for Loop {
         &mut self.net
     }
 
-    fn turn(&mut self, handler: &mut impl Handler) {
+    fn turn(&mut self, handler: &mut (impl Handler + 'static)) {
         self.turn_within(Duration::from_millis(20), handler);
     }
 }
@@ -219,7 +223,7 @@ impl Turns for EventLoop {
         self.net()
     }
 
-    fn turn(&mut self, handler: &mut impl Handler) {
+    fn turn(&mut self, handler: &mut (impl Handler + 'static)) {
         self.turn(handler, Some(Duration::from_millis(20)))
             .expect("a turn does not fail");
     }
@@ -324,7 +328,7 @@ impl Rounds {
     }
 
     /// One round: all frames of all peers, there and back.
-    fn go(&mut self, turns: &mut impl Turns, handler: &mut impl Handler) {
+    fn go(&mut self, turns: &mut impl Turns, handler: &mut (impl Handler + 'static)) {
         let before = turns.net().stats();
         let mut sent = before.bytes_received;
         let (first, second) = self.wire.split_at(self.cut);
@@ -625,7 +629,13 @@ impl Pump {
     }
 
     /// Sends `out`, and reads as many bytes as `expected` has, which they must be.
-    fn run(&mut self, looped: &mut Loop, handler: &mut impl Handler, out: &[u8], expected: &[u8]) {
+    fn run(
+        &mut self,
+        looped: &mut Loop,
+        handler: &mut (impl Handler + 'static),
+        out: &[u8],
+        expected: &[u8],
+    ) {
         let (mut written, mut read) = (0, 0);
         let received = looped.net.stats().bytes_received;
         let deadline = Instant::now() + PATIENCE;
@@ -655,7 +665,7 @@ impl Pump {
 }
 
 /// A loop with one connection, settled after some traffic.
-fn settled(handler: &mut impl Handler) -> (Loop, ConnectionId, Pump) {
+fn settled(handler: &mut (impl Handler + 'static)) -> (Loop, ConnectionId, Pump) {
     let mut looped = Loop::new();
     let addr = looped.listen(Framing::default());
     let mut peer = looped.connect(handler, addr, 1).pop().expect("one");

@@ -772,10 +772,10 @@ fn limits_that_contradict_each_other_are_refused_wherever_they_are_set() {
             .low_watermark(low)
             .high_watermark(high)
             .max_queued_bytes(max);
-        let error = EventLoop::new(config).expect_err("a contradiction");
+        let error = <EventLoop>::new(config).expect_err("a contradiction");
         assert_eq!(error.kind(), std::io::ErrorKind::InvalidInput);
         assert_eq!(error.to_string(), expected.to_string());
-        let mut event_loop = EventLoop::new(Config::default()).expect("a loop");
+        let mut event_loop = <EventLoop>::new(Config::default()).expect("a loop");
         let options = ListenOptions::default()
             .low_watermark(low)
             .high_watermark(high)
@@ -787,7 +787,7 @@ fn limits_that_contradict_each_other_are_refused_wherever_they_are_set() {
     }
     // A limit alone moves the watermarks with it.
     let config = Config::default().max_queued_bytes(100);
-    drop(EventLoop::new(config).expect("no contradiction"));
+    drop(<EventLoop>::new(config).expect("no contradiction"));
 }
 
 #[test]

@@ -491,7 +491,7 @@ fn a_timeout_of_nothing_is_refused() {
         ),
     ];
     for (config, setting) in settings {
-        let error = EventLoop::new(config).expect_err("nothing lives for no time");
+        let error = <EventLoop>::new(config).expect_err("nothing lives for no time");
         assert_eq!(
             error.to_string(),
             OptionsError::ZeroTimeout { setting }.to_string()

@@ -18,7 +18,7 @@ use throng::{
 trait Driver {
     fn new(config: Config) -> Self;
     fn net(&mut self) -> &mut Net;
-    fn drive(&mut self, handler: &mut dyn Handler) -> io::Result<()>;
+    fn drive(&mut self, handler: &mut (dyn Handler + 'static)) -> io::Result<()>;
 }
 
 /// `EventLoop::run`.
@@ -33,7 +33,7 @@ impl Driver for Run {
         self.0.net()
     }
 
-    fn drive(&mut self, handler: &mut dyn Handler) -> io::Result<()> {
+    fn drive(&mut self, handler: &mut (dyn Handler + 'static)) -> io::Result<()> {
         self.0.run(handler)
     }
 }
@@ -62,7 +62,7 @@ impl Driver for Outer {
         self.event_loop.net()
     }
 
-    fn drive(&mut self, handler: &mut dyn Handler) -> io::Result<()> {
+    fn drive(&mut self, handler: &mut (dyn Handler + 'static)) -> io::Result<()> {
         let mut events = Events::with_capacity(4);
         while !self.event_loop.net().is_stopping() {
             self.poll
@@ -106,7 +106,7 @@ impl Driver for Attached {
         &mut self.net
     }
 
-    fn drive(&mut self, handler: &mut dyn Handler) -> io::Result<()> {
+    fn drive(&mut self, handler: &mut (dyn Handler + 'static)) -> io::Result<()> {
         self.waker.wake()?;
         self.udp.send_to(b"datagram", self.udp.local_addr()?)?;
         let (mut woken, mut received) = (false, false);
@@ -169,13 +169,12 @@ fn listen(net: &mut Net) -> SocketAddr {
 }
 
 /// Both ends: sends frames of growing size, one when the last has come back.
-struct PingPong<'a> {
-    /// Borrowed: a handler need not own what it works with.
-    sizes: &'a [usize],
+struct PingPong {
+    sizes: &'static [usize],
     done: usize,
 }
 
-impl Handler for PingPong<'_> {
+impl Handler for PingPong {
     fn on_connect(&mut self, net: &mut Net, id: ConnectionId) {
         if net.origin(id) == Some(Origin::Outbound) {
             net.send(id, &pattern(self.sizes[0])).expect("it is open");
@@ -199,11 +198,8 @@ fn frames_of_all_sizes_go_back_and_forth<D: Driver>() {
     let mut driver = D::new(Config::default());
     let addr = listen(driver.net());
     driver.net().connect(addr).expect("it starts");
-    let sizes = [0, 1, 4, 1_000, 65_531, 65_532, 65_533, 300_000, 4 << 20, 0];
-    let mut ping_pong = PingPong {
-        sizes: &sizes,
-        done: 0,
-    };
+    let sizes = &[0, 1, 4, 1_000, 65_531, 65_532, 65_533, 300_000, 4 << 20, 0];
+    let mut ping_pong = PingPong { sizes, done: 0 };
     driver.drive(&mut ping_pong).expect("it runs");
     assert_eq!(ping_pong.done, sizes.len());
     assert_eq!(
@@ -305,9 +301,9 @@ fn deadlines_pass_though_nothing_happens<D: Driver>() {
             .expect("it starts");
     }
     // Those that got a place in the backlog are connected, but never see their peer close.
-    let mut until = Until::ends(8);
-    struct LetGo<'a>(&'a mut Until);
-    impl Handler for LetGo<'_> {
+    let until = Until::ends(8);
+    struct LetGo(Until);
+    impl Handler for LetGo {
         fn on_connect(&mut self, net: &mut Net, id: ConnectionId) {
             self.0.on_connect(net, id);
             assert!(net.disconnect(id));
@@ -319,8 +315,9 @@ fn deadlines_pass_though_nothing_happens<D: Driver>() {
             self.0.on_disconnect(net, id, reason);
         }
     }
-    driver.drive(&mut LetGo(&mut until)).expect("it runs");
-    for (_, reason) in until.seen.ends() {
+    let mut let_go = LetGo(until);
+    driver.drive(&mut let_go).expect("it runs");
+    for (_, reason) in let_go.0.seen.ends() {
         let timed_out = match reason.cause {
             DisconnectCause::ConnectTimedOut { after } => after,
             DisconnectCause::DrainTimedOut { after } => after,
@@ -423,7 +420,7 @@ fn a_loop_may_move_to_another_thread_with_its_connections() {
 
     let (mut event_loop, addr) = listening(ListenOptions::default());
     event_loop.net().connect(addr).expect("it starts");
-    let sizes = [10, 20, 30];
+    let sizes = &[10, 20, 30];
     let mut first = PingPong {
         sizes: &sizes[..1],
         done: 0,
@@ -433,10 +430,7 @@ fn a_loop_may_move_to_another_thread_with_its_connections() {
         let net = event_loop.net();
         let mut ends = net.connections().into_iter();
         let outbound = ends.find(|id| net.origin(*id) == Some(Origin::Outbound));
-        let mut second = PingPong {
-            sizes: &sizes,
-            done: 1,
-        };
+        let mut second = PingPong { sizes, done: 1 };
         let id = outbound.expect("it is connected");
         net.send(id, &pattern(sizes[1])).expect("it is open");
         event_loop.run(&mut second).expect("it runs");

@@ -414,7 +414,7 @@ fn schedules(config: &Config, options: &ListenOptions) {
 
 fn schedule(seed: u64, config: Config, options: ListenOptions, refused: SocketAddr) {
     let mut random = Random(seed);
-    let mut event_loop = EventLoop::new(config).expect("a loop");
+    let mut event_loop = <EventLoop>::new(config).expect("a loop");
     let mut chaos = Chaos {
         random: Random(random.next()),
         lives: HashMap::new(),

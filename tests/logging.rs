@@ -76,7 +76,7 @@ fn visit(
 #[test]
 fn listening_and_no_longer_listening() {
     capture();
-    let mut event_loop = EventLoop::new(Config::default()).expect("a loop");
+    let mut event_loop = <EventLoop>::new(Config::default()).expect("a loop");
     let net = event_loop.net();
     let listener = net.listen("127.0.0.1:0").expect("a port");
     let addr = net.local_addr(listener).expect("its address");

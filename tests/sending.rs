@@ -152,7 +152,7 @@ impl Handler for Ends {
 /// Connects a peer and turns until the loop has it.
 fn join(
     event_loop: &mut EventLoop,
-    handler: &mut impl Handler,
+    handler: &mut (impl Handler + 'static),
     addr: std::net::SocketAddr,
 ) -> Peer {
     let before = event_loop.net().stats().accepted;
@@ -871,7 +871,7 @@ fn three_framings() -> (EventLoop, Recorder, [ConnectionId; 3], [Peer; 3]) {
     (event_loop, seen, ids, peers)
 }
 
-fn flush_all(event_loop: &mut EventLoop, handler: &mut impl Handler) {
+fn flush_all(event_loop: &mut EventLoop, handler: &mut (impl Handler + 'static)) {
     turn_until(event_loop, handler, |_, net| {
         let ids = net.connections();
         ids.iter().all(|&id| net.queued_bytes(id) == 0)

@@ -33,7 +33,7 @@ impl Handler for Ends {
 }
 
 struct Fixture {
-    event_loop: EventLoop,
+    event_loop: EventLoop<Ends>,
     ends: Ends,
     id: ConnectionId,
 }

@@ -20,6 +20,16 @@ const LOOK_UP_EVERY: Duration = Duration::from_secs(1);
 
 /// Serves until SIGINT or SIGTERM, and then shuts down.
 pub(crate) fn run(options: &ServeOptions, json: Option<&Path>) -> Result<(), Problem> {
+    let stats = match options.mode {
+        Mode::Echo => start(&mut Echo, options),
+        Mode::Broadcast => start(&mut Broadcast, options),
+        Mode::Sink => start(&mut Sink, options),
+        Mode::Relay => start(&mut Relay::default(), options),
+    }?;
+    tell(&stats, json)
+}
+
+fn start<H: Handler>(handler: &mut H, options: &ServeOptions) -> Result<Stats, Problem> {
     let mut listen = ListenOptions::default();
     if let Some(peers) = options.backlog {
         listen = listen.backlog(peers);
@@ -38,18 +48,13 @@ pub(crate) fn run(options: &ServeOptions, json: Option<&Path>) -> Result<(), Pro
     if let Some(addr) = net.local_addr(listener) {
         report::say(format_args!("listening on {addr}"));
     }
-    match options.mode {
-        Mode::Echo => serve(&mut event_loop, &mut Echo, options, &stop)?,
-        Mode::Broadcast => serve(&mut event_loop, &mut Broadcast, options, &stop)?,
-        Mode::Sink => serve(&mut event_loop, &mut Sink, options, &stop)?,
-        Mode::Relay => serve(&mut event_loop, &mut Relay::default(), options, &stop)?,
-    }
-    tell(&event_loop.net().stats(), json)
+    serve(&mut event_loop, handler, options, &stop)?;
+    Ok(event_loop.net().stats())
 }
 
 /// Runs the loop until it is told to stop, or nobody is left to want it. Who is told twice does not wait for anybody.
 fn serve<H: Handler>(
-    event_loop: &mut EventLoop,
+    event_loop: &mut EventLoop<H>,
     handler: &mut H,
     options: &ServeOptions,
     stop: &AtomicBool,

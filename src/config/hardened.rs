@@ -13,7 +13,7 @@ impl Config {
     /// use throng::{Config, EventLoop};
     ///
     /// let config = Config::hardened().max_frame_len(4 * 1024);
-    /// let event_loop = EventLoop::new(config)?;
+    /// let event_loop: EventLoop = EventLoop::new(config)?;
     /// # Ok::<(), std::io::Error>(())
     /// ```
     ///

@@ -19,7 +19,7 @@ pub use connection::{ConnectOptions, ListenOptions, Overflow};
 /// use throng::{Config, EventLoop, ListenOptions};
 ///
 /// let config = Config::default().max_connections(10_000).max_frame_len(64 * 1024);
-/// let mut event_loop = EventLoop::new(config)?;
+/// let mut event_loop: EventLoop = EventLoop::new(config)?;
 /// // As the loop's other connections, but with frames of up to a gigabyte.
 /// let uploads = ListenOptions::default().max_frame_len(1 << 30);
 /// event_loop.net().listen_with("127.0.0.1:0", uploads)?;
@@ -38,6 +38,10 @@ pub struct Config {
     pub(crate) write_budget: usize,
     pub(crate) accepts_per_turn: usize,
     pub(crate) events_per_poll: usize,
+    pub(crate) max_pending_commands: u64,
+    pub(crate) max_pending_bytes: u64,
+    pub(crate) commands_per_turn: usize,
+    pub(crate) timers_per_turn: usize,
     pub(crate) accept_retry: Duration,
     pub(crate) slow_callback: Option<Duration>,
 }
@@ -56,6 +60,10 @@ impl Default for Config {
             write_budget: 512 * 1024,
             accepts_per_turn: 64,
             events_per_poll: 1024,
+            max_pending_commands: 64 * 1024,
+            max_pending_bytes: 16 * 1024 * 1024,
+            commands_per_turn: 4096,
+            timers_per_turn: 4096,
             accept_retry: Duration::from_millis(100),
             slow_callback: None,
         }
@@ -141,6 +149,33 @@ impl Config {
     /// How many events one poll brings at most. Default: 1024; from 256 on it makes no difference in speed.
     pub fn events_per_poll(mut self, events: usize) -> Self {
         self.events_per_poll = events.max(1);
+        self
+    }
+
+    /// How many commands of [`Handle`](crate::Handle)s may wait for the loop. Default: 65,536, some MiB of memory; at most
+    /// 8,388,607.
+    pub fn max_pending_commands(mut self, commands: u64) -> Self {
+        self.max_pending_commands = commands;
+        self
+    }
+
+    /// How many bytes of payload may wait for the loop in the commands of [`Handle`](crate::Handle)s. One command is taken
+    /// as long as less than this waits, so that no payload is too large. Default: 16 MiB; at most 512 GiB.
+    pub fn max_pending_bytes(mut self, bytes: u64) -> Self {
+        self.max_pending_bytes = bytes;
+        self
+    }
+
+    /// How many commands of [`Handle`](crate::Handle)s are run before the connections have their turn. Default: 4096, about
+    /// half a millisecond if they are small sends.
+    pub fn commands_per_turn(mut self, commands: usize) -> Self {
+        self.commands_per_turn = commands.max(1);
+        self
+    }
+
+    /// How many timers of the user's fire in one turn. Default: 4096. Those that are left are due in the next one, at once.
+    pub fn timers_per_turn(mut self, timers: usize) -> Self {
+        self.timers_per_turn = timers.max(1);
         self
     }
 

@@ -90,14 +90,14 @@ impl Connection {
     #[cold]
     pub(super) fn become_congested(&mut self) {
         self.pressure.add(Pressure::CONGESTED);
-        if !self.options.read_under_backpressure {
+        if !self.terms.options.read_under_backpressure {
             self.hold_back(HeldBack::CONGESTED);
         }
     }
 
     /// After a write: is backpressure over?
     pub(super) fn relieve(&mut self, now: Tick) {
-        let low = self.options.low();
+        let low = self.terms.options.low();
         if self.flowing() <= low {
             self.pressure.remove(Pressure::CONGESTED);
             self.let_go(HeldBack::CONGESTED, now);
@@ -111,7 +111,7 @@ impl Connection {
     #[inline]
     pub(super) fn check_room(&mut self, freed: u64) -> Result<(), SendError> {
         let queued = self.occupied();
-        if queued - freed < self.options.max_queued_bytes {
+        if queued - freed < self.terms.options.max_queued_bytes {
             return Ok(());
         }
         self.pressure.add(Pressure::REFUSED);
@@ -121,7 +121,7 @@ impl Connection {
     /// The same for a piece of the open frame: what waits behind it takes none of its room.
     pub(super) fn check_room_in_front(&mut self) -> Result<(), SendError> {
         let flowing = self.flowing();
-        if flowing < self.options.max_queued_bytes {
+        if flowing < self.terms.options.max_queued_bytes {
             return Ok(());
         }
         Err(self.full(flowing))
@@ -129,10 +129,10 @@ impl Connection {
 
     #[cold]
     fn full(&mut self, queued: u64) -> SendError {
-        if self.flowing() >= self.options.congested_from() {
+        if self.flowing() >= self.terms.options.congested_from() {
             self.become_congested();
         }
-        let max = self.options.max_queued_bytes;
+        let max = self.terms.options.max_queued_bytes;
         SendError::QueueFull { queued, max }
     }
 
@@ -148,6 +148,6 @@ impl Connection {
 
     /// Whether a frame that is refused for want of room ends the connection.
     pub(crate) fn ends_when_full(&self) -> bool {
-        self.options.overflow == Overflow::Disconnect
+        self.terms.options.overflow == Overflow::Disconnect
     }
 }

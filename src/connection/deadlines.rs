@@ -36,7 +36,7 @@ impl Connection {
 
     /// Neither side has sent anything. While it is not read, that is our own doing.
     fn check_idle(&mut self, now: Tick) -> Clock {
-        let Some(after) = self.options.idle_timeout else {
+        let Some(after) = self.terms.options.idle_timeout else {
             return Clock::Nothing;
         };
         if self.held_back != HeldBack::NOT {
@@ -50,7 +50,7 @@ impl Connection {
 
     /// A frame was begun. It has to grow by a minimum in each period, or to be complete.
     fn check_frame(&mut self, now: Tick) -> Clock {
-        let Some(within) = self.options.frame_stall_timeout else {
+        let Some(within) = self.terms.options.frame_stall_timeout else {
             return Clock::Nothing;
         };
         if !self.inside_frame || self.held_back != HeldBack::NOT {
@@ -59,7 +59,7 @@ impl Connection {
         match within.checked_sub(now.since(self.period_began)) {
             Some(left) if !left.is_zero() => Clock::Ahead(left),
             _ => {
-                let (received, min) = (self.period_bytes, self.options.frame_stall_bytes);
+                let (received, min) = (self.period_bytes, self.terms.options.frame_stall_bytes);
                 if u64::from(received) < min {
                     let received = u64::from(received);
                     return Clock::Over(DisconnectCause::FrameStalled {
@@ -76,7 +76,8 @@ impl Connection {
 
     /// The socket takes no more. Any byte it takes begins the time anew.
     fn check_write(&mut self, now: Tick) -> Clock {
-        let (Some(after), Some(queue)) = (self.options.write_stall_timeout, &self.queue) else {
+        let (Some(after), Some(queue)) = (self.terms.options.write_stall_timeout, &self.queue)
+        else {
             return Clock::Nothing;
         };
         if !self.awaits_writable {
@@ -94,7 +95,7 @@ impl Connection {
     /// Takes note that a read has left a frame unfinished, or has made one grow by `read` bytes. Returns how soon the
     /// clock has to be looked at.
     pub(crate) fn note_unfinished(&mut self, read: usize, now: Tick) -> Option<Duration> {
-        let within = self.options.frame_stall_timeout;
+        let within = self.terms.options.frame_stall_timeout;
         if !self.inside_frame {
             self.inside_frame = true;
             self.begin_period(now);
@@ -129,17 +130,18 @@ impl Connection {
 
     /// How soon the clock of a new connection has to be looked at.
     pub(crate) fn first_look(&self) -> Option<Duration> {
-        self.options.idle_timeout
+        self.terms.options.idle_timeout
     }
 
     /// How soon the clock of a connection has to be looked at whose socket takes no more.
     pub(crate) fn look_when_blocked(&self) -> Option<Duration> {
-        self.options.write_stall_timeout
+        self.terms.options.write_stall_timeout
     }
 
     /// How soon the clock of a connection has to be looked at that is read again.
     pub(crate) fn look_when_read(&self) -> Option<Duration> {
-        self.options
+        self.terms
+            .options
             .frame_stall_timeout
             .filter(|_| self.inside_frame)
     }

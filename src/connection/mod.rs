@@ -17,6 +17,7 @@ mod deadlines;
 mod fill;
 mod flush;
 mod stream;
+mod terms;
 
 use std::io;
 use std::net::SocketAddr;
@@ -26,14 +27,13 @@ use bytes::Bytes;
 use mio::{Interest, Registry, Token};
 
 use crate::config::ConnectionOptions;
-use crate::connection_id::ListenerId;
 use crate::error::{DecodeError, SendError};
 use crate::frame::{Cut, FrameDecoder, Framing, WholeFrames};
 use crate::memory::Memory;
 use crate::reason::{DisconnectCause, DisconnectReason, Stage};
 use crate::socket::{NO_INTEREST, READ_INTEREST, Readiness, Socket};
 use crate::tick::Tick;
-use crate::timers::TimerKey;
+use crate::timers::{NO_TIMER, TimerKey};
 use crate::write_queue::{SHARE_FROM, WriteQueue};
 
 pub(crate) use backpressure::{HeldBack, Pressure};
@@ -41,18 +41,8 @@ pub(crate) use common::Common;
 pub(crate) use deadlines::Clock;
 pub(crate) use fill::Fill;
 pub(crate) use flush::Flush;
-
-/// Where a connection comes from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Origin {
-    /// A peer connected to this listener, which may be closed by now.
-    Listener(ListenerId),
-    /// We connected.
-    Outbound,
-}
-
-/// Stands for no listener: no table has as many slots.
-const OUTBOUND: ListenerId = ListenerId::new(u32::MAX, 0);
+pub use terms::Origin;
+pub(crate) use terms::Terms;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Phase {
@@ -105,12 +95,12 @@ pub(crate) struct Connection {
     queue: Option<Box<WriteQueue>>,
     decoder: FrameDecoder,
 
-    options: Arc<ConnectionOptions>,
+    terms: Arc<Terms>,
     /// Why it ends, once that is decided.
     ending: Option<Box<DisconnectReason>>,
     pub(crate) timer: Option<TimerKey>,
-    /// The listener it came through, or [`OUTBOUND`].
-    listener: ListenerId,
+    /// The first of the user's timers that end with it, or [`NO_TIMER`].
+    pub(crate) first_timer: u32,
     pub(crate) peer: SocketAddr,
     /// When the present period of an unfinished frame began, and what has arrived of the frame since; see
     /// [`frame_stall_timeout`](crate::Config::frame_stall_timeout).
@@ -122,12 +112,12 @@ impl Connection {
     pub(crate) fn new(
         socket: Socket,
         peer: SocketAddr,
-        origin: Origin,
         phase: Phase,
         interest: Interest,
-        options: Arc<ConnectionOptions>,
+        terms: Arc<Terms>,
         now: Tick,
     ) -> Self {
+        let options = &terms.options;
         let mut connection = Self {
             socket: Some(socket),
             phase: Phase::Connecting,
@@ -146,16 +136,13 @@ impl Connection {
             held_back: HeldBack::default(),
             interest,
             at_once_up_to: 0,
-            listener: match origin {
-                Origin::Listener(listener) => listener,
-                Origin::Outbound => OUTBOUND,
-            },
+            first_timer: NO_TIMER,
             timer: None,
             decoder: FrameDecoder::new(options.framing.clone())
                 .max_frame_len(options.max_frame_len)
                 .stream_frames_over(options.stream_frames_over),
             queue: None,
-            options,
+            terms,
             ending: None,
             peer,
         };
@@ -173,19 +160,16 @@ impl Connection {
 
     /// Lets small frames be queued without further questions.
     fn allow_at_once(&mut self) {
-        let up_to = self.options.congested_from() - 1;
+        let up_to = self.terms.options.congested_from() - 1;
         self.at_once_up_to = u32::try_from(up_to).unwrap_or(u32::MAX);
     }
 
     pub(crate) fn options(&self) -> &ConnectionOptions {
-        &self.options
+        &self.terms.options
     }
 
     pub(crate) fn origin(&self) -> Origin {
-        match self.listener {
-            OUTBOUND => Origin::Outbound,
-            listener => Origin::Listener(listener),
-        }
+        self.terms.origin
     }
 
     pub(crate) fn is_open(&self) -> bool {
@@ -286,7 +270,7 @@ impl Connection {
         common.memory.sub(before as usize);
         if queue.is_empty() {
             self.release_queue(common);
-        } else if queue.flowing() >= self.options.congested_from() {
+        } else if queue.flowing() >= self.terms.options.congested_from() {
             self.become_congested();
         }
         result
@@ -344,8 +328,8 @@ impl Connection {
     pub(crate) fn set_framing(&mut self, framing: Framing) {
         self.decoder.set_framing(
             framing,
-            self.options.max_frame_len,
-            self.options.stream_frames_over,
+            self.terms.options.max_frame_len,
+            self.terms.options.stream_frames_over,
         );
     }
 
@@ -551,7 +535,7 @@ mod tests {
     fn what_an_event_needs_fits_into_two_cache_lines_and_all_of_it_into_three() {
         // The generation of the slot stands before it. With debug assertions mio's sockets have 12 bytes more.
         let debug = if cfg!(debug_assertions) { 12 } else { 0 };
-        assert!(8 + std::mem::offset_of!(Connection, options) <= 2 * 64 + debug);
+        assert!(8 + std::mem::offset_of!(Connection, terms) <= 2 * 64 + debug);
         assert!(8 + size_of::<Connection>() <= 3 * 64 + debug + debug % 8);
     }
 }

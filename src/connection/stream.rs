@@ -59,7 +59,7 @@ impl Connection {
         common.memory.sub(before as usize);
         if result.is_ok() {
             self.allow_at_once();
-            if self.flowing() >= self.options.congested_from() {
+            if self.flowing() >= self.terms.options.congested_from() {
                 self.become_congested();
             }
         }

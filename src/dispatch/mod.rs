@@ -21,13 +21,36 @@ impl Net {
     /// [`next_timeout`](Self::next_timeout) says so.
     pub fn finish_turn<H: Handler + ?Sized>(&mut self, handler: &mut H) {
         self.stats.turns += 1;
+        self.dispatch_foreign(handler);
         self.dispatch_ready(handler);
         self.expire_timers();
+        self.fire_timers(handler);
         self.announce_drained(handler);
         self.announce_ended(handler);
         self.flush_dirty();
         self.enforce_budget();
         self.free_slots();
+    }
+
+    /// Tells of the events of the user's own sources.
+    fn dispatch_foreign<H: Handler + ?Sized>(&mut self, handler: &mut H) {
+        while let Some((token, readiness)) = self.foreign.pop_front() {
+            self.call("on_event", format_args!("token {}", token.0), |net| {
+                handler.on_event(net, token, readiness);
+            });
+        }
+    }
+
+    /// Lets the user's timers fire, not more than there were and may be: one that is set for now has to wait.
+    fn fire_timers<H: Handler + ?Sized>(&mut self, handler: &mut H) {
+        for _ in 0..self.timers_allowed() {
+            let Some(expired) = self.expire_timer() else {
+                return;
+            };
+            self.call("on_timer", format_args!("timer {}", expired.key), |net| {
+                handler.on_timer(net, expired);
+            });
+        }
     }
 
     fn dispatch_ready<H: Handler + ?Sized>(&mut self, handler: &mut H) {

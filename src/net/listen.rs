@@ -11,17 +11,17 @@ use mio::net::{TcpListener, TcpStream};
 use socket2::{Domain, Protocol, SockRef, Type};
 
 use super::{Deadline, Net};
-use crate::config::{ConnectionOptions, ListenOptions};
-use crate::connection::{Connection, Origin, Phase};
+use crate::config::ListenOptions;
+use crate::connection::{Connection, Origin, Phase, Terms};
 use crate::connection_id::{ConnectionId, ListenerId, Source};
-use crate::error::ListenError;
+use crate::error::{ListenError, OptionsError};
 use crate::socket::{self, READ_INTEREST, Socket};
 
 #[derive(Debug)]
 pub(crate) struct Listener {
     socket: TcpListener,
     pub(super) local_addr: SocketAddr,
-    options: Arc<ConnectionOptions>,
+    terms: Arc<Terms>,
     /// It stands in the ready list.
     pub(crate) listed: bool,
     /// Peers may wait: no accept has seen WouldBlock since the last event.
@@ -65,19 +65,16 @@ impl Net {
         addr: impl ToSocketAddrs,
         options: ListenOptions,
     ) -> Result<ListenerId, ListenError> {
-        let connection = options
-            .connection(&self.config)
-            .map_err(ListenError::Options)?;
+        let terms = self.terms_of_next(&options).map_err(ListenError::Options)?;
         if self.is_shutting_down() {
             return Err(ListenError::ShuttingDown);
         }
-        let connection = Arc::new(connection);
         let addrs = addr.to_socket_addrs().map_err(ListenError::Resolve)?;
         let nothing = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
         let mut result = Err(ListenError::Resolve(nothing));
         for addr in addrs {
             result = self
-                .open(addr, &options, &connection)
+                .open(addr, &options, &terms)
                 .map_err(|error| ListenError::Bind { addr, error });
             if result.is_ok() {
                 break;
@@ -90,18 +87,18 @@ impl Net {
         &mut self,
         addr: SocketAddr,
         options: &ListenOptions,
-        connection: &Arc<ConnectionOptions>,
+        terms: &Arc<Terms>,
     ) -> io::Result<ListenerId> {
         let mut socket = bind(addr, options)?;
         // What the platform cannot do is found here, not with the first peer.
-        socket::tune(SockRef::from(&socket), connection)?;
+        socket::tune(SockRef::from(&socket), &terms.options)?;
         let local_addr = socket.local_addr()?;
         let token = Source::Listener(self.listeners.next_id()).token();
         socket.register(&self.common.registry, token, Interest::READABLE)?;
         let id = self.listeners.insert(Listener {
             socket,
             local_addr,
-            options: Arc::clone(connection),
+            terms: Arc::clone(terms),
             listed: false,
             readable: false,
             paused: false,
@@ -110,6 +107,13 @@ impl Net {
         });
         info!("listening on {local_addr}");
         Ok(id)
+    }
+
+    /// The terms for those who will come through the next listener.
+    fn terms_of_next(&self, options: &ListenOptions) -> Result<Arc<Terms>, OptionsError> {
+        let options = options.connection(&self.config)?;
+        let origin = Origin::Listener(self.listeners.next_id());
+        Ok(Arc::new(Terms { origin, options }))
     }
 
     /// Stops listening. Connections that came through the listener stay.
@@ -187,17 +191,15 @@ impl Net {
     ) -> Option<ConnectionId> {
         // The listener may have been closed by the callback that admitted the peer.
         let listener = self.listeners.get_mut(listener_id)?;
-        let options = Arc::clone(&listener.options);
-        let origin = Origin::Listener(listener_id);
+        let terms = Arc::clone(&listener.terms);
         let result = listener.set_up(&stream).and_then(|()| {
             let socket = Socket::Tcp(stream);
             self.add(Connection::new(
                 socket,
                 peer,
-                origin,
                 Phase::Open,
                 READ_INTEREST,
-                options,
+                terms,
                 self.common.now,
             ))
         });
@@ -264,7 +266,7 @@ impl Listener {
     /// Sees to TCP_NODELAY, and to what else is asked for. Most systems let accepted sockets inherit TCP_NODELAY, which
     /// saves a call for each.
     fn set_up(&mut self, stream: &TcpStream) -> io::Result<()> {
-        socket::tune(SockRef::from(stream), &self.options)?;
+        socket::tune(SockRef::from(stream), &self.terms.options)?;
         if self.inherits_nodelay.is_none() {
             self.inherits_nodelay = Some(stream.nodelay().unwrap_or(false));
         }

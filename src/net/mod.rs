@@ -5,13 +5,14 @@
 //!
 //! One file per group of operations:
 //! [`listen`](mod@listen), [`admission`], [`peers`], [`send`], [`stream`], [`backpressure`], [`budget`],
-//! [`deadlines`], [`shutdown`], [`ask`], [`turn`].
+//! [`deadlines`], [`timers`], [`foreign`], [`shutdown`], [`ask`], [`turn`].
 
 mod admission;
 mod ask;
 mod backpressure;
 mod budget;
 mod deadlines;
+mod foreign;
 mod listen;
 mod peers;
 mod send;
@@ -20,6 +21,7 @@ mod slow;
 mod stats;
 mod stream;
 mod table;
+mod timers;
 mod turn;
 
 use std::collections::VecDeque;
@@ -27,19 +29,22 @@ use std::fmt;
 use std::io;
 use std::time::{Duration, Instant};
 
-use mio::Registry;
+use mio::{Registry, Token};
 
 use crate::config::{Config, ListenOptions};
 use crate::connection::{Common, Connection};
 use crate::connection_id::{ConnectionId, ListenerId, Source};
+use crate::socket::Readiness;
 use crate::timers::{TimerKey, Timers};
 use admission::Admissions;
 use shutdown::Shutdown;
 use table::Table;
+use timers::UserTimer;
 
 pub(crate) use listen::{Accepted, Listener};
 pub use send::SendReport;
 pub use stats::Stats;
+pub use timers::{Expired, TimerId};
 
 /// The connections of a loop, and everything that can be done with them.
 ///
@@ -104,6 +109,9 @@ pub struct Net {
     /// Connections in phase `Open`.
     open: usize,
     timers: Timers<Deadline>,
+    user_timers: Timers<UserTimer>,
+    /// Events of the user's own sources that were not told yet.
+    pub(crate) foreign: VecDeque<(Token, Readiness)>,
     /// The read buffer of all connections. Taken out while its content is delivered.
     pub(crate) read_buffer: Vec<u8>,
     admissions: Admissions,
@@ -114,6 +122,8 @@ pub struct Net {
     pub(crate) upset: bool,
     shutdown: Option<Shutdown>,
     pub(crate) stopping: bool,
+    /// Commands are left over in the mailbox.
+    pub(crate) has_mail: bool,
     pub(crate) stats: Stats,
 }
 
@@ -160,12 +170,15 @@ impl Net {
             announced: Vec::new(),
             open: 0,
             timers: Timers::new(now),
+            user_timers: Timers::new(now),
+            foreign: VecDeque::new(),
             admissions: Admissions::default(),
             accept_retry: None,
             trim_scheduled: false,
             upset: false,
             shutdown: None,
             stopping: false,
+            has_mail: false,
             stats: Stats::default(),
         })
     }

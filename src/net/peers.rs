@@ -8,7 +8,7 @@ use mio::Interest;
 
 use super::{Deadline, Net};
 use crate::config::ConnectOptions;
-use crate::connection::{Connection, Flush, Origin, Phase, Pressure};
+use crate::connection::{Connection, Flush, Origin, Phase, Pressure, Terms};
 use crate::connection_id::{ConnectionId, Source};
 use crate::error::ConnectError;
 use crate::frame::{Chunk, Framing};
@@ -27,7 +27,7 @@ impl Net {
     /// ```no_run
     /// use std::net::ToSocketAddrs;
     /// # use throng::{Config, EventLoop};
-    /// # let mut event_loop = EventLoop::new(Config::default())?;
+    /// # let mut event_loop: EventLoop = EventLoop::new(Config::default())?;
     ///
     /// let addr = "game.example.org:5000".to_socket_addrs()?.next();
     /// let addr = addr.ok_or_else(|| std::io::Error::other("the name has no address"))?;
@@ -66,14 +66,16 @@ impl Net {
             warn!("connecting to {addr} failed: {error}");
             os(error)
         })?;
-        let shared = Arc::new(connection);
+        let terms = Arc::new(Terms {
+            origin: Origin::Outbound,
+            options: connection,
+        });
         let connection = Connection::new(
             socket,
             addr,
-            Origin::Outbound,
             Phase::Connecting,
             Interest::WRITABLE,
-            shared,
+            terms,
             self.common.now,
         );
         let id = self.add(connection).map_err(os)?;
@@ -191,6 +193,7 @@ impl Net {
             }
             connection.close(cause, &mut self.common);
             self.open -= 1;
+            self.end_timers(id);
             self.upset = true;
             self.update_interest(id);
         }
@@ -210,10 +213,11 @@ impl Net {
         if let Some(timer) = connection.timer.take() {
             self.timers.cancel(timer);
         }
-        if connection.origin() != Origin::Outbound {
+        if matches!(connection.origin(), Origin::Listener(_)) {
             self.admissions.left(connection.peer);
         }
         connection.finish(cause, &mut self.common);
+        self.end_timers(id);
         self.upset = true;
         self.ended.push_back(id);
         self.stats.disconnected += 1;

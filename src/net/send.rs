@@ -69,7 +69,7 @@ impl Net {
     /// ```
     /// # use throng::{Config, EventLoop};
     /// use std::io::Write;
-    /// # let mut event_loop = EventLoop::new(Config::default())?;
+    /// # let mut event_loop: EventLoop = EventLoop::new(Config::default())?;
     /// # let net = event_loop.net();
     /// # let listener = net.listen("127.0.0.1:0").unwrap();
     /// # let id = net.connect(net.local_addr(listener).unwrap()).unwrap();
@@ -145,7 +145,7 @@ impl Net {
     ///
     /// ```
     /// # use throng::{Config, EventLoop};
-    /// # let mut event_loop = EventLoop::new(Config::default())?;
+    /// # let mut event_loop: EventLoop = EventLoop::new(Config::default())?;
     /// # let net = event_loop.net();
     /// # let room = Vec::new();
     /// let report = net.send_many(room.iter().copied(), b"Alice left");
@@ -171,7 +171,7 @@ impl Net {
     ///
     /// ```
     /// # use throng::{Config, EventLoop};
-    /// # let mut event_loop = EventLoop::new(Config::default())?;
+    /// # let mut event_loop: EventLoop = EventLoop::new(Config::default())?;
     /// # let net = event_loop.net();
     /// net.broadcast(|_| true, b"the server restarts in five minutes");
     /// # Ok::<(), std::io::Error>(())

@@ -7,7 +7,7 @@ use std::time::Duration;
 /// ```
 /// use throng::{Config, EventLoop};
 ///
-/// let mut event_loop = EventLoop::new(Config::default())?;
+/// let mut event_loop: EventLoop = EventLoop::new(Config::default())?;
 /// let before = event_loop.net().stats();
 /// // ... some turns later:
 /// let frames = event_loop.net().stats().frames_received - before.frames_received;
@@ -56,6 +56,13 @@ pub struct Stats {
     pub reads: u64,
     /// Calls that wrote to a socket.
     pub writes: u64,
+    /// Commands of [`Handle`](crate::Handle)s that were run.
+    pub commands: u64,
+    /// Commands of [`Handle`](crate::Handle)s that could not be carried out, or not for everybody: the connection was gone,
+    /// or had no room.
+    pub commands_failed: u64,
+    /// How often [`Handle`](crate::Handle)s woke the loop: once for a burst of commands.
+    pub wake_ups: u64,
 }
 
 impl Stats {
@@ -64,7 +71,7 @@ impl Stats {
     ///
     /// ```
     /// # use throng::{Config, EventLoop, Stats};
-    /// # let mut event_loop = EventLoop::new(Config::default())?;
+    /// # let mut event_loop: EventLoop = EventLoop::new(Config::default())?;
     /// let before = event_loop.net().stats();
     /// // ... some turns later:
     /// let busy = event_loop.net().stats().busy_fraction(&before);

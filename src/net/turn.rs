@@ -32,8 +32,12 @@ impl Net {
 
     /// Takes note of an event. It calls nobody: [`finish_turn`](Self::finish_turn) does.
     ///
-    /// Events of tokens that are not ours, or of connections that are gone, are ignored.
+    /// Those of tokens that are not [ours](Self::owns) go to [`on_event`](crate::Handler::on_event); those of connections
+    /// that are gone are ignored.
     pub fn handle_event(&mut self, event: &Event) {
+        if !is_ours(event.token()) {
+            return self.merge_foreign(event.token(), Readiness::of(event));
+        }
         let source = Source::from_token(event.token(), |source| match source {
             Source::Connection(id) => self.connections.generation(id.index()),
             Source::Listener(id) => self.listeners.generation(id.index()),
@@ -77,7 +81,11 @@ impl Net {
     ///
     /// It does not speak of work that is waiting already; [`next_timeout`](Self::next_timeout) does.
     pub fn next_deadline(&self) -> Option<Instant> {
-        self.timers.next_deadline()
+        let (own, user) = (
+            self.timers.next_deadline(),
+            self.user_timers.next_deadline(),
+        );
+        own.into_iter().chain(user).min()
     }
 
     /// How long the poll may wait: not at all while there is work, else until the next deadline. `None`: as long as
@@ -105,6 +113,8 @@ impl Net {
             || !self.dirty.is_empty()
             || !self.drained.is_empty()
             || !self.ended.is_empty()
+            || !self.foreign.is_empty()
+            || self.has_mail
     }
 
     /// Makes [`run`](crate::EventLoop::run) return after this turn. Connections and listeners stay; `run` may be called
@@ -144,6 +154,7 @@ impl Net {
         self.announced.shrink_to(LIST_KEPT);
         self.drained.shrink_to(LIST_KEPT);
         self.ended.shrink_to(LIST_KEPT);
+        self.foreign.shrink_to(LIST_KEPT);
     }
 
     fn time_out(&mut self, id: ConnectionId, cause: DisconnectCause) {

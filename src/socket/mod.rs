@@ -16,7 +16,7 @@ use socket2::SockRef;
 
 use crate::config::ConnectionOptions;
 
-pub(crate) use readiness::Readiness;
+pub use readiness::Readiness;
 pub(crate) use tuning::tune;
 
 /// Whether a read or write that does less than it was asked for has emptied or filled the socket, so that the next byte,

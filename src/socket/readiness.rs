@@ -4,11 +4,38 @@ use std::ops::{BitOr, BitOrAssign};
 
 use mio::event::Event;
 
-/// A set of conditions of one socket. They stay until they are found to be gone: an edge is told only once.
+/// What an event told of a source. It is a hint: what is not there any more shows as `WouldBlock`.
+///
+/// (A set of conditions that stay until they are found to be gone: an edge is told only once.)
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(crate) struct Readiness(u8);
+pub struct Readiness(u8);
 
 impl Readiness {
+    /// A read will bring something: bytes, the end of the stream, or an error.
+    pub fn is_readable(self) -> bool {
+        self.has(Self::READABLE)
+    }
+
+    /// A write will be taken, or bring an error.
+    pub fn is_writable(self) -> bool {
+        self.has(Self::WRITABLE)
+    }
+
+    /// The peer has closed its sending side; what it sent before may still be there.
+    pub fn is_read_closed(self) -> bool {
+        self.has(Self::READ_CLOSED)
+    }
+
+    /// The source has an error, which a read or write will bring.
+    pub fn is_error(self) -> bool {
+        self.has(Self::ERROR)
+    }
+
+    /// Urgent data is there, where the platform tells of it.
+    pub fn is_priority(self) -> bool {
+        self.has(Self::PRIORITY)
+    }
+
     pub(crate) const READABLE: Self = Self(1);
     pub(crate) const WRITABLE: Self = Self(1 << 1);
     /// The peer's end of stream is there, behind what can be read.

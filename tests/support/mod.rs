@@ -24,7 +24,7 @@ pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Turns the loop until `done` says so.
 #[track_caller]
-pub fn turn_until<H: Handler>(
+pub fn turn_until<H: Handler + 'static>(
     event_loop: &mut EventLoop,
     handler: &mut H,
     mut done: impl FnMut(&mut H, &mut Net) -> bool,

@@ -1,0 +1,272 @@
+//! A bounded channel that wakes its reader once for a burst. It knows nothing of loops and commands.
+//!
+//! ```text
+//!   writers    reserve room --> push --> signal: was it set? -- no --> wake the reader
+//!                 |  ^
+//!            none |  | woken when half of it is free again
+//!                 v  |
+//!                 park
+//!   reader     pop ... until it is empty --> clear the signal --> look once more --> sleep
+//! ```
+//!
+//! *No wake-up is lost.* A writer pushes and then sets the signal; the reader clears it and then looks again. Both are
+//! read-modify-writes of one atomic, so one comes first: the reader's look sees what was pushed, or the writer sees that
+//! the signal is clear and wakes. With those who wait for room it is the same: a waiter signs up and then looks for room,
+//! the reader makes room and then looks who has signed up.
+//!
+//! There is no lock: `std::sync::mpsc` and atomics. A model of it is checked in `tests/mailbox_model.rs`, with `sync`
+//! taken from there.
+
+use super::sync::mpsc::{self, TryRecvError};
+use super::sync::thread::{self, Thread};
+use super::sync::{Arc, AtomicBool, AtomicU64, Ordering};
+
+/// How many bits of the load count bytes: up to a TiB of them; the others count commands.
+const BYTES_BITS: u32 = 40;
+const ONE: u64 = 1 << BYTES_BITS;
+const BYTES: u64 = ONE - 1;
+
+/// The most commands that can be counted.
+pub(super) const MAX_COUNT: u64 = (1 << (64 - BYTES_BITS - 1)) - 1;
+/// The most bytes that may be the limit: one command more can be counted.
+pub(super) const MAX_BYTES: u64 = 1 << (BYTES_BITS - 1);
+
+/// How much may be in the channel. It takes one more as long as there is less of both.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Limits {
+    pub(super) count: u64,
+    pub(super) bytes: u64,
+}
+
+/// Why something was not taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Refusal {
+    Full { count: u64, bytes: u64 },
+    Closed,
+}
+
+struct Shared {
+    limits: Limits,
+    /// What is in the channel or about to be: the count, and below it the bytes.
+    load: AtomicU64,
+    /// Set: the reader was woken, or is awake, and is going to look.
+    signal: AtomicBool,
+    /// The reader is gone.
+    closed: AtomicBool,
+    /// How many have signed up to be woken when there is room.
+    waiting: AtomicU64,
+    /// How often the reader was woken.
+    wake_ups: AtomicU64,
+    wake: Box<dyn Fn() + Send + Sync>,
+}
+
+pub(super) struct Sender<T> {
+    shared: Arc<Shared>,
+    items: mpsc::Sender<(T, u64)>,
+    waiters: mpsc::Sender<Thread>,
+}
+
+pub(super) struct Receiver<T> {
+    shared: Arc<Shared>,
+    items: mpsc::Receiver<(T, u64)>,
+    waiters: mpsc::Receiver<Thread>,
+    /// The load of what was taken since the last [`release`](Self::release).
+    taken: u64,
+}
+
+/// A channel whose reader is woken by `wake`, on the thread of a writer.
+pub(super) fn channel<T>(
+    limits: Limits,
+    wake: Box<dyn Fn() + Send + Sync>,
+) -> (Sender<T>, Receiver<T>) {
+    let shared = Arc::new(Shared {
+        limits: Limits {
+            count: limits.count.clamp(1, MAX_COUNT),
+            bytes: limits.bytes.clamp(1, MAX_BYTES),
+        },
+        load: AtomicU64::new(0),
+        signal: AtomicBool::new(false),
+        closed: AtomicBool::new(false),
+        waiting: AtomicU64::new(0),
+        wake_ups: AtomicU64::new(0),
+        wake,
+    });
+    let (item_sender, items) = mpsc::channel();
+    let (waiter_sender, waiters) = mpsc::channel();
+    let sender = Sender {
+        shared: Arc::clone(&shared),
+        items: item_sender,
+        waiters: waiter_sender,
+    };
+    let receiver = Receiver {
+        shared,
+        items,
+        waiters,
+        taken: 0,
+    };
+    (sender, receiver)
+}
+
+impl Shared {
+    /// Makes room for one item of so many bytes.
+    fn reserve(&self, bytes: u64) -> Result<(), Refusal> {
+        let mut load = self.load.load(Ordering::Relaxed);
+        loop {
+            if self.closed.load(Ordering::Acquire) {
+                return Err(Refusal::Closed);
+            }
+            let (count, held) = (load >> BYTES_BITS, load & BYTES);
+            if count >= self.limits.count || held >= self.limits.bytes {
+                let bytes = held;
+                return Err(Refusal::Full { count, bytes });
+            }
+            match self.load.compare_exchange_weak(
+                load,
+                load + ONE + bytes,
+                Ordering::AcqRel,
+                Ordering::Acquire,
+            ) {
+                Ok(_) => return Ok(()),
+                Err(now) => load = now,
+            }
+        }
+    }
+}
+
+impl<T> Sender<T> {
+    /// Puts an item of so many bytes into the channel, if there is room now.
+    pub(super) fn try_send(&self, item: T, bytes: u64) -> Result<(), (Refusal, T)> {
+        let bytes = bytes.min(MAX_BYTES - 1);
+        match self.shared.reserve(bytes) {
+            Ok(()) => self.push(item, bytes),
+            Err(refusal) => Err((refusal, item)),
+        }
+    }
+
+    /// The same, when there is room.
+    pub(super) fn send(&self, item: T, bytes: u64) -> Result<(), (Refusal, T)> {
+        let bytes = bytes.min(MAX_BYTES - 1);
+        loop {
+            match self.reserve_or_sign_up(bytes) {
+                Ok(()) => return self.push(item, bytes),
+                Err(Refusal::Closed) => return Err((Refusal::Closed, item)),
+                // It may return at any time, which does no harm.
+                Err(Refusal::Full { .. }) => thread::park(),
+            }
+        }
+    }
+
+    fn reserve_or_sign_up(&self, bytes: u64) -> Result<(), Refusal> {
+        match self.shared.reserve(bytes) {
+            Err(Refusal::Full { .. }) => {}
+            outcome => return outcome,
+        }
+        let signed_up = self.waiters.send(thread::current());
+        signed_up.map_err(|_| Refusal::Closed)?;
+        self.shared.waiting.fetch_add(1, Ordering::AcqRel);
+        // Room that was made before the reader could know is seen now.
+        self.shared.reserve(bytes)
+    }
+
+    fn push(&self, item: T, bytes: u64) -> Result<(), (Refusal, T)> {
+        if let Err(mpsc::SendError((item, _))) = self.items.send((item, bytes)) {
+            return Err((Refusal::Closed, item));
+        }
+        if !self.shared.signal.swap(true, Ordering::AcqRel) {
+            self.shared.wake_ups.fetch_add(1, Ordering::Relaxed);
+            (self.shared.wake)();
+        }
+        Ok(())
+    }
+
+    /// Whether the reader is gone.
+    pub(super) fn is_closed(&self) -> bool {
+        self.shared.closed.load(Ordering::Acquire)
+    }
+
+    /// How many items wait, and their bytes.
+    pub(super) fn load(&self) -> (u64, u64) {
+        let load = self.shared.load.load(Ordering::Relaxed);
+        (load >> BYTES_BITS, load & BYTES)
+    }
+}
+
+impl<T> Clone for Sender<T> {
+    fn clone(&self) -> Self {
+        Self {
+            shared: Arc::clone(&self.shared),
+            items: self.items.clone(),
+            waiters: self.waiters.clone(),
+        }
+    }
+}
+
+impl<T> Receiver<T> {
+    /// Whether somebody has signalled: if not, there is nothing to take.
+    #[inline]
+    pub(super) fn is_signalled(&self) -> bool {
+        self.shared.signal.load(Ordering::Acquire)
+    }
+
+    /// Takes the next item. After `None` the reader may sleep: whoever pushes from now on wakes it.
+    pub(super) fn next(&mut self) -> Option<T> {
+        if let Some(item) = self.pop() {
+            return Some(item);
+        }
+        self.shared.signal.swap(false, Ordering::AcqRel);
+        let item = self.pop();
+        if item.is_some() {
+            self.shared.signal.swap(true, Ordering::AcqRel);
+        }
+        item
+    }
+
+    fn pop(&mut self) -> Option<T> {
+        match self.items.try_recv() {
+            Ok((item, bytes)) => {
+                self.taken += ONE + bytes;
+                Some(item)
+            }
+            Err(TryRecvError::Empty | TryRecvError::Disconnected) => None,
+        }
+    }
+
+    /// Gives the room back of what was taken, and wakes those who wait for it. To be called before the reader sleeps.
+    pub(super) fn release(&mut self) {
+        let taken = std::mem::take(&mut self.taken);
+        if taken == 0 {
+            return;
+        }
+        let left = self.shared.load.fetch_sub(taken, Ordering::AcqRel) - taken;
+        // To wake them for every single place would cost more than the work that waits.
+        let Limits { count, bytes } = self.shared.limits;
+        if left >> BYTES_BITS <= count / 2 && left & BYTES <= bytes / 2 {
+            self.wake_waiters();
+        }
+    }
+
+    fn wake_waiters(&mut self) {
+        if self.shared.waiting.swap(0, Ordering::AcqRel) > 0 {
+            while let Ok(waiter) = self.waiters.try_recv() {
+                waiter.unpark();
+            }
+        }
+    }
+
+    /// Takes no more, and says so to those who wait for room.
+    pub(super) fn close(&mut self) {
+        self.shared.closed.store(true, Ordering::Release);
+        self.wake_waiters();
+    }
+
+    /// How often the reader was woken.
+    pub(super) fn wake_ups(&self) -> u64 {
+        self.shared.wake_ups.load(Ordering::Relaxed)
+    }
+}
+
+impl<T> Drop for Receiver<T> {
+    fn drop(&mut self) {
+        self.close();
+    }
+}

@@ -1,0 +1,100 @@
+//! What a handle can ask of a loop.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use bytes::Bytes;
+use log::debug;
+
+use crate::config::ConnectOptions;
+use crate::connection_id::ConnectionId;
+use crate::error::ConnectError;
+use crate::net::{Net, SendReport};
+
+/// A closure that is run with the handler and the loop.
+pub type Post<H> = Box<dyn FnOnce(&mut H, &mut Net) + Send>;
+
+/// Tells who to send to.
+pub(super) type Filter = Box<dyn FnMut(ConnectionId) -> bool + Send>;
+
+/// What becomes of an attempt to connect that was asked for.
+pub(super) type Connected<H> =
+    Box<dyn FnOnce(&mut H, &mut Net, Result<ConnectionId, ConnectError>) + Send>;
+
+pub(super) enum Command<H: ?Sized> {
+    Send(ConnectionId, Bytes),
+    SendMany(Vec<ConnectionId>, Bytes),
+    Broadcast(Filter, Bytes),
+    Disconnect(ConnectionId),
+    Abort(ConnectionId),
+    Connect(Box<(SocketAddr, ConnectOptions)>, Connected<H>),
+    Post(Post<H>),
+    Stop,
+    Shutdown(Duration),
+}
+
+impl<H: ?Sized> Command<H> {
+    /// What a command with a payload counts, in bytes.
+    pub(super) fn bytes(&self) -> u64 {
+        let (ids, payload) = match self {
+            Self::Send(_, payload) | Self::Broadcast(_, payload) => (0, payload.len()),
+            Self::SendMany(ids, payload) => (size_of_val(&ids[..]), payload.len()),
+            _ => (0, 0),
+        };
+        (ids + payload) as u64
+    }
+
+    /// The payload of a command that has one.
+    pub(super) fn into_payload(self) -> Bytes {
+        match self {
+            Self::Send(_, payload) | Self::SendMany(_, payload) | Self::Broadcast(_, payload) => {
+                payload
+            }
+            _ => Bytes::new(),
+        }
+    }
+
+    /// Does what was asked for, as things are now: an id whose connection is gone does no harm.
+    pub(super) fn run(self, handler: &mut H, net: &mut Net) {
+        match self {
+            Self::Send(id, payload) => {
+                let result = net.send_bytes(id, payload);
+                net.stats.commands_failed += u64::from(result.is_err());
+            }
+            Self::SendMany(ids, payload) => {
+                let report = net.send_many(ids, payload);
+                note(net, &report);
+            }
+            Self::Broadcast(filter, payload) => {
+                let report = net.broadcast(filter, payload);
+                note(net, &report);
+            }
+            Self::Disconnect(id) => {
+                let was_there = net.disconnect(id);
+                net.stats.commands_failed += u64::from(!was_there);
+            }
+            Self::Abort(id) => {
+                let was_there = net.abort(id);
+                net.stats.commands_failed += u64::from(!was_there);
+            }
+            Self::Connect(asked, then) => {
+                let (addr, options) = *asked;
+                let result = net.connect_with(addr, options);
+                net.stats.commands_failed += u64::from(result.is_err());
+                net.call("connect", "a handle", |net| then(handler, net, result));
+            }
+            Self::Post(closure) => net.call("post", "a handle", |net| closure(handler, net)),
+            Self::Stop => net.stop(),
+            Self::Shutdown(timeout) => net.shutdown(timeout),
+        }
+    }
+}
+
+/// Takes note of a frame that did not reach everybody it was meant for.
+fn note(net: &mut Net, report: &SendReport) {
+    let missed = report.gone + report.refused.len() + report.unfit.len();
+    if missed > 0 {
+        debug!("a frame of a handle missed {missed} connections: {report:?}");
+        net.stats.commands_failed += 1;
+    }
+}

@@ -1,0 +1,367 @@
+//! `Handle`: the way into a loop from other threads.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, mpsc};
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::channel::{Refusal, Sender};
+use super::command::{Command, Post};
+use super::{LoopThread, is_here, this_thread};
+use crate::config::ConnectOptions;
+use crate::connection_id::ConnectionId;
+use crate::error::{ConnectError, MailboxError, Rejected};
+use crate::net::Net;
+
+/// A way into a loop from any thread: what it is asked for is done by the loop, in its next turn.
+///
+/// It can be cloned and shared. The commands of one handle are run in the order in which they were given, those of
+/// several as they come. They name connections by their ids, which are looked up when a command is run: a connection that
+/// is gone by then misses it, and the next one in its slot is not concerned.
+///
+/// ```
+/// use std::time::Duration;
+/// use throng::{Config, ConnectionId, EventLoop, Frame, Handler, Net};
+///
+/// #[derive(Default)]
+/// struct Game { score: u32 }
+///
+/// impl Handler for Game {
+///     fn on_data(&mut self, _: &mut Net, _: ConnectionId, _: Frame<'_>) {}
+/// }
+///
+/// let mut event_loop = EventLoop::<Game>::new(Config::default())?;
+/// let handle = event_loop.handle();
+/// let other = std::thread::spawn(move || {
+///     handle.broadcast(|_| true, "half time")?;
+///     handle.post(|game, _| game.score += 1)?;
+///     let score = handle.call(|game, _| game.score)?;
+///     handle.shutdown(Duration::from_secs(10))?;
+///     Ok::<u32, throng::MailboxError>(score)
+/// });
+/// event_loop.run(&mut Game::default())?;
+/// assert_eq!(other.join().unwrap().unwrap(), 1);
+/// # Ok::<(), std::io::Error>(())
+/// ```
+///
+/// # When there is no room
+/// No more than [`max_pending_commands`](crate::Config::max_pending_commands) and
+/// [`max_pending_bytes`](crate::Config::max_pending_bytes) wait. Beyond that the methods wait, as long as the loop takes to
+/// make room, and their `try_` forms give [`MailboxError::Full`] and what they were given back. On the thread of the
+/// loop itself, where to wait would be for ever, all of them are `try_` forms. When the loop is gone all give
+/// [`MailboxError::Closed`].
+///
+/// # What becomes of it
+/// That a command is accepted does not mean that it can be carried out. A connection may be gone, or have no room: such
+/// commands are logged, and counted in [`commands_failed`](crate::Stats::commands_failed). Whoever has to know
+/// [posts](Self::post) a closure, which sees the result, or [calls](Self::call) and waits for it. After a loop is dropped
+/// what waited is dropped with it.
+pub struct Handle<H: ?Sized> {
+    commands: Sender<Command<H>>,
+    thread: LoopThread,
+}
+
+impl<H: ?Sized> Handle<H> {
+    pub(super) fn new(commands: Sender<Command<H>>, thread: LoopThread) -> Self {
+        Self { commands, thread }
+    }
+
+    /// Takes note that this is the thread of the loop.
+    #[inline]
+    pub(super) fn note_thread(&self) {
+        self.thread.store(this_thread(), Ordering::Relaxed);
+    }
+
+    /// Sends a frame to a connection, as [`Net::send`].
+    ///
+    /// # Errors
+    /// [`MailboxError::Closed`]; on the thread of the loop also [`MailboxError::Full`].
+    pub fn send(&self, id: ConnectionId, payload: &[u8]) -> Result<(), MailboxError> {
+        let payload = Bytes::copy_from_slice(payload);
+        Ok(self.send_bytes(id, payload)?)
+    }
+
+    /// [`send`](Self::send), if there is room now.
+    ///
+    /// # Errors
+    /// [`MailboxError`].
+    pub fn try_send(&self, id: ConnectionId, payload: &[u8]) -> Result<(), MailboxError> {
+        let payload = Bytes::copy_from_slice(payload);
+        Ok(self.try_send_bytes(id, payload)?)
+    }
+
+    /// Sends a frame to a connection without copying the payload first, as [`Net::send_bytes`].
+    ///
+    /// # Errors
+    /// As [`send`](Self::send); the payload is given back.
+    pub fn send_bytes(
+        &self,
+        id: ConnectionId,
+        payload: impl Into<Bytes>,
+    ) -> Result<(), Rejected<Bytes, MailboxError>> {
+        self.put_payload(Self::put, Command::Send(id, payload.into()))
+    }
+
+    /// [`send_bytes`](Self::send_bytes), if there is room now.
+    ///
+    /// ```
+    /// use throng::{ConnectionId, Handle, MailboxError};
+    ///
+    /// /// Sends the newest state if the loop has time for it.
+    /// fn tell<H>(handle: &Handle<H>, id: ConnectionId, state: Vec<u8>) -> bool {
+    ///     match handle.try_send_bytes(id, state) {
+    ///         Ok(()) => true,
+    ///         Err(rejected) => {
+    ///             println!("{} bytes: {}", rejected.payload.len(), rejected.error);
+    ///             false
+    ///         }
+    ///     }
+    /// }
+    /// ```
+    ///
+    /// # Errors
+    /// [`MailboxError`]; the payload is given back.
+    pub fn try_send_bytes(
+        &self,
+        id: ConnectionId,
+        payload: impl Into<Bytes>,
+    ) -> Result<(), Rejected<Bytes, MailboxError>> {
+        self.put_payload(Self::try_put, Command::Send(id, payload.into()))
+    }
+
+    /// Sends a frame to many connections, as [`Net::send_many`]: one command, encoded once.
+    ///
+    /// # Errors
+    /// As [`send`](Self::send); the payload is given back.
+    pub fn send_many(
+        &self,
+        ids: impl IntoIterator<Item = ConnectionId>,
+        payload: impl Into<Bytes>,
+    ) -> Result<(), Rejected<Bytes, MailboxError>> {
+        let ids = ids.into_iter().collect();
+        self.put_payload(Self::put, Command::SendMany(ids, payload.into()))
+    }
+
+    /// [`send_many`](Self::send_many), if there is room now.
+    ///
+    /// # Errors
+    /// [`MailboxError`]; the payload is given back.
+    pub fn try_send_many(
+        &self,
+        ids: impl IntoIterator<Item = ConnectionId>,
+        payload: impl Into<Bytes>,
+    ) -> Result<(), Rejected<Bytes, MailboxError>> {
+        let ids = ids.into_iter().collect();
+        self.put_payload(Self::try_put, Command::SendMany(ids, payload.into()))
+    }
+
+    /// Sends a frame to every established connection that `filter` names, as [`Net::broadcast`].
+    ///
+    /// # Errors
+    /// As [`send`](Self::send); the payload is given back.
+    pub fn broadcast(
+        &self,
+        filter: impl FnMut(ConnectionId) -> bool + Send + 'static,
+        payload: impl Into<Bytes>,
+    ) -> Result<(), Rejected<Bytes, MailboxError>> {
+        let command = Command::Broadcast(Box::new(filter), payload.into());
+        self.put_payload(Self::put, command)
+    }
+
+    /// [`broadcast`](Self::broadcast), if there is room now.
+    ///
+    /// # Errors
+    /// [`MailboxError`]; the payload is given back.
+    pub fn try_broadcast(
+        &self,
+        filter: impl FnMut(ConnectionId) -> bool + Send + 'static,
+        payload: impl Into<Bytes>,
+    ) -> Result<(), Rejected<Bytes, MailboxError>> {
+        let command = Command::Broadcast(Box::new(filter), payload.into());
+        self.put_payload(Self::try_put, command)
+    }
+
+    /// Ends a connection in good order, as [`Net::disconnect`], after what was sent to it by this handle.
+    ///
+    /// # Errors
+    /// As [`send`](Self::send).
+    pub fn disconnect(&self, id: ConnectionId) -> Result<(), MailboxError> {
+        self.put_plain(Command::Disconnect(id))
+    }
+
+    /// Ends a connection at once, as [`Net::abort`].
+    ///
+    /// # Errors
+    /// As [`send`](Self::send).
+    pub fn abort(&self, id: ConnectionId) -> Result<(), MailboxError> {
+        self.put_plain(Command::Abort(id))
+    }
+
+    /// Connects to a peer, as [`Net::connect_with`], and lets `then` know in the loop which id it has, or why it could not
+    /// even be tried. Callbacks for the id come after that.
+    ///
+    /// ```no_run
+    /// # use throng::{ConnectOptions, ConnectionId, Frame, Handle, Handler, MailboxError, Net};
+    /// # #[derive(Default)]
+    /// # struct Proxy { upstream: Option<ConnectionId> }
+    /// # fn example(handle: &Handle<Proxy>) -> Result<(), MailboxError> {
+    /// let addr = "192.0.2.1:5000".parse().unwrap();
+    /// handle.connect(addr, ConnectOptions::default(), |proxy, _, result| match result {
+    ///     Ok(id) => proxy.upstream = Some(id),
+    ///     Err(error) => eprintln!("{error}"),
+    /// })
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// As [`send`](Self::send).
+    pub fn connect(
+        &self,
+        addr: SocketAddr,
+        options: ConnectOptions,
+        then: impl FnOnce(&mut H, &mut Net, Result<ConnectionId, ConnectError>) + Send + 'static,
+    ) -> Result<(), MailboxError> {
+        self.put_plain(Command::Connect(Box::new((addr, options)), Box::new(then)))
+    }
+
+    /// Runs a closure in the loop, with the handler and the connections: whatever else there is to do.
+    ///
+    /// It counts as its size in bytes against [`max_pending_bytes`](crate::Config::max_pending_bytes); what it owns on the
+    /// heap is not seen.
+    ///
+    /// # Errors
+    /// As [`send`](Self::send).
+    pub fn post(
+        &self,
+        closure: impl FnOnce(&mut H, &mut Net) + Send + 'static,
+    ) -> Result<(), MailboxError> {
+        let bytes = size_of_val(&closure) as u64;
+        self.put(Command::Post(Box::new(closure)), bytes)
+            .map_err(|(error, _)| error)
+    }
+
+    /// [`post`](Self::post), if there is room now.
+    ///
+    /// # Errors
+    /// [`MailboxError`]; the closure is given back, in a box, and can be posted again as it is.
+    pub fn try_post(
+        &self,
+        closure: impl FnOnce(&mut H, &mut Net) + Send + 'static,
+    ) -> Result<(), Rejected<Post<H>, MailboxError>> {
+        let bytes = size_of_val(&closure) as u64;
+        match self.try_put(Command::Post(Box::new(closure)), bytes) {
+            Err((error, Command::Post(payload))) => Err(Rejected { error, payload }),
+            _ => Ok(()),
+        }
+    }
+
+    /// Runs a closure in the loop and waits for what it returns.
+    ///
+    /// # Errors
+    /// [`MailboxError::Closed`], also if the loop ends or the closure panics before it has returned; on the thread of the
+    /// loop [`MailboxError::Full`], since it would wait for itself.
+    pub fn call<R: Send + 'static>(
+        &self,
+        closure: impl FnOnce(&mut H, &mut Net) -> R + Send + 'static,
+    ) -> Result<R, MailboxError> {
+        if is_here(&self.thread) {
+            let (commands, bytes) = self.commands.load();
+            return Err(MailboxError::Full { commands, bytes });
+        }
+        let (sender, receiver) = mpsc::sync_channel(1);
+        self.post(move |handler, net| {
+            // Nobody may be waiting any more.
+            let _ = sender.send(closure(handler, net));
+        })?;
+        receiver.recv().map_err(|_| MailboxError::Closed)
+    }
+
+    /// Makes [`run`](crate::EventLoop::run) return, as [`Net::stop`].
+    ///
+    /// # Errors
+    /// As [`send`](Self::send).
+    pub fn stop(&self) -> Result<(), MailboxError> {
+        self.put_plain(Command::Stop)
+    }
+
+    /// Ends the loop in good order, as [`Net::shutdown`].
+    ///
+    /// # Errors
+    /// As [`send`](Self::send).
+    pub fn shutdown(&self, timeout: Duration) -> Result<(), MailboxError> {
+        self.put_plain(Command::Shutdown(timeout))
+    }
+
+    /// Whether the loop is gone.
+    pub fn is_closed(&self) -> bool {
+        self.commands.is_closed()
+    }
+
+    /// Puts a command into the mailbox when there is room.
+    fn put(&self, command: Command<H>, bytes: u64) -> Result<(), (MailboxError, Command<H>)> {
+        if is_here(&self.thread) {
+            return self.try_put(command, bytes);
+        }
+        let result = self.commands.send(command, bytes);
+        result.map_err(|(refusal, command)| (refusal.into(), command))
+    }
+
+    /// Puts a command into the mailbox if there is room.
+    fn try_put(&self, command: Command<H>, bytes: u64) -> Result<(), (MailboxError, Command<H>)> {
+        let result = self.commands.try_send(command, bytes);
+        result.map_err(|(refusal, command)| (refusal.into(), command))
+    }
+
+    /// Puts a command without a payload into the mailbox when there is room.
+    fn put_plain(&self, command: Command<H>) -> Result<(), MailboxError> {
+        self.put(command, 0).map_err(|(error, _)| error)
+    }
+
+    /// Puts a command with a payload into the mailbox, in one of the two ways.
+    fn put_payload(
+        &self,
+        put: impl FnOnce(&Self, Command<H>, u64) -> Result<(), (MailboxError, Command<H>)>,
+        command: Command<H>,
+    ) -> Result<(), Rejected<Bytes, MailboxError>> {
+        let bytes = command.bytes();
+        put(self, command, bytes).map_err(|(error, command)| Rejected {
+            error,
+            payload: command.into_payload(),
+        })
+    }
+}
+
+impl From<Refusal> for MailboxError {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::Full { count, bytes } => Self::Full {
+                commands: count,
+                bytes,
+            },
+            Refusal::Closed => Self::Closed,
+        }
+    }
+}
+
+impl<H: ?Sized> Clone for Handle<H> {
+    fn clone(&self) -> Self {
+        Self {
+            commands: self.commands.clone(),
+            thread: Arc::clone(&self.thread),
+        }
+    }
+}
+
+impl<H: ?Sized> fmt::Debug for Handle<H> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (commands, bytes) = self.commands.load();
+        f.debug_struct("Handle")
+            .field("commands", &commands)
+            .field("bytes", &bytes)
+            .field("is_closed", &self.is_closed())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,165 @@
+//! The mailbox: commands from other threads to a loop.
+//!
+//! It lies beside [`Net`], so that neither `Net` nor the [`Handler`] trait knows the type that commands are run on. A
+//! [`Handle`] puts commands in, [`Mailbox::deliver`] runs them; [`channel`] is what lies between.
+
+mod channel;
+mod command;
+mod handle;
+
+/// What [`channel`] is made of. Its model takes the same from elsewhere.
+mod sync {
+    pub(super) use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+    pub(super) use std::sync::{Arc, mpsc};
+    pub(super) use std::thread;
+}
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use crate::config::Config;
+use crate::net::Net;
+use channel::{Limits, Receiver};
+use command::Command;
+pub use command::Post;
+pub use handle::Handle;
+
+/// Where the commands of [`Handle`]s wait for the loop.
+///
+/// An [`EventLoop`](crate::EventLoop) has one. Whoever drives a [`Net`] in a poll of their own makes one for it, with
+/// whatever ends the wait of that poll, and [delivers](Self::deliver) in each turn; or does without.
+///
+/// ```no_run
+/// # use std::sync::Arc;
+/// # use std::time::Instant;
+/// # use throng::{Config, ConnectionId, Frame, Handler, Mailbox, Net};
+/// # struct Game;
+/// # impl Handler for Game {
+/// #     fn on_data(&mut self, _: &mut Net, _: ConnectionId, _: Frame<'_>) {}
+/// # }
+/// # let mut game = Game;
+/// let mut poll = mio::Poll::new()?;
+/// let mut events = mio::Events::with_capacity(1024);
+/// let config = Config::default();
+/// // The poll bears one waker only: take the one you have.
+/// let waker = Arc::new(mio::Waker::new(poll.registry(), mio::Token(0))?);
+/// let mut mailbox = Mailbox::new(&config, move || waker.wake().expect("the poll is there"));
+/// let mut net = Net::attach(poll.registry(), config, Instant::now())?;
+/// let handle = mailbox.handle();
+/// std::thread::spawn(move || handle.broadcast(|_| true, "good morning"));
+/// loop {
+///     poll.poll(&mut events, net.next_timeout(Instant::now()))?;
+///     net.begin_turn(Instant::now());
+///     for event in &events {
+///         net.handle_event(event);
+///     }
+///     mailbox.deliver(&mut game, &mut net);
+///     net.finish_turn(&mut game);
+/// #   break;
+/// }
+/// # Ok::<(), std::io::Error>(())
+/// ```
+///
+/// Dropping it ends those who wait for room with [`MailboxError::Closed`](crate::MailboxError::Closed), and drops the
+/// commands that were not run.
+pub struct Mailbox<H: ?Sized> {
+    commands: Receiver<Command<H>>,
+    handle: Handle<H>,
+    per_turn: usize,
+}
+
+impl<H: ?Sized> Mailbox<H> {
+    /// A mailbox with the limits of `config` ([`max_pending_commands`](Config::max_pending_commands),
+    /// [`max_pending_bytes`](Config::max_pending_bytes), [`commands_per_turn`](Config::commands_per_turn)).
+    ///
+    /// `wake` has to end the wait of the loop that delivers; it is called once for a burst of commands, on the thread of
+    /// the handle.
+    pub fn new(config: &Config, wake: impl Fn() + Send + Sync + 'static) -> Self {
+        let limits = Limits {
+            count: config.max_pending_commands,
+            bytes: config.max_pending_bytes,
+        };
+        let (sender, commands) = channel::channel(limits, Box::new(wake));
+        Self {
+            commands,
+            handle: Handle::new(sender, Arc::new(AtomicUsize::new(0))),
+            per_turn: config.commands_per_turn,
+        }
+    }
+
+    /// A handle for other threads.
+    pub fn handle(&self) -> Handle<H> {
+        self.handle.clone()
+    }
+
+    /// Runs the commands that wait, in their order, up to [`commands_per_turn`](Config::commands_per_turn). To be called
+    /// in each turn, between [`handle_event`](Net::handle_event) and [`finish_turn`](Net::finish_turn), so that what they
+    /// send is written together with the replies of this turn. If some are left over,
+    /// [`next_timeout`](Net::next_timeout) is zero.
+    #[inline]
+    pub fn deliver(&mut self, handler: &mut H, net: &mut Net) {
+        self.handle.note_thread();
+        if self.commands.is_signalled() {
+            self.run(handler, net);
+        }
+    }
+
+    #[cold]
+    fn run(&mut self, handler: &mut H, net: &mut Net) {
+        let mut batch = Batch {
+            commands: &mut self.commands,
+            net,
+            run: 0,
+        };
+        // Until all is seen, and if a command panics.
+        batch.net.has_mail = true;
+        for _ in 0..self.per_turn {
+            let Some(command) = batch.commands.next() else {
+                batch.net.has_mail = false;
+                return;
+            };
+            batch.run += 1;
+            command.run(handler, batch.net);
+        }
+    }
+}
+
+/// The commands of one turn. What they took of the room is given back at the end, also after a panic.
+struct Batch<'m, H: ?Sized> {
+    commands: &'m mut Receiver<Command<H>>,
+    net: &'m mut Net,
+    run: u64,
+}
+
+impl<H: ?Sized> Drop for Batch<'_, H> {
+    fn drop(&mut self) {
+        self.commands.release();
+        self.net.stats.commands += self.run;
+        self.net.stats.wake_ups = self.commands.wake_ups();
+    }
+}
+
+impl<H: ?Sized> fmt::Debug for Mailbox<H> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Mailbox")
+            .field("handle", &self.handle)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Something by which to know a thread: no two that live have the same.
+#[inline]
+fn this_thread() -> usize {
+    thread_local! {
+        static HERE: u8 = const { 0 };
+    }
+    HERE.with(|here| std::ptr::from_ref(here).addr())
+}
+
+/// The thread on which commands are run; 0 is none.
+type LoopThread = Arc<AtomicUsize>;
+
+fn is_here(thread: &LoopThread) -> bool {
+    thread.load(Ordering::Relaxed) == this_thread()
+}

@@ -1,0 +1,277 @@
+//! The user's timers: once or again and again, of the loop or of a connection.
+//!
+//! They are in a wheel of their own. Those of a connection are a list, so that they can be taken back when it ends; the
+//! connection knows the first.
+
+use std::time::{Duration, Instant};
+
+use super::Net;
+use crate::connection::Phase;
+use crate::connection_id::ConnectionId;
+use crate::timers::{NO_TIMER, TimerKey, Timers};
+
+/// The shortest period of an interval: what timers are exact to.
+const SHORTEST: Duration = Duration::from_millis(1);
+
+/// So far ahead is what is further than a clock can say: 136 years.
+const FOREVER: Duration = Duration::from_secs(u32::MAX as u64);
+
+/// Names a timer that was set, until it has fired for the last time or was cancelled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct TimerId(TimerKey);
+
+/// A timer that fired.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Expired {
+    /// Which one.
+    pub timer: TimerId,
+    /// What was given when it was set.
+    pub key: u64,
+    /// The connection it belongs to, if it does.
+    pub connection: Option<ConnectionId>,
+    /// When it was due: for an interval exactly, else to the millisecond.
+    pub due: Instant,
+    /// How many times of an interval have passed without a call since the last one, because the loop was late. They are not
+    /// made up for: a game that has to calculates `1 + missed` steps.
+    pub missed: u64,
+}
+
+/// What is kept of a timer while it is set.
+#[derive(Debug)]
+pub(super) struct UserTimer {
+    key: u64,
+    connection: Option<ConnectionId>,
+    /// Its neighbours in the list of its connection.
+    previous: u32,
+    next: u32,
+    interval: Option<Box<Interval>>,
+}
+
+#[derive(Debug)]
+struct Interval {
+    /// When it is due next. It is counted from the first time on, not from when it fired, so that it does not drift.
+    due: Instant,
+    period: Duration,
+}
+
+impl Interval {
+    /// Goes on to the first time that lies ahead. Returns when it was due, and how many times it has missed.
+    fn advance(&mut self, now: Instant) -> (Instant, u64) {
+        let due = self.due;
+        let late = now.saturating_duration_since(due).as_nanos();
+        let missed = late / self.period.as_nanos();
+        let ahead = self.period.as_nanos() * (missed + 1);
+        let ahead = Duration::from_nanos(u64::try_from(ahead).unwrap_or(u64::MAX));
+        self.due = later(due, ahead);
+        (due, u64::try_from(missed).unwrap_or(u64::MAX))
+    }
+}
+
+impl Net {
+    /// Sets a timer: [`on_timer`](crate::Handler::on_timer) is called with `key` when `after` has passed since the
+    /// beginning of this [turn](Self::now).
+    ///
+    /// A timer never fires early, and up to two milliseconds late, or as late as the loop is. Setting and cancelling
+    /// cost the same with ten timers and with a million.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use throng::{Config, ConnectionId, EventLoop, Expired, Frame, Handler, Net};
+    ///
+    /// const SAVE: u64 = 1;
+    ///
+    /// struct Game;
+    ///
+    /// impl Handler for Game {
+    ///     fn on_data(&mut self, _: &mut Net, _: ConnectionId, _: Frame<'_>) {}
+    ///     fn on_timer(&mut self, net: &mut Net, expired: Expired) {
+    ///         if expired.key == SAVE {
+    ///             net.stop();
+    ///         }
+    ///     }
+    /// }
+    ///
+    /// let mut event_loop = EventLoop::new(Config::default())?;
+    /// event_loop.net().set_timer(Duration::from_millis(1), SAVE);
+    /// event_loop.run(&mut Game)?;
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    pub fn set_timer(&mut self, after: Duration, key: u64) -> TimerId {
+        self.set_timer_at(later(self.now, after), key)
+    }
+
+    /// Sets a timer for an instant; see [`set_timer`](Self::set_timer). One that has passed is now.
+    pub fn set_timer_at(&mut self, at: Instant, key: u64) -> TimerId {
+        self.insert_timer(at, key, None)
+    }
+
+    /// Sets a timer that fires every `period` (at least 1 ms), the first time after one: the tick of a game.
+    ///
+    /// It does not drift: the times are counted from the first one, whenever the loop gets to them. If it is so late that
+    /// some have passed, [`missed`](Expired::missed) says how many.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use throng::{Config, ConnectionId, EventLoop, Expired, Frame, Handler, Net};
+    ///
+    /// #[derive(Default)]
+    /// struct World { steps: u64 }
+    ///
+    /// impl Handler for World {
+    ///     fn on_data(&mut self, _: &mut Net, _: ConnectionId, _: Frame<'_>) {}
+    ///     fn on_timer(&mut self, net: &mut Net, expired: Expired) {
+    ///         self.steps += 1 + expired.missed;
+    ///         net.broadcast(|_| true, format!("step {}", self.steps).as_bytes());
+    ///         if self.steps >= 3 {
+    ///             net.cancel_timer(expired.timer);
+    ///             net.stop();
+    ///         }
+    ///     }
+    /// }
+    ///
+    /// let mut event_loop = EventLoop::new(Config::default())?;
+    /// event_loop.net().set_interval(Duration::from_secs(1) / 60, 0);
+    /// event_loop.run(&mut World::default())?;
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    pub fn set_interval(&mut self, period: Duration, key: u64) -> TimerId {
+        self.set_interval_at(later(self.now, period.max(SHORTEST)), period, key)
+    }
+
+    /// Sets a timer that fires every `period`, the first time at an instant; see [`set_interval`](Self::set_interval).
+    pub fn set_interval_at(&mut self, first: Instant, period: Duration, key: u64) -> TimerId {
+        let timer = self.insert_timer(first, key, None);
+        self.repeat(timer, first, period)
+    }
+
+    /// Sets a [timer](Self::set_timer) that belongs to a connection and ends with it: once it is
+    /// [disconnected](Self::disconnect) by either side, its timers do not fire any more.
+    ///
+    /// `None` if the connection is gone or going.
+    pub fn set_connection_timer(
+        &mut self,
+        id: ConnectionId,
+        after: Duration,
+        key: u64,
+    ) -> Option<TimerId> {
+        let connection = self.connections.get(id)?;
+        matches!(connection.phase, Phase::Connecting | Phase::Open)
+            .then(|| self.insert_timer(later(self.now, after), key, Some(id)))
+    }
+
+    /// Sets an [interval](Self::set_interval) that belongs to a connection and ends with it.
+    ///
+    /// `None` if the connection is gone or going.
+    pub fn set_connection_interval(
+        &mut self,
+        id: ConnectionId,
+        period: Duration,
+        key: u64,
+    ) -> Option<TimerId> {
+        let after = period.max(SHORTEST);
+        let timer = self.set_connection_timer(id, after, key)?;
+        Some(self.repeat(timer, later(self.now, after), period))
+    }
+
+    /// Takes a timer back. Returns `false` if it is not set: it has fired, was cancelled, or ended with its connection.
+    pub fn cancel_timer(&mut self, timer: TimerId) -> bool {
+        self.unlink_timer(timer.0);
+        self.user_timers.cancel(timer.0).is_some()
+    }
+
+    fn insert_timer(&mut self, at: Instant, key: u64, connection: Option<ConnectionId>) -> TimerId {
+        let head = connection.and_then(|id| self.connections.get_mut(id));
+        let next = head.as_ref().map_or(NO_TIMER, |head| head.first_timer);
+        let timer = UserTimer {
+            key,
+            connection,
+            previous: NO_TIMER,
+            next,
+            interval: None,
+        };
+        let timer = self.user_timers.insert(at.max(self.now), timer);
+        let index = Timers::<UserTimer>::index(timer);
+        if let Some(head) = head {
+            head.first_timer = index;
+        }
+        if let Some((_, next)) = self.user_timers.at_mut(next) {
+            next.previous = index;
+        }
+        TimerId(timer)
+    }
+
+    fn repeat(&mut self, timer: TimerId, due: Instant, period: Duration) -> TimerId {
+        if let Some(set) = self.user_timers.get_mut(timer.0) {
+            let period = period.max(SHORTEST);
+            set.interval = Some(Box::new(Interval { due, period }));
+        }
+        timer
+    }
+
+    /// Takes a timer out of the list of its connection, if it is in one.
+    fn unlink_timer(&mut self, timer: TimerKey) {
+        let Some(&mut UserTimer {
+            connection: Some(id),
+            previous,
+            next,
+            ..
+        }) = self.user_timers.get_mut(timer)
+        else {
+            return;
+        };
+        if let Some((_, previous)) = self.user_timers.at_mut(previous) {
+            previous.next = next;
+        } else if let Some(connection) = self.connections.get_mut(id) {
+            connection.first_timer = next;
+        }
+        if let Some((_, next)) = self.user_timers.at_mut(next) {
+            next.previous = previous;
+        }
+    }
+
+    /// Takes the timers of a connection back.
+    pub(super) fn end_timers(&mut self, id: ConnectionId) {
+        let Some(connection) = self.connections.get_mut(id) else {
+            return;
+        };
+        let mut index = std::mem::replace(&mut connection.first_timer, NO_TIMER);
+        while let Some((timer, set)) = self.user_timers.at_mut(index) {
+            index = set.next;
+            self.user_timers.cancel(timer);
+        }
+    }
+
+    /// How many timers may fire in this turn.
+    pub(crate) fn timers_allowed(&self) -> usize {
+        self.user_timers.len().min(self.config.timers_per_turn)
+    }
+
+    /// The next of the user's timers that fires.
+    pub(crate) fn expire_timer(&mut self) -> Option<Expired> {
+        let timer = self.user_timers.due(self.now)?;
+        let to_the_millisecond = self.user_timers.deadline(timer);
+        let set = self.user_timers.get_mut(timer)?;
+        let (key, connection) = (set.key, set.connection);
+        let (due, missed) = if let Some(interval) = &mut set.interval {
+            let (due, missed) = interval.advance(self.now);
+            let next = interval.due;
+            self.user_timers.rearm(timer, next);
+            (due, missed)
+        } else {
+            self.cancel_timer(TimerId(timer));
+            (to_the_millisecond.unwrap_or(self.now), 0)
+        };
+        Some(Expired {
+            timer: TimerId(timer),
+            key,
+            connection,
+            due,
+            missed,
+        })
+    }
+}
+
+fn later(at: Instant, after: Duration) -> Instant {
+    at.checked_add(after.min(FOREVER)).unwrap_or(at)
+}
