@@ -419,6 +419,15 @@ pub enum ListenError {
     ShuttingDown,
     /// The address could not be resolved, or resolved to nothing.
     Resolve(io::Error),
+    /// The operating system refused to listen on the path.
+    BindUnix {
+        /// The path.
+        path: std::path::PathBuf,
+        /// What the operating system said.
+        error: io::Error,
+    },
+    /// The operating system refused to do something with a socket that was [adopted](crate::Net::adopt_listener).
+    Adopt(io::Error),
     /// The operating system refused to listen on the address.
     Bind {
         /// The last address that was tried.
@@ -435,6 +444,10 @@ impl fmt::Display for ListenError {
             Self::ShuttingDown => f.write_str("cannot listen: the loop shuts down"),
             Self::Resolve(error) => write!(f, "cannot resolve the address to listen on: {error}"),
             Self::Bind { addr, error } => write!(f, "cannot listen on {addr}: {error}"),
+            Self::BindUnix { path, error } => {
+                write!(f, "cannot listen on {}: {error}", path.display())
+            }
+            Self::Adopt(error) => write!(f, "cannot take over a listener: {error}"),
         }
     }
 }
@@ -443,7 +456,10 @@ impl error::Error for ListenError {
     fn source(&self) -> Option<&(dyn error::Error + 'static)> {
         match self {
             Self::Options(error) => Some(error),
-            Self::Resolve(error) | Self::Bind { error, .. } => Some(error),
+            Self::Resolve(error)
+            | Self::Bind { error, .. }
+            | Self::BindUnix { error, .. }
+            | Self::Adopt(error) => Some(error),
             Self::ShuttingDown => None,
         }
     }
@@ -454,7 +470,10 @@ impl From<ListenError> for io::Error {
         let kind = match &error {
             ListenError::Options(_) => io::ErrorKind::InvalidInput,
             ListenError::ShuttingDown => io::ErrorKind::NotConnected,
-            ListenError::Resolve(error) | ListenError::Bind { error, .. } => error.kind(),
+            ListenError::Resolve(error)
+            | ListenError::Bind { error, .. }
+            | ListenError::BindUnix { error, .. }
+            | ListenError::Adopt(error) => error.kind(),
         };
         Self::new(kind, error)
     }
@@ -521,6 +540,15 @@ pub enum ConnectError {
     },
     /// A [`shutdown`](crate::Net::shutdown) is under way.
     ShuttingDown,
+    /// The operating system refused to connect to a Unix domain socket.
+    OsUnix {
+        /// Where to.
+        path: std::path::PathBuf,
+        /// What the operating system said.
+        error: io::Error,
+    },
+    /// The operating system refused to do something with a stream that was to be [adopted](crate::Net::adopt).
+    Adopt(io::Error),
     /// The operating system refused.
     Os {
         /// Where to.
@@ -540,6 +568,10 @@ impl fmt::Display for ConnectError {
             ),
             Self::ShuttingDown => f.write_str("cannot connect: the loop shuts down"),
             Self::Os { addr, error } => write!(f, "cannot connect to {addr}: {error}"),
+            Self::OsUnix { path, error } => {
+                write!(f, "cannot connect to {}: {error}", path.display())
+            }
+            Self::Adopt(error) => write!(f, "cannot take over a stream: {error}"),
         }
     }
 }
@@ -548,7 +580,7 @@ impl error::Error for ConnectError {
     fn source(&self) -> Option<&(dyn error::Error + 'static)> {
         match self {
             Self::Options(error) => Some(error),
-            Self::Os { error, .. } => Some(error),
+            Self::Os { error, .. } | Self::OsUnix { error, .. } | Self::Adopt(error) => Some(error),
             Self::TooManyConnections { .. } | Self::ShuttingDown => None,
         }
     }
@@ -560,7 +592,9 @@ impl From<ConnectError> for io::Error {
             ConnectError::Options(_) => io::ErrorKind::InvalidInput,
             ConnectError::ShuttingDown => io::ErrorKind::NotConnected,
             ConnectError::TooManyConnections { .. } => io::ErrorKind::QuotaExceeded,
-            ConnectError::Os { error, .. } => error.kind(),
+            ConnectError::Os { error, .. }
+            | ConnectError::OsUnix { error, .. }
+            | ConnectError::Adopt(error) => error.kind(),
         };
         Self::new(kind, error)
     }

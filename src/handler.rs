@@ -49,8 +49,14 @@ pub trait Handler {
     }
 
     /// A peer wants in. Called once for each accepted socket, before it has an id or costs memory, unless there are
-    /// [`max_connections`](crate::Config::max_connections) already. The default admits everyone.
-    fn on_accept(&mut self, net: &mut Net, listener: ListenerId, peer: SocketAddr) -> Admission {
+    /// [`max_connections`](crate::Config::max_connections) already. The peer of a Unix domain socket has no address. The
+    /// default admits everyone.
+    fn on_accept(
+        &mut self,
+        net: &mut Net,
+        listener: ListenerId,
+        peer: Option<SocketAddr>,
+    ) -> Admission {
         let _ = (net, listener, peer);
         Admission::Admit
     }

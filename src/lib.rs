@@ -49,8 +49,8 @@ pub use frame::{
 pub use handler::{Admission, Handler};
 pub use mailbox::{Handle, Mailbox, Post};
 pub use net::{Expired, Net, SendReport, Stats, TimerId};
-pub use reason::{DisconnectCause, DisconnectReason, Side, Stage};
-pub use socket::Readiness;
+pub use reason::{DisconnectCause, DisconnectReason, Released, Side, Stage};
+pub use socket::{ListenSocket, Readiness, Stream};
 
 /// The version of mio whose types are in this crate's interface.
 pub use mio;

@@ -4,6 +4,7 @@ use std::time::Duration;
 use std::{fmt, io};
 
 use crate::error::{DecodeError, FirstBytes};
+use crate::socket::Stream;
 
 /// Why a connection ended, given once to [`on_disconnect`](crate::Handler::on_disconnect).
 ///
@@ -90,6 +91,8 @@ pub enum DisconnectCause {
     },
     /// We ended it, by [`shutdown`](crate::Net::shutdown): the queue was flushed, and the peer has closed its side.
     ShuttingDown,
+    /// We [released](crate::Net::release) it: this is its socket, and it is not closed unless this is dropped.
+    Released(Box<Released>),
     /// We ended it at once, by [`abort`](crate::Net::abort).
     Aborted,
     /// The peer sent a frame longer than [`stream_frames_over`](crate::Config::stream_frames_over), and the handler does
@@ -149,6 +152,16 @@ pub enum DisconnectCause {
     },
 }
 
+/// A connection that was [released](crate::Net::release): it belongs to whoever has this.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct Released {
+    /// The socket. It does not block; all that was sent is in it.
+    pub stream: Stream,
+    /// What was read from it and not shown, as it came over the wire. [`adopt_with`](crate::Net::adopt_with) takes it.
+    pub unread: Vec<u8>,
+}
+
 /// Who ended a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Side {
@@ -189,6 +202,7 @@ impl DisconnectReason {
             | Cause::ShuttingDown
             | Cause::DrainTimedOut { .. }
             | Cause::Aborted
+            | Cause::Released(_)
             | Cause::ChunkNotHandled { .. }
             | Cause::ReaderEnded { .. }
             | Cause::ReaderTooLong
@@ -253,6 +267,7 @@ impl fmt::Display for DisconnectCause {
                 write!(f, "the connection did not drain within {after:?}")
             }
             Self::ShuttingDown => f.write_str("this side shuts down"),
+            Self::Released(_) => f.write_str("released by this side"),
             Self::Aborted => f.write_str("aborted by this side"),
             Self::ChunkNotHandled { total: Some(total) } => write!(
                 f,

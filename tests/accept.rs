@@ -152,7 +152,12 @@ fn one_address_has_its_share_and_another_has_its_own() {
 struct Bouncer(Vec<(ListenerId, SocketAddr)>);
 
 impl Handler for Bouncer {
-    fn on_accept(&mut self, _: &mut Net, listener: ListenerId, peer: SocketAddr) -> Admission {
+    fn on_accept(
+        &mut self,
+        _: &mut Net,
+        listener: ListenerId,
+        peer: Option<SocketAddr>,
+    ) -> Admission {
         self.0.push((listener, peer));
         Admission::Refuse
     }
@@ -195,7 +200,12 @@ struct Closer {
 }
 
 impl Handler for Closer {
-    fn on_accept(&mut self, net: &mut Net, listener: ListenerId, _: SocketAddr) -> Admission {
+    fn on_accept(
+        &mut self,
+        net: &mut Net,
+        listener: ListenerId,
+        _: Option<SocketAddr>,
+    ) -> Admission {
         self.asked += 1;
         assert!(net.close_listener(listener));
         Admission::Admit

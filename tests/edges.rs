@@ -274,7 +274,7 @@ impl Nervous {
 }
 
 impl Handler for Nervous {
-    fn on_accept(&mut self, _: &mut Net, _: ListenerId, _: SocketAddr) -> Admission {
+    fn on_accept(&mut self, _: &mut Net, _: ListenerId, _: Option<SocketAddr>) -> Admission {
         self.dread("accept");
         Admission::Admit
     }

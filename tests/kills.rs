@@ -223,7 +223,7 @@ impl Chaos {
 }
 
 impl Handler for Chaos {
-    fn on_accept(&mut self, net: &mut Net, _: ListenerId, _: SocketAddr) -> Admission {
+    fn on_accept(&mut self, net: &mut Net, _: ListenerId, _: Option<SocketAddr>) -> Admission {
         self.act(net, None);
         if self.random.one_in(10) {
             Admission::Refuse

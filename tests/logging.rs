@@ -150,7 +150,7 @@ fn an_attempt_to_connect_that_cannot_be_started() {
 struct Bouncer;
 
 impl Handler for Bouncer {
-    fn on_accept(&mut self, _: &mut Net, _: ListenerId, _: SocketAddr) -> Admission {
+    fn on_accept(&mut self, _: &mut Net, _: ListenerId, _: Option<SocketAddr>) -> Admission {
         Admission::Refuse
     }
 
@@ -274,7 +274,7 @@ impl Slow {
 }
 
 impl Handler for Slow {
-    fn on_accept(&mut self, _: &mut Net, _: ListenerId, _: SocketAddr) -> Admission {
+    fn on_accept(&mut self, _: &mut Net, _: ListenerId, _: Option<SocketAddr>) -> Admission {
         self.hold("on_accept");
         Admission::Admit
     }

@@ -219,7 +219,7 @@ fn a_connection_that_was_closing_keeps_its_own_deadline_and_cause() {
 struct Doorkeeper(usize);
 
 impl Handler for Doorkeeper {
-    fn on_accept(&mut self, net: &mut Net, _: ListenerId, _: SocketAddr) -> Admission {
+    fn on_accept(&mut self, net: &mut Net, _: ListenerId, _: Option<SocketAddr>) -> Admission {
         self.0 += 1;
         net.shutdown(LONG);
         Admission::Admit

@@ -27,6 +27,8 @@ impl HeldBack {
     pub(crate) const PAUSED: Self = Self(1);
     /// Because it is congested.
     pub(crate) const CONGESTED: Self = Self(1 << 1);
+    /// Because what comes is for somebody else.
+    pub(crate) const RELEASED: Self = Self(1 << 2);
 
     pub(crate) fn has(self, reason: Self) -> bool {
         self.0 & reason.0 != 0

@@ -6,7 +6,7 @@ use mio::Token;
 
 use super::{Common, Connection, Pressure};
 use crate::reason::DisconnectCause;
-use crate::socket::{Readiness, Socket};
+use crate::socket::{Readiness, Stream};
 use crate::write_queue::{Next, SourceError, WriteQueue};
 
 /// How many pieces one vectored write takes. Linux allows 1024; beyond a few dozen it makes no difference.
@@ -164,7 +164,7 @@ impl From<SourceError> for DisconnectCause {
 /// Writes what comes next, not more than `most` bytes.
 fn write_vectored(
     queue: &WriteQueue,
-    socket: &mut Socket,
+    socket: &mut Stream,
     most: usize,
 ) -> (usize, io::Result<usize>) {
     let mut slices = [IoSlice::new(&[]); MAX_SLICES];

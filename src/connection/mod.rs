@@ -30,8 +30,8 @@ use crate::config::ConnectionOptions;
 use crate::error::{DecodeError, SendError};
 use crate::frame::{Cut, FrameDecoder, Framing, WholeFrames};
 use crate::memory::Memory;
-use crate::reason::{DisconnectCause, DisconnectReason, Stage};
-use crate::socket::{NO_INTEREST, READ_INTEREST, Readiness, Socket};
+use crate::reason::{DisconnectCause, DisconnectReason, Released, Stage};
+use crate::socket::{NO_INTEREST, READ_INTEREST, Readiness, Stream};
 use crate::tick::Tick;
 use crate::timers::{NO_TIMER, TimerKey};
 use crate::write_queue::{SHARE_FROM, WriteQueue};
@@ -51,6 +51,8 @@ pub(crate) enum Phase {
     Open,
     /// To be closed when the queue is flushed. Nothing is delivered any more.
     Closing,
+    /// To be given away when the queue is flushed. Nothing is delivered or read any more.
+    Releasing,
     /// We have closed our side; the peer's close is awaited.
     Draining,
     /// The socket is gone; the slot waits to be announced and freed.
@@ -62,7 +64,7 @@ pub(crate) enum Phase {
 #[derive(Debug)]
 #[repr(C)]
 pub(crate) struct Connection {
-    socket: Option<Socket>,
+    socket: Option<Stream>,
     pub(crate) phase: Phase,
     /// What events told and reads and writes have not refuted yet.
     pub(crate) readiness: Readiness,
@@ -101,7 +103,8 @@ pub(crate) struct Connection {
     pub(crate) timer: Option<TimerKey>,
     /// The first of the user's timers that end with it, or [`NO_TIMER`].
     pub(crate) first_timer: u32,
-    pub(crate) peer: SocketAddr,
+    /// The address of the peer, if it has one.
+    pub(crate) peer: Option<SocketAddr>,
     /// When the present period of an unfinished frame began, and what has arrived of the frame since; see
     /// [`frame_stall_timeout`](crate::Config::frame_stall_timeout).
     period_began: Tick,
@@ -110,8 +113,8 @@ pub(crate) struct Connection {
 
 impl Connection {
     pub(crate) fn new(
-        socket: Socket,
-        peer: SocketAddr,
+        socket: Stream,
+        peer: Option<SocketAddr>,
         phase: Phase,
         interest: Interest,
         terms: Arc<Terms>,
@@ -198,6 +201,9 @@ impl Connection {
                 // A peer that is not heard might never come to read.
                 self.readiness.has(Readiness::READABLE) || (self.may_write() && to_write)
             }
+            Phase::Releasing => {
+                self.may_write() && (self.queue.is_none() || self.has_work() || self.is_left_open())
+            }
             Phase::Closed => false,
         }
     }
@@ -281,7 +287,9 @@ impl Connection {
         match self.phase {
             Phase::Open => Ok(()),
             Phase::Connecting => Err(SendError::Connecting),
-            Phase::Closing | Phase::Draining | Phase::Closed => Err(SendError::Disconnected),
+            Phase::Closing | Phase::Releasing | Phase::Draining | Phase::Closed => {
+                Err(SendError::Disconnected)
+            }
         }
     }
 
@@ -375,7 +383,7 @@ impl Connection {
 
     /// Whether an attempt to connect has come to an end.
     pub(crate) fn is_connected(&self) -> io::Result<bool> {
-        self.socket.as_ref().map_or(Ok(false), Socket::is_connected)
+        self.socket.as_ref().map_or(Ok(false), Stream::is_connected)
     }
 
     /// The error of the socket, where no read is going to bring it.
@@ -449,10 +457,32 @@ impl Connection {
         self.drop_input(common);
     }
 
+    /// Decides that the connection will be given away when its queue is flushed. What is held goes with it.
+    pub(crate) fn begin_release(&mut self) {
+        self.phase = Phase::Releasing;
+        self.at_once_up_to = 0;
+        self.hold_back(HeldBack::RELEASED);
+    }
+
+    /// What was read and not shown is still wanted.
+    pub(crate) fn wants_input(&self) -> bool {
+        matches!(self.phase, Phase::Open | Phase::Releasing)
+    }
+
+    /// Puts bytes in front of what will be read.
+    pub(crate) fn give_input(
+        &mut self,
+        received: &[u8],
+        common: &mut Common,
+    ) -> Result<(), DecodeError> {
+        self.undelivered = !received.is_empty();
+        self.hold(received, common)
+    }
+
     /// Closes our side, after the last byte was written.
     pub(crate) fn half_close(&mut self) -> io::Result<()> {
         self.phase = Phase::Draining;
-        self.socket.as_ref().map_or(Ok(()), Socket::shutdown_write)
+        self.socket.as_ref().map_or(Ok(()), Stream::shutdown_write)
     }
 
     /// Lets go of the socket and of all memory. The cause decided by [`close`](Self::close) stands, unless another one
@@ -464,9 +494,15 @@ impl Connection {
         let mut reason = match (overruling, decided) {
             (Some(cause), _) => self.reason(cause),
             (None, Some(reason)) => reason,
-            (None, None) => self.reason(DisconnectCause::PeerClosed),
+            (None, None) => {
+                let cause = self.give_away(&common.registry);
+                self.reason(cause)
+            }
         };
-        reason.unshown_bytes = unshown + self.decoder.held_bytes() as u64;
+        reason.unshown_bytes = match &reason.cause {
+            DisconnectCause::Released(_) => 0,
+            _ => unshown + self.decoder.held_bytes() as u64,
+        };
         if let Some(queue) = &mut self.queue {
             reason.unsent_frames = queue.frames();
             reason.unsent_bytes = queue.unsent_bytes();
@@ -494,6 +530,21 @@ impl Connection {
         self.at_once_up_to = 0;
     }
 
+    /// Takes the socket out of a connection that is released, and what was read and not shown.
+    fn give_away(&mut self, registry: &Registry) -> DisconnectCause {
+        match self.socket.take() {
+            Some(mut stream) if self.phase == Phase::Releasing => {
+                stream.deregister(registry);
+                let unread = self.decoder.wire_bytes();
+                DisconnectCause::Released(Box::new(Released { stream, unread }))
+            }
+            socket => {
+                self.socket = socket;
+                DisconnectCause::PeerClosed
+            }
+        }
+    }
+
     /// The reason of a finished connection.
     pub(crate) fn take_reason(&mut self) -> Option<DisconnectReason> {
         self.ending.take().map(|reason| *reason)
@@ -504,7 +555,7 @@ impl Connection {
             cause,
             stage: match self.phase {
                 Phase::Connecting => Stage::Connecting,
-                Phase::Open => Stage::Open,
+                Phase::Open | Phase::Releasing => Stage::Open,
                 Phase::Closing | Phase::Draining | Phase::Closed => Stage::Closing,
             },
             unsent_frames: 0,

@@ -153,7 +153,7 @@ impl Drop for Delivery<'_> {
         if self.exhausted && self.at == self.end {
             // Nothing to keep: the usual case.
         } else if let Some(connection) = net.connections.get_mut(self.id)
-            && connection.is_open()
+            && connection.wants_input()
         {
             let rest = &self.buffer[self.at..self.end];
             let is_empty = rest.is_empty() && !connection.holds_input();

@@ -12,7 +12,7 @@ use crate::connection_id::{ConnectionId, ListenerId, Source};
 use crate::handler::{Admission, Handler};
 use crate::net::{Accepted, Net};
 use crate::reason::{DisconnectCause, Side, Stage};
-use crate::socket::Readiness;
+use crate::socket::{Readiness, Shown};
 use delivery::Delivery;
 
 impl Net {
@@ -93,7 +93,7 @@ impl Net {
                 Accepted::Nobody => continue,
                 Accepted::Blocked => return,
             };
-            let admission = self.call("on_accept", peer, |net| {
+            let admission = self.call("on_accept", Shown(peer), |net| {
                 handler.on_accept(net, listener, peer)
             });
             if admission == Admission::Refuse {
@@ -120,6 +120,7 @@ impl Net {
         match connection.phase {
             Phase::Open => is_heavy = self.serve(handler, id, is_heavy),
             Phase::Closing | Phase::Draining => self.drain(id),
+            Phase::Releasing => self.flush(id),
             Phase::Connecting => self.finish_connect(handler, id),
             Phase::Closed => {}
         }
@@ -304,7 +305,8 @@ impl Net {
             };
             if let Some(reason) = connection.take_reason() {
                 if reason.side() == Side::Network && reason.stage == Stage::Connecting {
-                    warn!("{id} connecting to {} failed: {reason}", connection.peer);
+                    let peer = Shown(connection.peer);
+                    warn!("{id} connecting to {peer} failed: {reason}");
                 } else {
                     info!("{id} closed: {reason}");
                 }

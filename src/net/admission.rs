@@ -28,7 +28,7 @@ impl Admissions {
         &mut self,
         config: &Config,
         connections: usize,
-        peer: SocketAddr,
+        peer: Option<SocketAddr>,
     ) -> Result<(), Refusal> {
         let max = config.max_connections;
         if connections >= max {
@@ -41,7 +41,7 @@ impl Admissions {
                 return Err(Refusal::Recovering { below });
             }
         }
-        if let Some(max) = config.max_connections_per_ip {
+        if let (Some(max), Some(peer)) = (config.max_connections_per_ip, peer) {
             let network = network(peer);
             let count = self.by_network.get(&network).copied().unwrap_or(0);
             if count >= max {
@@ -51,16 +51,16 @@ impl Admissions {
         Ok(())
     }
 
-    pub(super) fn joined(&mut self, config: &Config, peer: SocketAddr) {
-        if config.max_connections_per_ip.is_some() {
+    pub(super) fn joined(&mut self, config: &Config, peer: Option<SocketAddr>) {
+        if let (Some(_), Some(peer)) = (config.max_connections_per_ip, peer) {
             *self.by_network.entry(network(peer)).or_default() += 1;
         }
     }
 
-    pub(super) fn left(&mut self, peer: SocketAddr) {
-        if self.by_network.is_empty() {
+    pub(super) fn left(&mut self, peer: Option<SocketAddr>) {
+        let Some(peer) = peer.filter(|_| !self.by_network.is_empty()) else {
             return;
-        }
+        };
         let network = network(peer);
         if let Some(count) = self.by_network.get_mut(&network) {
             *count -= 1;
@@ -102,7 +102,7 @@ mod tests {
         let config = Config::default().max_connections_per_ip(1);
         let mut admissions = Admissions::default();
         let mut comes = |addr: &str| {
-            let peer = SocketAddr::new(addr.parse().expect("an address"), 1);
+            let peer = Some(SocketAddr::new(addr.parse().expect("an address"), 1));
             let admitted = admissions.check(&config, 0, peer).is_ok();
             if admitted {
                 admissions.joined(&config, peer);
@@ -121,7 +121,7 @@ mod tests {
     fn nothing_is_kept_of_those_who_have_left() {
         let config = Config::default().max_connections_per_ip(2);
         let mut admissions = Admissions::default();
-        let peer = SocketAddr::from(([192, 0, 2, 1], 1));
+        let peer = Some(SocketAddr::from(([192, 0, 2, 1], 1)));
         admissions.joined(&config, peer);
         admissions.joined(&config, peer);
         admissions.left(peer);
@@ -133,7 +133,7 @@ mod tests {
     #[test]
     fn none_from_an_address_is_none() {
         let config = Config::default().max_connections_per_ip(0);
-        let peer = SocketAddr::from(([192, 0, 2, 1], 1));
+        let peer = Some(SocketAddr::from(([192, 0, 2, 1], 1)));
         assert!(Admissions::default().check(&config, 0, peer).is_err());
     }
 }

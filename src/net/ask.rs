@@ -16,11 +16,12 @@ impl Net {
             .is_some_and(|connection| connection.is_open())
     }
 
-    /// The address of the peer, also inside [`on_disconnect`](crate::Handler::on_disconnect).
+    /// The address of the peer, also inside [`on_disconnect`](crate::Handler::on_disconnect). `None` if the connection is
+    /// gone, and for Unix domain sockets, whose peers have none.
     ///
     /// An IPv4 peer of a dual-stack listener has its IPv4 address.
     pub fn peer_addr(&self, id: ConnectionId) -> Option<SocketAddr> {
-        Some(self.connections.get(id)?.peer)
+        self.connections.get(id)?.peer
     }
 
     /// Which listener the connection came through, or that it is outbound.
@@ -40,9 +41,9 @@ impl Net {
         self.common.memory.used()
     }
 
-    /// The address a listener has: tells the port where port 0 was asked for.
+    /// The address a listener has: tells the port where port 0 was asked for. `None` for Unix domain sockets.
     pub fn local_addr(&self, id: ListenerId) -> Option<SocketAddr> {
-        Some(self.listeners.get(id)?.local_addr)
+        self.listeners.get(id)?.local_addr
     }
 
     /// The ids of all established connections, as of now, in order of their index.

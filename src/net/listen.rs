@@ -1,26 +1,35 @@
 //! Listeners: opening them, accepting, and what to do when the system cannot give another descriptor.
 
+use std::collections::VecDeque;
+use std::fmt;
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::sync::Arc;
 
 use log::{debug, info, warn};
-use mio::Interest;
-use mio::event::Source as _;
-use mio::net::{TcpListener, TcpStream};
-use socket2::{Domain, Protocol, SockRef, Type};
 
 use super::{Deadline, Net};
 use crate::config::ListenOptions;
 use crate::connection::{Connection, Origin, Phase, Terms};
 use crate::connection_id::{ConnectionId, ListenerId, Source};
-use crate::error::{ListenError, OptionsError};
-use crate::socket::{self, READ_INTEREST, Socket};
+use crate::error::ListenError;
+use crate::socket::{ListenSocket, READ_INTEREST, Shown, Stream};
 
-#[derive(Debug)]
+/// An accepted socket, and the address of its peer if it has one.
+pub(crate) type Peer = (Stream, Option<SocketAddr>);
+
+/// Takes a peer, or gives it back.
+pub(crate) type HandOver = Box<dyn FnMut(Peer) -> Option<Peer> + Send>;
+
 pub(crate) struct Listener {
-    socket: TcpListener,
-    pub(super) local_addr: SocketAddr,
+    /// None, if all peers are handed in.
+    socket: Option<ListenSocket>,
+    /// Peers that others have accepted.
+    handed: VecDeque<Peer>,
+    /// Who is offered each peer first.
+    hand_over: Option<HandOver>,
+    /// The address, if it is one of the network.
+    pub(super) local_addr: Option<SocketAddr>,
     terms: Arc<Terms>,
     /// It stands in the ready list.
     pub(crate) listed: bool,
@@ -34,10 +43,18 @@ pub(crate) struct Listener {
     inherits_nodelay: Option<bool>,
 }
 
+impl fmt::Debug for Listener {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Listener")
+            .field("local_addr", &self.local_addr)
+            .finish_non_exhaustive()
+    }
+}
+
 /// What one accept brought.
 #[derive(Debug)]
 pub(crate) enum Accepted {
-    Peer(TcpStream, SocketAddr),
+    Peer(Stream, Option<SocketAddr>),
     /// Nobody, but the next one may be there.
     Nobody,
     /// No more for now.
@@ -65,16 +82,13 @@ impl Net {
         addr: impl ToSocketAddrs,
         options: ListenOptions,
     ) -> Result<ListenerId, ListenError> {
-        let terms = self.terms_of_next(&options).map_err(ListenError::Options)?;
-        if self.is_shutting_down() {
-            return Err(ListenError::ShuttingDown);
-        }
+        let terms = self.terms_of_next(&options)?;
         let addrs = addr.to_socket_addrs().map_err(ListenError::Resolve)?;
         let nothing = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
         let mut result = Err(ListenError::Resolve(nothing));
         for addr in addrs {
-            result = self
-                .open(addr, &options, &terms)
+            result = ListenSocket::bind(addr, &options)
+                .and_then(|socket| self.add_listener(Some(socket), Arc::clone(&terms)))
                 .map_err(|error| ListenError::Bind { addr, error });
             if result.is_ok() {
                 break;
@@ -83,35 +97,113 @@ impl Net {
         result
     }
 
-    fn open(
+    /// Listens on the path of a Unix domain socket; see [`listen`](Self::listen). The peers have no address, keepalive
+    /// and user timeout do not apply, and there are no resets: a stream that is cut off looks like one that ended.
+    ///
+    /// A file that is left of an earlier server has to be removed first, and is not removed when this one closes.
+    ///
+    /// # Errors
+    /// If there is a file at `path`, or none can be made; if the options contradict each other.
+    #[cfg(unix)]
+    pub fn listen_unix(
         &mut self,
-        addr: SocketAddr,
+        path: impl AsRef<std::path::Path>,
+        options: ListenOptions,
+    ) -> Result<ListenerId, ListenError> {
+        let terms = self.terms_of_next(&options)?;
+        let path = path.as_ref();
+        let opened = ListenSocket::bind_unix(path, &options)
+            .and_then(|socket| self.add_listener(Some(socket), terms));
+        opened.map_err(|error| ListenError::BindUnix {
+            path: path.into(),
+            error,
+        })
+    }
+
+    /// Takes over a socket that listens already: one that was passed on by the system (socket activation), or bound by a
+    /// test. [`backlog`](ListenOptions::backlog), [`only_v6`](ListenOptions::only_v6) and
+    /// [`reuse_port`](ListenOptions::reuse_port) are what they were.
+    ///
+    /// ```
+    /// use throng::{Config, EventLoop, ListenOptions};
+    ///
+    /// let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
+    /// let mut event_loop: EventLoop = EventLoop::new(Config::default())?;
+    /// event_loop.net().adopt_listener(listener, ListenOptions::default())?;
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// If the options contradict each other, or if the system refuses.
+    pub fn adopt_listener(
+        &mut self,
+        socket: impl Into<ListenSocket>,
+        options: ListenOptions,
+    ) -> Result<ListenerId, ListenError> {
+        let terms = self.terms_of_next(&options)?;
+        self.add_listener(Some(socket.into()), terms)
+            .map_err(ListenError::Adopt)
+    }
+
+    /// Lets peers come in that others have accepted, by [`hand_in`](Self::hand_in).
+    pub(crate) fn listen_by_hand(
+        &mut self,
         options: &ListenOptions,
-        terms: &Arc<Terms>,
+    ) -> Result<ListenerId, ListenError> {
+        let terms = self.terms_of_next(options)?;
+        self.add_listener(None, terms).map_err(ListenError::Adopt)
+    }
+
+    /// Lets each peer of a listener be offered to others first.
+    pub(crate) fn hand_over(&mut self, id: ListenerId, hand_over: HandOver) {
+        if let Some(listener) = self.listeners.get_mut(id) {
+            listener.hand_over = Some(hand_over);
+        }
+    }
+
+    /// Lets a peer come in that was accepted elsewhere. It is asked for admission as all are.
+    pub(crate) fn hand_in(&mut self, id: ListenerId, peer: Peer) {
+        if let Some(listener) = self.listeners.get_mut(id) {
+            listener.handed.push_back(peer);
+            self.list_listener(id);
+        }
+    }
+
+    fn add_listener(
+        &mut self,
+        mut socket: Option<ListenSocket>,
+        terms: Arc<Terms>,
     ) -> io::Result<ListenerId> {
-        let mut socket = bind(addr, options)?;
-        // What the platform cannot do is found here, not with the first peer.
-        socket::tune(SockRef::from(&socket), &terms.options)?;
-        let local_addr = socket.local_addr()?;
-        let token = Source::Listener(self.listeners.next_id()).token();
-        socket.register(&self.common.registry, token, Interest::READABLE)?;
-        let id = self.listeners.insert(Listener {
+        let mut local_addr = None;
+        if let Some(socket) = &mut socket {
+            socket.set_up(&terms.options)?;
+            local_addr = socket.local_addr()?;
+            let token = Source::Listener(self.listeners.next_id()).token();
+            socket.register(&self.common.registry, token)?;
+            info!("listening on {}", Shown(local_addr));
+        }
+        Ok(self.listeners.insert(Listener {
             socket,
+            handed: VecDeque::new(),
+            hand_over: None,
             local_addr,
-            terms: Arc::clone(terms),
+            terms,
             listed: false,
             readable: false,
             paused: false,
             pause_reported: false,
             inherits_nodelay: None,
-        });
-        info!("listening on {local_addr}");
-        Ok(id)
+        }))
     }
 
     /// The terms for those who will come through the next listener.
-    fn terms_of_next(&self, options: &ListenOptions) -> Result<Arc<Terms>, OptionsError> {
-        let options = options.connection(&self.config)?;
+    fn terms_of_next(&self, options: &ListenOptions) -> Result<Arc<Terms>, ListenError> {
+        let options = options
+            .connection(&self.config)
+            .map_err(ListenError::Options)?;
+        if self.is_shutting_down() {
+            return Err(ListenError::ShuttingDown);
+        }
         let origin = Origin::Listener(self.listeners.next_id());
         Ok(Arc::new(Terms { origin, options }))
     }
@@ -125,8 +217,11 @@ impl Net {
             return false;
         };
         // The listener itself is closed with its slot; a retired slot keeps it, deregistered.
-        let _ = listener.socket.deregister(&self.common.registry);
-        info!("no longer listening on {}", listener.local_addr);
+        listener.handed.clear();
+        if let Some(socket) = &mut listener.socket {
+            socket.deregister(&self.common.registry);
+            info!("no longer listening on {}", Shown(listener.local_addr));
+        }
         self.listeners.free(id);
         true
     }
@@ -148,9 +243,9 @@ impl Net {
         let Some(listener) = self.listeners.get_mut(id) else {
             return Accepted::Blocked;
         };
-        match listener.socket.accept() {
-            Ok((stream, peer)) => {
-                let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
+        match listener.next_peer() {
+            Ok(None) => Accepted::Nobody,
+            Ok(Some((stream, peer))) => {
                 let connections = self.occupied();
                 let checked = self.admissions.check(&self.config, connections, peer);
                 if let Err(refusal) = checked {
@@ -177,25 +272,24 @@ impl Net {
     }
 
     /// Counts and logs a peer that is turned away.
-    pub(crate) fn refuse(&mut self, peer: SocketAddr, why: std::fmt::Arguments<'_>) {
+    pub(crate) fn refuse(&mut self, peer: Option<SocketAddr>, why: std::fmt::Arguments<'_>) {
         self.stats.refused += 1;
-        warn!("refused {peer}: {why}");
+        warn!("refused {}: {why}", Shown(peer));
     }
 
     /// Gives an accepted peer a slot.
     pub(crate) fn admit(
         &mut self,
         listener_id: ListenerId,
-        stream: TcpStream,
-        peer: SocketAddr,
+        stream: Stream,
+        peer: Option<SocketAddr>,
     ) -> Option<ConnectionId> {
         // The listener may have been closed by the callback that admitted the peer.
         let listener = self.listeners.get_mut(listener_id)?;
         let terms = Arc::clone(&listener.terms);
         let result = listener.set_up(&stream).and_then(|()| {
-            let socket = Socket::Tcp(stream);
             self.add(Connection::new(
-                socket,
+                stream,
                 peer,
                 Phase::Open,
                 READ_INTEREST,
@@ -208,12 +302,12 @@ impl Net {
                 self.stats.accepted += 1;
                 self.admissions.joined(&self.config, peer);
                 self.watch_new(id);
-                info!("{id} connected from {peer}");
+                info!("{id} connected from {}", Shown(peer));
                 Some(id)
             }
             Err(error) => {
                 self.stats.accept_failures += 1;
-                warn!("accepting {peer} failed: {error}");
+                warn!("accepting {} failed: {error}", Shown(peer));
                 None
             }
         }
@@ -229,7 +323,7 @@ impl Net {
             self.stats.accept_pauses += 1;
             if !listener.pause_reported {
                 listener.pause_reported = true;
-                let addr = listener.local_addr;
+                let addr = Shown(listener.local_addr);
                 warn!(
                     "accepting on {addr} pauses until a connection closes, or for {retry:?}: {error}"
                 );
@@ -258,60 +352,33 @@ impl Net {
 }
 
 impl Listener {
+    /// The next peer, in whichever way they come. `None`: it went elsewhere.
+    fn next_peer(&mut self) -> io::Result<Option<Peer>> {
+        if let Some(peer) = self.handed.pop_front() {
+            return Ok(Some(peer));
+        }
+        let Some(socket) = &self.socket else {
+            return Err(io::ErrorKind::WouldBlock.into());
+        };
+        let peer = socket.accept()?;
+        Ok(match &mut self.hand_over {
+            Some(hand_over) => hand_over(peer),
+            None => Some(peer),
+        })
+    }
+
     /// Whether another accept may bring a peer.
     pub(crate) fn is_runnable(&self) -> bool {
         self.readable && !self.paused
     }
 
-    /// Sees to TCP_NODELAY, and to what else is asked for. Most systems let accepted sockets inherit TCP_NODELAY, which
-    /// saves a call for each.
-    fn set_up(&mut self, stream: &TcpStream) -> io::Result<()> {
-        socket::tune(SockRef::from(stream), &self.terms.options)?;
-        if self.inherits_nodelay.is_none() {
-            self.inherits_nodelay = Some(stream.nodelay().unwrap_or(false));
-        }
-        match self.inherits_nodelay {
-            Some(true) => Ok(()),
-            _ => stream.set_nodelay(true),
-        }
+    /// Sees to what an accepted socket needs. Most systems let it inherit TCP_NODELAY, which is found out with the first.
+    fn set_up(&mut self, stream: &Stream) -> io::Result<()> {
+        let inherits = *self
+            .inherits_nodelay
+            .get_or_insert_with(|| stream.has_nodelay());
+        stream.set_up(&self.terms.options, inherits)
     }
-}
-
-fn bind(addr: SocketAddr, options: &ListenOptions) -> io::Result<TcpListener> {
-    let socket =
-        socket2::Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
-    socket.set_nonblocking(true)?;
-    // On Windows the option of this name would let a second server steal the address.
-    if cfg!(unix) {
-        socket.set_reuse_address(true)?;
-    }
-    if addr.is_ipv6() {
-        socket.set_only_v6(options.only_v6)?;
-    }
-    if options.reuse_port {
-        set_reuse_port(&socket)?;
-    }
-    SockRef::from(&socket).set_tcp_nodelay(true)?;
-    socket.bind(&addr.into())?;
-    socket.listen(i32::try_from(options.backlog).unwrap_or(i32::MAX))?;
-    Ok(TcpListener::from_std(socket.into()))
-}
-
-#[cfg(all(
-    unix,
-    not(any(target_os = "solaris", target_os = "illumos", target_os = "cygwin"))
-))]
-fn set_reuse_port(socket: &socket2::Socket) -> io::Result<()> {
-    socket.set_reuse_port(true)
-}
-
-#[cfg(not(all(
-    unix,
-    not(any(target_os = "solaris", target_os = "illumos", target_os = "cygwin"))
-)))]
-fn set_reuse_port(_: &socket2::Socket) -> io::Result<()> {
-    let message = "this platform has no SO_REUSEPORT";
-    Err(io::Error::new(io::ErrorKind::Unsupported, message))
 }
 
 /// The peer gave up while it waited, or was turned away by a firewall. The next one is not concerned. Everything else

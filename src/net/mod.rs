@@ -4,10 +4,12 @@
 //! runs a callback, so callbacks never nest. [`crate::dispatch`] does that, between turns and nowhere else.
 //!
 //! One file per group of operations:
-//! [`listen`](mod@listen), [`admission`], [`peers`], [`send`], [`stream`], [`backpressure`], [`budget`],
+//! [`listen`](mod@listen), [`admission`], [`peers`], [`adopt`],
+//! [`send`], [`stream`], [`backpressure`], [`budget`],
 //! [`deadlines`], [`timers`], [`foreign`], [`shutdown`], [`ask`], [`turn`].
 
 mod admission;
+mod adopt;
 mod ask;
 mod backpressure;
 mod budget;
@@ -41,7 +43,7 @@ use shutdown::Shutdown;
 use table::Table;
 use timers::UserTimer;
 
-pub(crate) use listen::{Accepted, Listener};
+pub(crate) use listen::{Accepted, HandOver, Listener, Peer};
 pub use send::SendReport;
 pub use stats::Stats;
 pub use timers::{Expired, TimerId};

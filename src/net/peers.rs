@@ -1,19 +1,20 @@
 //! Making connections and ending them.
 
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 use log::{debug, info, trace, warn};
 use mio::Interest;
 
-use super::{Deadline, Net};
+use super::{Deadline, Net, Peer};
 use crate::config::ConnectOptions;
 use crate::connection::{Connection, Flush, Origin, Phase, Pressure, Terms};
 use crate::connection_id::{ConnectionId, Source};
 use crate::error::ConnectError;
 use crate::frame::{Chunk, Framing};
 use crate::reason::DisconnectCause;
-use crate::socket;
+use crate::socket::{Shown, Stream};
 
 impl Net {
     /// Connects to a peer, with the default [`ConnectOptions`].
@@ -50,7 +51,25 @@ impl Net {
         addr: SocketAddr,
         options: ConnectOptions,
     ) -> Result<ConnectionId, ConnectError> {
-        let connection = options
+        let connect = || Ok((Stream::connect(addr)?, Some(addr)));
+        let id = self.start(Origin::Outbound, &options, connect, |error| {
+            warn!("connecting to {addr} failed: {error}");
+            ConnectError::Os { addr, error }
+        })?;
+        info!("{id} connecting to {addr}");
+        Ok(id)
+    }
+
+    /// Gives a stream of this side's own a slot, in which it becomes established when the selector tells so.
+    pub(super) fn start(
+        &mut self,
+        origin: Origin,
+        options: &ConnectOptions,
+        stream: impl FnOnce() -> io::Result<Peer>,
+        os: impl Fn(io::Error) -> ConnectError,
+    ) -> Result<ConnectionId, ConnectError> {
+        let timeout = options.timeout;
+        let options = options
             .connection(&self.config)
             .map_err(ConnectError::Options)?;
         if self.is_shutting_down() {
@@ -61,27 +80,18 @@ impl Net {
                 max_connections: self.config.max_connections,
             });
         }
-        let os = |error| ConnectError::Os { addr, error };
-        let socket = socket::connect(addr, &connection).map_err(|error| {
-            warn!("connecting to {addr} failed: {error}");
-            os(error)
-        })?;
-        let terms = Arc::new(Terms {
-            origin: Origin::Outbound,
-            options: connection,
-        });
+        let (stream, peer) = stream().map_err(&os)?;
+        stream.set_up(&options, false).map_err(&os)?;
         let connection = Connection::new(
-            socket,
-            addr,
+            stream,
+            peer,
             Phase::Connecting,
             Interest::WRITABLE,
-            terms,
+            Arc::new(Terms { origin, options }),
             self.common.now,
         );
         let id = self.add(connection).map_err(os)?;
-        let deadline = Deadline::Connect(id, options.timeout);
-        self.set_deadline(id, options.timeout, deadline);
-        info!("{id} connecting to {addr}");
+        self.set_deadline(id, timeout, Deadline::Connect(id, timeout));
         Ok(id)
     }
 
@@ -157,7 +167,7 @@ impl Net {
     }
 
     /// Gives a connection a slot and registers its socket.
-    pub(crate) fn add(&mut self, mut connection: Connection) -> std::io::Result<ConnectionId> {
+    pub(crate) fn add(&mut self, mut connection: Connection) -> io::Result<ConnectionId> {
         let token = Source::Connection(self.connections.next_id()).token();
         connection.register(&self.common.registry, token)?;
         if connection.is_open() {
@@ -178,7 +188,7 @@ impl Net {
         match connection.established(&self.common, Source::Connection(id).token()) {
             Ok(()) => {
                 self.stats.connected += 1;
-                info!("{id} connected to {}", connection.peer);
+                info!("{id} connected to {}", Shown(connection.peer));
                 self.watch_new(id);
             }
             Err(error) => self.end(id, Some(DisconnectCause::Network(error))),
@@ -208,7 +218,7 @@ impl Net {
         match connection.phase {
             Phase::Closed => return,
             Phase::Open => self.open -= 1,
-            Phase::Connecting | Phase::Closing | Phase::Draining => {}
+            Phase::Connecting | Phase::Closing | Phase::Releasing | Phase::Draining => {}
         }
         if let Some(timer) = connection.timer.take() {
             self.timers.cancel(timer);
@@ -258,11 +268,11 @@ impl Net {
         let Some(connection) = self.connections.get_mut(id) else {
             return;
         };
-        if connection.phase != Phase::Closing {
-            return;
-        }
-        if connection.read_ended() {
-            return self.end(id, None);
+        match connection.phase {
+            Phase::Closing if !connection.read_ended() => {}
+            // The peer's end was read, or is somebody else's business from here on.
+            Phase::Closing | Phase::Releasing => return self.end(id, None),
+            _ => return,
         }
         match connection.half_close() {
             Ok(()) => {

@@ -1,0 +1,369 @@
+//! Streams and listeners that come from elsewhere, connections that go there, and Unix domain sockets.
+
+mod support;
+
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::time::Duration;
+
+use support::by_hand::{Loop, Scene};
+use support::{Echo, Peer, Recorder, framed, listening, pattern, turn_until};
+use throng::{
+    Config, ConnectOptions, ConnectionId, DisconnectCause, DisconnectReason, EventLoop, Frame,
+    Framing, Handler, ListenOptions, Net, Origin, Released, SendError, Stage, Stream,
+};
+
+/// Two ends of one connection.
+fn pair() -> (TcpStream, Peer) {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let ours = TcpStream::connect(listener.local_addr().expect("its address")).expect("a peer");
+    let (theirs, _) = listener.accept().expect("it is there");
+    theirs
+        .set_read_timeout(Some(support::PATIENCE))
+        .expect("a live socket");
+    (ours, Peer(theirs))
+}
+
+#[test]
+fn a_stream_that_is_connected_becomes_a_connection() {
+    let mut event_loop: EventLoop = EventLoop::new(Config::default()).expect("a loop");
+    let (ours, mut peer) = pair();
+    let addr = ours.peer_addr().expect("it is connected");
+    let net = event_loop.net();
+    let id = net
+        .adopt(ours, ConnectOptions::default())
+        .expect("it is taken");
+    assert_eq!(net.origin(id), Some(Origin::Adopted));
+    assert_eq!(net.peer_addr(id), Some(addr));
+    assert!(matches!(net.send(id, b"x"), Err(SendError::Connecting)));
+    peer.send(b"hello");
+    let mut seen = Recorder::echoing();
+    turn_until(&mut event_loop, &mut seen, |seen, _| {
+        !seen.frames().is_empty()
+    });
+    assert_eq!(seen.connected(), [id]);
+    assert_eq!(peer.receive(), b"hello");
+}
+
+#[test]
+fn what_somebody_has_read_already_comes_first() {
+    let mut event_loop: EventLoop = EventLoop::new(Config::default()).expect("a loop");
+    let (ours, mut peer) = pair();
+    let frames: Vec<Vec<u8>> = (0..300).map(|i| pattern(i * 9)).collect();
+    let wire: Vec<u8> = frames.iter().flat_map(|frame| framed(frame)).collect();
+    // More than the read buffer holds, and the end of it inside a frame.
+    let (before, after) = wire.split_at(200_001);
+    event_loop
+        .net()
+        .adopt_with(ours, ConnectOptions::default(), before)
+        .expect("it is taken");
+    peer.write(after);
+    let mut seen = Recorder::default();
+    turn_until(&mut event_loop, &mut seen, |seen, _| {
+        seen.frames().len() == frames.len()
+    });
+    assert_eq!(seen.frames(), frames);
+}
+
+#[test]
+fn a_listener_that_was_bound_elsewhere_serves_those_who_wait_already() {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let addr = listener.local_addr().expect("its address");
+    let mut early = Peer::connect(addr);
+    early.send(b"early");
+    let mut event_loop: EventLoop = EventLoop::new(Config::default()).expect("a loop");
+    let net = event_loop.net();
+    let id = net
+        .adopt_listener(listener, ListenOptions::default())
+        .expect("it is taken");
+    assert_eq!(net.local_addr(id), Some(addr));
+    let mut seen = Recorder::echoing();
+    turn_until(&mut event_loop, &mut seen, |seen, _| {
+        seen.frames().len() == 1
+    });
+    assert_eq!(early.receive(), b"early");
+    let id = seen.connected()[0];
+    assert!(matches!(
+        event_loop.net().origin(id),
+        Some(Origin::Listener(_))
+    ));
+}
+
+/// Releases whoever says "upgrade", after a reply; notes the rest.
+#[derive(Default)]
+struct Lobby {
+    frames: Vec<Vec<u8>>,
+    released: Vec<Released>,
+    ends: Vec<DisconnectReason>,
+    reply: usize,
+}
+
+impl Handler for Lobby {
+    fn on_data(&mut self, net: &mut Net, id: ConnectionId, frame: Frame<'_>) {
+        self.frames.push(frame.to_vec());
+        if &*frame == b"upgrade" {
+            net.send(id, &pattern(self.reply)).expect("it is open");
+            assert!(net.set_connection_timer(id, Duration::ZERO, 1).is_some());
+            assert!(net.release(id));
+            assert!(!net.release(id), "it goes already");
+            assert!(!net.is_connected(id));
+            assert!(matches!(net.send(id, b"x"), Err(SendError::Disconnected)));
+        }
+    }
+
+    fn on_timer(&mut self, _: &mut Net, _: throng::Expired) {
+        panic!("the timers of a connection end with it");
+    }
+
+    fn on_disconnect(&mut self, _: &mut Net, _: ConnectionId, mut reason: DisconnectReason) {
+        match reason.cause {
+            DisconnectCause::Released(released) => {
+                assert_eq!((reason.unsent_frames, reason.unshown_bytes), (0, 0));
+                assert_eq!(reason.stage, Stage::Open);
+                self.released.push(*released);
+            }
+            other => {
+                reason.cause = other;
+                self.ends.push(reason);
+            }
+        }
+    }
+}
+
+fn std_stream(stream: Stream) -> TcpStream {
+    let Stream::Tcp(stream) = stream else {
+        panic!("it was TCP");
+    };
+    let stream = TcpStream::from(stream);
+    stream.set_nonblocking(false).expect("a live socket");
+    stream
+}
+
+#[test]
+fn a_release_gives_the_socket_and_every_byte_that_was_not_shown() {
+    let (mut event_loop, addr) = listening(ListenOptions::default());
+    // Larger than the sockets hold, so that it takes several turns to be written.
+    let mut lobby = Lobby {
+        reply: 12 << 20,
+        ..Lobby::default()
+    };
+    let mut peer = Peer::connect(addr);
+    let rest = [framed(b"not for you"), b"GET / HTTP".to_vec()].concat();
+    peer.write(&[framed(b"hello"), framed(b"upgrade"), rest.clone()].concat());
+    let reader = std::thread::spawn(move || {
+        let reply = peer.receive();
+        (peer, reply)
+    });
+    turn_until(&mut event_loop, &mut lobby, |lobby, _| {
+        !lobby.released.is_empty()
+    });
+    assert_eq!(lobby.frames, [&b"hello"[..], b"upgrade"]);
+    let released = lobby.released.remove(0);
+    assert_eq!(event_loop.net().memory_in_use(), 0);
+    assert_eq!(event_loop.net().len(), 0);
+    let (mut peer, reply) = reader.join().expect("no panic");
+    assert!(
+        reply == pattern(12 << 20),
+        "what was sent before is written"
+    );
+    // What comes after goes to whoever has the socket.
+    peer.write(b"/1.1");
+    let mut stream = std_stream(released.stream);
+    let mut more = [0; 4];
+    stream.read_exact(&mut more).expect("it is open");
+    assert_eq!(
+        [&released.unread[..], &more].concat(),
+        [&rest[..], b"/1.1"].concat()
+    );
+    stream.write_all(&framed(b"200 OK")).expect("it is open");
+    assert_eq!(peer.receive(), b"200 OK");
+}
+
+#[test]
+fn a_frame_that_has_come_in_part_goes_along_with_its_header() {
+    for framing in [Framing::from(Framing::length_prefix()), Framing::varint()] {
+        let config = Config::default().framing(framing.clone());
+        let mut whole = Vec::new();
+        throng::FrameEncoder::new(framing.clone())
+            .encode(&pattern(100_000), &mut whole)
+            .expect("it can be said");
+        for part in [1, 3, 4, 5, 50_000, 99_999] {
+            let mut scene = Scene::with(config.clone());
+            scene.arrive(&whole[..part]);
+            assert!(scene.looped.net.release(scene.id));
+            let reason = scene.end();
+            let DisconnectCause::Released(released) = reason.cause else {
+                panic!("{reason}");
+            };
+            assert!(released.unread == whole[..part], "{part} bytes");
+        }
+    }
+}
+
+#[test]
+fn a_connection_moves_from_one_loop_to_another_in_the_middle_of_a_frame() {
+    let mut scene = Scene::with(Config::default());
+    let whole = framed(&pattern(300_000));
+    scene.arrive(&whole[..123_456]);
+    assert!(scene.looped.net.release(scene.id));
+    let mut peer = Peer(scene.peer.0.try_clone().expect("a live socket"));
+    let DisconnectCause::Released(released) = scene.end().cause else {
+        panic!("it was released");
+    };
+    let mut other = Loop::new(Config::default());
+    other
+        .net
+        .adopt_with(released.stream, ConnectOptions::default(), &released.unread)
+        .expect("it is taken");
+    peer.write(&whole[123_456..]);
+    let mut seen = Recorder::echoing();
+    other.settle(&mut seen, |seen, _| !seen.frames().is_empty());
+    assert!(seen.frames()[0] == pattern(300_000));
+}
+
+#[test]
+fn a_release_that_cannot_be_written_ends_in_time() {
+    let mut scene = Scene::with(Config::default().disconnect_timeout(Duration::from_secs(5)));
+    scene.block();
+    assert!(scene.looped.net.release(scene.id));
+    scene.pass(Duration::ZERO);
+    scene.pass(Duration::from_secs(4));
+    assert!(scene.seen.ends().is_empty());
+    scene.pass(Duration::from_secs(2));
+    let reason = scene.end();
+    assert!(
+        matches!(reason.cause, DisconnectCause::DrainTimedOut { .. }),
+        "{reason}"
+    );
+    assert_eq!(reason.unsent_frames, 1);
+}
+
+#[cfg(unix)]
+mod unix {
+    use super::*;
+
+    /// A path that nobody else has, and that is gone afterwards.
+    struct Place(std::path::PathBuf);
+
+    impl Place {
+        fn new(name: &str) -> Self {
+            let name = format!("throng-{}-{name}.sock", std::process::id());
+            Self(std::env::temp_dir().join(name))
+        }
+    }
+
+    impl Drop for Place {
+        fn drop(&mut self) {
+            let _ = std::fs::remove_file(&self.0);
+        }
+    }
+
+    /// Sends frames of many sizes, one when the last has come back.
+    struct Sizes(Vec<usize>);
+
+    impl Handler for Sizes {
+        fn on_connect(&mut self, net: &mut Net, id: ConnectionId) {
+            assert_eq!(net.peer_addr(id), None);
+            if net.origin(id) == Some(Origin::Outbound) {
+                net.send(id, &pattern(self.0[0])).expect("it is open");
+            }
+        }
+
+        fn on_data(&mut self, net: &mut Net, id: ConnectionId, frame: Frame<'_>) {
+            if net.origin(id) != Some(Origin::Outbound) {
+                return Echo.on_data(net, id, frame);
+            }
+            assert!(*frame == pattern(self.0.remove(0))[..]);
+            match self.0.first() {
+                Some(size) => net.send(id, &pattern(*size)).expect("it is open"),
+                None => {
+                    net.disconnect(id);
+                }
+            }
+        }
+
+        fn on_disconnect(&mut self, net: &mut Net, _: ConnectionId, reason: DisconnectReason) {
+            let kicked = matches!(reason.cause, DisconnectCause::Kicked);
+            assert!(kicked || matches!(reason.cause, DisconnectCause::PeerClosed));
+            if net.is_empty() {
+                net.stop();
+            }
+        }
+    }
+
+    #[test]
+    fn frames_of_all_sizes_go_over_a_unix_socket() {
+        let place = Place::new("sizes");
+        let mut event_loop =
+            EventLoop::new(Config::hardened().max_frame_len(1 << 30)).expect("a loop");
+        let net = event_loop.net();
+        let listener = net
+            .listen_unix(&place.0, ListenOptions::default())
+            .expect("a new path");
+        assert_eq!(net.local_addr(listener), None);
+        net.connect_unix(&place.0, ConnectOptions::default())
+            .expect("somebody listens");
+        let mut sizes = Sizes(vec![0, 1, 65_532, 65_533, 300_000, 8 << 20, 3]);
+        event_loop.run(&mut sizes).expect("it runs");
+        assert!(sizes.0.is_empty());
+    }
+
+    #[test]
+    fn a_path_in_use_and_a_path_of_nobody_are_errors_that_name_it() {
+        let place = Place::new("used");
+        let mut event_loop: EventLoop = EventLoop::new(Config::default()).expect("a loop");
+        let net = event_loop.net();
+        let nobody = net.connect_unix(&place.0, ConnectOptions::default());
+        let nobody = nobody.expect_err("nobody listens").to_string();
+        net.listen_unix(&place.0, ListenOptions::default())
+            .expect("a new path");
+        let used = net.listen_unix(&place.0, ListenOptions::default());
+        let used = used.expect_err("it is in use").to_string();
+        let path = place.0.display().to_string();
+        assert!(
+            nobody.contains(&path) && used.contains(&path),
+            "{nobody}, {used}"
+        );
+    }
+
+    #[test]
+    fn a_unix_stream_is_adopted_and_released() {
+        let (ours, mut theirs) = std::os::unix::net::UnixStream::pair().expect("a pair");
+        let mut looped = Loop::new(Config::default());
+        looped
+            .net
+            .adopt(ours, ConnectOptions::default())
+            .expect("it is taken");
+        theirs
+            .write_all(&[framed(b"upgrade"), b"rest".to_vec()].concat())
+            .expect("it is open");
+        let mut lobby = Lobby::default();
+        looped.settle(&mut lobby, |lobby, _| !lobby.released.is_empty());
+        let released = lobby.released.remove(0);
+        assert_eq!(released.unread, b"rest");
+        assert!(matches!(released.stream, Stream::Unix(_)));
+    }
+
+    /// A burst that is larger than one read: where a short read proves nothing, the rest must not be forgotten.
+    #[test]
+    fn a_burst_over_a_unix_socket_comes_whole() {
+        let (ours, mut theirs) = std::os::unix::net::UnixStream::pair().expect("a pair");
+        let mut looped = Loop::new(Config::default());
+        looped
+            .net
+            .adopt(ours, ConnectOptions::default())
+            .expect("it is taken");
+        let writer = std::thread::spawn(move || {
+            for i in 0..2_000_u32 {
+                theirs
+                    .write_all(&framed(&pattern(i as usize % 700)))
+                    .expect("it is open");
+            }
+            theirs
+        });
+        let mut seen = Recorder::default();
+        looped.settle(&mut seen, |seen, _| seen.frames().len() == 2_000);
+        drop(writer.join().expect("no panic"));
+        looped.settle(&mut seen, |seen, _| !seen.ends().is_empty());
+    }
+}
