@@ -320,6 +320,8 @@ pub enum MailboxError {
         /// How much their payloads are, in bytes.
         bytes: u64,
     },
+    /// This is a callback of a loop, in which nothing may wait for an answer.
+    InCallback,
     /// The loop is gone.
     Closed,
 }
@@ -331,6 +333,7 @@ impl fmt::Display for MailboxError {
                 f,
                 "the mailbox is full: {commands} commands with {bytes} bytes wait for the loop"
             ),
+            Self::InCallback => f.write_str("in a callback nothing can wait for a loop"),
             Self::Closed => f.write_str("the loop is gone"),
         }
     }
@@ -342,6 +345,7 @@ impl From<MailboxError> for io::Error {
     fn from(error: MailboxError) -> Self {
         let kind = match &error {
             MailboxError::Full { .. } => io::ErrorKind::WouldBlock,
+            MailboxError::InCallback => io::ErrorKind::Deadlock,
             MailboxError::Closed => io::ErrorKind::BrokenPipe,
         };
         Self::new(kind, error)

@@ -29,6 +29,7 @@ mod mailbox;
 mod memory;
 mod net;
 mod reason;
+mod shards;
 mod socket;
 mod tick;
 mod timers;
@@ -50,6 +51,10 @@ pub use handler::{Admission, Handler};
 pub use mailbox::{Handle, Mailbox, Post};
 pub use net::{Expired, Net, SendReport, Stats, TimerId};
 pub use reason::{DisconnectCause, DisconnectReason, Released, Side, Stage};
+pub use shards::{
+    Balance, JoinError, Shard, ShardError, ShardFailure, ShardHandles, ShardedId, Shards,
+    ShardsBuilder,
+};
 pub use socket::{ListenSocket, Readiness, Stream};
 
 /// The version of mio whose types are in this crate's interface.

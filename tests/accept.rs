@@ -158,7 +158,7 @@ impl Handler for Bouncer {
         listener: ListenerId,
         peer: Option<SocketAddr>,
     ) -> Admission {
-        self.0.push((listener, peer));
+        self.0.push((listener, peer.expect("it is TCP")));
         Admission::Refuse
     }
 

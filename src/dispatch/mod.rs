@@ -10,6 +10,7 @@ use log::{info, trace, warn};
 use crate::connection::{Fill, Phase};
 use crate::connection_id::{ConnectionId, ListenerId, Source};
 use crate::handler::{Admission, Handler};
+use crate::mailbox::InLoop;
 use crate::net::{Accepted, Net};
 use crate::reason::{DisconnectCause, Side, Stage};
 use crate::socket::{Readiness, Shown};
@@ -20,6 +21,7 @@ impl Net {
     /// made here, and all work is bounded: what goes beyond a budget is left for the next turn, and
     /// [`next_timeout`](Self::next_timeout) says so.
     pub fn finish_turn<H: Handler + ?Sized>(&mut self, handler: &mut H) {
+        let _callbacks = InLoop::enter();
         self.stats.turns += 1;
         self.dispatch_foreign(handler);
         self.dispatch_ready(handler);

@@ -16,7 +16,7 @@ pub use chunk::Chunk;
 pub use decoder::FrameDecoder;
 pub(crate) use decoder::{Cut, Need, WholeFrames};
 pub use encoder::{FrameEncoder, FrameWriter};
-pub(crate) use encoder::{append, append_at_once, envelope, envelope_of};
+pub(crate) use encoder::{append, append_at_once, envelope, envelope_of, write_limit};
 pub use format::{Decoded, Envelope, FrameFormat};
 pub use framing::Framing;
 pub use length_prefix::LengthPrefix;

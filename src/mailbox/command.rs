@@ -1,15 +1,16 @@
 //! What a handle can ask of a loop.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use log::debug;
 
 use crate::config::ConnectOptions;
-use crate::connection_id::ConnectionId;
+use crate::connection_id::{ConnectionId, ListenerId};
 use crate::error::ConnectError;
-use crate::net::{Net, SendReport};
+use crate::net::{Encoded, Net, Peer, SendReport};
 
 /// A closure that is run with the handler and the loop.
 pub type Post<H> = Box<dyn FnOnce(&mut H, &mut Net) + Send>;
@@ -25,6 +26,8 @@ pub(super) enum Command<H: ?Sized> {
     Send(ConnectionId, Bytes),
     SendMany(Vec<ConnectionId>, Bytes),
     Broadcast(Filter, Bytes),
+    BroadcastEncoded(Arc<Encoded>),
+    HandIn(ListenerId, Peer),
     Disconnect(ConnectionId),
     Abort(ConnectionId),
     Connect(Box<(SocketAddr, ConnectOptions)>, Connected<H>),
@@ -69,6 +72,11 @@ impl<H: ?Sized> Command<H> {
                 let report = net.broadcast(filter, payload);
                 note(net, &report);
             }
+            Self::BroadcastEncoded(frame) => {
+                let report = net.broadcast_encoded(&frame);
+                note(net, &report);
+            }
+            Self::HandIn(listener, peer) => net.hand_in(listener, peer),
             Self::Disconnect(id) => {
                 let was_there = net.disconnect(id);
                 net.stats.commands_failed += u64::from(!was_there);

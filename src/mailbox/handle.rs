@@ -2,7 +2,6 @@
 
 use std::fmt;
 use std::net::SocketAddr;
-use std::sync::atomic::Ordering;
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
@@ -10,11 +9,11 @@ use bytes::Bytes;
 
 use super::channel::{Refusal, Sender};
 use super::command::{Command, Post};
-use super::{LoopThread, is_here, this_thread};
+use super::in_loop::InLoop;
 use crate::config::ConnectOptions;
-use crate::connection_id::ConnectionId;
+use crate::connection_id::{ConnectionId, ListenerId};
 use crate::error::{ConnectError, MailboxError, Rejected};
-use crate::net::Net;
+use crate::net::{Encoded, Net, Peer};
 
 /// A way into a loop from any thread: what it is asked for is done by the loop, in its next turn.
 ///
@@ -50,9 +49,11 @@ use crate::net::Net;
 /// # When there is no room
 /// No more than [`max_pending_commands`](crate::Config::max_pending_commands) and
 /// [`max_pending_bytes`](crate::Config::max_pending_bytes) wait. Beyond that the methods wait, as long as the loop takes to
-/// make room, and their `try_` forms give [`MailboxError::Full`] and what they were given back. On the thread of the
-/// loop itself, where to wait would be for ever, all of them are `try_` forms. When the loop is gone all give
-/// [`MailboxError::Closed`].
+/// make room, and their `try_` forms give [`MailboxError::Full`] and what they were given back. In a callback, of this loop or
+/// another, nothing waits: all of them are `try_` forms, since two loops that wait for each other would do so for ever. When
+/// the loop is gone all give [`MailboxError::Closed`].
+///
+/// What has no `try_` form of its own can be [posted](Self::try_post).
 ///
 /// # What becomes of it
 /// That a command is accepted does not mean that it can be carried out. A connection may be gone, or have no room: such
@@ -61,24 +62,17 @@ use crate::net::Net;
 /// what waited is dropped with it.
 pub struct Handle<H: ?Sized> {
     commands: Sender<Command<H>>,
-    thread: LoopThread,
 }
 
 impl<H: ?Sized> Handle<H> {
-    pub(super) fn new(commands: Sender<Command<H>>, thread: LoopThread) -> Self {
-        Self { commands, thread }
-    }
-
-    /// Takes note that this is the thread of the loop.
-    #[inline]
-    pub(super) fn note_thread(&self) {
-        self.thread.store(this_thread(), Ordering::Relaxed);
+    pub(super) fn new(commands: Sender<Command<H>>) -> Self {
+        Self { commands }
     }
 
     /// Sends a frame to a connection, as [`Net::send`].
     ///
     /// # Errors
-    /// [`MailboxError::Closed`]; on the thread of the loop also [`MailboxError::Full`].
+    /// [`MailboxError::Closed`]; in a callback also [`MailboxError::Full`].
     pub fn send(&self, id: ConnectionId, payload: &[u8]) -> Result<(), MailboxError> {
         let payload = Bytes::copy_from_slice(payload);
         Ok(self.send_bytes(id, payload)?)
@@ -261,15 +255,14 @@ impl<H: ?Sized> Handle<H> {
     /// Runs a closure in the loop and waits for what it returns.
     ///
     /// # Errors
-    /// [`MailboxError::Closed`], also if the loop ends or the closure panics before it has returned; on the thread of the
-    /// loop [`MailboxError::Full`], since it would wait for itself.
+    /// [`MailboxError::Closed`], also if the loop ends or the closure panics before it has returned;
+    /// [`MailboxError::InCallback`] in a callback.
     pub fn call<R: Send + 'static>(
         &self,
         closure: impl FnOnce(&mut H, &mut Net) -> R + Send + 'static,
     ) -> Result<R, MailboxError> {
-        if is_here(&self.thread) {
-            let (commands, bytes) = self.commands.load();
-            return Err(MailboxError::Full { commands, bytes });
+        if InLoop::is_entered() {
+            return Err(MailboxError::InCallback);
         }
         let (sender, receiver) = mpsc::sync_channel(1);
         self.post(move |handler, net| {
@@ -295,6 +288,21 @@ impl<H: ?Sized> Handle<H> {
         self.put_plain(Command::Shutdown(timeout))
     }
 
+    /// Sends a frame that was encoded before to everybody.
+    pub(crate) fn broadcast_encoded(&self, frame: Arc<Encoded>) -> Result<(), MailboxError> {
+        let bytes = frame.payload().len() as u64;
+        let command = Command::BroadcastEncoded(frame);
+        self.put(command, bytes).map_err(|(error, _)| error)
+    }
+
+    /// Gives the loop a peer that was accepted for it; back if there is no room.
+    pub(crate) fn hand_in(&self, listener: ListenerId, peer: Peer) -> Result<(), Peer> {
+        match self.try_put(Command::HandIn(listener, peer), 0) {
+            Err((_, Command::HandIn(_, peer))) => Err(peer),
+            _ => Ok(()),
+        }
+    }
+
     /// Whether the loop is gone.
     pub fn is_closed(&self) -> bool {
         self.commands.is_closed()
@@ -302,7 +310,7 @@ impl<H: ?Sized> Handle<H> {
 
     /// Puts a command into the mailbox when there is room.
     fn put(&self, command: Command<H>, bytes: u64) -> Result<(), (MailboxError, Command<H>)> {
-        if is_here(&self.thread) {
+        if InLoop::is_entered() {
             return self.try_put(command, bytes);
         }
         let result = self.commands.send(command, bytes);
@@ -350,7 +358,6 @@ impl<H: ?Sized> Clone for Handle<H> {
     fn clone(&self) -> Self {
         Self {
             commands: self.commands.clone(),
-            thread: Arc::clone(&self.thread),
         }
     }
 }

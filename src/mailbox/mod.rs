@@ -6,6 +6,7 @@
 mod channel;
 mod command;
 mod handle;
+mod in_loop;
 
 /// What [`channel`] is made of. Its model takes the same from elsewhere.
 mod sync {
@@ -15,8 +16,6 @@ mod sync {
 }
 
 use std::fmt;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::config::Config;
 use crate::net::Net;
@@ -24,6 +23,7 @@ use channel::{Limits, Receiver};
 use command::Command;
 pub use command::Post;
 pub use handle::Handle;
+pub(crate) use in_loop::InLoop;
 
 /// Where the commands of [`Handle`]s wait for the loop.
 ///
@@ -83,7 +83,7 @@ impl<H: ?Sized> Mailbox<H> {
         let (sender, commands) = channel::channel(limits, Box::new(wake));
         Self {
             commands,
-            handle: Handle::new(sender, Arc::new(AtomicUsize::new(0))),
+            handle: Handle::new(sender),
             per_turn: config.commands_per_turn,
         }
     }
@@ -99,7 +99,6 @@ impl<H: ?Sized> Mailbox<H> {
     /// [`next_timeout`](Net::next_timeout) is zero.
     #[inline]
     pub fn deliver(&mut self, handler: &mut H, net: &mut Net) {
-        self.handle.note_thread();
         if self.commands.is_signalled() {
             self.run(handler, net);
         }
@@ -107,6 +106,7 @@ impl<H: ?Sized> Mailbox<H> {
 
     #[cold]
     fn run(&mut self, handler: &mut H, net: &mut Net) {
+        let _callbacks = InLoop::enter();
         let mut batch = Batch {
             commands: &mut self.commands,
             net,
@@ -146,20 +146,4 @@ impl<H: ?Sized> fmt::Debug for Mailbox<H> {
             .field("handle", &self.handle)
             .finish_non_exhaustive()
     }
-}
-
-/// Something by which to know a thread: no two that live have the same.
-#[inline]
-fn this_thread() -> usize {
-    thread_local! {
-        static HERE: u8 = const { 0 };
-    }
-    HERE.with(|here| std::ptr::from_ref(here).addr())
-}
-
-/// The thread on which commands are run; 0 is none.
-type LoopThread = Arc<AtomicUsize>;
-
-fn is_here(thread: &LoopThread) -> bool {
-    thread.load(Ordering::Relaxed) == this_thread()
 }

@@ -14,6 +14,7 @@ mod ask;
 mod backpressure;
 mod budget;
 mod deadlines;
+mod fanout;
 mod foreign;
 mod listen;
 mod peers;
@@ -43,8 +44,9 @@ use shutdown::Shutdown;
 use table::Table;
 use timers::UserTimer;
 
-pub(crate) use listen::{Accepted, HandOver, Listener, Peer};
-pub use send::SendReport;
+pub(crate) use fanout::Encoded;
+pub use fanout::SendReport;
+pub(crate) use listen::{Accepted, Listener, Peer};
 pub use stats::Stats;
 pub use timers::{Expired, TimerId};
 

@@ -1,35 +1,17 @@
 //! Sending: the ways a payload gets into a queue, by cost.
 
 use std::io;
-use std::ops::Range;
 
 use bytes::Bytes;
 use log::debug;
 
 use super::Net;
+use super::fanout::{Encoded, Fanout, SendReport};
 use crate::connection::{Common, Connection};
 use crate::connection_id::ConnectionId;
-use crate::error::{EncodeError, Rejected, SendError};
-use crate::frame::{self, Frame, FrameWriter, Framing};
+use crate::error::{Rejected, SendError};
+use crate::frame::{Frame, FrameWriter};
 use crate::reason::DisconnectCause;
-use crate::write_queue::SHARE_FROM;
-
-/// What became of a frame that was sent to many.
-#[derive(Debug, Default)]
-#[non_exhaustive]
-pub struct SendReport {
-    /// How many connections have it in their queue.
-    pub queued: usize,
-    /// How many ids named no connection that can be sent to: gone, closing, or not established yet.
-    pub gone: usize,
-    /// The connections that had no room for it: [`max_queued_bytes`](crate::Config::max_queued_bytes) wait for them
-    /// already.
-    pub refused: Vec<ConnectionId>,
-    /// The connections whose framing cannot carry it, or whose `max_frame_len` forbids it.
-    pub unfit: Vec<ConnectionId>,
-    /// Why the first of the unfit cannot carry it.
-    pub error: Option<EncodeError>,
-}
 
 impl Net {
     /// Queues a frame, copying the payload. The best way for small frames.
@@ -178,10 +160,22 @@ impl Net {
     /// ```
     pub fn broadcast<'a>(
         &mut self,
-        mut filter: impl FnMut(ConnectionId) -> bool,
+        filter: impl FnMut(ConnectionId) -> bool,
         frame: impl Into<Frame<'a>>,
     ) -> SendReport {
-        let mut fanout = Fanout::new(frame.into());
+        self.fan_out(filter, Fanout::new(frame.into()))
+    }
+
+    /// Queues a frame that was encoded elsewhere for every established connection.
+    pub(crate) fn broadcast_encoded(&mut self, frame: &Encoded) -> SendReport {
+        self.fan_out(|_| true, frame.fanout())
+    }
+
+    fn fan_out(
+        &mut self,
+        mut filter: impl FnMut(ConnectionId) -> bool,
+        mut fanout: Fanout<'_>,
+    ) -> SendReport {
         for (id, connection) in self.connections.iter_mut() {
             if connection.is_open() && filter(id) {
                 let result = fanout.push(connection, &mut self.common);
@@ -253,79 +247,4 @@ impl Net {
 fn refused(id: ConnectionId, error: SendError) -> SendError {
     debug!("{id}: {error}");
     error
-}
-
-/// One payload on its way to many connections.
-struct Fanout<'a> {
-    payload: Payload<'a>,
-    report: SendReport,
-}
-
-enum Payload<'a> {
-    /// Small: encoded once for each framing that is met, one behind the other.
-    Small {
-        payload: Frame<'a>,
-        wire: Vec<u8>,
-        encodings: Vec<(Framing, u64, Range<usize>)>,
-    },
-    /// Large: each queue writes its own header and refers to the payload.
-    Large(Bytes),
-}
-
-impl<'a> Fanout<'a> {
-    fn new(frame: Frame<'a>) -> Self {
-        let payload = if frame.len() < SHARE_FROM {
-            Payload::Small {
-                payload: frame,
-                wire: Vec::new(),
-                encodings: Vec::new(),
-            }
-        } else {
-            Payload::Large(frame.into_bytes())
-        };
-        Self {
-            payload,
-            report: SendReport::default(),
-        }
-    }
-
-    fn push(&mut self, connection: &mut Connection, common: &mut Common) -> Result<(), SendError> {
-        match &mut self.payload {
-            Payload::Large(payload) => connection.push_shared(common, payload),
-            Payload::Small {
-                payload,
-                wire,
-                encodings,
-            } => {
-                let (framing, limit) = (connection.framing(), connection.limit());
-                let known = encodings
-                    .iter()
-                    .find(|(known, under, _)| *under == limit && known.is_same(framing));
-                let range = match known {
-                    Some((_, _, range)) => range.clone(),
-                    None => {
-                        let start = wire.len();
-                        frame::append(framing, limit, payload, wire)?;
-                        let range = start..wire.len();
-                        encodings.push((framing.clone(), limit, range.clone()));
-                        range
-                    }
-                };
-                let frame = &wire[range];
-                connection.with_queue(common, |queue, _, _| Ok(queue.push_encoded(frame)?))
-            }
-        }
-    }
-
-    fn note(&mut self, id: ConnectionId, result: Result<(), SendError>) {
-        match result {
-            Ok(()) => self.report.queued += 1,
-            Err(SendError::QueueFull { .. }) => self.report.refused.push(id),
-            Err(SendError::Encode(error)) => {
-                self.report.unfit.push(id);
-                self.report.error.get_or_insert(error);
-            }
-            Err(_) => self.report.gone += 1,
-        }
-    }
 }

@@ -1,0 +1,33 @@
+//! Whether this thread is just making callbacks: then nothing may wait for a loop, which might be its own, or one that
+//! waits for it.
+
+use std::cell::Cell;
+
+thread_local! {
+    static IN_LOOP: Cell<bool> = const { Cell::new(false) };
+}
+
+/// As long as it lives, callbacks are made on this thread.
+#[must_use]
+pub(crate) struct InLoop {
+    before: bool,
+}
+
+impl InLoop {
+    #[inline]
+    pub(crate) fn enter() -> Self {
+        let before = IN_LOOP.replace(true);
+        Self { before }
+    }
+
+    pub(super) fn is_entered() -> bool {
+        IN_LOOP.get()
+    }
+}
+
+impl Drop for InLoop {
+    #[inline]
+    fn drop(&mut self) {
+        IN_LOOP.set(self.before);
+    }
+}

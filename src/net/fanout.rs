@@ -1,0 +1,165 @@
+//! One payload on its way to many connections: encoded once for each framing that is met.
+
+use std::ops::Range;
+
+use bytes::Bytes;
+
+use crate::connection::{Common, Connection};
+use crate::connection_id::ConnectionId;
+use crate::error::{EncodeError, SendError};
+use crate::frame::{self, Frame, Framing};
+use crate::write_queue::SHARE_FROM;
+
+/// What became of a frame that was sent to many.
+#[derive(Debug, Default)]
+#[non_exhaustive]
+pub struct SendReport {
+    /// How many connections have it in their queue.
+    pub queued: usize,
+    /// How many ids named no connection that can be sent to: gone, closing, or not established yet.
+    pub gone: usize,
+    /// The connections that had no room for it: [`max_queued_bytes`](crate::Config::max_queued_bytes) wait for them
+    /// already.
+    pub refused: Vec<ConnectionId>,
+    /// The connections whose framing cannot carry it, or whose `max_frame_len` forbids it.
+    pub unfit: Vec<ConnectionId>,
+    /// Why the first of the unfit cannot carry it.
+    pub error: Option<EncodeError>,
+}
+
+/// One payload on its way to many connections.
+pub(super) struct Fanout<'a> {
+    payload: Payload<'a>,
+    pub(super) report: SendReport,
+}
+
+enum Payload<'a> {
+    /// Small: encoded once for each framing that is met, one behind the other.
+    Small {
+        payload: Frame<'a>,
+        wire: Vec<u8>,
+        encodings: Vec<(Framing, u64, Range<usize>)>,
+    },
+    /// Large: each queue writes its own header and refers to the payload.
+    Large(Bytes),
+}
+
+impl<'a> Fanout<'a> {
+    pub(super) fn new(frame: Frame<'a>) -> Self {
+        let payload = if frame.len() < SHARE_FROM {
+            Payload::Small {
+                payload: frame,
+                wire: Vec::new(),
+                encodings: Vec::new(),
+            }
+        } else {
+            Payload::Large(frame.into_bytes())
+        };
+        Self {
+            payload,
+            report: SendReport::default(),
+        }
+    }
+
+    pub(super) fn push(
+        &mut self,
+        connection: &mut Connection,
+        common: &mut Common,
+    ) -> Result<(), SendError> {
+        match &mut self.payload {
+            Payload::Large(payload) => connection.push_shared(common, payload),
+            Payload::Small {
+                payload,
+                wire,
+                encodings,
+            } => {
+                let (framing, limit) = (connection.framing(), connection.limit());
+                let known = encodings
+                    .iter()
+                    .find(|(known, under, _)| *under == limit && known.is_same(framing));
+                let range = match known {
+                    Some((_, _, range)) => range.clone(),
+                    None => {
+                        let start = wire.len();
+                        frame::append(framing, limit, payload, wire)?;
+                        let range = start..wire.len();
+                        encodings.push((framing.clone(), limit, range.clone()));
+                        range
+                    }
+                };
+                let frame = &wire[range];
+                connection.with_queue(common, |queue, _, _| Ok(queue.push_encoded(frame)?))
+            }
+        }
+    }
+
+    pub(super) fn note(&mut self, id: ConnectionId, result: Result<(), SendError>) {
+        match result {
+            Ok(()) => self.report.queued += 1,
+            Err(SendError::QueueFull { .. }) => self.report.refused.push(id),
+            Err(SendError::Encode(error)) => {
+                self.report.unfit.push(id);
+                self.report.error.get_or_insert(error);
+            }
+            Err(_) => self.report.gone += 1,
+        }
+    }
+}
+
+/// A payload that is encoded before it is known who gets it, so that several loops can share that.
+#[derive(Debug)]
+pub(crate) struct Encoded {
+    payload: Bytes,
+    wire: Vec<u8>,
+    encodings: Vec<(Framing, u64, Range<usize>)>,
+}
+
+impl Encoded {
+    /// Encodes for each of these framings, with its limit. Whom that does not fit is found out when it is sent.
+    pub(crate) fn new(payload: Bytes, framings: &[(Framing, u64)]) -> Self {
+        let mut encoded = Self {
+            payload,
+            wire: Vec::new(),
+            encodings: Vec::new(),
+        };
+        if encoded.payload.len() >= SHARE_FROM {
+            return encoded;
+        }
+        for (framing, limit) in framings {
+            let limit = frame::write_limit(framing, *limit);
+            let start = encoded.wire.len();
+            let is_known = encoded.find(framing, limit).is_some();
+            if !is_known
+                && frame::append(framing, limit, &encoded.payload, &mut encoded.wire).is_ok()
+            {
+                let range = start..encoded.wire.len();
+                encoded.encodings.push((framing.clone(), limit, range));
+            }
+        }
+        encoded
+    }
+
+    fn find(&self, framing: &Framing, limit: u64) -> Option<&Range<usize>> {
+        let known = self
+            .encodings
+            .iter()
+            .find(|(known, under, _)| *under == limit && known.is_same(framing));
+        known.map(|(_, _, range)| range)
+    }
+
+    pub(crate) fn payload(&self) -> &Bytes {
+        &self.payload
+    }
+
+    pub(super) fn fanout(&self) -> Fanout<'static> {
+        let mut fanout = Fanout::new(self.payload.clone().into());
+        if let Payload::Small {
+            wire, encodings, ..
+        } = &mut fanout.payload
+        {
+            wire.clone_from(&self.wire);
+            encodings.clone_from(&self.encodings);
+        }
+        fanout
+    }
+}

@@ -1,0 +1,107 @@
+//! What goes wrong with shards, and with which.
+
+use std::any::Any;
+use std::{error, fmt, io};
+
+use crate::error::ListenError;
+
+/// A shard that could not start, or that ended other than it should.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct ShardError {
+    /// Which one, from 0.
+    pub shard: usize,
+    /// What happened to it.
+    pub failure: ShardFailure,
+}
+
+/// What happened to a shard.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum ShardFailure {
+    /// It could not listen.
+    Listen(ListenError),
+    /// Its loop failed, or its handler could not be made.
+    Failed(io::Error),
+    /// It panicked, with this message.
+    Panicked(String),
+}
+
+/// Shards that have failed.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct JoinError {
+    /// In order of their indices; at least one.
+    pub failed: Vec<ShardError>,
+}
+
+impl ShardError {
+    pub(super) fn new(shard: usize, failure: ShardFailure) -> Self {
+        Self { shard, failure }
+    }
+
+    pub(super) fn panicked(shard: usize, panic: &(dyn Any + Send)) -> Self {
+        let message = panic
+            .downcast_ref::<&str>()
+            .map(ToString::to_string)
+            .or_else(|| panic.downcast_ref::<String>().cloned())
+            .unwrap_or_else(|| "without a message".to_owned());
+        Self::new(shard, ShardFailure::Panicked(message))
+    }
+}
+
+impl fmt::Display for ShardError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let shard = self.shard;
+        match &self.failure {
+            ShardFailure::Listen(error) => write!(f, "shard {shard}: {error}"),
+            ShardFailure::Failed(error) => write!(f, "shard {shard} failed: {error}"),
+            ShardFailure::Panicked(message) => write!(f, "shard {shard} panicked: {message}"),
+        }
+    }
+}
+
+impl error::Error for ShardError {
+    fn source(&self) -> Option<&(dyn error::Error + 'static)> {
+        match &self.failure {
+            ShardFailure::Listen(error) => Some(error),
+            ShardFailure::Failed(error) => Some(error),
+            ShardFailure::Panicked(_) => None,
+        }
+    }
+}
+
+impl From<ShardError> for io::Error {
+    fn from(error: ShardError) -> Self {
+        let kind = match &error.failure {
+            ShardFailure::Listen(ListenError::Bind { error, .. }) => error.kind(),
+            ShardFailure::Listen(_) | ShardFailure::Panicked(_) => io::ErrorKind::Other,
+            ShardFailure::Failed(error) => error.kind(),
+        };
+        Self::new(kind, error)
+    }
+}
+
+impl fmt::Display for JoinError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (n, error) in self.failed.iter().enumerate() {
+            if n > 0 {
+                f.write_str("; ")?;
+            }
+            error.fmt(f)?;
+        }
+        Ok(())
+    }
+}
+
+impl error::Error for JoinError {
+    fn source(&self) -> Option<&(dyn error::Error + 'static)> {
+        self.failed.first().map(|error| error as _)
+    }
+}
+
+impl From<JoinError> for io::Error {
+    fn from(error: JoinError) -> Self {
+        Self::other(error)
+    }
+}

@@ -1,0 +1,126 @@
+//! The way to the shards, and the names of their connections.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use crate::connection_id::ConnectionId;
+use crate::error::{MailboxError, Rejected};
+use crate::frame::Framing;
+use crate::mailbox::Handle;
+use crate::net::Encoded;
+
+/// Names a connection of [`Shards`](crate::Shards): a [`ConnectionId`] is one only within its shard.
+///
+/// It prints as `1:17#3`: connection `17#3` of shard 1.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ShardedId {
+    /// The shard, from 0.
+    pub shard: usize,
+    /// The connection in it.
+    pub connection: ConnectionId,
+}
+
+impl fmt::Display for ShardedId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.shard, self.connection)
+    }
+}
+
+/// A way into each of the [`Shards`](crate::Shards), from any thread. What is said of a [`Handle`] is true for each shard.
+pub struct ShardHandles<H: ?Sized> {
+    handles: Arc<[Handle<H>]>,
+    /// The framings of the listeners, and the longest frame of each.
+    framings: Arc<[(Framing, u64)]>,
+}
+
+impl<H: ?Sized> ShardHandles<H> {
+    pub(super) fn new(handles: Vec<Handle<H>>, framings: Vec<(Framing, u64)>) -> Self {
+        Self {
+            handles: handles.into(),
+            framings: framings.into(),
+        }
+    }
+
+    /// How many shards there are.
+    #[expect(clippy::len_without_is_empty, reason = "there is at least one")]
+    pub fn len(&self) -> usize {
+        self.handles.len()
+    }
+
+    /// The handle of one shard.
+    pub fn get(&self, shard: usize) -> Option<&Handle<H>> {
+        self.handles.get(shard)
+    }
+
+    /// The handles of all shards, in order.
+    pub fn iter(&self) -> impl Iterator<Item = &Handle<H>> {
+        self.handles.iter()
+    }
+
+    /// Sends a frame to a connection, whichever shard it is on; see [`Handle::send_bytes`].
+    ///
+    /// # Errors
+    /// As there; [`MailboxError::Closed`] also if there is no such shard.
+    pub fn send(
+        &self,
+        id: ShardedId,
+        payload: impl Into<Bytes>,
+    ) -> Result<(), Rejected<Bytes, MailboxError>> {
+        let payload = payload.into();
+        match self.get(id.shard) {
+            Some(handle) => handle.send_bytes(id.connection, payload),
+            None => Err(Rejected {
+                error: MailboxError::Closed,
+                payload,
+            }),
+        }
+    }
+
+    /// Ends a connection in good order, whichever shard it is on; see [`Handle::disconnect`].
+    ///
+    /// # Errors
+    /// As [`send`](Self::send).
+    pub fn disconnect(&self, id: ShardedId) -> Result<(), MailboxError> {
+        let handle = self.get(id.shard).ok_or(MailboxError::Closed)?;
+        handle.disconnect(id.connection)
+    }
+
+    /// Sends a frame to every connection of all shards. It is encoded once for each framing of the listeners, on this
+    /// thread; large payloads are shared by all queues.
+    ///
+    /// Waits for room, but not in a handler: there a shard that has none is left out. Returns how many shards took it: all
+    /// but those that are gone.
+    pub fn broadcast(&self, payload: impl Into<Bytes>) -> usize {
+        let encoded = Arc::new(Encoded::new(payload.into(), &self.framings));
+        let taken = self
+            .iter()
+            .filter(|handle| handle.broadcast_encoded(Arc::clone(&encoded)).is_ok());
+        taken.count()
+    }
+
+    /// Ends all shards in good order, as [`Handle::shutdown`]; those that are gone already do not mind.
+    pub fn shutdown(&self, timeout: Duration) {
+        for handle in self.iter() {
+            // Closed is what it is meant to be.
+            let _ = handle.shutdown(timeout);
+        }
+    }
+}
+
+impl<H: ?Sized> Clone for ShardHandles<H> {
+    fn clone(&self) -> Self {
+        Self {
+            handles: Arc::clone(&self.handles),
+            framings: Arc::clone(&self.framings),
+        }
+    }
+}
+
+impl<H: ?Sized> fmt::Debug for ShardHandles<H> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.iter()).finish()
+    }
+}

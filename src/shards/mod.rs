@@ -1,0 +1,376 @@
+//! Several loops on several threads, which share their listeners.
+//!
+//! Each shard is an event loop like any other, with a handler of its own: there is nothing between them but their
+//! mailboxes. A connection stays with the shard that it came to.
+
+mod error;
+mod handles;
+
+use std::fmt;
+use std::io;
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::num::NonZeroUsize;
+use std::sync::{Arc, mpsc};
+use std::thread::{self, JoinHandle};
+
+use log::error;
+
+use crate::config::{Config, ListenOptions};
+use crate::error::ListenError;
+use crate::event_loop::EventLoop;
+use crate::handler::Handler;
+use crate::net::{Net, Peer};
+use crate::socket::ListenSocket;
+
+pub use error::{JoinError, ShardError, ShardFailure};
+pub use handles::{ShardHandles, ShardedId};
+
+/// How the peers of a listener get to the shards.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Balance {
+    /// Each shard listens on the address, and the kernel chooses one for each peer by a hash of its address
+    /// (`SO_REUSEPORT`). Costs nothing; with few peers the shards may have very different numbers of them. When a shard
+    /// fails the others go on accepting.
+    Kernel,
+    /// The first shard accepts, and hands the peers out to all in turn: evenly, at the price of a command for each. If it
+    /// fails nobody accepts any more; those who are connected to others stay.
+    HandOver,
+}
+
+impl Default for Balance {
+    /// [`Kernel`](Self::Kernel) where the kernel balances (Linux), else [`HandOver`](Self::HandOver): other systems have
+    /// `SO_REUSEPORT` as well, but give all peers to one listener.
+    fn default() -> Self {
+        if cfg!(any(target_os = "linux", target_os = "android")) {
+            Self::Kernel
+        } else {
+            Self::HandOver
+        }
+    }
+}
+
+/// What a shard is told when its handler is made.
+pub struct Shard<H: ?Sized> {
+    /// Which one it is, from 0.
+    pub index: usize,
+    /// The way to all of them, itself included.
+    pub handles: ShardHandles<H>,
+}
+
+/// The settings of [`Shards`].
+#[derive(Debug)]
+pub struct ShardsBuilder {
+    config: Config,
+    shards: usize,
+    balance: Balance,
+    listeners: Vec<(Vec<SocketAddr>, ListenOptions)>,
+}
+
+/// Loops that run on threads of their own, and serve the same addresses.
+///
+/// ```
+/// use std::time::Duration;
+/// use throng::{Config, ConnectionId, Frame, Handler, ListenOptions, Net, ShardHandles, Shards};
+///
+/// /// What one says all hear, whichever shard they are on.
+/// struct Chat { everywhere: ShardHandles<Chat> }
+///
+/// impl Handler for Chat {
+///     fn on_data(&mut self, _: &mut Net, _: ConnectionId, frame: Frame<'_>) {
+///         self.everywhere.broadcast(frame.into_bytes());
+///     }
+/// }
+///
+/// let shards = Shards::builder(Config::default())
+///     .shards(2)
+///     .listen("127.0.0.1:0", ListenOptions::default())?
+///     .start(|_, shard| Ok(Chat { everywhere: shard.handles }))?;
+/// println!("listening on {}", shards.local_addr(0).unwrap());
+/// shards.handles().shutdown(Duration::from_secs(5));
+/// shards.join()?;
+/// # Ok::<(), std::io::Error>(())
+/// ```
+///
+/// Dropping it leaves the shards running, as dropping the handle of a thread does.
+pub struct Shards<H: ?Sized> {
+    handles: ShardHandles<H>,
+    threads: Vec<JoinHandle<io::Result<()>>>,
+    local_addrs: Vec<SocketAddr>,
+}
+
+impl Shards<dyn Handler> {
+    /// Shards with these settings for each: limits count for each of them.
+    pub fn builder(config: Config) -> ShardsBuilder {
+        ShardsBuilder {
+            config,
+            shards: thread::available_parallelism().map_or(1, NonZeroUsize::get),
+            balance: Balance::default(),
+            listeners: Vec::new(),
+        }
+    }
+}
+
+impl<H: Handler + 'static> Shards<H> {
+    /// The address that was asked for with the `n`th [`listen`](ShardsBuilder::listen), counted from 0.
+    pub fn local_addr(&self, n: usize) -> Option<SocketAddr> {
+        self.local_addrs.get(n).copied()
+    }
+
+    /// The way to the shards, for any thread.
+    pub fn handles(&self) -> ShardHandles<H> {
+        self.handles.clone()
+    }
+
+    /// Waits for the end of all shards, which [`ShardHandles::shutdown`] or a [`Net::stop`] in each of them bring.
+    ///
+    /// # Errors
+    /// Names those that have failed or panicked. While one has and the others serve it waits; the log tells at once, and
+    /// the [`Handle`](crate::Handle) of the shard is closed.
+    pub fn join(self) -> Result<(), JoinError> {
+        let mut failed = Vec::new();
+        for (shard, thread) in self.threads.into_iter().enumerate() {
+            match thread.join() {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => failed.push(ShardError::new(shard, ShardFailure::Failed(error))),
+                Err(panic) => failed.push(ShardError::panicked(shard, &*panic)),
+            }
+        }
+        if failed.is_empty() {
+            Ok(())
+        } else {
+            Err(JoinError { failed })
+        }
+    }
+}
+
+impl ShardsBuilder {
+    /// How many shards there are, at least one. Default: as many as the machine runs threads at a time.
+    pub fn shards(mut self, shards: usize) -> Self {
+        self.shards = shards.max(1);
+        self
+    }
+
+    /// How peers get to the shards. Default: as the system does it best.
+    pub fn balance(mut self, balance: Balance) -> Self {
+        self.balance = balance;
+        self
+    }
+
+    /// Listens on an address. In all shards the listener has the same id: these listeners are the first.
+    ///
+    /// # Errors
+    /// If the address cannot be resolved.
+    pub fn listen(
+        mut self,
+        addr: impl ToSocketAddrs,
+        options: ListenOptions,
+    ) -> Result<Self, ListenError> {
+        let addrs = addr.to_socket_addrs().map_err(ListenError::Resolve)?;
+        self.listeners.push((addrs.collect(), options));
+        Ok(self)
+    }
+
+    /// Starts the shards. Each makes its handler with `make`, on its own thread, so that handlers need not be `Send`; when
+    /// all have, they serve.
+    ///
+    /// # Errors
+    /// If a loop or listener cannot be had, or a handler cannot be made: then none serves.
+    pub fn start<H: Handler + 'static>(
+        self,
+        make: impl Fn(&mut Net, Shard<H>) -> io::Result<H> + Send + Sync + 'static,
+    ) -> Result<Shards<H>, ShardError> {
+        let new = |index| {
+            EventLoop::<H>::new(self.config.clone())
+                .map_err(|error| ShardError::new(index, ShardFailure::Failed(error)))
+        };
+        let mut loops = (0..self.shards).map(new).collect::<Result<Vec<_>, _>>()?;
+        let options = self.listeners.iter().map(|(_, options)| options);
+        let framings = options
+            .filter_map(|options| options.connection(&self.config).ok())
+            .map(|options| (options.framing, options.max_frame_len));
+        let handles = loops.iter().map(EventLoop::handle).collect();
+        let handles = ShardHandles::new(handles, framings.collect());
+        let mut local_addrs = Vec::new();
+        for (addrs, options) in &self.listeners {
+            local_addrs.push(self.open(addrs, options, &mut loops, &handles)?);
+        }
+
+        let make = Arc::new(make);
+        let (report, reports) = mpsc::channel();
+        let mut threads = Vec::new();
+        let mut goes = Vec::new();
+        for (index, mut event_loop) in loops.into_iter().enumerate() {
+            let (make, report) = (Arc::clone(&make), report.clone());
+            let (go, gone) = mpsc::channel::<()>();
+            let shard = Shard {
+                index,
+                handles: handles.clone(),
+            };
+            let thread = thread::Builder::new().name(format!("throng-shard-{index}"));
+            let thread = thread.spawn(move || {
+                let notice = Notice(index);
+                let mut handler = make(event_loop.net(), shard)?;
+                let _ = report.send(());
+                drop(report);
+                // It is closed without a word if another shard could not be made.
+                if gone.recv().is_err() {
+                    return Ok(());
+                }
+                let result = event_loop.run(&mut handler);
+                drop(notice);
+                result
+            });
+            let failed = |error| ShardError::new(index, ShardFailure::Failed(error));
+            threads.push(thread.map_err(failed)?);
+            goes.push(go);
+        }
+        drop(report);
+        let shards = Shards {
+            handles,
+            threads,
+            local_addrs,
+        };
+        // It ends when all have reported or are gone.
+        if reports.iter().count() < goes.len() {
+            drop(goes);
+            let failed = match shards.join() {
+                Ok(()) => None,
+                Err(error) => error.failed.into_iter().next(),
+            };
+            let unknown = || ShardFailure::Failed(io::Error::other("it ended"));
+            return Err(failed.unwrap_or_else(|| ShardError::new(0, unknown())));
+        }
+        for go in goes {
+            let _ = go.send(());
+        }
+        Ok(shards)
+    }
+
+    /// Opens a listener for all shards, at the first address that works.
+    fn open<H: Handler + 'static>(
+        &self,
+        addrs: &[SocketAddr],
+        options: &ListenOptions,
+        loops: &mut [EventLoop<H>],
+        handles: &ShardHandles<H>,
+    ) -> Result<SocketAddr, ShardError> {
+        let nothing = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
+        let mut result = Err((0, ListenError::Resolve(nothing)));
+        for addr in addrs {
+            result = match self.balance {
+                Balance::Kernel => listen_everywhere(*addr, options, loops),
+                Balance::HandOver => listen_once(*addr, options, loops, handles),
+            };
+            if result.is_ok() {
+                break;
+            }
+        }
+        result.map_err(|(shard, error)| ShardError::new(shard, ShardFailure::Listen(error)))
+    }
+}
+
+type Listened = Result<SocketAddr, (usize, ListenError)>;
+
+fn bind(
+    addr: SocketAddr,
+    options: &ListenOptions,
+) -> Result<(ListenSocket, SocketAddr), ListenError> {
+    let bound = ListenSocket::bind(addr, options).and_then(|socket| {
+        // Port 0 was any: from here on it is this one.
+        let local_addr = socket.local_addr()?.unwrap_or(addr);
+        Ok((socket, local_addr))
+    });
+    bound.map_err(|error| ListenError::Bind { addr, error })
+}
+
+fn listen_everywhere<H: Handler>(
+    mut addr: SocketAddr,
+    options: &ListenOptions,
+    loops: &mut [EventLoop<H>],
+) -> Listened {
+    let options = options.clone().reuse_port(true);
+    // All or none: a socket that listens gets its part of the peers.
+    let mut sockets = Vec::new();
+    for shard in 0..loops.len() {
+        let (socket, local_addr) = bind(addr, &options).map_err(|error| (shard, error))?;
+        addr = local_addr;
+        sockets.push(socket);
+    }
+    for (shard, (event_loop, socket)) in loops.iter_mut().zip(sockets).enumerate() {
+        let adopted = event_loop.net().adopt_listener(socket, options.clone());
+        adopted.map_err(|error| (shard, error))?;
+    }
+    Ok(addr)
+}
+
+fn listen_once<H: Handler + 'static>(
+    addr: SocketAddr,
+    options: &ListenOptions,
+    loops: &mut [EventLoop<H>],
+    handles: &ShardHandles<H>,
+) -> Listened {
+    let (socket, addr) = bind(addr, options).map_err(|error| (0, error))?;
+    let Some((first, others)) = loops.split_first_mut() else {
+        return Ok(addr);
+    };
+    let net = first.net();
+    let listener = net
+        .adopt_listener(socket, options.clone())
+        .map_err(|error| (0, error))?;
+    for (event_loop, shard) in others.iter_mut().zip(1..) {
+        let by_hand = event_loop.net().listen_by_hand(options);
+        by_hand.map_err(|error| (shard, error))?;
+    }
+    let handles = handles.clone();
+    let mut turn = 0;
+    net.hand_over(
+        listener,
+        Box::new(move |peer: Peer| {
+            let shard = turn % handles.len();
+            turn += 1;
+            match handles.get(shard) {
+                // Who is gone or has no room does not get it.
+                Some(handle) if shard > 0 => handle.hand_in(listener, peer).err(),
+                _ => Some(peer),
+            }
+        }),
+    );
+    Ok(addr)
+}
+
+/// Tells in the log at once that a shard panics.
+struct Notice(usize);
+
+impl Drop for Notice {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            error!("shard {} panicked; its connections are closed", self.0);
+        }
+    }
+}
+
+impl<H: ?Sized> fmt::Debug for Shard<H> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Shard")
+            .field("index", &self.index)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<H: ?Sized> fmt::Debug for Shards<H> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Shards")
+            .field("handles", &self.handles)
+            .field("local_addrs", &self.local_addrs)
+            .finish_non_exhaustive()
+    }
+}
+
+impl fmt::Display for Balance {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Kernel => "by the kernel",
+            Self::HandOver => "by hand-over",
+        })
+    }
+}

@@ -1,0 +1,276 @@
+//! Several loops on several threads: peers are spread over them, messages reach all, and one that fails is named.
+
+mod support;
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use support::{PATIENCE, Peer};
+use throng::{
+    Balance, Config, ConnectionId, DecodeError, Decoded, EncodeError, Envelope, Frame, FrameFormat,
+    Framing, Handler, ListenOptions, Net, Shard, ShardFailure, ShardHandles, ShardedId, Shards,
+};
+
+/// Who is where.
+type Places = Arc<Mutex<BTreeMap<ShardedId, ()>>>;
+
+/// Does what it is told.
+struct Chat {
+    shard: usize,
+    handles: ShardHandles<Chat>,
+    places: Places,
+}
+
+impl Handler for Chat {
+    fn on_connect(&mut self, net: &mut Net, connection: ConnectionId) {
+        let shard = self.shard;
+        let id = ShardedId { shard, connection };
+        self.places.lock().expect("no panic").insert(id, ());
+        net.send(connection, b"welcome").expect("it is open");
+    }
+
+    fn on_data(&mut self, _: &mut Net, id: ConnectionId, frame: Frame<'_>) {
+        match &*frame {
+            b"panic" => panic!("as I was told by {id}"),
+            _ => assert!(self.handles.broadcast(frame.into_bytes()) > 0),
+        }
+    }
+}
+
+fn start(balance: Balance, options: ListenOptions) -> (Shards<Chat>, Places) {
+    let places = Places::default();
+    let noted = Arc::clone(&places);
+    let shards = Shards::builder(Config::default())
+        .shards(2)
+        .balance(balance)
+        .listen("127.0.0.1:0", options)
+        .expect("an address")
+        .start(move |_, Shard { index, handles }| {
+            Ok(Chat {
+                shard: index,
+                handles,
+                places: Arc::clone(&noted),
+            })
+        });
+    (shards.expect("they start"), places)
+}
+
+fn end(shards: Shards<Chat>) {
+    shards.handles().shutdown(Duration::ZERO);
+    shards.join().expect("none has failed");
+}
+
+/// Connects peers until each shard has one.
+fn join_all(shards: &Shards<Chat>, places: &Places) -> Vec<Peer> {
+    let addr = shards.local_addr(0).expect("it listens");
+    let mut peers = Vec::new();
+    // The kernel throws dice: that 64 fall on one side happens in one of 10^19 times.
+    while peers.len() < 64 {
+        let mut peer = Peer::connect(addr);
+        assert_eq!(peer.receive(), b"welcome");
+        peers.push(peer);
+        let places = places.lock().expect("no panic");
+        if peers.len() >= 4 && (0..2).all(|shard| places.keys().any(|id| id.shard == shard)) {
+            return peers;
+        }
+    }
+    panic!("all are on one shard");
+}
+
+fn a_message_reaches_everybody_on_all_shards(balance: Balance) {
+    let (shards, places) = start(balance, ListenOptions::default());
+    let mut peers = join_all(&shards, &places);
+    for size in [0, 1, 100, 5_000, 300_000] {
+        let message = support::pattern(size);
+        peers[0].send(&message);
+        for peer in &mut peers {
+            assert!(peer.receive() == message, "{size} bytes");
+        }
+    }
+    end(shards);
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_message_reaches_everybody_when_the_kernel_balances() {
+    a_message_reaches_everybody_on_all_shards(Balance::Kernel);
+}
+
+#[test]
+fn a_message_reaches_everybody_when_peers_are_handed_over() {
+    a_message_reaches_everybody_on_all_shards(Balance::HandOver);
+}
+
+#[test]
+fn peers_are_handed_over_in_turn() {
+    let (shards, places) = start(Balance::HandOver, ListenOptions::default());
+    let addr = shards.local_addr(0).expect("it listens");
+    let mut peers: Vec<Peer> = (0..10).map(|_| Peer::connect(addr)).collect();
+    for peer in &mut peers {
+        assert_eq!(peer.receive(), b"welcome");
+    }
+    let on_first = places
+        .lock()
+        .expect("no panic")
+        .keys()
+        .filter(|id| id.shard == 0)
+        .count();
+    assert_eq!(on_first, 5);
+    end(shards);
+}
+
+#[test]
+fn a_connection_is_named_together_with_its_shard() {
+    let (shards, places) = start(Balance::HandOver, ListenOptions::default());
+    let mut peers = join_all(&shards, &places);
+    let ids: Vec<ShardedId> = places.lock().expect("no panic").keys().copied().collect();
+    assert_eq!(
+        ids[0].connection, ids[2].connection,
+        "each shard counts for itself"
+    );
+    assert_eq!(ids[0].to_string(), "0:0#0");
+    let handles = shards.handles();
+    for id in &ids {
+        handles.send(*id, id.to_string()).expect("it is there");
+    }
+    let mut told: Vec<Vec<u8>> = peers.iter_mut().map(Peer::receive).collect();
+    told.sort();
+    let names: Vec<Vec<u8>> = ids.iter().map(|id| id.to_string().into_bytes()).collect();
+    assert_eq!(told, names);
+    handles.disconnect(ids[0]).expect("it is there");
+    let nobody = ShardedId { shard: 9, ..ids[0] };
+    handles
+        .send(nobody, "x")
+        .expect_err("there is no such shard");
+    end(shards);
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_shard_that_panics_is_named_and_the_others_serve_on() {
+    let (shards, places) = start(Balance::Kernel, ListenOptions::default());
+    let mut peers = join_all(&shards, &places);
+    let addr = shards.local_addr(0).expect("it listens");
+    let handles = shards.handles();
+    handles
+        .get(1)
+        .expect("there are two")
+        .post(|_, _| panic!("by command"))
+        .expect("it is there");
+    let deadline = Instant::now() + PATIENCE;
+    while !handles.get(1).expect("there are two").is_closed() {
+        assert!(Instant::now() < deadline, "it goes on");
+        std::thread::yield_now();
+    }
+    // Who is on the first shard is served, who comes gets there, and a broadcast leaves out who is gone.
+    assert_eq!(handles.broadcast("still here"), 1);
+    let mut late = Peer::connect(addr);
+    assert_eq!(late.receive(), b"welcome");
+    let heard = peers
+        .iter_mut()
+        .filter_map(|peer| peer.try_receive().ok())
+        .collect::<Vec<_>>();
+    assert!(!heard.is_empty() && heard.iter().all(|frame| frame == b"still here"));
+    handles.shutdown(Duration::ZERO);
+    let error = shards.join().expect_err("one has panicked");
+    assert_eq!(error.failed.len(), 1);
+    assert_eq!(error.failed[0].shard, 1);
+    assert!(
+        matches!(&error.failed[0].failure, ShardFailure::Panicked(message) if message == "by command")
+    );
+    assert_eq!(error.to_string(), "shard 1 panicked: by command");
+}
+
+#[test]
+fn a_handler_that_cannot_be_made_is_an_error_at_the_start() {
+    let started = Shards::builder(Config::default())
+        .shards(3)
+        .start::<Chat>(|_, shard| {
+            Err(std::io::Error::other(format!(
+                "no world for {}",
+                shard.index
+            )))
+        });
+    let error = started.expect_err("none can be made");
+    assert_eq!(error.to_string(), "shard 0 failed: no world for 0");
+    let started =
+        Shards::builder(Config::default())
+            .shards(2)
+            .start::<Chat>(|_, shard| match shard.index {
+                1 => panic!("no"),
+                _ => Err(std::io::Error::other("not this time")),
+            });
+    assert_eq!(started.expect_err("none can be made").shard, 0);
+}
+
+#[test]
+fn an_address_in_use_is_an_error_at_the_start() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+    for balance in [Balance::Kernel, Balance::HandOver] {
+        if balance == Balance::Kernel && !cfg!(unix) {
+            continue;
+        }
+        let started = Shards::builder(Config::default())
+            .shards(2)
+            .balance(balance)
+            .listen(
+                taken.local_addr().expect("its address"),
+                ListenOptions::default(),
+            )
+            .expect("an address")
+            .start::<Chat>(|_, _| Err(std::io::Error::other("not reached")));
+        let error = started.expect_err("it is in use");
+        assert!(matches!(error.failure, ShardFailure::Listen(_)), "{error}");
+        assert_eq!(
+            std::io::Error::from(error).kind(),
+            std::io::ErrorKind::AddrInUse
+        );
+    }
+}
+
+/// A format that counts how often it encodes: one byte says how long.
+#[derive(Debug)]
+struct Counting(Arc<AtomicUsize>);
+
+impl FrameFormat for Counting {
+    fn decode(&self, input: &[u8], _: usize) -> Result<Decoded, DecodeError> {
+        Ok(Decoded::Frame {
+            header: 1,
+            payload: u64::from(input[0]),
+            trailer: 0,
+        })
+    }
+
+    fn encode(&self, payload_len: u64, envelope: &mut Envelope) -> Result<(), EncodeError> {
+        self.0.fetch_add(1, Ordering::Relaxed);
+        envelope.push_header(&[payload_len as u8]);
+        Ok(())
+    }
+
+    fn max_payload_len(&self) -> u64 {
+        255
+    }
+}
+
+#[test]
+fn a_broadcast_over_all_shards_is_encoded_once() {
+    let encoded = Arc::new(AtomicUsize::new(0));
+    let framing = Framing::custom(Counting(Arc::clone(&encoded)));
+    let (shards, _) = start(Balance::HandOver, ListenOptions::default().framing(framing));
+    let addr = shards.local_addr(0).expect("it listens");
+    let mut peers: Vec<Peer> = (0..6).map(|_| Peer::connect(addr)).collect();
+    let mut read = |len: usize| {
+        for peer in &mut peers {
+            let mut bytes = vec![0; len];
+            std::io::Read::read_exact(&mut peer.0, &mut bytes).expect("it is open");
+        }
+    };
+    read(8);
+    let before = encoded.load(Ordering::Relaxed);
+    assert_eq!(shards.handles().broadcast("good evening"), 2);
+    read(13);
+    assert_eq!(encoded.load(Ordering::Relaxed) - before, 1);
+    end(shards);
+}
