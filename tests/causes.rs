@@ -280,6 +280,17 @@ fn it_is_aborted() -> String {
     name(&reason)
 }
 
+fn it_is_released() -> String {
+    let mut scene = Scene::with(Config::default());
+    scene.arrive(&framed(b"unfinished")[..2]);
+    scene.looped.net.send(scene.id, b"one").expect("it is open");
+    assert!(scene.looped.net.release(scene.id));
+    let reason = scene.end();
+    assert_told(&reason, Side::Us, Stage::Open, "released by this side");
+    assert_eq!(counts(&reason), (0, 0, 0));
+    name(&reason)
+}
+
 // ----- Us, because of frames -----
 
 fn pieces_come_and_nobody_takes_them() -> String {
@@ -543,6 +554,7 @@ scenarios! {
     it_is_kicked_and_does_not_read: DrainTimedOut,
     the_loop_shuts_down: ShuttingDown,
     it_is_aborted: Aborted,
+    it_is_released: Released,
     pieces_come_and_nobody_takes_them: ChunkNotHandled,
     a_reader_ends_early: ReaderEnded,
     a_reader_goes_on: ReaderTooLong,

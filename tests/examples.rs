@@ -38,6 +38,53 @@ fn the_echo_client_has_messages_of_its_own() {
 }
 
 #[test]
+fn what_is_said_on_one_shard_is_heard_on_the_others() {
+    let mut server = Example::start("shards", &[ANY_PORT, "2"]);
+    let addr = server.listening_on();
+    let mut first = Peer::connect(addr);
+    let name = String::from_utf8(first.receive()).expect("text");
+    let name = name
+        .strip_prefix("* ")
+        .and_then(|name| name.strip_suffix(" has come"));
+    let name = name.expect("who has come").to_string();
+    // The kernel throws dice: that 64 fall on one side happens in one of 10^19 times.
+    let mut others = Vec::new();
+    let shard_of = |name: &str| name.split(':').next().map(str::to_string);
+    while others.len() < 64 {
+        others.push(Peer::connect(addr));
+        let line = String::from_utf8(first.receive()).expect("text");
+        let other = line.strip_prefix("* ").expect("who has come").to_string();
+        if shard_of(&other) != shard_of(&name) {
+            break;
+        }
+    }
+    first.send(b"hello, all");
+    let said = format!("{name}: hello, all").into_bytes();
+    for peer in &mut others {
+        while peer.receive() != said {}
+    }
+    let mut last = others.pop().expect("there is one");
+    last.send(b"/who");
+    // The shards tell each other, which takes a moment.
+    let counted = |line: &str| -> usize {
+        let counts = line.split(", ");
+        counts
+            .filter_map(|count| count.split(' ').next()?.parse::<usize>().ok())
+            .sum()
+    };
+    loop {
+        let line = String::from_utf8(last.receive()).expect("text");
+        if line.contains(" on shard 0, ") && counted(&line) == others.len() + 2 {
+            break;
+        }
+        last.send(b"/who");
+    }
+    last.send(b"/quit");
+    let output = server.finish();
+    assert!(output.status.success(), "{output:?}");
+}
+
+#[test]
 fn the_echo_client_resolves_names() {
     // The name may have an IPv6 address as well, at which nobody listens.
     let server = Server::echo();
