@@ -1,0 +1,490 @@
+//! Handles: commands from other threads arrive, in order, bounded, and are checked when they are run.
+
+mod support;
+
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use support::{Event, PATIENCE, Peer, Recorder, turn_until};
+use throng::{
+    Config, ConnectOptions, ConnectionId, DisconnectCause, EventLoop, Frame, Handle, Handler,
+    MailboxError, Net, Origin,
+};
+
+/// A loop that listens on a free port.
+fn listening(config: Config) -> (EventLoop, SocketAddr) {
+    let mut event_loop = <EventLoop>::new(config).expect("a loop");
+    let net = event_loop.net();
+    let listener = net.listen("127.0.0.1:0").expect("a free port");
+    let addr = net.local_addr(listener).expect("its address");
+    (event_loop, addr)
+}
+
+/// A peer and its id, in a loop of its own thread's.
+fn join(event_loop: &mut EventLoop, addr: SocketAddr, seen: &mut Recorder) -> (Peer, ConnectionId) {
+    let before = seen.connected().len();
+    let peer = Peer::connect(addr);
+    turn_until(event_loop, seen, |seen, _| seen.connected().len() > before);
+    (peer, seen.connected()[before])
+}
+
+/// Waits for something that another thread brings about.
+fn wait_until(what: impl Fn() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !what() {
+        assert!(Instant::now() < deadline, "it did not happen in time");
+        thread::yield_now();
+    }
+}
+
+#[test]
+fn every_command_does_what_the_method_of_net_does() {
+    let (mut event_loop, addr) = listening(Config::default());
+    let mut seen = Recorder::default();
+    let mut joined: Vec<(Peer, ConnectionId)> = (0..4)
+        .map(|_| join(&mut event_loop, addr, &mut seen))
+        .collect();
+    let ids: Vec<ConnectionId> = joined.iter().map(|(_, id)| *id).collect();
+    let handle = event_loop.handle();
+    let (done, is_done) = mpsc::channel();
+    let other = thread::spawn(move || {
+        handle.send(ids[0], b"send")?;
+        handle.try_send(ids[0], b"try_send")?;
+        handle.send_bytes(ids[0], vec![1; 9000])?;
+        handle.send_many([ids[1], ids[2]], "many")?;
+        let last = ids[3];
+        handle.broadcast(move |id| id != last, "all but one")?;
+        handle.disconnect(ids[1])?;
+        handle.abort(ids[2])?;
+        handle.connect(addr, ConnectOptions::default(), move |_, net, result| {
+            let id = result.expect("it starts");
+            assert_eq!(net.origin(id), Some(Origin::Outbound));
+            done.send(id).expect("the test waits");
+        })?;
+        handle.post(move |_, net| net.send(last, b"posted").expect("it is open"))?;
+        Ok::<(), MailboxError>(())
+    });
+    turn_until(&mut event_loop, &mut seen, |seen, _| {
+        seen.ends().iter().any(|(id, _)| *id == joined[2].1) && seen.connected().len() == 6
+    });
+    other.join().expect("no panic").expect("the loop is there");
+    let outbound = is_done.try_recv().expect("it was called");
+    assert!(seen.connected().contains(&outbound));
+    assert_eq!(joined[0].0.receive(), b"send");
+    assert_eq!(joined[0].0.receive(), b"try_send");
+    assert_eq!(joined[0].0.receive(), vec![1; 9000]);
+    assert_eq!(joined[0].0.receive(), b"all but one");
+    assert_eq!(joined[1].0.receive(), b"many");
+    assert_eq!(joined[1].0.receive(), b"all but one");
+    joined[1].0.expect_end();
+    joined[2].0.expect_reset();
+    assert_eq!(joined[3].0.receive(), b"posted");
+    let stats = event_loop.net().stats();
+    assert_eq!((stats.commands, stats.commands_failed), (9, 0));
+}
+
+#[test]
+fn a_loop_is_stopped_and_shut_down_and_asked_from_outside() {
+    let (mut event_loop, _) = listening(Config::default());
+    let handle = event_loop.handle();
+    let mut seen = Recorder::default();
+    handle.stop().expect("the loop is there");
+    event_loop.run(&mut seen).expect("it runs");
+    let other = thread::spawn(move || {
+        let answer = handle.call(|_, net| net.len());
+        handle
+            .shutdown(Duration::from_secs(5))
+            .expect("it is there");
+        answer
+    });
+    event_loop.run(&mut seen).expect("it runs");
+    assert_eq!(other.join().expect("no panic"), Ok(0));
+}
+
+#[test]
+fn the_next_tenant_of_a_slot_is_not_reached() {
+    let (mut event_loop, addr) = listening(Config::default());
+    let mut seen = Recorder::default();
+    let (first, old) = join(&mut event_loop, addr, &mut seen);
+    first.reset();
+    turn_until(&mut event_loop, &mut seen, |seen, _| {
+        !seen.ends().is_empty()
+    });
+    let (mut second, new) = join(&mut event_loop, addr, &mut seen);
+    assert_eq!(old.index(), new.index());
+    let handle = event_loop.handle();
+    handle.send(old, b"for the first").expect("it is taken");
+    handle.disconnect(old).expect("it is taken");
+    handle.abort(old).expect("it is taken");
+    handle.send(new, b"for the second").expect("it is taken");
+    turn_until(&mut event_loop, &mut seen, |_, net| {
+        net.stats().frames_sent == 1
+    });
+    assert_eq!(second.receive(), b"for the second");
+    assert_eq!(event_loop.net().stats().commands_failed, 3);
+}
+
+/// Eight threads send to all of twenty connections; every frame says who sent it and how many before.
+#[test]
+fn frames_of_many_threads_arrive_complete_and_in_order_of_each() {
+    const THREADS: usize = 8;
+    const PEERS: usize = 20;
+    const FRAMES: u32 = 300;
+    let (mut event_loop, addr) = listening(Config::default().max_pending_commands(500));
+    let mut seen = Recorder::default();
+    let joined: Vec<(Peer, ConnectionId)> = (0..PEERS)
+        .map(|_| join(&mut event_loop, addr, &mut seen))
+        .collect();
+    let ids: Vec<ConnectionId> = joined.iter().map(|(_, id)| *id).collect();
+    let senders = (0..THREADS).map(|thread| {
+        let (handle, ids) = (event_loop.handle(), ids.clone());
+        thread::spawn(move || {
+            for frame in 0..FRAMES {
+                let mut payload = (thread as u32).to_le_bytes().to_vec();
+                payload.extend(frame.to_le_bytes());
+                for id in &ids {
+                    handle.send(*id, &payload).expect("the loop is there");
+                }
+            }
+        })
+    });
+    let senders: Vec<_> = senders.collect();
+    let readers = joined.into_iter().map(|(mut peer, _)| {
+        thread::spawn(move || {
+            let mut next = [0; THREADS];
+            for _ in 0..THREADS as u32 * FRAMES {
+                let frame = peer.receive();
+                let number = |at: usize| {
+                    let bytes = frame[at..at + 4].try_into().expect("four bytes");
+                    u32::from_le_bytes(bytes)
+                };
+                let thread = number(0) as usize;
+                assert_eq!(number(4), next[thread], "out of order");
+                next[thread] += 1;
+            }
+        })
+    });
+    let readers: Vec<_> = readers.collect();
+    let all = (THREADS * PEERS) as u64 * u64::from(FRAMES);
+    turn_until(&mut event_loop, &mut seen, |_, net| {
+        net.stats().frames_sent == all
+    });
+    for thread in senders.into_iter().chain(readers) {
+        thread.join().expect("no panic");
+    }
+    assert_eq!(event_loop.net().stats().commands_failed, 0);
+}
+
+#[test]
+fn a_burst_makes_one_wake_up() {
+    let (mut event_loop, _) = listening(Config::default());
+    let handle = event_loop.handle();
+    for _ in 0..1000 {
+        handle.post(|_, _| {}).expect("the loop is there");
+    }
+    let mut seen = Recorder::default();
+    event_loop.turn(&mut seen, None).expect("a turn");
+    let stats = event_loop.net().stats();
+    assert_eq!((stats.commands, stats.wake_ups), (1000, 1));
+    // Nobody is woken for what has been done.
+    let before = event_loop.net().stats().turns;
+    event_loop
+        .turn(&mut seen, Some(Duration::ZERO))
+        .expect("a turn");
+    handle.post(|_, net| net.stop()).expect("the loop is there");
+    event_loop.run(&mut seen).expect("it runs");
+    let stats = event_loop.net().stats();
+    assert_eq!((stats.wake_ups, stats.turns - before), (2, 2));
+}
+
+#[test]
+fn more_than_a_turn_allows_is_left_for_the_next_which_comes_at_once() {
+    let (mut event_loop, _) = listening(Config::default().commands_per_turn(10));
+    let handle = event_loop.handle();
+    for _ in 0..25 {
+        handle.post(|_, _| {}).expect("the loop is there");
+    }
+    let mut seen = Recorder::default();
+    for commands in [10, 20] {
+        event_loop.turn(&mut seen, None).expect("a turn");
+        assert_eq!(event_loop.net().stats().commands, commands);
+        assert_eq!(event_loop.next_timeout(), Some(Duration::ZERO));
+    }
+    event_loop.turn(&mut seen, None).expect("a turn");
+    assert_eq!(event_loop.net().stats().commands, 25);
+    assert_eq!(event_loop.net().stats().wake_ups, 1);
+    assert_eq!(event_loop.next_timeout(), None);
+}
+
+#[test]
+fn a_loop_that_does_not_turn_takes_so_much_and_no_more() {
+    let config = Config::default()
+        .max_pending_commands(3)
+        .max_pending_bytes(100);
+    let (mut event_loop, addr) = listening(config);
+    let mut seen = Recorder::default();
+    let (mut peer, id) = join(&mut event_loop, addr, &mut seen);
+    let handle = event_loop.handle();
+    // By count.
+    for _ in 0..3 {
+        handle.try_send(id, b"x").expect("there is room");
+    }
+    let full = MailboxError::Full {
+        commands: 3,
+        bytes: 3,
+    };
+    assert_eq!(handle.try_send(id, b"y"), Err(full.clone()));
+    let rejected = handle
+        .try_send_bytes(id, "payload")
+        .expect_err("it is full");
+    assert_eq!(
+        (rejected.error, &rejected.payload[..]),
+        (full.clone(), &b"payload"[..])
+    );
+    let rejected = handle.try_send_many([id], "many").expect_err("it is full");
+    assert_eq!(&rejected.payload[..], b"many");
+    let rejected = handle
+        .try_broadcast(|_| true, "all")
+        .expect_err("it is full");
+    assert_eq!(&rejected.payload[..], b"all");
+    let rejected = handle
+        .try_post(|_, net| net.stop())
+        .expect_err("it is full");
+    assert_eq!(rejected.error, full);
+    // What was given back can be given again.
+    turn_until(&mut event_loop, &mut seen, |_, net| {
+        net.stats().frames_sent == 3
+    });
+    assert!(!event_loop.net().is_stopping());
+    handle.try_post(rejected.payload).expect("there is room");
+    turn_until(&mut event_loop, &mut seen, |_, net| net.is_stopping());
+    // By bytes: as long as there is less, one more of any size.
+    handle.try_send(id, &[1; 99]).expect("there is room");
+    handle.try_send(id, &[2; 5000]).expect("there is room");
+    let full = MailboxError::Full {
+        commands: 2,
+        bytes: 5099,
+    };
+    assert_eq!(handle.try_send(id, b""), Err(full));
+    turn_until(&mut event_loop, &mut seen, |_, net| {
+        net.stats().frames_sent == 5
+    });
+    for _ in 0..3 {
+        assert_eq!(peer.receive(), b"x");
+    }
+    assert_eq!(peer.receive(), [1; 99]);
+    assert_eq!(peer.receive(), [2; 5000]);
+}
+
+#[test]
+fn who_waits_for_room_goes_on_when_there_is_some() {
+    let (mut event_loop, _) = listening(Config::default().max_pending_commands(2));
+    let handle = event_loop.handle();
+    let other = thread::spawn(move || {
+        for _ in 0..1000 {
+            handle.post(|_, _| {}).expect("the loop is there");
+        }
+    });
+    let mut seen = Recorder::default();
+    turn_until(&mut event_loop, &mut seen, |_, net| {
+        net.stats().commands == 1000
+    });
+    other.join().expect("no panic");
+}
+
+#[test]
+fn who_waits_hears_that_the_loop_is_gone() {
+    let (event_loop, _) = listening(Config::default().max_pending_commands(1));
+    let handle = event_loop.handle();
+    handle
+        .post(|_, _| panic!("nobody runs it"))
+        .expect("there is room");
+    let began = AtomicUsize::new(0);
+    thread::scope(|scope| {
+        let waiting = scope.spawn(|| {
+            began.fetch_add(1, Ordering::Relaxed);
+            handle.send_bytes(id(), "payload")
+        });
+        let asking = scope.spawn(|| {
+            began.fetch_add(1, Ordering::Relaxed);
+            handle.call(|_, _| ())
+        });
+        wait_until(|| began.load(Ordering::Relaxed) == 2);
+        drop(event_loop);
+        let rejected = waiting.join().expect("no panic").expect_err("it is gone");
+        assert_eq!(rejected.error, MailboxError::Closed);
+        assert_eq!(&rejected.payload[..], b"payload");
+        assert_eq!(asking.join().expect("no panic"), Err(MailboxError::Closed));
+    });
+    assert!(handle.is_closed());
+    assert_eq!(handle.stop(), Err(MailboxError::Closed));
+    assert_eq!(handle.try_send(id(), b""), Err(MailboxError::Closed));
+}
+
+/// A call that was accepted, and then the loop goes without having run it.
+#[test]
+fn who_asked_hears_that_the_loop_is_gone() {
+    let (event_loop, _) = listening(Config::default());
+    let handle = event_loop.handle();
+    let asking = handle.clone();
+    let other = thread::spawn(move || asking.call(|_, _| ()));
+    // Debug tells how many wait.
+    wait_until(|| format!("{handle:?}").contains("commands: 1"));
+    drop(event_loop);
+    assert_eq!(other.join().expect("no panic"), Err(MailboxError::Closed));
+}
+
+/// An id of somebody.
+fn id() -> ConnectionId {
+    let (mut event_loop, addr) = listening(Config::default());
+    event_loop.net().connect(addr).expect("it starts")
+}
+
+#[test]
+fn in_a_callback_nothing_waits() {
+    let config = Config::default().max_pending_commands(1);
+    let (mut event_loop, _) = listening(config);
+    let handle = event_loop.handle();
+    let inner = handle.clone();
+    let (tell, told) = mpsc::channel();
+    handle
+        .post(move |_, _| {
+            // This very command counts until the end of the turn's commands.
+            tell.send(inner.stop()).expect("the test waits");
+            let asked = inner.call(|_, _| ());
+            assert_eq!(asked, Err(MailboxError::InCallback));
+        })
+        .expect("there is room");
+    event_loop
+        .turn(&mut Recorder::default(), None)
+        .expect("a turn");
+    let error = told.recv().expect("it was run").expect_err("it is full");
+    assert!(matches!(error, MailboxError::Full { commands: 1, .. }));
+}
+
+#[test]
+fn a_closure_that_panics_takes_nothing_along() {
+    let (mut event_loop, _) = listening(Config::default().max_pending_commands(3));
+    let handle = event_loop.handle();
+    handle
+        .post(|_, _| panic!("as agreed"))
+        .expect("there is room");
+    handle.post(|_, net| net.stop()).expect("there is room");
+    let mut seen = Recorder::default();
+    let turn = std::panic::AssertUnwindSafe(|| event_loop.turn(&mut seen, None));
+    std::panic::catch_unwind(turn).expect_err("it panics");
+    assert_eq!(event_loop.next_timeout(), Some(Duration::ZERO));
+    event_loop.turn(&mut seen, None).expect("a turn");
+    assert!(event_loop.net().is_stopping());
+    // Its room is free again, and so is this thread to wait.
+    for _ in 0..3 {
+        handle.try_post(|_, _| {}).expect("there is room");
+    }
+    assert_eq!(event_loop.net().stats().commands, 2);
+}
+
+/// A handler that owns nothing of what it works with.
+struct Borrowing<'a> {
+    seen: &'a AtomicUsize,
+}
+
+impl Handler for Borrowing<'_> {
+    fn on_data(&mut self, _: &mut Net, _: ConnectionId, _: Frame<'_>) {}
+}
+
+impl Borrowing<'_> {
+    fn note(&self) {
+        self.seen.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+#[test]
+fn a_handler_that_borrows_is_reached() {
+    let seen = AtomicUsize::new(0);
+    let mut handler = Borrowing { seen: &seen };
+    let mut event_loop = EventLoop::new(Config::default()).expect("a loop");
+    let handle = event_loop.handle();
+    thread::scope(|scope| {
+        scope.spawn(move || {
+            for _ in 0..10 {
+                handle
+                    .post(|game: &mut Borrowing<'_>, _| game.note())
+                    .expect("the loop is there");
+            }
+            handle.stop().expect("the loop is there");
+        });
+        event_loop.run(&mut handler).expect("it runs");
+    });
+    assert_eq!(seen.load(Ordering::Relaxed), 10);
+}
+
+#[test]
+fn any_handler_is_reached_by_a_loop_for_any() {
+    let mut event_loop: EventLoop = EventLoop::new(Config::default()).expect("a loop");
+    let handle: Handle<dyn Handler> = event_loop.handle();
+    let id = id();
+    handle
+        .post(move |handler, net| {
+            handler.on_connect(net, id);
+            net.stop();
+        })
+        .expect("the loop is there");
+    let mut seen = Recorder::default();
+    event_loop.run(&mut seen).expect("it runs");
+    assert!(matches!(seen.events[..], [Event::Connect(_)]));
+}
+
+#[test]
+fn a_command_for_one_that_is_full_is_counted() {
+    let config = Config::default().max_queued_bytes(10).high_watermark(9);
+    let (mut event_loop, addr) = listening(config);
+    let mut seen = Recorder::default();
+    let (_peer, id) = join(&mut event_loop, addr, &mut seen);
+    let handle = event_loop.handle();
+    // Both in one turn, so that the first is not written yet.
+    handle.send(id, &[0; 20]).expect("the loop is there");
+    handle.send(id, b"one too many").expect("the loop is there");
+    turn_until(&mut event_loop, &mut seen, |_, net| {
+        net.stats().commands == 2
+    });
+    assert_eq!(event_loop.net().stats().commands_failed, 1);
+}
+
+#[test]
+fn an_attempt_that_cannot_be_started_is_told() {
+    let (mut event_loop, addr) = listening(Config::default().max_connections(0));
+    let handle = event_loop.handle();
+    let (tell, told) = mpsc::channel();
+    handle
+        .connect(addr, ConnectOptions::default(), move |_, _, result| {
+            tell.send(result.is_err()).expect("the test waits");
+        })
+        .expect("the loop is there");
+    let mut seen = Recorder::default();
+    turn_until(&mut event_loop, &mut seen, |_, _| {
+        told.try_recv() == Ok(true)
+    });
+    assert_eq!(event_loop.net().stats().commands_failed, 1);
+}
+
+#[test]
+fn a_kick_by_command_takes_its_last_message_along() {
+    let (mut event_loop, addr) = listening(Config::default());
+    let mut seen = Recorder::default();
+    let (mut peer, id) = join(&mut event_loop, addr, &mut seen);
+    let handle = event_loop.handle();
+    handle.send(id, b"you are out").expect("the loop is there");
+    handle.disconnect(id).expect("the loop is there");
+    let reader = thread::spawn(move || {
+        assert_eq!(peer.receive(), b"you are out");
+        peer.expect_end();
+    });
+    turn_until(&mut event_loop, &mut seen, |seen, _| {
+        !seen.ends().is_empty()
+    });
+    assert!(matches!(seen.ends()[0].1.cause, DisconnectCause::Kicked));
+    reader.join().expect("no panic");
+}
