@@ -1,0 +1,329 @@
+//! The user's timers, on a clock that the test moves: when they fire, how often, and when not any more.
+
+mod support;
+
+use std::time::{Duration, Instant};
+
+use proptest::prelude::*;
+use support::by_hand::{Loop, Scene};
+use support::{Peer, Recorder};
+use throng::{Config, ConnectionId, DisconnectReason, Expired, Frame, Handler, Net, TimerId};
+
+/// Notes what fires, and does something then if told so.
+#[derive(Default)]
+struct Clock {
+    seen: Recorder,
+    fired: Vec<Expired>,
+    then: Option<Box<dyn FnMut(&mut Net, Expired)>>,
+}
+
+impl Clock {
+    fn keys(&mut self) -> Vec<u64> {
+        self.fired.drain(..).map(|expired| expired.key).collect()
+    }
+}
+
+impl Handler for Clock {
+    fn on_connect(&mut self, net: &mut Net, id: ConnectionId) {
+        self.seen.on_connect(net, id);
+    }
+
+    fn on_data(&mut self, net: &mut Net, id: ConnectionId, frame: Frame<'_>) {
+        self.seen.on_data(net, id, frame);
+    }
+
+    fn on_disconnect(&mut self, net: &mut Net, id: ConnectionId, reason: DisconnectReason) {
+        self.seen.on_disconnect(net, id, reason);
+    }
+
+    fn on_timer(&mut self, net: &mut Net, expired: Expired) {
+        self.fired.push(expired);
+        if let Some(then) = &mut self.then {
+            then(net, expired);
+        }
+    }
+}
+
+const MS: Duration = Duration::from_millis(1);
+
+fn scene() -> (Loop, Clock) {
+    (Loop::new(Config::default()), Clock::default())
+}
+
+#[test]
+fn a_timer_fires_once_when_its_time_has_come() {
+    let (mut looped, mut clock) = scene();
+    let start = looped.now;
+    let timer = looped.net.set_timer(5 * MS, 7);
+    assert_eq!(looped.net.next_deadline(), Some(start + 5 * MS));
+    assert_eq!(looped.net.next_timeout(start), Some(5 * MS));
+    looped.pass(4 * MS, &mut clock);
+    assert!(clock.fired.is_empty());
+    looped.pass(MS, &mut clock);
+    let [expired] = clock.fired[..] else {
+        panic!("one: {:?}", clock.fired);
+    };
+    assert_eq!((expired.timer, expired.key), (timer, 7));
+    assert_eq!((expired.connection, expired.missed), (None, 0));
+    assert_eq!(expired.due, start + 5 * MS);
+    looped.pass(Duration::from_secs(60), &mut clock);
+    assert_eq!(clock.fired.len(), 1);
+    assert!(!looped.net.cancel_timer(timer), "it has fired");
+    assert_eq!(looped.net.next_deadline(), None);
+}
+
+#[test]
+fn timers_fire_in_the_order_of_their_times() {
+    let (mut looped, mut clock) = scene();
+    for key in [3, 1, 2, 500, 70_000, 4] {
+        let at = looped.now + key as u32 * MS;
+        looped.net.set_timer_at(at, key);
+    }
+    looped.net.set_timer_at(looped.now - MS, 0);
+    looped.pass(Duration::from_secs(100), &mut clock);
+    assert_eq!(clock.keys(), [0, 1, 2, 3, 4, 500, 70_000]);
+}
+
+#[test]
+fn a_timer_that_was_cancelled_does_not_fire() {
+    let (mut looped, mut clock) = scene();
+    let timer = looped.net.set_timer(MS, 1);
+    let interval = looped.net.set_interval(MS, 2);
+    assert!(looped.net.cancel_timer(timer));
+    assert!(!looped.net.cancel_timer(timer));
+    looped.pass(MS, &mut clock);
+    assert!(looped.net.cancel_timer(interval));
+    looped.pass(100 * MS, &mut clock);
+    assert_eq!(clock.keys(), [2]);
+}
+
+#[test]
+fn a_timer_is_cancelled_by_another_that_fires_in_the_same_turn() {
+    let (mut looped, mut clock) = scene();
+    let first = looped.net.set_timer(MS, 0);
+    let second = looped.net.set_timer(2 * MS, 0);
+    clock.then = Some(Box::new(move |net, _| assert!(net.cancel_timer(second))));
+    looped.pass(10 * MS, &mut clock);
+    let [expired] = clock.fired[..] else {
+        panic!("one: {:?}", clock.fired);
+    };
+    assert_eq!(expired.timer, first);
+}
+
+#[test]
+fn a_timer_for_now_that_is_set_again_and_again_does_not_hold_the_turn() {
+    let (mut looped, mut clock) = scene();
+    clock.then = Some(Box::new(|net, expired| {
+        net.set_timer(Duration::ZERO, expired.key + 1);
+        net.set_timer_at(net.now() - MS, expired.key + 1000);
+    }));
+    looped.net.set_timer(Duration::ZERO, 0);
+    looped.pass(Duration::ZERO, &mut clock);
+    assert_eq!(clock.keys(), [0]);
+    assert_eq!(looped.net.next_timeout(looped.now), Some(Duration::ZERO));
+    looped.pass(Duration::ZERO, &mut clock);
+    assert_eq!(clock.keys(), [1, 1000]);
+}
+
+#[test]
+fn more_timers_than_a_turn_allows_fire_in_the_next_which_comes_at_once() {
+    let mut looped = Loop::new(Config::default().timers_per_turn(10));
+    let mut clock = Clock::default();
+    for key in 0..25 {
+        looped.net.set_timer(MS, key);
+    }
+    looped.pass(MS, &mut clock);
+    assert_eq!(clock.fired.len(), 10);
+    assert_eq!(looped.net.next_timeout(looped.now), Some(Duration::ZERO));
+    looped.pass(Duration::ZERO, &mut clock);
+    looped.pass(Duration::ZERO, &mut clock);
+    assert_eq!(clock.keys(), (0..25).collect::<Vec<_>>());
+    assert_eq!(looped.net.next_timeout(looped.now), None);
+}
+
+#[test]
+fn the_timers_of_a_connection_end_with_it() {
+    type End = fn(&mut Scene, &mut Clock);
+    let ends: [End; 4] = [
+        |scene, _| assert!(scene.looped.net.disconnect(scene.id)),
+        |scene, _| assert!(scene.looped.net.abort(scene.id)),
+        |scene, _| assert!(scene.looped.net.release(scene.id)),
+        |scene, clock| {
+            scene.peer.half_close();
+            let looped = &mut scene.looped;
+            looped.settle(clock, |_, net| net.is_empty());
+        },
+    ];
+    for end in ends {
+        let mut scene = Scene::with(Config::default());
+        let mut clock = Clock::default();
+        let net = &mut scene.looped.net;
+        let timers: Vec<TimerId> = (0..4)
+            .filter_map(|key| net.set_connection_timer(scene.id, 50 * MS, key))
+            .collect();
+        let interval = net.set_connection_interval(scene.id, 30 * MS, 10);
+        assert_eq!((timers.len(), interval.is_some()), (4, true));
+        let of_the_loop = net.set_timer(60 * MS, 99);
+        // From the middle of the list, its end, its beginning.
+        assert!(net.cancel_timer(timers[2]));
+        assert!(net.cancel_timer(timers[0]));
+        scene.looped.pass(30 * MS, &mut clock);
+        let connection = clock.fired[0].connection;
+        assert_eq!((clock.keys(), connection), (vec![10], Some(scene.id)));
+        end(&mut scene, &mut clock);
+        let net = &mut scene.looped.net;
+        assert_eq!(net.set_connection_timer(scene.id, MS, 5), None);
+        assert_eq!(net.set_connection_interval(scene.id, MS, 5), None);
+        assert!(!net.cancel_timer(timers[1]), "it has ended");
+        for _ in 0..5 {
+            scene.looped.pass(20 * MS, &mut clock);
+        }
+        assert_eq!(clock.keys(), [99]);
+        assert!(!scene.looped.net.cancel_timer(of_the_loop));
+    }
+}
+
+#[test]
+fn the_timers_of_one_connection_are_not_those_of_another() {
+    let (mut looped, mut clock) = scene();
+    let addr = looped.listen();
+    let peers: Vec<Peer> = (0..3).map(|_| Peer::connect(addr)).collect();
+    looped.settle(&mut clock, |clock, _| clock.seen.connected().len() == 3);
+    let ids = clock.seen.connected();
+    for key in 0..9 {
+        let id = ids[key as usize % 3];
+        looped.net.set_connection_timer(id, 5 * MS, key);
+    }
+    assert!(looped.net.abort(ids[1]));
+    looped.pass(5 * MS, &mut clock);
+    assert_eq!(clock.keys(), [0, 2, 3, 5, 6, 8]);
+    drop(peers);
+}
+
+#[test]
+fn a_timer_is_set_while_connecting_and_from_on_disconnect() {
+    /// Sets a timer of the loop when a connection ends.
+    struct Again(Vec<u64>);
+    impl Handler for Again {
+        fn on_data(&mut self, _: &mut Net, _: ConnectionId, _: Frame<'_>) {}
+        fn on_disconnect(&mut self, net: &mut Net, id: ConnectionId, _: DisconnectReason) {
+            assert_eq!(net.set_connection_timer(id, MS, 2), None);
+            net.set_timer(MS, 1);
+        }
+        fn on_timer(&mut self, _: &mut Net, expired: Expired) {
+            self.0.push(expired.key);
+        }
+    }
+    let (_refusing, addr) = support::refusing();
+    let mut looped = Loop::new(Config::default());
+    let id = looped.net.connect(addr).expect("it starts");
+    assert!(looped.net.set_connection_timer(id, 3 * MS, 3).is_some());
+    let mut again = Again(Vec::new());
+    looped.settle(&mut again, |_, net| net.stats().disconnected == 1);
+    looped.rest(&mut again);
+    looped.pass(10 * MS, &mut again);
+    assert_eq!(again.0, [1], "and not the one of the connection");
+}
+
+/// A game that ticks, in a loop that is late now and then.
+fn ticks(period: Duration, turns: impl Iterator<Item = Duration>) {
+    let (mut looped, mut clock) = scene();
+    let start: Instant = looped.now;
+    let timer = looped.net.set_interval(period, 1);
+    let mut counted = 0;
+    for passed in turns {
+        looped.pass(passed, &mut clock);
+        let elapsed = looped.now - start;
+        // Timers are exact to the millisecond: the last time may have to wait for the next turn.
+        let most = elapsed.as_nanos() / period.as_nanos();
+        let least = elapsed.saturating_sub(MS).as_nanos() / period.as_nanos();
+        for expired in clock.fired.drain(..) {
+            counted += 1;
+            let due = start + period * u32::try_from(counted).expect("an hour");
+            assert_eq!(expired.due, due, "it drifts");
+            assert_eq!(expired.timer, timer);
+            counted += u128::from(expired.missed);
+        }
+        assert!((least..=most).contains(&counted), "{counted} of {most}");
+    }
+}
+
+#[test]
+fn sixty_times_a_second_for_an_hour_nothing_drifts_and_nothing_is_lost_unreported() {
+    let mut random: u64 = 1;
+    let turns = std::iter::repeat_with(move || {
+        // xorshift64 (Marsaglia, 2003).
+        random ^= random << 13;
+        random ^= random >> 7;
+        random ^= random << 17;
+        match random % 100 {
+            // Late, and very late.
+            0 => Duration::from_micros(random % 200_000),
+            _ => Duration::from_micros(random % 20_000),
+        }
+    });
+    let hour = Duration::from_secs(3600);
+    let mut passed = Duration::ZERO;
+    ticks(
+        Duration::from_secs(1) / 60,
+        turns.take_while(move |turn| {
+            passed += *turn;
+            passed < hour
+        }),
+    );
+}
+
+proptest! {
+    #[test]
+    fn no_interval_drifts_or_loses_a_tick_unreported(
+        period in 1_000_000_u64..2_000_000_000,
+        turns in prop::collection::vec(0_u64..5_000_000_000, 1..60),
+    ) {
+        ticks(Duration::from_nanos(period), turns.into_iter().map(Duration::from_nanos));
+    }
+}
+
+#[test]
+fn an_interval_begins_when_it_is_told_to() {
+    let (mut looped, mut clock) = scene();
+    let first = looped.now + 100 * MS;
+    looped.net.set_interval_at(first, 10 * MS, 1);
+    looped.pass(99 * MS, &mut clock);
+    assert!(clock.fired.is_empty());
+    looped.pass(MS, &mut clock);
+    looped.pass(35 * MS, &mut clock);
+    let seen: Vec<(Instant, u64)> = clock.fired.iter().map(|t| (t.due, t.missed)).collect();
+    assert_eq!(seen, [(first, 0), (first + 10 * MS, 2)]);
+}
+
+#[test]
+fn no_period_is_shorter_than_a_millisecond() {
+    let (mut looped, mut clock) = scene();
+    looped.net.set_interval(Duration::ZERO, 1);
+    looped.pass(10 * MS, &mut clock);
+    assert_eq!((clock.fired.len(), clock.fired[0].missed), (1, 9));
+}
+
+#[test]
+fn a_time_that_never_comes_does_no_harm() {
+    let (mut looped, mut clock) = scene();
+    let timer = looped.net.set_timer(Duration::MAX, 1);
+    let interval = looped.net.set_interval(Duration::MAX, 1);
+    looped.pass(Duration::from_secs(1 << 30), &mut clock);
+    assert!(clock.fired.is_empty());
+    assert!(looped.net.cancel_timer(timer) && looped.net.cancel_timer(interval));
+}
+
+#[test]
+fn a_million_timers_are_set_and_fire_and_are_cancelled() {
+    let mut looped = Loop::new(Config::default().timers_per_turn(usize::MAX));
+    let mut clock = Clock::default();
+    let timers: Vec<TimerId> = (0..1_000_000_u64)
+        .map(|key| looped.net.set_timer((key % 60_000) as u32 * MS, key))
+        .collect();
+    for timer in timers.iter().step_by(2) {
+        assert!(looped.net.cancel_timer(*timer));
+    }
+    looped.pass(Duration::from_secs(60), &mut clock);
+    assert_eq!(clock.fired.len(), 500_000);
+}
