@@ -2,158 +2,15 @@
 
 mod support;
 
-use std::io;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use mio::net::UdpSocket;
-use mio::{Events, Interest, Poll, Token, Waker};
+use support::drivers::Driver;
 use support::{Event, PATIENCE, Recorder, listening, pattern, turn_until};
 use throng::{
     Config, ConnectOptions, ConnectionId, DisconnectCause, DisconnectReason, EventLoop, Frame,
     Handler, ListenOptions, Net, Origin, Stage,
 };
-
-/// Something that drives a `Net` until its handler stops it.
-trait Driver {
-    fn new(config: Config) -> Self;
-    fn net(&mut self) -> &mut Net;
-    fn drive(&mut self, handler: &mut (dyn Handler + 'static)) -> io::Result<()>;
-}
-
-/// `EventLoop::run`.
-struct Run(EventLoop);
-
-impl Driver for Run {
-    fn new(config: Config) -> Self {
-        Self(EventLoop::new(config).expect("a loop"))
-    }
-
-    fn net(&mut self) -> &mut Net {
-        self.0.net()
-    }
-
-    fn drive(&mut self, handler: &mut (dyn Handler + 'static)) -> io::Result<()> {
-        self.0.run(handler)
-    }
-}
-
-/// `EventLoop::turn`, when the descriptor of the loop is readable in an edge-triggered poll, or the time has come.
-#[cfg(unix)]
-struct Outer {
-    event_loop: EventLoop,
-    poll: Poll,
-}
-
-#[cfg(unix)]
-impl Driver for Outer {
-    fn new(config: Config) -> Self {
-        use std::os::fd::AsRawFd;
-        let event_loop = EventLoop::new(config).expect("a loop");
-        let poll = Poll::new().expect("a selector");
-        let fd = event_loop.as_raw_fd();
-        poll.registry()
-            .register(&mut mio::unix::SourceFd(&fd), Token(0), Interest::READABLE)
-            .expect("it can be waited on");
-        Self { event_loop, poll }
-    }
-
-    fn net(&mut self) -> &mut Net {
-        self.event_loop.net()
-    }
-
-    fn drive(&mut self, handler: &mut (dyn Handler + 'static)) -> io::Result<()> {
-        let mut events = Events::with_capacity(4);
-        while !self.event_loop.net().is_stopping() {
-            self.poll
-                .poll(&mut events, self.event_loop.next_timeout())?;
-            self.event_loop.turn(handler, Some(Duration::ZERO))?;
-        }
-        self.event_loop.run(handler)
-    }
-}
-
-/// A poll with sources of its own besides: a waker and a UDP socket.
-struct Attached {
-    poll: Poll,
-    net: Net,
-    waker: Waker,
-    udp: UdpSocket,
-}
-
-const WAKER: Token = Token(0);
-const UDP: Token = Token(usize::MAX >> 1);
-
-impl Driver for Attached {
-    fn new(config: Config) -> Self {
-        let poll = Poll::new().expect("a selector");
-        let net = Net::attach(poll.registry(), config, Instant::now()).expect("a registry");
-        let waker = Waker::new(poll.registry(), WAKER).expect("a waker");
-        let mut udp = UdpSocket::bind("127.0.0.1:0".parse().expect("an address")).expect("a port");
-        poll.registry()
-            .register(&mut udp, UDP, Interest::READABLE)
-            .expect("it can be waited on");
-        Self {
-            poll,
-            net,
-            waker,
-            udp,
-        }
-    }
-
-    fn net(&mut self) -> &mut Net {
-        self.net.begin_turn(Instant::now());
-        &mut self.net
-    }
-
-    fn drive(&mut self, handler: &mut (dyn Handler + 'static)) -> io::Result<()> {
-        self.waker.wake()?;
-        self.udp.send_to(b"datagram", self.udp.local_addr()?)?;
-        let (mut woken, mut received) = (false, false);
-        let mut events = Events::with_capacity(8);
-        while !(self.net.is_stopping() && woken && received) {
-            let timeout = self.net.next_timeout(Instant::now());
-            self.poll.poll(&mut events, timeout)?;
-            self.net.begin_turn(Instant::now());
-            for event in &events {
-                match event.token() {
-                    WAKER => woken = true,
-                    UDP => received = true,
-                    token => {
-                        assert!(self.net.owns(token));
-                        self.net.handle_event(event);
-                    }
-                }
-                assert_eq!(self.net.owns(event.token()), event.token().0 > UDP.0);
-            }
-            self.net.finish_turn(handler);
-        }
-        Ok(())
-    }
-}
-
-/// Runs a scenario with each driver.
-macro_rules! with_each_driver {
-    ($($scenario:ident)*) => {$(
-        mod $scenario {
-            #[test]
-            fn run() {
-                super::$scenario::<super::Run>();
-            }
-
-            #[cfg(unix)]
-            #[test]
-            fn turn() {
-                super::$scenario::<super::Outer>();
-            }
-
-            #[test]
-            fn attached() {
-                super::$scenario::<super::Attached>();
-            }
-        }
-    )*};
-}
 
 with_each_driver! {
     frames_of_all_sizes_go_back_and_forth

@@ -9,12 +9,15 @@ use support::by_hand::{Loop, Scene};
 use support::{Peer, Recorder};
 use throng::{Config, ConnectionId, DisconnectReason, Expired, Frame, Handler, Net, TimerId};
 
+/// What to do when a timer fires.
+type Then = Box<dyn FnMut(&mut Net, Expired)>;
+
 /// Notes what fires, and does something then if told so.
 #[derive(Default)]
 struct Clock {
     seen: Recorder,
     fired: Vec<Expired>,
-    then: Option<Box<dyn FnMut(&mut Net, Expired)>>,
+    then: Option<Then>,
 }
 
 impl Clock {

@@ -6,15 +6,18 @@
 )]
 
 pub mod by_hand;
+pub mod drivers;
 pub mod scene;
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use drivers::{Driver, listening_by};
 use throng::{
     Config, ConnectionId, DisconnectReason, EventLoop, Frame, Handler, ListenOptions, Net,
 };
@@ -24,17 +27,15 @@ pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Turns the loop until `done` says so.
 #[track_caller]
-pub fn turn_until<H: Handler + 'static>(
-    event_loop: &mut EventLoop,
+pub fn turn_until<D: Driver, H: Handler + 'static>(
+    event_loop: &mut D,
     handler: &mut H,
     mut done: impl FnMut(&mut H, &mut Net) -> bool,
 ) {
     let deadline = Instant::now() + PATIENCE;
     while !done(handler, event_loop.net()) {
         assert!(Instant::now() < deadline, "it did not happen in time");
-        event_loop
-            .turn(handler, Some(Duration::from_millis(20)))
-            .expect("a turn does not fail");
+        event_loop.turn(handler);
     }
 }
 
@@ -144,17 +145,26 @@ pub struct Server {
 
 impl Server {
     /// Serves `handler` on a free port.
-    pub fn start<H: Handler + Send + 'static>(mut handler: H, options: ListenOptions) -> Self {
-        let (mut event_loop, addr) = listening(options);
+    pub fn start<H: Handler + Send + 'static>(handler: H, options: ListenOptions) -> Self {
+        Self::start_by::<EventLoop, H>(handler, options)
+    }
+
+    /// Serves `handler` on a free port, with a driver.
+    pub fn start_by<D: Driver, H: Handler + Send + 'static>(
+        mut handler: H,
+        options: ListenOptions,
+    ) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = Arc::clone(&stop);
+        let (tell, told) = mpsc::channel();
         let thread = std::thread::spawn(move || {
+            let (mut driver, addr) = listening_by::<D>(options);
+            tell.send(addr).expect("the test waits");
             while !stopped.load(Ordering::Relaxed) {
-                event_loop
-                    .turn(&mut handler, Some(Duration::from_millis(10)))
-                    .expect("a turn does not fail");
+                driver.turn(&mut handler);
             }
         });
+        let addr = told.recv().expect("it listens");
         Self {
             addr,
             stop,
@@ -164,7 +174,12 @@ impl Server {
 
     /// An echo server with the default framing.
     pub fn echo() -> Self {
-        Self::start(Echo, ListenOptions::default())
+        Self::echo_by::<EventLoop>()
+    }
+
+    /// An echo server with the default framing, and a driver.
+    pub fn echo_by<D: Driver>() -> Self {
+        Self::start_by::<D, Echo>(Echo, ListenOptions::default())
     }
 }
 
