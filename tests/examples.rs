@@ -84,6 +84,162 @@ fn what_is_said_on_one_shard_is_heard_on_the_others() {
     assert!(output.status.success(), "{output:?}");
 }
 
+/// Asks the HTTP server for its page.
+#[cfg(unix)]
+fn page_of(addr: SocketAddr) -> String {
+    let mut peer = Peer::connect(addr);
+    peer.write(b"GET / HTTP/1.1\r\nHost: game\r\nConnection: close\r\n\r\n");
+    let mut page = String::new();
+    peer.0.read_to_string(&mut page).expect("a page");
+    assert!(page.starts_with("HTTP/1.1 200 OK\r\n"), "{page}");
+    page
+}
+
+#[cfg(unix)]
+#[test]
+fn inside_tokio_a_game_is_played_and_its_page_is_shown() {
+    let mut server = Example::start("embed_tokio", &[ANY_PORT, ANY_PORT]);
+    let (game, status) = (server.listening_on(), server.listening_on());
+    assert!(page_of(status).ends_with("players: 0\nframes: 0\n"));
+    let mut peers = [Peer::connect(game), Peer::connect(game)];
+    // Who hears itself is there.
+    for peer in &mut peers {
+        peer.send(b"I am here");
+        while peer.receive() != b"I am here" {}
+    }
+    for i in 0..500_u32 {
+        peers[0].send(&i.to_le_bytes());
+    }
+    for peer in &mut peers {
+        let last = 499_u32.to_le_bytes();
+        while peer.receive() != last {}
+    }
+    assert!(page_of(status).ends_with("players: 2\nframes: 502\n"));
+    peers[1].send(b"/quit");
+    for peer in &mut peers {
+        peer.expect_end();
+    }
+    drop(peers);
+    let output = server.finish();
+    assert!(output.status.success(), "{output:?}");
+}
+
+#[cfg(unix)]
+#[test]
+fn inside_calloop_both_its_timer_and_the_connections_are_served() {
+    let mut server = Example::start("embed_calloop", &[ANY_PORT]);
+    let mut peer = Peer::connect(server.listening_on());
+    peer.send(b"hello");
+    let (mut ticks, mut echoes) = (0, 0);
+    while ticks < 2 || echoes < 1 {
+        let frame = peer.receive();
+        ticks += usize::from(frame.starts_with(b"tick "));
+        echoes += usize::from(frame == b"hello");
+    }
+    peer.send(b"/quit");
+    peer.0.read_to_end(&mut Vec::new()).expect("a clean end");
+    drop(peer);
+    let output = server.finish();
+    assert!(output.status.success(), "{output:?}");
+}
+
+#[test]
+fn in_a_poll_of_the_users_datagrams_console_and_connections_are_heard() {
+    let mut server = Example::start("embed_mio", &[ANY_PORT]);
+    let addr = server.listening_on();
+    let mut peers = [Peer::connect(addr), Peer::connect(addr)];
+    for peer in &mut peers {
+        peer.send(b"I am here");
+        while peer.receive() != b"I am here" {}
+    }
+    let query = std::net::UdpSocket::bind(ANY_PORT).expect("a free port");
+    query.set_read_timeout(Some(PATIENCE)).expect("a socket");
+    query.send_to(b"?", addr).expect("it is sent");
+    let mut answer = [0; 64];
+    let len = query.recv(&mut answer).expect("an answer");
+    assert_eq!(&answer[..len], b"2 players");
+    server.type_in("good evening, all");
+    for peer in &mut peers {
+        while peer.receive() != b"good evening, all" {}
+    }
+    server.end_input();
+    for peer in &mut peers {
+        peer.0.read_to_end(&mut Vec::new()).expect("a clean end");
+    }
+    drop(peers);
+    let output = server.finish();
+    assert!(output.status.success(), "{output:?}");
+}
+
+#[test]
+fn a_thousand_bots_move_in_a_world_that_ticks() {
+    let output = Example::start("game_tick", &["bots", "1000", "2"]).finish();
+    assert!(output.status.success(), "{output:?}");
+    let number = |line: &str| -> u64 {
+        let word = line.split(' ').next().unwrap_or_default();
+        word.parse().unwrap_or_else(|_| panic!("{output:?}"))
+    };
+    let [_, steps, lateness, positions] = &output.lines[..] else {
+        panic!("{output:?}");
+    };
+    // What was missed was made up for, however slow the machine is.
+    assert!(number(steps) >= 100, "{output:?}");
+    assert!(lateness.starts_with("lateness p99 "), "{output:?}");
+    assert!(number(positions) >= 1000, "{output:?}");
+}
+
+#[test]
+fn a_player_is_told_where_it_has_gone() {
+    let mut server = Example::start("game_tick", &[ANY_PORT]);
+    let mut peer = Peer::connect(server.listening_on());
+    peer.send(b"d");
+    let mut last = 0;
+    while last < 5 {
+        let position = peer.receive();
+        let number = |at: usize| {
+            let bytes = position[at..at + 4].try_into().expect("four bytes");
+            i32::from_le_bytes(bytes)
+        };
+        assert_eq!((position.len(), number(0), number(8)), (12, 0, 0));
+        assert!(number(4) > last, "it goes on to the right");
+        last = number(4);
+    }
+    peer.send(b"q");
+    peer.0.read_to_end(&mut Vec::new()).expect("a clean end");
+    drop(peer);
+    let output = server.finish();
+    assert!(output.status.success(), "{output:?}");
+}
+
+#[test]
+fn two_people_chat_from_their_consoles() {
+    let mut server = Example::start("chat_server", &[ANY_PORT]);
+    let addr = server.listening_on().to_string();
+    let mut alice = Example::start("chat_client", &[&addr]);
+    alice.type_in("/name Alice");
+    alice.expect_line("Alice");
+    let mut bob = Example::start("chat_client", &[&addr]);
+    bob.type_in("/name Bob");
+    bob.expect_line("Bob");
+    bob.type_in("good morning");
+    alice.expect_line("Bob: good morning");
+    alice.type_in("and to you");
+    bob.expect_line("Alice: and to you");
+    for mut client in [alice, bob] {
+        client.end_input();
+        let output = client.finish();
+        assert!(output.status.success(), "{output:?}");
+    }
+}
+
+#[test]
+fn the_chat_client_says_why_it_cannot_connect() {
+    let (_refusing, addr) = support::refusing();
+    let output = Example::start("chat_client", &[&addr.to_string()]).finish();
+    assert!(!output.status.success());
+    assert!(output.stderr.contains("could not connect"), "{output:?}");
+}
+
 #[test]
 fn the_echo_client_resolves_names() {
     // The name may have an IPv6 address as well, at which nobody listens.
@@ -389,7 +545,7 @@ impl Example {
         let spawned = Command::new(&program)
             .args(args)
             .env_remove("RUST_LOG")
-            .stdin(Stdio::null())
+            .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn();
@@ -428,6 +584,30 @@ impl Example {
             addr.parse().ok()
         });
         addr.unwrap_or_else(|| panic!("not an address: {line}"))
+    }
+
+    /// Types a line at its console.
+    #[track_caller]
+    fn type_in(&mut self, line: &str) {
+        let console = self.child.stdin.as_mut().expect("it is open");
+        writeln!(console, "{line}").expect("it listens");
+    }
+
+    /// Says that nothing more will be typed.
+    fn end_input(&mut self) {
+        self.child.stdin = None;
+    }
+
+    /// Waits until it prints a line with these words.
+    #[track_caller]
+    fn expect_line(&mut self, words: &str) {
+        loop {
+            let line = self.stdout.recv_timeout(PATIENCE);
+            let line = line.unwrap_or_else(|_| panic!("it does not say {words:?}"));
+            if line.expect("its output is text").contains(words) {
+                return;
+            }
+        }
     }
 
     /// Waits for its end.

@@ -1,0 +1,119 @@
+//! Connections in a `mio::Poll` that belongs to somebody else: with a UDP socket, a waker, and a console that says what it
+//! wants through a handle.
+//!
+//! ```text
+//! cargo run --example embed_mio [ADDR]          the default is 127.0.0.1:5000
+//! ```
+//!
+//! Each frame goes to all players. A datagram to the same address is answered with how many there are. A line on the
+//! console goes to all players, too; its end ends the game.
+
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use std::{env, io, thread};
+
+use throng::mio::net::UdpSocket;
+use throng::mio::{Events, Interest, Poll, Token, Waker};
+use throng::{Config, ConnectionId, Frame, Handle, Handler, Mailbox, MailboxError, Net};
+
+const WAKER: Token = Token(0);
+const QUERY: Token = Token(1);
+
+struct Game;
+
+impl Handler for Game {
+    fn on_data(&mut self, net: &mut Net, _: ConnectionId, frame: Frame<'_>) {
+        net.broadcast(|_| true, frame);
+    }
+}
+
+fn main() -> ExitCode {
+    let addr = env::args().nth(1);
+    match serve(addr.as_deref().unwrap_or("127.0.0.1:5000")) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("embed_mio: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn serve(addr: &str) -> io::Result<()> {
+    // What the program has anyway: a poll, a waker, a socket.
+    let mut poll = Poll::new()?;
+    let mut events = Events::with_capacity(1024);
+    let waker = Arc::new(Waker::new(poll.registry(), WAKER)?);
+
+    // What throng adds to it.
+    let config = Config::hardened();
+    let mut mailbox = Mailbox::new(&config, move || {
+        if let Err(error) = waker.wake() {
+            eprintln!("embed_mio: {error}");
+        }
+    });
+    let mut net = Net::attach(poll.registry(), config, Instant::now())?;
+    let listener = net.listen(addr)?;
+    let addr = net
+        .local_addr(listener)
+        .ok_or(io::ErrorKind::AddrNotAvailable)?;
+    let mut query = UdpSocket::bind(addr)?;
+    poll.registry()
+        .register(&mut query, QUERY, Interest::READABLE)?;
+    println!("listening on {addr}");
+    let console = mailbox.handle();
+    thread::spawn(move || listen_to(&console));
+
+    let mut game = Game;
+    let mut was_full = false;
+    while !net.is_stopping() {
+        let timeout = if was_full {
+            Some(Duration::ZERO)
+        } else {
+            net.next_timeout(Instant::now())
+        };
+        match poll.poll(&mut events, timeout) {
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => events.clear(),
+            Err(error) => return Err(error),
+        }
+        net.begin_turn(Instant::now());
+        let mut count = 0;
+        for event in &events {
+            count += 1;
+            match event.token() {
+                QUERY => answer(&query, net.len()),
+                WAKER => {}
+                _ => net.handle_event(event),
+            }
+        }
+        was_full = count == events.capacity();
+        mailbox.deliver(&mut game, &mut net);
+        net.finish_turn(&mut game);
+    }
+    Ok(())
+}
+
+/// Answers all datagrams that are there: mio tells of them once.
+fn answer(query: &UdpSocket, players: usize) {
+    let mut buffer = [0; 16];
+    let answer = format!("{players} players");
+    while let Ok((_, from)) = query.recv_from(&mut buffer) {
+        if let Err(error) = query.send_to(answer.as_bytes(), from) {
+            eprintln!("embed_mio: {from}: {error}");
+        }
+    }
+}
+
+/// Passes on what is typed.
+fn listen_to(game: &Handle<Game>) {
+    let pass_on = || -> Result<(), MailboxError> {
+        for line in io::stdin().lines().map_while(Result::ok) {
+            game.broadcast(|_| true, line)?;
+        }
+        game.shutdown(Duration::from_secs(5))
+    };
+    if let Err(error) = pass_on() {
+        eprintln!("embed_mio: {error}");
+    }
+}

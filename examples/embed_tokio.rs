@@ -1,0 +1,150 @@
+//! The loop inside a tokio runtime of one thread, and beside it, in the same thread, an HTTP page that tells how the game
+//! goes.
+//!
+//! ```text
+//! cargo run --example embed_tokio [ADDR [STATUS_ADDR]]          the defaults are 127.0.0.1:5000 and 127.0.0.1:8080
+//! ```
+//!
+//! Each frame goes to all players; `/quit` ends the game. `curl 127.0.0.1:8080` shows the page.
+
+#[cfg(unix)]
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> std::process::ExitCode {
+    unix::main().await
+}
+
+#[cfg(not(unix))]
+fn main() {
+    eprintln!("embed_tokio: there is no descriptor to wait for on this platform");
+}
+
+#[cfg(unix)]
+mod unix {
+    use std::cell::Cell;
+    use std::convert::Infallible;
+    use std::os::fd::AsFd;
+    use std::process::ExitCode;
+    use std::rc::Rc;
+    use std::time::Duration;
+    use std::{env, io};
+
+    use http_body_util::Full;
+    use hyper::body::Bytes;
+    use hyper::server::conn::http1;
+    use hyper::service::service_fn;
+    use hyper::{Request, Response};
+    use hyper_util::rt::TokioIo;
+    use throng::{Config, ConnectionId, DisconnectReason, EventLoop, Frame, Handler, Net};
+    use tokio::io::Interest;
+    use tokio::io::unix::AsyncFd;
+    use tokio::net::TcpListener;
+    use tokio::task::{self, LocalSet};
+
+    /// What the page shows. One thread, so plain cells will do.
+    #[derive(Default)]
+    struct Status {
+        players: Cell<usize>,
+        frames: Cell<u64>,
+    }
+
+    struct Game {
+        status: Rc<Status>,
+    }
+
+    impl Handler for Game {
+        fn on_connect(&mut self, net: &mut Net, _: ConnectionId) {
+            self.status.players.set(net.len());
+        }
+
+        fn on_data(&mut self, net: &mut Net, _: ConnectionId, frame: Frame<'_>) {
+            self.status.frames.set(self.status.frames.get() + 1);
+            if &*frame == b"/quit" {
+                net.shutdown(Duration::from_secs(5));
+            } else {
+                net.broadcast(|_| true, frame);
+            }
+        }
+
+        fn on_disconnect(&mut self, net: &mut Net, _: ConnectionId, _: DisconnectReason) {
+            self.status.players.set(net.len());
+        }
+    }
+
+    pub(super) async fn main() -> ExitCode {
+        let mut arguments = env::args().skip(1);
+        let addr = arguments.next().unwrap_or("127.0.0.1:5000".to_string());
+        let status_addr = arguments.next().unwrap_or("127.0.0.1:8080".to_string());
+        match LocalSet::new().run_until(serve(&addr, &status_addr)).await {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                eprintln!("embed_tokio: {error}");
+                ExitCode::FAILURE
+            }
+        }
+    }
+
+    async fn serve(addr: &str, status_addr: &str) -> io::Result<()> {
+        let status = Rc::new(Status::default());
+        let mut event_loop = EventLoop::new(Config::hardened())?;
+        let listener = event_loop.net().listen(addr)?;
+        let page = TcpListener::bind(status_addr).await?;
+        if let Some(addr) = event_loop.net().local_addr(listener) {
+            println!("listening on {addr}");
+        }
+        println!("listening on {} for HTTP", page.local_addr()?);
+        task::spawn_local(show(page, Rc::clone(&status)));
+        play(event_loop, Game { status }).await
+    }
+
+    /// Makes a turn whenever one is due: when the descriptor of the loop is readable, or a deadline has come.
+    async fn play(mut event_loop: EventLoop<Game>, mut game: Game) -> io::Result<()> {
+        // A copy of the descriptor, which stays open as long as tokio has it.
+        let descriptor = event_loop.as_fd().try_clone_to_owned()?;
+        #[allow(
+            deprecated,
+            reason = "what takes its place is unsafe, for descriptors that are not owned"
+        )]
+        let waiting = AsyncFd::with_interest(descriptor, Interest::READABLE)?;
+        loop {
+            match event_loop.next_timeout() {
+                // More to do, but the others have their turn first.
+                Some(Duration::ZERO) => task::yield_now().await,
+                deadline => tokio::select! {
+                    // tokio hears of an edge once. The turn that follows takes all there is, or asks for another at once.
+                    ready = waiting.readable() => ready?.clear_ready(),
+                    () = until(deadline) => {}
+                },
+            }
+            event_loop.turn(&mut game, Some(Duration::ZERO))?;
+            if event_loop.net().is_stopping() {
+                return Ok(());
+            }
+        }
+    }
+
+    async fn until(deadline: Option<Duration>) {
+        match deadline {
+            Some(left) => tokio::time::sleep(left).await,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Shows the page to whoever asks.
+    async fn show(page: TcpListener, status: Rc<Status>) {
+        while let Ok((stream, _)) = page.accept().await {
+            let status = Rc::clone(&status);
+            let answer = service_fn(move |_: Request<_>| {
+                let (players, frames) = (status.players.get(), status.frames.get());
+                let text = format!("players: {players}\nframes: {frames}\n");
+                async move { Ok::<_, Infallible>(Response::new(Full::new(Bytes::from(text)))) }
+            });
+            task::spawn_local(async move {
+                let connection =
+                    http1::Builder::new().serve_connection(TokioIo::new(stream), answer);
+                if let Err(error) = connection.await {
+                    eprintln!("embed_tokio: {error}");
+                }
+            });
+        }
+    }
+}
