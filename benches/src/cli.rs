@@ -8,6 +8,7 @@ use std::time::Duration;
 use clap::error::ErrorKind;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::driver::Level;
 use crate::problem::Problem;
 use crate::report;
 use crate::settings::Settings;
@@ -35,6 +36,12 @@ pub(crate) enum Command {
     Compare(CompareOptions),
     /// Does to a server what peers on the internet do, and tells whether it bears it.
     Torture(TortureOptions),
+    /// Sends from many threads through handles, and checks that all arrives in order.
+    Handles(HandlesOptions),
+    /// Measures how late a game's ticks are under echo load.
+    Ticks(TicksOptions),
+    /// Measures what timers cost.
+    Timers(TimersOptions),
     /// Loads a server when standard input says so.
     #[command(hide = true)]
     Loader(LoadOptions),
@@ -84,6 +91,9 @@ pub(crate) struct ServeOptions {
     /// What to do with a frame.
     #[arg(long, value_enum, default_value_t = Mode::Echo)]
     pub(crate) mode: Mode,
+    /// What drives it.
+    #[arg(long, value_enum, default_value_t = Level::Turn)]
+    pub(crate) driver: Level,
     /// How many peers may wait to be accepted.
     #[arg(long)]
     pub(crate) backlog: Option<u32>,
@@ -139,6 +149,9 @@ pub(crate) struct CompareOptions {
     /// The exit code is 1 if a cell's ratio is below this (large frames: below 0.80, if that is less).
     #[arg(long)]
     pub(crate) floor: Option<f64>,
+    /// Compares the ways to embed the loop with `EventLoop::run`, instead of the loop with its peers.
+    #[arg(long)]
+    pub(crate) drivers: bool,
     /// Only these cells, as CONNECTIONS_PIPELINE_SIZE.
     #[arg(long, value_delimiter = ',', value_parser = crate::compare::Cell::parse)]
     pub(crate) cells: Vec<crate::compare::Cell>,
@@ -179,6 +192,62 @@ pub(crate) struct YardstickOptions {
     pub(crate) addr: String,
     #[command(flatten)]
     pub(crate) parent: Parent,
+}
+
+/// `handles`
+#[derive(Debug, Clone, Args)]
+pub(crate) struct HandlesOptions {
+    /// How many threads send.
+    #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=1024))]
+    pub(crate) threads: u32,
+    /// How many frames each of them sends.
+    #[arg(long, default_value_t = 1_000_000, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) frames: u32,
+    /// Over how many connections.
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=8000))]
+    pub(crate) connections: u32,
+    /// Bytes of payload in each frame.
+    #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u32).range(10..=(1 << 20)))]
+    pub(crate) size: u32,
+    /// When to give up, in seconds.
+    #[arg(long, default_value = "300", value_parser = seconds)]
+    pub(crate) patience: Duration,
+}
+
+/// `ticks`
+#[derive(Debug, Args)]
+pub(crate) struct TicksOptions {
+    /// Ticks a second.
+    #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub(crate) hz: u32,
+    /// For how long.
+    #[arg(long, default_value = "60", value_parser = seconds)]
+    pub(crate) seconds: Duration,
+    /// How many connections echo meanwhile, a frame in flight on each.
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) connections: u32,
+}
+
+/// `timers`
+#[derive(Debug, Args)]
+pub(crate) struct TimersOptions {
+    /// How many timers.
+    #[arg(long, default_value_t = 1_000_000)]
+    pub(crate) count: u32,
+    /// What becomes of them after they were set.
+    #[arg(long, value_enum, default_value_t = Phase::Expire)]
+    pub(crate) phase: Phase,
+}
+
+/// What is done with timers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Phase {
+    /// They are set, and that is all.
+    Insert,
+    /// They are cancelled.
+    Cancel,
+    /// They fire.
+    Expire,
 }
 
 /// Who started a server, if it should not outlive that process.

@@ -19,8 +19,17 @@ use crate::process::Server;
 use crate::report::{self, grouped};
 use crate::{limits, pin, usage};
 
-/// Who takes part: a name, and the subcommand that serves. The first is judged, the last is what all are measured by.
-const CONTESTANTS: [(&str, &str); 2] = [("throng", "serve"), ("raw epoll", "yardstick")];
+/// Who takes part: a name, and the words that make it serve. The last is what the others are measured by, and the lowest
+/// of their ratios is judged.
+type Contestants = [(&'static str, &'static [&'static str])];
+
+const PEERS: &Contestants = &[("throng", &["serve"]), ("raw epoll", &["yardstick"])];
+
+const DRIVERS: &Contestants = &[
+    ("turn, outer", &["serve", "--driver", "outer"]),
+    ("attached", &["serve", "--driver", "attached"]),
+    ("run", &["serve", "--driver", "run"]),
+];
 
 /// Load before the measurement, so that buffers and caches are as they will be.
 const WARM_UP: Duration = Duration::from_millis(200);
@@ -114,11 +123,12 @@ struct Contestant {
 
 impl Contestant {
     fn start(
-        subcommand: &str,
+        words: &[&str],
         cell: Cell,
         processors: Option<(usize, usize)>,
     ) -> Result<Self, Problem> {
-        let server = Server::start(subcommand)?;
+        let (subcommand, more) = words.split_first().unwrap_or((&"serve", &[]));
+        let server = Server::start_with(subcommand, more, None)?;
         if let Some((processor, _)) = processors {
             server.pin(processor);
         }
@@ -161,6 +171,7 @@ pub(crate) fn run(options: &CompareOptions, json: Option<&Path>) -> Result<(), P
     {
         return Err(Problem::usage("--floor: expected a ratio, such as 0.95"));
     }
+    let contestants = if options.drivers { DRIVERS } else { PEERS };
     let processors = pin::two_processors();
     if let Some((_, load)) = processors {
         pin::pin(0, load);
@@ -178,7 +189,7 @@ pub(crate) fn run(options: &CompareOptions, json: Option<&Path>) -> Result<(), P
         "frames per server CPU-second, medians of {} rounds; cells are connections_in-flight_bytes",
         options.rounds
     ));
-    report::say(format_args!("{}", header()));
+    report::say(format_args!("{}", header(contestants)));
     let mut results = Vec::new();
     let mut low = Vec::new();
     for &cell in cells {
@@ -187,16 +198,24 @@ pub(crate) fn run(options: &CompareOptions, json: Option<&Path>) -> Result<(), P
             ..cell
         };
         let rounds = (0..options.rounds)
-            .map(|round| measure_round(cell, round as usize, options.seconds, processors))
+            .map(|round| {
+                measure_round(
+                    contestants,
+                    cell,
+                    round as usize,
+                    options.seconds,
+                    processors,
+                )
+            })
             .collect::<Result<Vec<_>, _>>()?;
         let summary = Summary::of(&rounds);
         report::say(format_args!("{}", summary.line(cell)));
         if let Some(floor) = options.floor.map(|floor| cell.floor(floor))
-            && summary.ratio < floor
+            && summary.ratio() < floor
         {
-            low.push(format!("{cell}: {:.3} is below {floor}", summary.ratio));
+            low.push(format!("{cell}: {:.3} is below {floor}", summary.ratio()));
         }
-        results.push(summary.as_json(cell, &rounds));
+        results.push(summary.as_json(contestants, cell, &rounds));
     }
     report::write_json(json, &json!({ "rounds": options.rounds, "cells": results }))?;
     if low.is_empty() {
@@ -206,17 +225,18 @@ pub(crate) fn run(options: &CompareOptions, json: Option<&Path>) -> Result<(), P
     }
 }
 
-/// Every contestant, measured once, in the order of [`CONTESTANTS`].
-type Round = [Measured; CONTESTANTS.len()];
+/// Every contestant, measured once, in their order.
+type Round = Vec<Measured>;
 
 fn measure_round(
+    contestants: &Contestants,
     cell: Cell,
     number: usize,
     length: Duration,
     processors: Option<(usize, usize)>,
 ) -> Result<Round, Problem> {
-    let contestants = CONTESTANTS.iter().map(|(name, subcommand)| {
-        Contestant::start(subcommand, cell, processors)
+    let contestants = contestants.iter().map(|(name, words)| {
+        Contestant::start(words, cell, processors)
             .map_err(|problem| Problem::failed(format!("{name}, {cell}: {problem}")))
     });
     let mut contestants = contestants.collect::<Result<Vec<_>, _>>()?;
@@ -227,84 +247,119 @@ fn measure_round(
             contestants[next].work()?;
         }
     }
-    Ok(std::array::from_fn(|i| contestants[i].measured))
+    Ok(contestants.iter().map(|one| one.measured).collect())
 }
 
 struct Summary {
     /// Median frames per CPU-second of each contestant.
-    frames: [f64; CONTESTANTS.len()],
-    /// The first contestant to the last: the median of the rounds, the least and the most.
-    ratio: f64,
+    frames: Vec<f64>,
+    /// Each contestant but the last to the last.
+    ratios: Vec<Ratio>,
+    load_share: f64,
+}
+
+/// The median of the rounds, the least and the most.
+struct Ratio {
+    median: f64,
     least: f64,
     most: f64,
-    load_share: f64,
+}
+
+impl Ratio {
+    fn of(rounds: &[Round], contestant: usize) -> Self {
+        let ratios = rounds.iter().filter_map(|round| {
+            let reference = round.last()?.frames_per_cpu_second();
+            Some(round[contestant].frames_per_cpu_second() / reference)
+        });
+        let mut ratios: Vec<f64> = ratios.collect();
+        ratios.sort_by(f64::total_cmp);
+        Self {
+            least: ratios.first().copied().unwrap_or(f64::NAN),
+            most: ratios.last().copied().unwrap_or(f64::NAN),
+            median: median(ratios),
+        }
+    }
 }
 
 impl Summary {
     fn of(rounds: &[Round]) -> Self {
+        let contestants = rounds.first().map_or(0, Vec::len);
         let frames = |contestant: usize| {
             let frames = rounds
                 .iter()
                 .map(|round| round[contestant].frames_per_cpu_second());
             median(frames.collect())
         };
-        let mut ratios: Vec<f64> = rounds.iter().map(ratio).collect();
-        ratios.sort_by(f64::total_cmp);
         let shares = rounds
             .iter()
             .flatten()
             .map(|measured| measured.load_share());
         Self {
-            frames: std::array::from_fn(frames),
-            least: ratios.first().copied().unwrap_or(f64::NAN),
-            most: ratios.last().copied().unwrap_or(f64::NAN),
-            ratio: median(ratios),
+            frames: (0..contestants).map(frames).collect(),
+            ratios: (1..contestants)
+                .map(|contestant| Ratio::of(rounds, contestant - 1))
+                .collect(),
             load_share: median(shares.collect()),
         }
     }
 
-    fn line(&self, cell: Cell) -> String {
-        let mut line = format!("{:>14}", cell.to_string());
-        for frames in self.frames {
-            line += &format!("{:>14}", grouped(frames as u64));
-        }
-        line + &format!(
-            "{:>8.3}{:>8.3} to {:.3}{:>8.0} %",
-            self.ratio,
-            self.least,
-            self.most,
-            self.load_share * 100.0
-        )
+    /// The lowest of the ratios: the one that is judged.
+    fn ratio(&self) -> f64 {
+        let ratios = self.ratios.iter().map(|ratio| ratio.median);
+        ratios.min_by(f64::total_cmp).unwrap_or(f64::NAN)
     }
 
-    fn as_json(&self, cell: Cell, rounds: &[Round]) -> Value {
-        let names = CONTESTANTS.iter().enumerate();
+    fn line(&self, cell: Cell) -> String {
+        let mut line = format!("{:>14}", cell.to_string());
+        for frames in &self.frames {
+            line += &format!("{:>14}", grouped(*frames as u64));
+        }
+        for ratio in &self.ratios {
+            let Ratio {
+                median,
+                least,
+                most,
+            } = ratio;
+            line += &format!("{median:>8.3}{least:>8.3} to {most:.3}");
+        }
+        line + &format!("{:>8.0} %", self.load_share * 100.0)
+    }
+
+    fn as_json(&self, contestants: &Contestants, cell: Cell, rounds: &[Round]) -> Value {
+        let names = contestants.iter().enumerate();
         let contestants = names.map(|(i, (name, _))| {
             let frames: Vec<f64> = rounds
                 .iter()
                 .map(|round| round[i].frames_per_cpu_second())
                 .collect();
-            json!({ "name": name, "median": self.frames[i], "frames_per_cpu_second": frames })
+            let ratio = self.ratios.get(i).map(
+                |ratio| json!({ "median": ratio.median, "least": ratio.least, "most": ratio.most }),
+            );
+            json!({
+                "name": name,
+                "median": self.frames[i],
+                "frames_per_cpu_second": frames,
+                "ratio": ratio,
+            })
         });
         json!({
             "cell": cell.to_string(),
             "contestants": contestants.collect::<Vec<_>>(),
-            "ratio": { "median": self.ratio, "least": self.least, "most": self.most },
+            "ratio": self.ratio(),
             "load_processor_share": self.load_share,
         })
     }
 }
 
-fn header() -> String {
+fn header(contestants: &Contestants) -> String {
     let mut line = format!("{:>14}", "cell");
-    for (name, _) in CONTESTANTS {
+    for (name, _) in contestants {
         line += &format!("{name:>14}");
     }
-    line + &format!("{:>8}{:>17}{:>10}", "ratio", "least to most", "load CPU")
-}
-
-fn ratio(round: &Round) -> f64 {
-    round[0].frames_per_cpu_second() / round[CONTESTANTS.len() - 1].frames_per_cpu_second()
+    for _ in 1..contestants.len() {
+        line += &format!("{:>8}{:>17}", "ratio", "least to most");
+    }
+    line + &format!("{:>10}", "load CPU")
 }
 
 fn median(mut values: Vec<f64>) -> f64 {

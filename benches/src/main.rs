@@ -5,6 +5,8 @@
 mod cli;
 mod compare;
 mod demo;
+mod driver;
+mod handles;
 mod limits;
 mod load;
 mod loader;
@@ -17,6 +19,8 @@ mod progress;
 mod report;
 mod serve;
 mod settings;
+mod ticks;
+mod timers;
 mod torture;
 mod usage;
 mod yardstick;
@@ -41,6 +45,9 @@ fn main() -> ExitCode {
         Command::Load(options) => load::run(&options, json),
         Command::Compare(options) => compare::run(&options, json),
         Command::Torture(options) => torture::run(&options, json),
+        Command::Handles(options) => handles::run(&options, json),
+        Command::Ticks(options) => ticks::run(&options, json),
+        Command::Timers(options) => timers::run(&options, json),
         Command::Loader(options) => loader::run(&options),
         Command::Yardstick(options) => yardstick::run(&options),
     };

@@ -1,13 +1,17 @@
-//! What a server does with frames.
+//! What a server does with frames. Its only timer ends a `run`, so that it can be looked whether it is to go on.
 
 use std::collections::HashMap;
 
-use throng::{Chunk, ConnectionId, DisconnectReason, Frame, Handler, Net, SendError};
+use throng::{Chunk, ConnectionId, DisconnectReason, Expired, Frame, Handler, Net, SendError};
 
 /// Sends each frame back.
 pub(crate) struct Echo;
 
 impl Handler for Echo {
+    fn on_timer(&mut self, net: &mut Net, _: Expired) {
+        net.stop();
+    }
+
     fn on_data(&mut self, net: &mut Net, id: ConnectionId, frame: Frame<'_>) {
         if let Err(rejected) = net.send_frame(id, frame) {
             log::warn!("{id}: {rejected}");
@@ -23,6 +27,10 @@ impl Handler for Echo {
 pub(crate) struct Broadcast;
 
 impl Handler for Broadcast {
+    fn on_timer(&mut self, net: &mut Net, _: Expired) {
+        net.stop();
+    }
+
     fn on_data(&mut self, net: &mut Net, _: ConnectionId, frame: Frame<'_>) {
         net.broadcast(|_| true, frame);
     }
@@ -32,6 +40,10 @@ impl Handler for Broadcast {
 pub(crate) struct Sink;
 
 impl Handler for Sink {
+    fn on_timer(&mut self, net: &mut Net, _: Expired) {
+        net.stop();
+    }
+
     fn on_data(&mut self, _: &mut Net, _: ConnectionId, _: Frame<'_>) {}
 
     fn on_chunk(&mut self, _: &mut Net, _: ConnectionId, _: Chunk<'_>) {}
@@ -55,6 +67,10 @@ impl Relay {
 }
 
 impl Handler for Relay {
+    fn on_timer(&mut self, net: &mut Net, _: Expired) {
+        net.stop();
+    }
+
     fn on_connect(&mut self, net: &mut Net, id: ConnectionId) {
         match self.single.take() {
             Some(other) => {

@@ -7,9 +7,10 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 use signal_hook::consts::{SIGINT, SIGTERM};
-use throng::{EventLoop, Handler, ListenOptions, Stats};
+use throng::{Handler, ListenOptions, Stats};
 
 use crate::cli::{Mode, ServeOptions};
+use crate::driver::Driver;
 use crate::modes::{Broadcast, Echo, Relay, Sink};
 use crate::problem::Problem;
 use crate::report::{self, grouped};
@@ -35,9 +36,9 @@ fn start<H: Handler>(handler: &mut H, options: &ServeOptions) -> Result<Stats, P
         listen = listen.backlog(peers);
     }
     let config = options.settings.config();
-    let mut event_loop =
-        EventLoop::new(config).map_err(|error| Problem::usage(error.to_string()))?;
-    let net = event_loop.net();
+    let mut driver =
+        Driver::new(options.driver, config).map_err(|error| Problem::usage(error.to_string()))?;
+    let net = driver.net();
     let listener = net
         .listen_with(&options.addr, listen)
         .map_err(|error| Problem::usage(error.to_string()))?;
@@ -48,21 +49,22 @@ fn start<H: Handler>(handler: &mut H, options: &ServeOptions) -> Result<Stats, P
     if let Some(addr) = net.local_addr(listener) {
         report::say(format_args!("listening on {addr}"));
     }
-    serve(&mut event_loop, handler, options, &stop)?;
-    Ok(event_loop.net().stats())
+    serve(&mut driver, handler, options, &stop)?;
+    Ok(driver.net().stats())
 }
 
 /// Runs the loop until it is told to stop, or nobody is left to want it. Who is told twice does not wait for anybody.
 fn serve<H: Handler>(
-    event_loop: &mut EventLoop<H>,
+    driver: &mut Driver<H>,
     handler: &mut H,
     options: &ServeOptions,
     stop: &AtomicBool,
 ) -> std::io::Result<()> {
     let mut looked_up = Instant::now();
     loop {
-        event_loop.turn(handler, Some(LOOK_UP_EVERY))?;
-        let net = event_loop.net();
+        let was_shutting_down = driver.net().is_shutting_down();
+        driver.drive(handler, LOOK_UP_EVERY)?;
+        let net = driver.net();
         let mut told = stop.swap(false, Ordering::Relaxed);
         if net.now() - looked_up >= LOOK_UP_EVERY {
             looked_up = net.now();
@@ -73,7 +75,8 @@ fn serve<H: Handler>(
         } else if told {
             net.shutdown(options.shutdown_timeout);
         }
-        if net.is_stopping() {
+        // A `run` has obeyed already, and stops for the timer as well.
+        if was_shutting_down && !net.is_shutting_down() {
             return Ok(());
         }
     }

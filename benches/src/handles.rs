@@ -1,0 +1,223 @@
+//! What other threads can ask of a loop: many threads send small frames through handles, over many connections, and at
+//! the other ends each frame is checked to come in its turn.
+//!
+//! Nothing is lost on the way by design: the mailbox makes the senders wait, and no limit is set on what waits for a
+//! connection, so that no send is refused. The other ends are a second loop, in a thread of this process.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::mpsc;
+use std::thread;
+use std::time::Instant;
+
+use serde_json::json;
+use throng::{Config, ConnectionId, EventLoop, Expired, Frame, Handle, Handler, Net};
+
+use crate::cli::HandlesOptions;
+use crate::problem::Problem;
+use crate::report::{self, grouped};
+use crate::usage;
+
+/// More commands for a wake-up are expected, where enough are sent.
+const COMMANDS_PER_WAKE_UP: u64 = 100;
+/// From so many frames of a thread on.
+const ENOUGH: u64 = 100_000;
+
+/// The side that sends.
+#[derive(Default)]
+struct Sending(Vec<ConnectionId>);
+
+impl Handler for Sending {
+    fn on_connect(&mut self, _: &mut Net, id: ConnectionId) {
+        self.0.push(id);
+    }
+
+    fn on_data(&mut self, _: &mut Net, _: ConnectionId, _: Frame<'_>) {}
+}
+
+/// The side that checks.
+struct Receiving {
+    /// For each connection by its index, and each thread, which number comes next.
+    next: Vec<Vec<u64>>,
+    received: u64,
+    all: u64,
+    wrong: u64,
+}
+
+impl Handler for Receiving {
+    fn on_data(&mut self, net: &mut Net, id: ConnectionId, frame: Frame<'_>) {
+        let (thread, number) = read(&frame);
+        let next = self
+            .next
+            .get_mut(id.index())
+            .and_then(|threads| threads.get_mut(thread));
+        match next {
+            Some(next) if *next == number => *next += 1,
+            _ => self.wrong += 1,
+        }
+        self.received += 1;
+        if self.received == self.all {
+            net.stop();
+        }
+    }
+
+    fn on_timer(&mut self, net: &mut Net, _: Expired) {
+        net.stop();
+    }
+}
+
+/// A frame begins with the number of its thread, and how many of it went to this connection before.
+fn write(payload: &mut [u8], thread: usize, number: u64) {
+    payload[..2].copy_from_slice(&(thread as u16).to_le_bytes());
+    payload[2..10].copy_from_slice(&number.to_le_bytes());
+}
+
+fn read(frame: &[u8]) -> (usize, u64) {
+    let mut thread = [0; 2];
+    let mut number = [0; 8];
+    if frame.len() >= 10 {
+        thread.copy_from_slice(&frame[..2]);
+        number.copy_from_slice(&frame[2..10]);
+    }
+    (
+        u16::from_le_bytes(thread).into(),
+        u64::from_le_bytes(number),
+    )
+}
+
+pub(crate) fn run(options: &HandlesOptions, json: Option<&Path>) -> Result<(), Problem> {
+    let (threads, frames) = (options.threads as usize, u64::from(options.frames));
+    let all = threads as u64 * frames;
+    let config = Config::default()
+        .max_queued_bytes(u64::MAX)
+        .high_watermark(u64::MAX / 2);
+    let mut event_loop = EventLoop::<Sending>::new(config)?;
+    let net = event_loop.net();
+    let listener = net.listen("127.0.0.1:0").map_err(std::io::Error::from)?;
+    let addr = net
+        .local_addr(listener)
+        .ok_or_else(|| Problem::failed("no address"))?;
+    let (options_, (done, is_done)) = (options.clone(), mpsc::channel());
+    let checking = thread::spawn(move || {
+        let result = check(addr, &options_, all);
+        let _ = done.send(());
+        result
+    });
+
+    let mut sending = Sending::default();
+    while sending.0.len() < options.connections as usize {
+        event_loop.turn(&mut sending, None)?;
+    }
+    let began = Instant::now();
+    let senders: Vec<_> = (0..threads)
+        .map(|thread| {
+            let (handle, ids) = (event_loop.handle(), sending.0.clone());
+            let size = options.size as usize;
+            thread::spawn(move || send(&handle, &ids, thread, frames, size))
+        })
+        .collect();
+    let mut most_bytes = 0;
+    let mut commands_took = None;
+    while is_done.try_recv().is_err() {
+        event_loop.turn(&mut sending, Some(std::time::Duration::from_millis(100)))?;
+        let net = event_loop.net();
+        if commands_took.is_none() && net.stats().commands >= all {
+            commands_took = Some(began.elapsed());
+        }
+        most_bytes = most_bytes.max(net.memory_in_use());
+    }
+    let took = began.elapsed();
+    for sender in senders {
+        sender
+            .join()
+            .map_err(|_| Problem::failed("a sender panicked"))??;
+    }
+    let (received, wrong) = checking
+        .join()
+        .map_err(|_| Problem::failed("the other end panicked"))??;
+
+    let stats = event_loop.net().stats();
+    let per_second = all as f64 / commands_took.unwrap_or(took).as_secs_f64();
+    let per_wake_up = stats.commands as f64 / stats.wake_ups.max(1) as f64;
+    report::say(format_args!(
+        "{} commands of {threads} threads over {} connections: {} a second",
+        grouped(stats.commands),
+        options.connections,
+        grouped(per_second as u64)
+    ));
+    report::say(format_args!(
+        "{} wake-ups, one for {per_wake_up:.0} commands; at most {} bytes waited for the sockets",
+        grouped(stats.wake_ups),
+        grouped(most_bytes)
+    ));
+    report::say(format_args!(
+        "{} frames arrived in {took:.1?}, {wrong} of them out of order",
+        grouped(received)
+    ));
+    report::write_json(
+        json,
+        &json!({
+            "threads": threads,
+            "connections": options.connections,
+            "commands": stats.commands,
+            "commands_per_second": per_second,
+            "wake_ups": stats.wake_ups,
+            "commands_per_wake_up": per_wake_up,
+            "commands_failed": stats.commands_failed,
+            "received": received,
+            "out_of_order": wrong,
+            "seconds": took.as_secs_f64(),
+            "most_bytes_queued": most_bytes,
+            "resident_bytes": usage::anonymous_bytes(std::process::id()),
+        }),
+    )?;
+    if received != all || wrong > 0 || stats.commands_failed > 0 {
+        return Err(Problem::failed(format!(
+            "{received} of {all} frames arrived, {wrong} out of order"
+        )));
+    }
+    if frames >= ENOUGH && stats.commands < stats.wake_ups * COMMANDS_PER_WAKE_UP {
+        return Err(Problem::failed(format!(
+            "a wake-up for {per_wake_up:.0} commands, where one for {COMMANDS_PER_WAKE_UP} is the most"
+        )));
+    }
+    Ok(())
+}
+
+fn send(
+    handle: &Handle<Sending>,
+    ids: &[ConnectionId],
+    thread: usize,
+    frames: u64,
+    size: usize,
+) -> Result<(), Problem> {
+    let mut payload = vec![0; size];
+    for frame in 0..frames {
+        let at = frame as usize % ids.len();
+        write(&mut payload, thread, frame / ids.len() as u64);
+        handle
+            .send(ids[at], &payload)
+            .map_err(std::io::Error::from)?;
+    }
+    Ok(())
+}
+
+/// Receives all frames. Returns how many came, and how many not in their turn.
+fn check(addr: SocketAddr, options: &HandlesOptions, all: u64) -> Result<(u64, u64), Problem> {
+    let mut event_loop = EventLoop::new(Config::default())?;
+    for _ in 0..options.connections {
+        event_loop
+            .net()
+            .connect(addr)
+            .map_err(std::io::Error::from)?;
+    }
+    let mut receiving = Receiving {
+        next: vec![vec![0; options.threads as usize]; options.connections as usize],
+        received: 0,
+        all,
+        wrong: 0,
+    };
+    event_loop.net().set_timer(options.patience, 0);
+    event_loop.run(&mut receiving)?;
+    Ok((receiving.received, receiving.wrong))
+}
