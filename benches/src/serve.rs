@@ -61,8 +61,8 @@ fn serve<H: Handler>(
     stop: &AtomicBool,
 ) -> std::io::Result<()> {
     let mut looked_up = Instant::now();
+    let mut ending = false;
     loop {
-        let was_shutting_down = driver.net().is_shutting_down();
         driver.drive(handler, LOOK_UP_EVERY)?;
         let net = driver.net();
         let mut told = stop.swap(false, Ordering::Relaxed);
@@ -75,8 +75,8 @@ fn serve<H: Handler>(
         } else if told {
             net.shutdown(options.shutdown_timeout);
         }
-        // A `run` has obeyed already, and stops for the timer as well.
-        if was_shutting_down && !net.is_shutting_down() {
+        ending |= told;
+        if ending && !net.is_shutting_down() {
             return Ok(());
         }
     }

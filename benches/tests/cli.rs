@@ -508,3 +508,62 @@ fn compare_tells_ratios_and_judges_them() {
         "{said}"
     );
 }
+
+#[cfg(unix)]
+#[test]
+fn every_driver_serves_and_ends() {
+    for driver in ["turn", "run", "outer", "attached"] {
+        let mut server = Serve::start(&["--driver", driver]);
+        let addr = server.addr();
+        let load = [
+            "load",
+            "--addr",
+            &addr,
+            "--connections",
+            "5",
+            "--seconds",
+            "0.1",
+        ];
+        let output = output(&load);
+        assert!(output.status.success(), "{driver}: {output:?}");
+        let pid = server.child.id().to_string();
+        let told = Command::new("kill").args(["-TERM", &pid]).status();
+        assert!(told.expect("kill runs").success());
+        assert!(wait(&mut server.child).success(), "{driver}");
+    }
+}
+
+#[test]
+fn handles_ticks_and_timers_say_what_they_measured() {
+    let path = scratch("embedding.json");
+    let figures = |arguments: &[&str]| {
+        let output = tool(arguments).arg("--json").arg(&path).output();
+        let output = output.expect("the tool runs");
+        assert!(output.status.success(), "{output:?}");
+        json(&path)
+    };
+    let handles = figures(&[
+        "handles",
+        "--threads",
+        "3",
+        "--frames",
+        "500",
+        "--connections",
+        "7",
+    ]);
+    assert_eq!(handles["received"], 1500, "{handles}");
+    assert_eq!(handles["out_of_order"], 0, "{handles}");
+    let ticks = figures(&["ticks", "--seconds", "0.3", "--connections", "3"]);
+    let counted = |name: &str| ticks[name].as_u64().unwrap_or_default();
+    assert!(
+        (10..=18).contains(&(counted("ticks") + counted("missed"))),
+        "{ticks}"
+    );
+    for phase in ["insert", "cancel", "expire"] {
+        let timers = figures(&["timers", "--count", "1000", "--phase", phase]);
+        assert!(
+            timers["nanoseconds_each"][phase].as_f64() > Some(0.0),
+            "{timers}"
+        );
+    }
+}
