@@ -7,7 +7,7 @@ use std::net::{TcpListener, TcpStream};
 use std::time::Duration;
 
 use support::by_hand::{Loop, Scene};
-use support::{Echo, Peer, Recorder, framed, listening, pattern, turn_until};
+use support::{Peer, Recorder, framed, listening, pattern, turn_until};
 use throng::{
     Config, ConnectOptions, ConnectionId, DisconnectCause, DisconnectReason, EventLoop, Frame,
     Framing, Handler, ListenOptions, Net, Origin, Released, SendError, Stage, Stream,
@@ -240,6 +240,7 @@ fn a_release_that_cannot_be_written_ends_in_time() {
 
 #[cfg(unix)]
 mod unix {
+    use super::support::Echo;
     use super::*;
 
     /// A path that nobody else has, and that is gone afterwards.

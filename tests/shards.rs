@@ -150,7 +150,16 @@ fn a_connection_is_named_together_with_its_shard() {
 #[cfg(target_os = "linux")]
 #[test]
 fn a_shard_that_panics_is_named_and_the_others_serve_on() {
-    let (shards, places) = start(Balance::Kernel, ListenOptions::default());
+    one_panics_and_the_other_serves_on(Balance::Kernel);
+}
+
+#[test]
+fn a_shard_that_panics_gets_no_more_peers() {
+    one_panics_and_the_other_serves_on(Balance::HandOver);
+}
+
+fn one_panics_and_the_other_serves_on(balance: Balance) {
+    let (shards, places) = start(balance, ListenOptions::default());
     let mut peers = join_all(&shards, &places);
     let addr = shards.local_addr(0).expect("it listens");
     let handles = shards.handles();

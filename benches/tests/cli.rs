@@ -526,9 +526,7 @@ fn every_driver_serves_and_ends() {
         ];
         let output = output(&load);
         assert!(output.status.success(), "{driver}: {output:?}");
-        let pid = server.child.id().to_string();
-        let told = Command::new("kill").args(["-TERM", &pid]).status();
-        assert!(told.expect("kill runs").success());
+        kill("-TERM", server.child.id());
         assert!(wait(&mut server.child).success(), "{driver}");
     }
 }
