@@ -105,8 +105,12 @@ impl<T> Timers<T> {
 
     /// The tick of a deadline: no timer fires early.
     fn tick(&self, deadline: Instant) -> u64 {
-        let nanos = deadline.saturating_duration_since(self.start).as_nanos();
-        u64::try_from(nanos.div_ceil(1_000_000)).unwrap_or(u64::MAX)
+        let ahead = deadline.saturating_duration_since(self.start);
+        let millis = ahead.subsec_nanos().div_ceil(1_000_000);
+        ahead
+            .as_secs()
+            .saturating_mul(1000)
+            .saturating_add(millis.into())
     }
 
     /// When a timer is due, to the millisecond.
