@@ -311,9 +311,8 @@ impl<T> From<Rejected<T, MailboxError>> for MailboxError {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum MailboxError {
-    /// As much waits for the loop as may:
-    /// [`max_pending_commands`](crate::Config::max_pending_commands) or
-    /// [`max_pending_bytes`](crate::Config::max_pending_bytes).
+    /// As much waits for the loop as may, [`max_pending_commands`](crate::Config::max_pending_commands) or
+    /// [`max_pending_bytes`](crate::Config::max_pending_bytes), or other threads wait for room.
     Full {
         /// How many commands wait.
         commands: u64,

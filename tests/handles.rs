@@ -295,6 +295,34 @@ fn who_waits_for_room_goes_on_when_there_is_some() {
     other.join().expect("no panic");
 }
 
+/// Those who do not wait would take each place as soon as it is free.
+#[test]
+fn who_waits_for_room_has_a_turn_beside_those_who_do_not_wait() {
+    let config = Config::default()
+        .max_pending_commands(8)
+        .commands_per_turn(1);
+    let (mut event_loop, _) = listening(config);
+    let handle = event_loop.handle();
+    let waiting = {
+        let handle = handle.clone();
+        thread::spawn(move || {
+            for _ in 0..100 {
+                handle.post(|_, _| {}).expect("the loop is there");
+            }
+        })
+    };
+    let mut seen = Recorder::default();
+    let deadline = Instant::now() + PATIENCE;
+    while !waiting.is_finished() {
+        assert!(Instant::now() < deadline, "nobody wakes who waits");
+        while handle.try_post(|_, _| {}).is_ok() {}
+        event_loop
+            .turn(&mut seen, Some(Duration::ZERO))
+            .expect("a turn");
+    }
+    waiting.join().expect("no panic");
+}
+
 #[test]
 fn who_waits_hears_that_the_loop_is_gone() {
     let (event_loop, _) = listening(Config::default().max_pending_commands(1));

@@ -94,6 +94,26 @@ fn who_waits_for_room_is_woken() {
 }
 
 #[test]
+fn who_does_not_wait_hinders_nobody_who_does() {
+    model(2, || {
+        let (sender, mut receiver, bell) = scene(1);
+        let other = sender.clone();
+        let first = thread::spawn(move || {
+            sender.send(1, 1).expect("the reader is there");
+            sender.send(2, 1).expect("the reader is there");
+        });
+        let second = thread::spawn(move || {
+            if let Err((_, item)) = other.try_send(10, 1) {
+                other.send(item, 1).expect("the reader is there");
+            }
+        });
+        assert_eq!(read(&mut receiver, &bell, 3).len(), 3);
+        first.join().expect("no panic");
+        second.join().expect("no panic");
+    });
+}
+
+#[test]
 fn who_waits_for_room_is_told_that_the_reader_is_gone() {
     model(3, || {
         let (sender, mut receiver, _) = scene(1);

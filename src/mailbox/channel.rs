@@ -14,6 +14,9 @@
 //! the signal is clear and wakes. With those who wait for room it is the same: a waiter signs up and then looks for room,
 //! the reader makes room and then looks who has signed up.
 //!
+//! *Who waits is not overtaken* by those who do not: while somebody waits they are refused, however much room there is, or
+//! they could take each place as soon as it is free.
+//!
 //! There is no lock: `std::sync::mpsc` and atomics. A model of it is checked in `tests/mailbox_model.rs`, with `sync`
 //! taken from there.
 
@@ -53,7 +56,7 @@ struct Shared {
     signal: AtomicBool,
     /// The reader is gone.
     closed: AtomicBool,
-    /// How many have signed up to be woken when there is room.
+    /// How many wait for room.
     waiting: AtomicU64,
     /// How often the reader was woken.
     wake_ups: AtomicU64,
@@ -107,6 +110,11 @@ pub(super) fn channel<T>(
     (sender, receiver)
 }
 
+/// The count and the bytes of a load.
+fn split(load: u64) -> (u64, u64) {
+    (load >> BYTES_BITS, load & BYTES)
+}
+
 impl Shared {
     /// Makes room for one item of so many bytes.
     fn reserve(&self, bytes: u64) -> Result<(), Refusal> {
@@ -115,7 +123,7 @@ impl Shared {
             if self.closed.load(Ordering::Acquire) {
                 return Err(Refusal::Closed);
             }
-            let (count, held) = (load >> BYTES_BITS, load & BYTES);
+            let (count, held) = split(load);
             if count >= self.limits.count || held >= self.limits.bytes {
                 let bytes = held;
                 return Err(Refusal::Full { count, bytes });
@@ -131,13 +139,22 @@ impl Shared {
             }
         }
     }
+
+    /// Makes room for one item, unless others wait for it.
+    fn reserve_behind_others(&self, bytes: u64) -> Result<(), Refusal> {
+        if self.waiting.load(Ordering::Relaxed) > 0 {
+            let (count, bytes) = split(self.load.load(Ordering::Relaxed));
+            return Err(Refusal::Full { count, bytes });
+        }
+        self.reserve(bytes)
+    }
 }
 
 impl<T> Sender<T> {
-    /// Puts an item of so many bytes into the channel, if there is room now.
+    /// Puts an item of so many bytes into the channel, if there is room now and nobody waits for it.
     pub(super) fn try_send(&self, item: T, bytes: u64) -> Result<(), (Refusal, T)> {
         let bytes = bytes.min(MAX_BYTES - 1);
-        match self.shared.reserve(bytes) {
+        match self.shared.reserve_behind_others(bytes) {
             Ok(()) => self.push(item, bytes),
             Err(refusal) => Err((refusal, item)),
         }
@@ -146,26 +163,34 @@ impl<T> Sender<T> {
     /// The same, when there is room.
     pub(super) fn send(&self, item: T, bytes: u64) -> Result<(), (Refusal, T)> {
         let bytes = bytes.min(MAX_BYTES - 1);
-        loop {
-            match self.reserve_or_sign_up(bytes) {
-                Ok(()) => return self.push(item, bytes),
-                Err(Refusal::Closed) => return Err((Refusal::Closed, item)),
-                // It may return at any time, which does no harm.
-                Err(Refusal::Full { .. }) => thread::park(),
-            }
+        let reserved = match self.shared.reserve(bytes) {
+            Err(Refusal::Full { .. }) => self.wait_for_room(bytes),
+            outcome => outcome,
+        };
+        match reserved {
+            Ok(()) => self.push(item, bytes),
+            Err(refusal) => Err((refusal, item)),
         }
     }
 
-    fn reserve_or_sign_up(&self, bytes: u64) -> Result<(), Refusal> {
-        match self.shared.reserve(bytes) {
-            Err(Refusal::Full { .. }) => {}
-            outcome => return outcome,
-        }
-        let signed_up = self.waiters.send(thread::current());
-        signed_up.map_err(|_| Refusal::Closed)?;
-        self.shared.waiting.fetch_add(1, Ordering::AcqRel);
-        // Room that was made before the reader could know is seen now.
-        self.shared.reserve(bytes)
+    #[cold]
+    fn wait_for_room(&self, bytes: u64) -> Result<(), Refusal> {
+        let waiting = &self.shared.waiting;
+        waiting.fetch_add(1, Ordering::AcqRel);
+        let outcome = loop {
+            if self.waiters.send(thread::current()).is_err() {
+                break Err(Refusal::Closed);
+            }
+            // From here on the reader knows. Room that it made before is seen now.
+            waiting.fetch_add(0, Ordering::AcqRel);
+            match self.shared.reserve(bytes) {
+                // It may return at any time, which does no harm.
+                Err(Refusal::Full { .. }) => thread::park(),
+                outcome => break outcome,
+            }
+        };
+        waiting.fetch_sub(1, Ordering::AcqRel);
+        outcome
     }
 
     fn push(&self, item: T, bytes: u64) -> Result<(), (Refusal, T)> {
@@ -186,8 +211,7 @@ impl<T> Sender<T> {
 
     /// How many items wait, and their bytes.
     pub(super) fn load(&self) -> (u64, u64) {
-        let load = self.shared.load.load(Ordering::Relaxed);
-        (load >> BYTES_BITS, load & BYTES)
+        split(self.shared.load.load(Ordering::Relaxed))
     }
 }
 
@@ -239,14 +263,14 @@ impl<T> Receiver<T> {
         }
         let left = self.shared.load.fetch_sub(taken, Ordering::AcqRel) - taken;
         // To wake them for every single place would cost more than the work that waits.
-        let Limits { count, bytes } = self.shared.limits;
-        if left >> BYTES_BITS <= count / 2 && left & BYTES <= bytes / 2 {
+        let (count, bytes) = split(left);
+        if count <= self.shared.limits.count / 2 && bytes <= self.shared.limits.bytes / 2 {
             self.wake_waiters();
         }
     }
 
     fn wake_waiters(&mut self) {
-        if self.shared.waiting.swap(0, Ordering::AcqRel) > 0 {
+        if self.shared.waiting.fetch_add(0, Ordering::AcqRel) > 0 {
             while let Ok(waiter) = self.waiters.try_recv() {
                 waiter.unpark();
             }

@@ -49,9 +49,12 @@ use crate::net::{Encoded, Net, Peer};
 /// # When there is no room
 /// No more than [`max_pending_commands`](crate::Config::max_pending_commands) and
 /// [`max_pending_bytes`](crate::Config::max_pending_bytes) wait. Beyond that the methods wait, as long as the loop takes to
-/// make room, and their `try_` forms give [`MailboxError::Full`] and what they were given back. In a callback, of this loop or
-/// another, nothing waits: all of them are `try_` forms, since two loops that wait for each other would do so for ever. When
-/// the loop is gone all give [`MailboxError::Closed`].
+/// make room, and their `try_` forms give [`MailboxError::Full`] and what they were given back; also while others wait, who
+/// come first. In a callback, of this loop or another, nothing waits: all of them are `try_` forms, since two loops that wait
+/// for each other would do so for ever. When the loop is gone all give [`MailboxError::Closed`].
+///
+/// Room is made by turns. While nobody drives the loop, after a [stop](Self::stop) say, nothing is run, and who waits waits
+/// until it runs again or is dropped.
 ///
 /// What has no `try_` form of its own can be [posted](Self::try_post).
 ///
