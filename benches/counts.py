@@ -1,0 +1,124 @@
+#!/usr/bin/env python3
+"""Counts that do not drift: user-space instructions (valgrind's callgrind) and system calls (strace) of the server.
+
+    cargo build --release
+    benches/counts.py drivers     for a frame, by each way to drive the loop
+    benches/counts.py idle        for a turn, beside 1,000 and 18,000 idle connections that have deadlines
+    benches/counts.py timers      to set, to cancel and to expire one of a million timers
+
+Each figure is a difference between two runs, a short and a long one, so that starting, connecting and ending are not in it.
+"""
+
+import json
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+TOOL = Path(__file__).parent.parent / "target/release/throng-bench"
+SHORT, LONG = 1, 4  # seconds of load
+DRIVERS = ["run", "turn", "outer", "attached"]
+
+
+def callgrind(words, log):
+    return ["valgrind", "--tool=callgrind", "--callgrind-out-file=/dev/null", f"--log-file={log}", *words]
+
+
+def strace(words, log):
+    # As its grandchild, so that a signal reaches the server.
+    return ["strace", "-D", "-f", "-c", "-o", str(log), *words]
+
+
+def instructions(log):
+    return int(re.search(r"Collected : (\d+)", log.read_text())[1])
+
+
+def calls(log):
+    """How often each system call was made."""
+    rows = [line.split() for line in log.read_text().splitlines()]
+    return {row[-1]: int(row[3]) for row in rows if len(row) >= 5 and row[3].isdigit() and row[-1] != "total"}
+
+
+def serve(observed, options, load):
+    """Serves while a load lasts. Returns the log of what observes, and the server's own figures."""
+    with tempfile.TemporaryDirectory() as directory:
+        log, figures = Path(directory, "log"), Path(directory, "figures")
+        words = [str(TOOL), "serve", "--addr", "127.0.0.1:0", "--json", str(figures), *options]
+        server = subprocess.Popen(observed(words, log), stdout=subprocess.PIPE, text=True)
+        try:
+            addr = server.stdout.readline().split()[-1]
+            subprocess.run([TOOL, "load", "--addr", addr, *load], stdout=subprocess.DEVNULL, check=True)
+        finally:
+            server.send_signal(signal.SIGTERM)
+            server.communicate(timeout=60)
+        # The grandchild may end a moment after the server.
+        while not log.exists() or not log.read_text():
+            pass
+        read = instructions if observed is callgrind else calls
+        return read(log), json.loads(figures.read_text())
+
+
+def drivers():
+    print(f"{'in flight':>9} {'driver':>9} {'instructions':>13} {'to run':>7}   system calls for a frame")
+    for pipeline in ["1", "32"]:
+        of_run = None
+        for driver in DRIVERS:
+            load = ["--connections", "50", "--pipeline", pipeline, "--seconds"]
+            counted, made = {}, {}
+            for seconds in [SHORT, LONG]:
+                words = ["--driver", driver], [*load, str(seconds)]
+                count, figures = serve(callgrind, *words)
+                counted[seconds] = count, figures["frames_received"]
+                made[seconds] = serve(strace, *words)
+            count = (counted[LONG][0] - counted[SHORT][0]) / (counted[LONG][1] - counted[SHORT][1])
+            of_run = of_run or count
+            (short, few), (long, many) = made[SHORT], made[LONG]
+            frames = many["frames_received"] - few["frames_received"]
+            each = {name: (long[name] - short.get(name, 0)) / frames for name in long}
+            shown = ", ".join(f"{name} {n:.4f}" for name, n in sorted(each.items()) if n >= 0.0001)
+            print(
+                f"{pipeline:>9} {driver:>9} {count:>13.1f} {count / of_run:>7.3f}   {sum(each.values()):.4f}: {shown}",
+                flush=True,
+            )
+
+
+def idle():
+    """Frames at a fixed, low rate: nearly all connections are idle, and a turn serves the same few."""
+    for connections in [1_000, 18_000]:
+        # Those of the server want to be idle for no longer than an hour.
+        load = ["--connections", str(connections), "--rate", "1000", "--seconds"]
+        (few, short), (many, long) = (
+            serve(callgrind, ["--idle-timeout", "3600"], [*load, str(seconds)]) for seconds in [SHORT, 4 * LONG]
+        )
+        turns = long["turns"] - short["turns"]
+        frames = long["frames_received"] - short["frames_received"]
+        print(
+            f"{connections:>7,} connections: {(many - few) / turns:,.0f} instructions a turn,"
+            f" {(many - few) / frames:,.0f} a frame; {frames / turns:.2f} frames a turn",
+            flush=True,
+        )
+
+
+def timers(count=1_000_000):
+    def run(phase, count):
+        with tempfile.TemporaryDirectory() as directory:
+            log = Path(directory, "log")
+            words = [str(TOOL), "timers", "--count", str(count), "--phase", phase]
+            subprocess.run(callgrind(words, log), stdout=subprocess.DEVNULL, check=True)
+            return instructions(log)
+
+    none = run("insert", 0)
+    insert, cancel, expire = (run(phase, count) for phase in ["insert", "cancel", "expire"])
+    print(f"{count:,} timers, instructions each:")
+    print(f"insert {(insert - none) / count:.0f}")
+    print(f"cancel {(cancel - insert) / count:.0f}")
+    print(f"expire {(expire - insert) / count:.0f}, with the turns in which they do and the moves between wheels")
+
+
+if __name__ == "__main__":
+    jobs = {"drivers": drivers, "idle": idle, "timers": timers}
+    if len(sys.argv) != 2 or sys.argv[1] not in jobs:
+        sys.exit(__doc__.strip())
+    jobs[sys.argv[1]]()
