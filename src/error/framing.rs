@@ -1,0 +1,171 @@
+//! What goes wrong between bytes and frames.
+
+use std::{error, fmt};
+
+/// The first bytes of something that could not be understood, kept so that a person can see what arrived.
+///
+/// An HTTP client on the wrong port shows as `"GET / HT"`.
+///
+/// ```
+/// use throng::FirstBytes;
+///
+/// let first = FirstBytes::of(b"GET / HTTP/1.1\r\n");
+/// assert_eq!(first.as_bytes(), b"GET / HT");
+/// assert_eq!(first.to_string(), r#""GET / HT""#);
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct FirstBytes {
+    bytes: [u8; FirstBytes::MAX],
+    len: u8,
+}
+
+impl FirstBytes {
+    /// How many bytes are kept at most.
+    pub const MAX: usize = 8;
+
+    /// Keeps the first [`MAX`](Self::MAX) bytes of `input`.
+    pub fn of(input: &[u8]) -> Self {
+        let len = input.len().min(Self::MAX);
+        let mut bytes = [0; Self::MAX];
+        bytes[..len].copy_from_slice(&input[..len]);
+        Self {
+            bytes,
+            len: len as u8,
+        }
+    }
+
+    /// The bytes that were kept.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.bytes[..usize::from(self.len)]
+    }
+}
+
+impl fmt::Display for FirstBytes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "\"{}\"", self.as_bytes().escape_ascii())
+    }
+}
+
+impl fmt::Debug for FirstBytes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// Why bytes could not be cut into frames. It is final: after it the boundaries of the stream are lost.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum DecodeError {
+    /// A frame is longer than the limit.
+    FrameTooLarge {
+        /// The length the header declares, in bytes; for a format without one, the bytes seen so far.
+        declared: u64,
+        /// The longest payload accepted, in bytes.
+        max: u64,
+        /// How the frame begins, header included.
+        first_bytes: FirstBytes,
+    },
+    /// The bytes break the rules of the format.
+    Malformed {
+        /// What the format expected.
+        expected: &'static str,
+        /// What stood there instead.
+        first_bytes: FirstBytes,
+    },
+    /// The memory to hold an unfinished frame could not be had.
+    OutOfMemory {
+        /// How many more bytes were asked for.
+        requested: usize,
+    },
+}
+
+impl DecodeError {
+    /// The error of bytes that can be no frame: what was expected, and the `input` that stood there.
+    pub fn malformed(expected: &'static str, input: &[u8]) -> Self {
+        Self::Malformed {
+            expected,
+            first_bytes: FirstBytes::of(input),
+        }
+    }
+}
+
+impl fmt::Display for DecodeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::FrameTooLarge {
+                declared,
+                max,
+                first_bytes,
+            } => write!(
+                f,
+                "a frame of {declared} bytes, where at most {max} are accepted; it begins {first_bytes}"
+            ),
+            Self::Malformed {
+                expected,
+                first_bytes,
+            } => write!(f, "expected {expected}, got {first_bytes}"),
+            Self::OutOfMemory { requested } => {
+                write!(f, "no memory for {requested} more bytes of a frame")
+            }
+        }
+    }
+}
+
+impl error::Error for DecodeError {}
+
+/// Why a payload cannot be sent as a frame of the format.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum EncodeError {
+    /// The payload is longer than the limit, or than the length field can say.
+    FrameTooLarge {
+        /// The length of the payload, in bytes.
+        len: u64,
+        /// The longest payload that may be sent, in bytes.
+        max: u64,
+    },
+    /// The payload contains the byte that ends a frame.
+    ContainsDelimiter {
+        /// The delimiter.
+        delimiter: u8,
+        /// Where in the payload it first stands.
+        position: usize,
+    },
+    /// A custom format refuses the payload.
+    Refused {
+        /// What the format expects of a payload.
+        expected: &'static str,
+    },
+    /// The memory for the encoded frame could not be had.
+    OutOfMemory {
+        /// How many bytes were asked for.
+        requested: usize,
+    },
+}
+
+impl fmt::Display for EncodeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::FrameTooLarge { len, max } => {
+                write!(
+                    f,
+                    "a payload of {len} bytes, where at most {max} can be sent"
+                )
+            }
+            Self::ContainsDelimiter {
+                delimiter,
+                position,
+            } => write!(
+                f,
+                "the payload contains the delimiter '{}' at byte {position}",
+                delimiter.escape_ascii()
+            ),
+            Self::Refused { expected } => write!(f, "the format expects {expected}"),
+            Self::OutOfMemory { requested } => {
+                write!(f, "no memory for a frame of {requested} bytes")
+            }
+        }
+    }
+}
+
+impl error::Error for EncodeError {}

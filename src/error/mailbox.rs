@@ -1,0 +1,55 @@
+//! What goes wrong on the way from another thread to a loop.
+
+use std::{error, fmt, io};
+
+use super::send::Rejected;
+
+impl<T> From<Rejected<T, MailboxError>> for MailboxError {
+    fn from(rejected: Rejected<T, MailboxError>) -> Self {
+        rejected.error
+    }
+}
+
+/// Why a [`Handle`](crate::Handle) did not take a command.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum MailboxError {
+    /// As much waits for the loop as may, [`max_pending_commands`](crate::Config::max_pending_commands) or
+    /// [`max_pending_bytes`](crate::Config::max_pending_bytes), or other threads wait for room.
+    Full {
+        /// How many commands wait.
+        commands: u64,
+        /// How much their payloads are, in bytes.
+        bytes: u64,
+    },
+    /// This is a callback of a loop, in which nothing may wait for an answer.
+    InCallback,
+    /// The loop is gone.
+    Closed,
+}
+
+impl fmt::Display for MailboxError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Full { commands, bytes } => write!(
+                f,
+                "the mailbox is full: {commands} commands with {bytes} bytes wait for the loop"
+            ),
+            Self::InCallback => f.write_str("in a callback nothing can wait for a loop"),
+            Self::Closed => f.write_str("the loop is gone"),
+        }
+    }
+}
+
+impl error::Error for MailboxError {}
+
+impl From<MailboxError> for io::Error {
+    fn from(error: MailboxError) -> Self {
+        let kind = match &error {
+            MailboxError::Full { .. } => io::ErrorKind::WouldBlock,
+            MailboxError::InCallback => io::ErrorKind::Deadlock,
+            MailboxError::Closed => io::ErrorKind::BrokenPipe,
+        };
+        Self::new(kind, error)
+    }
+}

@@ -1,0 +1,15 @@
+//! The errors of throng, one small type per operation.
+//!
+//! Why a connection ended is no error of an operation: that is a [`DisconnectReason`](crate::DisconnectReason).
+
+mod framing;
+mod mailbox;
+mod open;
+mod register;
+mod send;
+
+pub use framing::{DecodeError, EncodeError, FirstBytes};
+pub use mailbox::MailboxError;
+pub use open::{ConnectError, ListenError, OptionsError};
+pub use register::RegisterError;
+pub use send::{Rejected, SendError};

@@ -1,0 +1,211 @@
+//! What goes wrong before a listener or a connection is there.
+
+use std::net::SocketAddr;
+use std::{error, fmt, io};
+
+/// Options that contradict each other, found before anything is opened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum OptionsError {
+    /// `max_frame_len` allows a frame whose length the framing cannot write.
+    MaxFrameLenTooWide {
+        /// The limit that was asked for, in bytes.
+        max_frame_len: u64,
+        /// The longest payload the framing can say, in bytes.
+        framing_max: u64,
+    },
+    /// A timeout of zero would end every connection at once.
+    ZeroTimeout {
+        /// The setting.
+        setting: &'static str,
+    },
+    /// Not `low_watermark < high_watermark <= max_queued_bytes`.
+    WatermarksOutOfOrder {
+        /// When backpressure ends, in bytes.
+        low_watermark: u64,
+        /// When backpressure begins, in bytes.
+        high_watermark: u64,
+        /// The most that may wait, in bytes.
+        max_queued_bytes: u64,
+    },
+}
+
+impl fmt::Display for OptionsError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::MaxFrameLenTooWide {
+                max_frame_len,
+                framing_max,
+            } => write!(
+                f,
+                "max_frame_len is {max_frame_len}, but the framing says {framing_max} at most"
+            ),
+            Self::ZeroTimeout { setting } => {
+                write!(f, "expected {setting} to be longer than nothing, got 0")
+            }
+            Self::WatermarksOutOfOrder {
+                low_watermark,
+                high_watermark,
+                max_queued_bytes,
+            } => write!(
+                f,
+                "expected low_watermark < high_watermark <= max_queued_bytes, got {low_watermark}, {high_watermark}, \
+                 {max_queued_bytes}"
+            ),
+        }
+    }
+}
+
+impl error::Error for OptionsError {}
+
+impl From<OptionsError> for io::Error {
+    fn from(error: OptionsError) -> Self {
+        Self::new(io::ErrorKind::InvalidInput, error)
+    }
+}
+
+/// Why a listener could not be opened.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum ListenError {
+    /// The options contradict each other.
+    Options(OptionsError),
+    /// A [`shutdown`](crate::Net::shutdown) is under way.
+    ShuttingDown,
+    /// The address could not be resolved, or resolved to nothing.
+    Resolve(io::Error),
+    /// The operating system refused to listen on the path.
+    BindUnix {
+        /// The path.
+        path: std::path::PathBuf,
+        /// What the operating system said.
+        error: io::Error,
+    },
+    /// The operating system refused to do something with a socket that was [adopted](crate::Net::adopt_listener).
+    Adopt(io::Error),
+    /// The operating system refused to listen on the address.
+    Bind {
+        /// The last address that was tried.
+        addr: SocketAddr,
+        /// What the operating system said.
+        error: io::Error,
+    },
+}
+
+impl fmt::Display for ListenError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Options(error) => write!(f, "cannot listen: {error}"),
+            Self::ShuttingDown => f.write_str("cannot listen: the loop shuts down"),
+            Self::Resolve(error) => write!(f, "cannot resolve the address to listen on: {error}"),
+            Self::Bind { addr, error } => write!(f, "cannot listen on {addr}: {error}"),
+            Self::BindUnix { path, error } => {
+                write!(f, "cannot listen on {}: {error}", path.display())
+            }
+            Self::Adopt(error) => write!(f, "cannot take over a listener: {error}"),
+        }
+    }
+}
+
+impl error::Error for ListenError {
+    fn source(&self) -> Option<&(dyn error::Error + 'static)> {
+        match self {
+            Self::Options(error) => Some(error),
+            Self::Resolve(error)
+            | Self::Bind { error, .. }
+            | Self::BindUnix { error, .. }
+            | Self::Adopt(error) => Some(error),
+            Self::ShuttingDown => None,
+        }
+    }
+}
+
+impl From<ListenError> for io::Error {
+    fn from(error: ListenError) -> Self {
+        let kind = match &error {
+            ListenError::Options(_) => io::ErrorKind::InvalidInput,
+            ListenError::ShuttingDown => io::ErrorKind::NotConnected,
+            ListenError::Resolve(error)
+            | ListenError::Bind { error, .. }
+            | ListenError::BindUnix { error, .. }
+            | ListenError::Adopt(error) => error.kind(),
+        };
+        Self::new(kind, error)
+    }
+}
+
+/// Why a connection attempt could not even be started.
+///
+/// An attempt that was started and fails later ends in
+/// [`on_disconnect`](crate::Handler::on_disconnect).
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum ConnectError {
+    /// The options contradict each other.
+    Options(OptionsError),
+    /// The loop already has as many connections as [`Config`](crate::Config) allows.
+    TooManyConnections {
+        /// The limit.
+        max_connections: usize,
+    },
+    /// A [`shutdown`](crate::Net::shutdown) is under way.
+    ShuttingDown,
+    /// The operating system refused to connect to a Unix domain socket.
+    OsUnix {
+        /// Where to.
+        path: std::path::PathBuf,
+        /// What the operating system said.
+        error: io::Error,
+    },
+    /// The operating system refused to do something with a stream that was to be [adopted](crate::Net::adopt).
+    Adopt(io::Error),
+    /// The operating system refused.
+    Os {
+        /// Where to.
+        addr: SocketAddr,
+        /// What the operating system said.
+        error: io::Error,
+    },
+}
+
+impl fmt::Display for ConnectError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Options(error) => write!(f, "cannot connect: {error}"),
+            Self::TooManyConnections { max_connections } => write!(
+                f,
+                "cannot connect: the loop has its {max_connections} connections already"
+            ),
+            Self::ShuttingDown => f.write_str("cannot connect: the loop shuts down"),
+            Self::Os { addr, error } => write!(f, "cannot connect to {addr}: {error}"),
+            Self::OsUnix { path, error } => {
+                write!(f, "cannot connect to {}: {error}", path.display())
+            }
+            Self::Adopt(error) => write!(f, "cannot take over a stream: {error}"),
+        }
+    }
+}
+
+impl error::Error for ConnectError {
+    fn source(&self) -> Option<&(dyn error::Error + 'static)> {
+        match self {
+            Self::Options(error) => Some(error),
+            Self::Os { error, .. } | Self::OsUnix { error, .. } | Self::Adopt(error) => Some(error),
+            Self::TooManyConnections { .. } | Self::ShuttingDown => None,
+        }
+    }
+}
+
+impl From<ConnectError> for io::Error {
+    fn from(error: ConnectError) -> Self {
+        let kind = match &error {
+            ConnectError::Options(_) => io::ErrorKind::InvalidInput,
+            ConnectError::ShuttingDown => io::ErrorKind::NotConnected,
+            ConnectError::TooManyConnections { .. } => io::ErrorKind::QuotaExceeded,
+            ConnectError::Os { error, .. }
+            | ConnectError::OsUnix { error, .. }
+            | ConnectError::Adopt(error) => error.kind(),
+        };
+        Self::new(kind, error)
+    }
+}

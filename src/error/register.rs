@@ -1,0 +1,48 @@
+//! What goes wrong with sources of the user's own.
+
+use std::{error, fmt, io};
+
+/// Why a source of the user's own could not be registered.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum RegisterError {
+    /// Tokens with the top bit set are the loop's.
+    TokenReserved {
+        /// The token that was asked for.
+        token: mio::Token,
+    },
+    /// The selector refused.
+    Os(io::Error),
+}
+
+impl fmt::Display for RegisterError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::TokenReserved { token } => write!(
+                f,
+                "expected a token without the top bit, got {:#x}: such tokens are the loop's",
+                token.0
+            ),
+            Self::Os(error) => write!(f, "the selector refused a source: {error}"),
+        }
+    }
+}
+
+impl error::Error for RegisterError {
+    fn source(&self) -> Option<&(dyn error::Error + 'static)> {
+        match self {
+            Self::TokenReserved { .. } => None,
+            Self::Os(error) => Some(error),
+        }
+    }
+}
+
+impl From<RegisterError> for io::Error {
+    fn from(error: RegisterError) -> Self {
+        let kind = match &error {
+            RegisterError::TokenReserved { .. } => io::ErrorKind::InvalidInput,
+            RegisterError::Os(error) => error.kind(),
+        };
+        Self::new(kind, error)
+    }
+}
