@@ -14,8 +14,10 @@
 mod backpressure;
 mod common;
 mod deadlines;
+mod ending;
 mod fill;
 mod flush;
+mod queueing;
 mod stream;
 mod terms;
 
@@ -23,18 +25,17 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use bytes::Bytes;
 use mio::{Interest, Registry, Token};
 
 use crate::config::ConnectionOptions;
-use crate::error::{DecodeError, SendError};
+use crate::error::DecodeError;
 use crate::frame::{Cut, FrameDecoder, Framing, WholeFrames};
 use crate::memory::Memory;
-use crate::reason::{DisconnectCause, DisconnectReason, Released, Stage};
+use crate::reason::DisconnectReason;
 use crate::socket::{NO_INTEREST, READ_INTEREST, Readiness, Stream};
 use crate::tick::Tick;
 use crate::timers::{NO_TIMER, TimerKey};
-use crate::write_queue::{SHARE_FROM, WriteQueue};
+use crate::write_queue::WriteQueue;
 
 pub(crate) use backpressure::{HeldBack, Pressure};
 pub(crate) use common::Common;
@@ -161,12 +162,6 @@ impl Connection {
         self.allow_at_once();
     }
 
-    /// Lets small frames be queued without further questions.
-    fn allow_at_once(&mut self) {
-        let up_to = self.terms.options.congested_from() - 1;
-        self.at_once_up_to = u32::try_from(up_to).unwrap_or(u32::MAX);
-    }
-
     pub(crate) fn options(&self) -> &ConnectionOptions {
         &self.terms.options
     }
@@ -208,12 +203,6 @@ impl Connection {
         }
     }
 
-    /// Something is queued that can be written without anybody's help.
-    #[inline(never)]
-    fn has_work(&self) -> bool {
-        self.queue.as_ref().is_some_and(|queue| queue.has_work())
-    }
-
     /// A fill may bring something to deliver.
     pub(crate) fn wants_delivery(&self) -> bool {
         self.held_back == HeldBack::NOT
@@ -229,89 +218,6 @@ impl Connection {
         !self.awaits_writable || self.readiness.has(Readiness::WRITABLE)
     }
 
-    /// Queues a payload by copying it, if that is easy; `false` decides nothing.
-    #[inline]
-    pub(crate) fn push_at_once(&mut self, payload: &[u8], common: &mut Common) -> bool {
-        let up_to = self.at_once_up_to;
-        if up_to == 0 {
-            return false;
-        }
-        let queue = match &mut self.queue {
-            Some(queue) => queue,
-            None => self.queue.insert(common.buffers.take_queue()),
-        };
-        let pushed =
-            queue.push_at_once(self.decoder.framing(), self.decoder.limit(), up_to, payload);
-        common.memory.add(pushed.unwrap_or(0));
-        pushed.is_some()
-    }
-
-    /// Queues by whatever `enqueue` does with the queue, if there is room. If that fails the queue is as it was before.
-    #[inline]
-    pub(crate) fn with_queue(
-        &mut self,
-        common: &mut Common,
-        enqueue: impl FnOnce(&mut WriteQueue, &Framing, u64) -> Result<(), SendError>,
-    ) -> Result<(), SendError> {
-        self.check_open()?;
-        self.check_room(0)?;
-        self.fill_queue(common, |queue, framing, limit| {
-            enqueue(queue.back(), framing, limit)
-        })
-    }
-
-    /// The same for what knows of open frames, and has seen that there is room.
-    #[inline]
-    fn fill_queue(
-        &mut self,
-        common: &mut Common,
-        enqueue: impl FnOnce(&mut WriteQueue, &Framing, u64) -> Result<(), SendError>,
-    ) -> Result<(), SendError> {
-        let queue = self
-            .queue
-            .get_or_insert_with(|| common.buffers.take_queue());
-        let before = queue.copied();
-        let result = enqueue(queue, self.decoder.framing(), self.decoder.limit());
-        common.memory.add(queue.copied() as usize);
-        common.memory.sub(before as usize);
-        if queue.is_empty() {
-            self.release_queue(common);
-        } else if queue.flowing() >= self.terms.options.congested_from() {
-            self.become_congested();
-        }
-        result
-    }
-
-    #[inline]
-    fn check_open(&self) -> Result<(), SendError> {
-        match self.phase {
-            Phase::Open => Ok(()),
-            Phase::Connecting => Err(SendError::Connecting),
-            Phase::Closing | Phase::Releasing | Phase::Draining | Phase::Closed => {
-                Err(SendError::Disconnected)
-            }
-        }
-    }
-
-    /// Queues a payload by reference if it is large, else by copying it.
-    pub(crate) fn push_shared(
-        &mut self,
-        common: &mut Common,
-        payload: &Bytes,
-    ) -> Result<(), SendError> {
-        self.with_queue(common, |queue, framing, limit| {
-            Ok(queue.push_shared(framing, limit, payload)?)
-        })?;
-        if payload.len() >= SHARE_FROM {
-            common.memory.share(payload);
-        }
-        Ok(())
-    }
-
-    pub(crate) fn queued_bytes(&self) -> u64 {
-        self.queue.as_ref().map_or(0, |queue| queue.bytes())
-    }
-
     /// Bytes that are there because of this connection: queued, or received of a frame that is not complete.
     pub(crate) fn held(&self) -> u64 {
         self.queued_bytes() + self.decoder.held_bytes() as u64
@@ -319,10 +225,6 @@ impl Connection {
 
     pub(crate) fn holds_input(&self) -> bool {
         self.decoder.held_bytes() > 0
-    }
-
-    pub(crate) fn has_queued(&self) -> bool {
-        self.queue.is_some()
     }
 
     pub(crate) fn framing(&self) -> &Framing {
@@ -434,36 +336,6 @@ impl Connection {
         self.read_ended
     }
 
-    /// The cause that an end of stream here stands for.
-    pub(crate) fn end_of_stream(&self) -> DisconnectCause {
-        if self.decoder.is_inside_frame() {
-            DisconnectCause::PeerClosedInsideFrame {
-                received: self.decoder.received(),
-            }
-        } else {
-            DisconnectCause::PeerClosed
-        }
-    }
-
-    /// Decides why the connection will end when its queue is flushed. What is held will not be delivered.
-    pub(crate) fn close(&mut self, cause: DisconnectCause, common: &mut Common) {
-        let mut reason = self.reason(cause);
-        reason.unshown_bytes = self.decoder.held_bytes() as u64;
-        self.ending = Some(reason);
-        self.phase = Phase::Closing;
-        self.at_once_up_to = 0;
-        // The peer's close has to be seen.
-        self.held_back = HeldBack::NOT;
-        self.drop_input(common);
-    }
-
-    /// Decides that the connection will be given away when its queue is flushed. What is held goes with it.
-    pub(crate) fn begin_release(&mut self) {
-        self.phase = Phase::Releasing;
-        self.at_once_up_to = 0;
-        self.hold_back(HeldBack::RELEASED);
-    }
-
     /// What was read and not shown is still wanted.
     pub(crate) fn wants_input(&self) -> bool {
         matches!(self.phase, Phase::Open | Phase::Releasing)
@@ -479,102 +351,11 @@ impl Connection {
         self.hold(received, common)
     }
 
-    /// Closes our side, after the last byte was written.
-    pub(crate) fn half_close(&mut self) -> io::Result<()> {
-        self.phase = Phase::Draining;
-        self.socket.as_ref().map_or(Ok(()), Stream::shutdown_write)
-    }
-
-    /// Lets go of the socket and of all memory. The cause decided by [`close`](Self::close) stands, unless another one
-    /// overrules it.
-    pub(crate) fn finish(&mut self, overruling: Option<DisconnectCause>, common: &mut Common) {
-        let decided = self.ending.take();
-        let unshown = decided.as_ref().map_or(0, |reason| reason.unshown_bytes);
-        let is_cut_off = overruling.is_some();
-        let mut reason = match (overruling, decided) {
-            (Some(cause), _) => self.reason(cause),
-            (None, Some(reason)) => reason,
-            (None, None) => {
-                let cause = self.give_away(&common.registry);
-                self.reason(cause)
-            }
-        };
-        reason.unshown_bytes = match &reason.cause {
-            DisconnectCause::Released(_) => 0,
-            _ => unshown + self.decoder.held_bytes() as u64,
-        };
-        if let Some(queue) = &mut self.queue {
-            reason.unsent_frames = queue.frames();
-            reason.unsent_bytes = queue.unsent_bytes();
-            let Common {
-                memory, buffers, ..
-            } = common;
-            let copied = queue.clear(|payload| {
-                memory.unshare(&payload);
-                buffers.put_shared(payload);
-            });
-            memory.sub(copied);
-        }
-        if let Some(mut socket) = self.socket.take() {
-            socket.deregister(&common.registry);
-            // A stream that is cut off must not look like one that ends.
-            let is_aborted = matches!(reason.cause, DisconnectCause::Aborted);
-            if is_aborted || (is_cut_off && reason.unsent_bytes > 0) {
-                socket.reset_on_close();
-            }
-        }
-        self.release_queue(common);
-        self.drop_input(common);
-        self.ending = Some(reason);
-        self.phase = Phase::Closed;
-        self.at_once_up_to = 0;
-    }
-
-    /// Takes the socket out of a connection that is released, and what was read and not shown.
-    fn give_away(&mut self, registry: &Registry) -> DisconnectCause {
-        match self.socket.take() {
-            Some(mut stream) if self.phase == Phase::Releasing => {
-                stream.deregister(registry);
-                let unread = self.decoder.wire_bytes();
-                DisconnectCause::Released(Box::new(Released { stream, unread }))
-            }
-            socket => {
-                self.socket = socket;
-                DisconnectCause::PeerClosed
-            }
-        }
-    }
-
-    /// The reason of a finished connection.
-    pub(crate) fn take_reason(&mut self) -> Option<DisconnectReason> {
-        self.ending.take().map(|reason| *reason)
-    }
-
-    fn reason(&self, cause: DisconnectCause) -> Box<DisconnectReason> {
-        Box::new(DisconnectReason {
-            cause,
-            stage: match self.phase {
-                Phase::Connecting => Stage::Connecting,
-                Phase::Open | Phase::Releasing => Stage::Open,
-                Phase::Closing | Phase::Draining | Phase::Closed => Stage::Closing,
-            },
-            unsent_frames: 0,
-            unsent_bytes: 0,
-            unshown_bytes: 0,
-        })
-    }
-
     fn drop_input(&mut self, common: &mut Common) {
         self.undelivered = false;
         let held = self.decoder.take_held();
         common.memory.sub(held.len());
         common.buffers.put_input(held);
-    }
-
-    fn release_queue(&mut self, common: &mut Common) {
-        if let Some(queue) = self.queue.take() {
-            common.buffers.put_queue(queue);
-        }
     }
 }
 

@@ -1,0 +1,126 @@
+//! How a connection ends, or is given away: what is decided when, and what is told in the end.
+
+use std::io;
+
+use mio::Registry;
+
+use super::{Common, Connection, HeldBack, Phase};
+use crate::reason::{DisconnectCause, DisconnectReason, Released, Stage};
+use crate::socket::Stream;
+
+impl Connection {
+    /// The cause that an end of stream here stands for.
+    pub(crate) fn end_of_stream(&self) -> DisconnectCause {
+        if self.decoder.is_inside_frame() {
+            DisconnectCause::PeerClosedInsideFrame {
+                received: self.decoder.received(),
+            }
+        } else {
+            DisconnectCause::PeerClosed
+        }
+    }
+
+    /// Decides why the connection will end when its queue is flushed. What is held will not be delivered.
+    pub(crate) fn close(&mut self, cause: DisconnectCause, common: &mut Common) {
+        let mut reason = self.reason(cause);
+        reason.unshown_bytes = self.decoder.held_bytes() as u64;
+        self.ending = Some(reason);
+        self.phase = Phase::Closing;
+        self.at_once_up_to = 0;
+        // The peer's close has to be seen.
+        self.held_back = HeldBack::NOT;
+        self.drop_input(common);
+    }
+
+    /// Decides that the connection will be given away when its queue is flushed. What is held goes with it.
+    pub(crate) fn begin_release(&mut self) {
+        self.phase = Phase::Releasing;
+        self.at_once_up_to = 0;
+        self.hold_back(HeldBack::RELEASED);
+    }
+
+    /// Closes our side, after the last byte was written.
+    pub(crate) fn half_close(&mut self) -> io::Result<()> {
+        self.phase = Phase::Draining;
+        self.socket.as_ref().map_or(Ok(()), Stream::shutdown_write)
+    }
+
+    /// Lets go of the socket and of all memory. The cause decided by [`close`](Self::close) stands, unless another one
+    /// overrules it.
+    pub(crate) fn finish(&mut self, overruling: Option<DisconnectCause>, common: &mut Common) {
+        let decided = self.ending.take();
+        let unshown = decided.as_ref().map_or(0, |reason| reason.unshown_bytes);
+        let is_cut_off = overruling.is_some();
+        let mut reason = match (overruling, decided) {
+            (Some(cause), _) => self.reason(cause),
+            (None, Some(reason)) => reason,
+            (None, None) => {
+                let cause = self.give_away(&common.registry);
+                self.reason(cause)
+            }
+        };
+        reason.unshown_bytes = match &reason.cause {
+            DisconnectCause::Released(_) => 0,
+            _ => unshown + self.decoder.held_bytes() as u64,
+        };
+        if let Some(queue) = &mut self.queue {
+            reason.unsent_frames = queue.frames();
+            reason.unsent_bytes = queue.unsent_bytes();
+            let Common {
+                memory, buffers, ..
+            } = common;
+            let copied = queue.clear(|payload| {
+                memory.unshare(&payload);
+                buffers.put_shared(payload);
+            });
+            memory.sub(copied);
+        }
+        if let Some(mut socket) = self.socket.take() {
+            socket.deregister(&common.registry);
+            // A stream that is cut off must not look like one that ends.
+            let is_aborted = matches!(reason.cause, DisconnectCause::Aborted);
+            if is_aborted || (is_cut_off && reason.unsent_bytes > 0) {
+                socket.reset_on_close();
+            }
+        }
+        self.release_queue(common);
+        self.drop_input(common);
+        self.ending = Some(reason);
+        self.phase = Phase::Closed;
+        self.at_once_up_to = 0;
+    }
+
+    /// Takes the socket out of a connection that is released, and what was read and not shown.
+    fn give_away(&mut self, registry: &Registry) -> DisconnectCause {
+        match self.socket.take() {
+            Some(mut stream) if self.phase == Phase::Releasing => {
+                stream.deregister(registry);
+                let unread = self.decoder.wire_bytes();
+                DisconnectCause::Released(Box::new(Released { stream, unread }))
+            }
+            socket => {
+                self.socket = socket;
+                DisconnectCause::PeerClosed
+            }
+        }
+    }
+
+    /// The reason of a finished connection.
+    pub(crate) fn take_reason(&mut self) -> Option<DisconnectReason> {
+        self.ending.take().map(|reason| *reason)
+    }
+
+    fn reason(&self, cause: DisconnectCause) -> Box<DisconnectReason> {
+        Box::new(DisconnectReason {
+            cause,
+            stage: match self.phase {
+                Phase::Connecting => Stage::Connecting,
+                Phase::Open | Phase::Releasing => Stage::Open,
+                Phase::Closing | Phase::Draining | Phase::Closed => Stage::Closing,
+            },
+            unsent_frames: 0,
+            unsent_bytes: 0,
+            unshown_bytes: 0,
+        })
+    }
+}

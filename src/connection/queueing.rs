@@ -1,0 +1,115 @@
+//! From a send to the queue: the quick way for small frames, and the one that looks at everything.
+
+use bytes::Bytes;
+
+use super::{Common, Connection, Phase};
+use crate::error::SendError;
+use crate::frame::Framing;
+use crate::write_queue::{SHARE_FROM, WriteQueue};
+
+impl Connection {
+    /// Lets small frames be queued without further questions.
+    pub(super) fn allow_at_once(&mut self) {
+        let up_to = self.terms.options.congested_from() - 1;
+        self.at_once_up_to = u32::try_from(up_to).unwrap_or(u32::MAX);
+    }
+
+    /// Something is queued that can be written without anybody's help.
+    #[inline(never)]
+    pub(super) fn has_work(&self) -> bool {
+        self.queue.as_ref().is_some_and(|queue| queue.has_work())
+    }
+
+    /// Queues a payload by copying it, if that is easy; `false` decides nothing.
+    #[inline]
+    pub(crate) fn push_at_once(&mut self, payload: &[u8], common: &mut Common) -> bool {
+        let up_to = self.at_once_up_to;
+        if up_to == 0 {
+            return false;
+        }
+        let queue = match &mut self.queue {
+            Some(queue) => queue,
+            None => self.queue.insert(common.buffers.take_queue()),
+        };
+        let pushed =
+            queue.push_at_once(self.decoder.framing(), self.decoder.limit(), up_to, payload);
+        common.memory.add(pushed.unwrap_or(0));
+        pushed.is_some()
+    }
+
+    /// Queues by whatever `enqueue` does with the queue, if there is room. If that fails the queue is as it was before.
+    #[inline]
+    pub(crate) fn with_queue(
+        &mut self,
+        common: &mut Common,
+        enqueue: impl FnOnce(&mut WriteQueue, &Framing, u64) -> Result<(), SendError>,
+    ) -> Result<(), SendError> {
+        self.check_open()?;
+        self.check_room(0)?;
+        self.fill_queue(common, |queue, framing, limit| {
+            enqueue(queue.back(), framing, limit)
+        })
+    }
+
+    /// The same for what knows of open frames, and has seen that there is room.
+    #[inline]
+    pub(super) fn fill_queue(
+        &mut self,
+        common: &mut Common,
+        enqueue: impl FnOnce(&mut WriteQueue, &Framing, u64) -> Result<(), SendError>,
+    ) -> Result<(), SendError> {
+        let queue = self
+            .queue
+            .get_or_insert_with(|| common.buffers.take_queue());
+        let before = queue.copied();
+        let result = enqueue(queue, self.decoder.framing(), self.decoder.limit());
+        common.memory.add(queue.copied() as usize);
+        common.memory.sub(before as usize);
+        if queue.is_empty() {
+            self.release_queue(common);
+        } else if queue.flowing() >= self.terms.options.congested_from() {
+            self.become_congested();
+        }
+        result
+    }
+
+    #[inline]
+    pub(super) fn check_open(&self) -> Result<(), SendError> {
+        match self.phase {
+            Phase::Open => Ok(()),
+            Phase::Connecting => Err(SendError::Connecting),
+            Phase::Closing | Phase::Releasing | Phase::Draining | Phase::Closed => {
+                Err(SendError::Disconnected)
+            }
+        }
+    }
+
+    /// Queues a payload by reference if it is large, else by copying it.
+    pub(crate) fn push_shared(
+        &mut self,
+        common: &mut Common,
+        payload: &Bytes,
+    ) -> Result<(), SendError> {
+        self.with_queue(common, |queue, framing, limit| {
+            Ok(queue.push_shared(framing, limit, payload)?)
+        })?;
+        if payload.len() >= SHARE_FROM {
+            common.memory.share(payload);
+        }
+        Ok(())
+    }
+
+    pub(crate) fn queued_bytes(&self) -> u64 {
+        self.queue.as_ref().map_or(0, |queue| queue.bytes())
+    }
+
+    pub(crate) fn has_queued(&self) -> bool {
+        self.queue.is_some()
+    }
+
+    pub(super) fn release_queue(&mut self, common: &mut Common) {
+        if let Some(queue) = self.queue.take() {
+            common.buffers.put_queue(queue);
+        }
+    }
+}
