@@ -9,8 +9,9 @@ use std::time::Duration;
 use support::by_hand::{Loop, Scene};
 use support::{Peer, Recorder, framed, listening, pattern, turn_until};
 use throng::{
-    Config, ConnectOptions, ConnectionId, DisconnectCause, DisconnectReason, EventLoop, Frame,
-    Framing, Handler, ListenOptions, Net, Origin, Released, SendError, Stage, Stream,
+    Config, ConnectError, ConnectOptions, ConnectionId, DisconnectCause, DisconnectReason,
+    EventLoop, Frame, Framing, Handler, ListenError, ListenOptions, ListenSocket, Net, Origin,
+    Released, SendError, Stage, Stream,
 };
 
 /// Two ends of one connection.
@@ -43,6 +44,53 @@ fn a_stream_that_is_connected_becomes_a_connection() {
     });
     assert_eq!(seen.connected(), [id]);
     assert_eq!(peer.receive(), b"hello");
+}
+
+#[test]
+fn a_socket_that_is_not_taken_is_given_back() {
+    let (ours, mut peer) = pair();
+    let full = Config::default().max_connections(0);
+    let mut event_loop: EventLoop = EventLoop::new(full).expect("a loop");
+    let rejected = event_loop
+        .net()
+        .adopt(ours, ConnectOptions::default())
+        .expect_err("it is full");
+    assert!(matches!(
+        rejected.error,
+        ConnectError::TooManyConnections { max_connections: 0 }
+    ));
+    let Stream::Tcp(mut stream) = rejected.value else {
+        panic!("it was TCP");
+    };
+    stream
+        .write_all(&framed(b"come later"))
+        .expect("it is open");
+    assert_eq!(peer.receive(), b"come later");
+
+    // Not a stream of anybody's yet.
+    let unconnected = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None);
+    let unconnected = TcpStream::from(unconnected.expect("a socket"));
+    let mut event_loop: EventLoop = EventLoop::new(Config::default()).expect("a loop");
+    let rejected = event_loop
+        .net()
+        .adopt(unconnected, ConnectOptions::default())
+        .expect_err("it is not connected");
+    assert!(matches!(&rejected.error, ConnectError::Adopt(error)
+        if error.kind() == std::io::ErrorKind::NotConnected));
+    assert_eq!(event_loop.net().len(), 0);
+
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let addr = listener.local_addr().expect("its address");
+    let wrong = ListenOptions::default().idle_timeout(Duration::ZERO);
+    let rejected = event_loop
+        .net()
+        .adopt_listener(listener, wrong)
+        .expect_err("the options are wrong");
+    assert!(matches!(rejected.error, ListenError::Options(_)));
+    let ListenSocket::Tcp(listener) = rejected.value else {
+        panic!("it was TCP");
+    };
+    assert_eq!(listener.local_addr().expect("it is open"), addr);
 }
 
 #[test]

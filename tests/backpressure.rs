@@ -214,11 +214,7 @@ fn a_full_queue_refuses_gives_the_payload_back_and_tells_when_there_is_room() {
             Err(rejected) => panic!("refused with an empty queue: {rejected}"),
         }
     };
-    assert_eq!(
-        rejected.payload,
-        payload(accepted.len()),
-        "it is given back"
-    );
+    assert_eq!(rejected.value, payload(accepted.len()), "it is given back");
     let queued = event_loop.net().queued_bytes(id);
     assert!(
         (300 * KIB..300 * KIB + 10_004).contains(&queued),

@@ -241,15 +241,15 @@ fn a_loop_that_does_not_turn_takes_so_much_and_no_more() {
         .try_send_bytes(id, "payload")
         .expect_err("it is full");
     assert_eq!(
-        (rejected.error, &rejected.payload[..]),
+        (rejected.error, &rejected.value[..]),
         (full.clone(), &b"payload"[..])
     );
     let rejected = handle.try_send_many([id], "many").expect_err("it is full");
-    assert_eq!(&rejected.payload[..], b"many");
+    assert_eq!(&rejected.value[..], b"many");
     let rejected = handle
         .try_broadcast(|_| true, "all")
         .expect_err("it is full");
-    assert_eq!(&rejected.payload[..], b"all");
+    assert_eq!(&rejected.value[..], b"all");
     let rejected = handle
         .try_post(|_, net| net.stop())
         .expect_err("it is full");
@@ -259,7 +259,7 @@ fn a_loop_that_does_not_turn_takes_so_much_and_no_more() {
         net.stats().frames_sent == 3
     });
     assert!(!event_loop.net().is_stopping());
-    handle.try_post(rejected.payload).expect("there is room");
+    handle.try_post(rejected.value).expect("there is room");
     turn_until(&mut event_loop, &mut seen, |_, net| net.is_stopping());
     // By bytes: as long as there is less, one more of any size.
     handle.try_send(id, &[1; 99]).expect("there is room");
@@ -344,7 +344,7 @@ fn who_waits_hears_that_the_loop_is_gone() {
         drop(event_loop);
         let rejected = waiting.join().expect("no panic").expect_err("it is gone");
         assert_eq!(rejected.error, MailboxError::Closed);
-        assert_eq!(&rejected.payload[..], b"payload");
+        assert_eq!(&rejected.value[..], b"payload");
         assert_eq!(asking.join().expect("no panic"), Err(MailboxError::Closed));
     });
     assert!(handle.is_closed());

@@ -334,7 +334,12 @@ fn a_refused_reader_is_given_back() {
     #[track_caller]
     fn expect_refused(net: &mut Net, id: ConnectionId, len: u64, why: fn(SendError) -> bool) {
         let reader = Cursor::new(b"as it was");
-        let Err(Rejected { error, payload, .. }) = net.send_reader(id, len, reader) else {
+        let Err(Rejected {
+            error,
+            value: payload,
+            ..
+        }) = net.send_reader(id, len, reader)
+        else {
             panic!("it is accepted");
         };
         assert!(why(error));

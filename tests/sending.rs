@@ -474,20 +474,20 @@ fn a_payload_that_cannot_be_encoded_is_given_back_as_it_was() {
     for len in [256, 100_000] {
         let payload = Bytes::from(pattern(len));
         let rejected = net.send_bytes(id, payload.clone()).expect_err("too long");
-        assert!(rejected.payload.as_ptr() == payload.as_ptr());
-        assert_eq!(rejected.payload, payload);
+        assert!(rejected.value.as_ptr() == payload.as_ptr());
+        assert_eq!(rejected.value, payload);
         let rejected = net
             .send_frame(id, payload.clone().into())
             .expect_err("too long");
-        assert!(rejected.payload.as_ptr() == payload.as_ptr());
-        assert_eq!(*rejected.payload, payload);
+        assert!(rejected.value.as_ptr() == payload.as_ptr());
+        assert_eq!(*rejected.value, payload);
     }
 }
 
 #[track_caller]
 fn assert_same<T: AsRef<[u8]>>(rejected: &Rejected<T>, payload: &Bytes, is_connecting: bool) {
     assert_refused(&rejected.error, is_connecting);
-    let back = rejected.payload.as_ref();
+    let back = rejected.value.as_ref();
     assert!(
         back.as_ptr() == payload.as_ptr() && back == payload,
         "another payload came back"
@@ -503,8 +503,8 @@ fn an_assembled_frame_that_is_refused_can_be_sent_to_another() {
         fn on_data(&mut self, net: &mut Net, id: ConnectionId, frame: Frame<'_>) {
             let at = frame.as_ptr();
             let rejected = net.send_frame(self.gone, frame).expect_err("it is gone");
-            assert!(rejected.payload.as_ptr() == at, "it was copied");
-            net.send_frame(id, rejected.payload).expect("it is open");
+            assert!(rejected.value.as_ptr() == at, "it was copied");
+            net.send_frame(id, rejected.value).expect("it is open");
         }
     }
     let (mut event_loop, addr) = listening(ListenOptions::default());

@@ -574,7 +574,7 @@ fn a_format_of_ones_own_is_asked_for_the_length_and_shown_the_pieces() {
     let error = net.begin_frame(id, 3).expect_err("it is odd");
     assert_eq!(refused(error), "an even length");
     let rejected = net.send_reader(id, 3, &b"odd"[..]).expect_err("it is odd");
-    assert_eq!(rejected.payload, b"odd");
+    assert_eq!(rejected.value, b"odd");
     assert_eq!(refused(rejected.error), "an even length");
     net.begin_frame(id, 4).expect("none is open");
     net.push_chunk(id, b"ab").expect("it belongs there");

@@ -297,13 +297,6 @@ impl Connection {
         }
     }
 
-    pub(crate) fn register(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
-        match &mut self.socket {
-            Some(socket) => socket.register(registry, token, self.interest),
-            None => Ok(()),
-        }
-    }
-
     /// Tells the selector what to wait for, if that has changed. The selector answers with what is there already, so
     /// that no edge is lost while it was not asked for.
     #[inline]

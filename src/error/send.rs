@@ -96,14 +96,37 @@ impl From<SendError> for io::Error {
     }
 }
 
-/// What was refused, with the payload that was given.
+/// Why something was refused, together with what was given: a payload, a closure, a socket.
 ///
 /// Returned where the call took ownership, so that nothing is lost by the refusal.
+///
+/// ```
+/// # use throng::{Config, ConnectOptions, EventLoop};
+/// let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
+/// let stream = std::net::TcpStream::connect(listener.local_addr()?)?;
+/// let mut event_loop: EventLoop = EventLoop::new(Config::default().max_connections(0))?;
+/// match event_loop.net().adopt(stream, ConnectOptions::default()) {
+///     Ok(_) => unreachable!("there is no room"),
+///     Err(rejected) => println!("{}: {:?} is still open", rejected.error, rejected.value),
+/// }
+/// # Ok::<(), std::io::Error>(())
+/// ```
 pub struct Rejected<T, E = SendError> {
     /// Why it was refused.
     pub error: E,
-    /// What was to be sent.
-    pub payload: T,
+    /// What was given.
+    pub value: T,
+}
+
+impl<T, E> Rejected<T, E> {
+    pub(crate) fn new(error: E, value: T) -> Self {
+        Self { error, value }
+    }
+
+    /// The same refusal, in the words of another operation.
+    pub(crate) fn map<D>(self, error: impl FnOnce(E) -> D) -> Rejected<T, D> {
+        Rejected::new(error(self.error), self.value)
+    }
 }
 
 impl<T, E: fmt::Debug> fmt::Debug for Rejected<T, E> {
@@ -123,6 +146,16 @@ impl<T, E: fmt::Display> fmt::Display for Rejected<T, E> {
 impl<T, E: error::Error> error::Error for Rejected<T, E> {
     fn source(&self) -> Option<&(dyn error::Error + 'static)> {
         self.error.source()
+    }
+}
+
+/// What was given is dropped.
+impl<T, E> From<Rejected<T, E>> for io::Error
+where
+    io::Error: From<E>,
+{
+    fn from(rejected: Rejected<T, E>) -> Self {
+        rejected.error.into()
     }
 }
 

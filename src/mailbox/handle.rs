@@ -112,7 +112,7 @@ impl<H: ?Sized> Handle<H> {
     ///     match handle.try_send_bytes(id, state) {
     ///         Ok(()) => true,
     ///         Err(rejected) => {
-    ///             println!("{} bytes: {}", rejected.payload.len(), rejected.error);
+    ///             println!("{} bytes: {}", rejected.value.len(), rejected.error);
     ///             false
     ///         }
     ///     }
@@ -250,7 +250,7 @@ impl<H: ?Sized> Handle<H> {
     ) -> Result<(), Rejected<Post<H>, MailboxError>> {
         let bytes = size_of_val(&closure) as u64;
         match self.try_put(Command::Post(Box::new(closure)), bytes) {
-            Err((error, Command::Post(payload))) => Err(Rejected { error, payload }),
+            Err((error, Command::Post(post))) => Err(Rejected::new(error, post)),
             _ => Ok(()),
         }
     }
@@ -338,10 +338,8 @@ impl<H: ?Sized> Handle<H> {
         command: Command<H>,
     ) -> Result<(), Rejected<Bytes, MailboxError>> {
         let bytes = command.bytes();
-        put(self, command, bytes).map_err(|(error, command)| Rejected {
-            error,
-            payload: command.into_payload(),
-        })
+        put(self, command, bytes)
+            .map_err(|(error, command)| Rejected::new(error, command.into_payload()))
     }
 }
 

@@ -6,7 +6,7 @@ use super::Net;
 use crate::config::ConnectOptions;
 use crate::connection::{Origin, Phase};
 use crate::connection_id::ConnectionId;
-use crate::error::ConnectError;
+use crate::error::{ConnectError, Rejected};
 use crate::socket::Stream;
 
 impl Net {
@@ -23,15 +23,13 @@ impl Net {
         options: ConnectOptions,
     ) -> Result<ConnectionId, ConnectError> {
         let path = path.as_ref();
-        let connect = || {
-            let stream = Stream::connect_unix(path)?;
-            Ok((stream, None))
-        };
-        let os = |error| ConnectError::OsUnix {
+        let terms = self.terms_of_one(Origin::Outbound, &options)?;
+        let started = Stream::connect_unix(path)
+            .and_then(|stream| Ok(self.start(stream, None, terms, options.timeout)?));
+        let id = started.map_err(|error| ConnectError::OsUnix {
             path: path.into(),
             error,
-        };
-        let id = self.start(Origin::Outbound, &options, connect, os)?;
+        })?;
         info!("{id} connecting to {}", path.display());
         Ok(id)
     }
@@ -51,32 +49,37 @@ impl Net {
     /// ```
     ///
     /// # Errors
-    /// As [`connect_with`](Self::connect_with); the stream is closed then.
+    /// As [`connect_with`](Self::connect_with), or if the stream is not connected; it is given back.
     pub fn adopt(
         &mut self,
         stream: impl Into<Stream>,
         options: ConnectOptions,
-    ) -> Result<ConnectionId, ConnectError> {
+    ) -> Result<ConnectionId, Rejected<Stream, ConnectError>> {
         self.adopt_with(stream, options, &[])
     }
 
     /// Takes over a stream of which somebody has read too much already: `received` comes before what is still to be read.
     ///
     /// # Errors
-    /// As [`adopt`](Self::adopt), and if there is no memory to keep `received`.
+    /// As [`adopt`](Self::adopt). If there is no memory to keep `received` the connection ends as
+    /// [`OutOfMemory`](crate::DisconnectCause::OutOfMemory).
     pub fn adopt_with(
         &mut self,
         stream: impl Into<Stream>,
         options: ConnectOptions,
         received: &[u8],
-    ) -> Result<ConnectionId, ConnectError> {
+    ) -> Result<ConnectionId, Rejected<Stream, ConnectError>> {
         let stream = stream.into();
-        let take = || {
-            stream.set_nonblocking()?;
-            let peer = stream.peer_addr()?;
-            Ok((stream, peer))
+        let terms = match self.terms_of_one(Origin::Adopted, &options) {
+            Ok(terms) => terms,
+            Err(error) => return Err(Rejected::new(error, stream)),
         };
-        let id = self.start(Origin::Adopted, &options, take, ConnectError::Adopt)?;
+        let peer = stream.set_nonblocking().and_then(|()| stream.peer_addr());
+        let started = match peer {
+            Ok(peer) => self.start(stream, peer, terms, options.timeout),
+            Err(error) => Err(Rejected::new(error, stream)),
+        };
+        let id = started.map_err(|rejected| rejected.map(ConnectError::Adopt))?;
         if let Some(connection) = self.connections.get_mut(id)
             && let Err(error) = connection.give_input(received, &mut self.common)
         {

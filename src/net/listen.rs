@@ -10,10 +10,10 @@ use log::{debug, info, warn};
 
 use super::{Deadline, Net};
 use crate::config::ListenOptions;
-use crate::connection::{Connection, Origin, Phase, Terms};
+use crate::connection::{Origin, Phase, Terms};
 use crate::connection_id::{ConnectionId, ListenerId, Source};
-use crate::error::ListenError;
-use crate::socket::{ListenSocket, READ_INTEREST, Shown, Stream};
+use crate::error::{ListenError, Rejected};
+use crate::socket::{ListenSocket, Shown, Stream};
 
 /// An accepted socket, and the address of its peer if it has one.
 pub(crate) type Peer = (Stream, Option<SocketAddr>);
@@ -88,7 +88,7 @@ impl Net {
         let mut result = Err(ListenError::Resolve(nothing));
         for addr in addrs {
             result = ListenSocket::bind(addr, &options)
-                .and_then(|socket| self.add_listener(Some(socket), Arc::clone(&terms)))
+                .and_then(|socket| Ok(self.open_listener(socket, Arc::clone(&terms))?))
                 .map_err(|error| ListenError::Bind { addr, error });
             if result.is_ok() {
                 break;
@@ -113,7 +113,7 @@ impl Net {
         let terms = self.terms_of_next(&options)?;
         let path = path.as_ref();
         let opened = ListenSocket::bind_unix(path, &options)
-            .and_then(|socket| self.add_listener(Some(socket), terms));
+            .and_then(|socket| Ok(self.open_listener(socket, terms)?));
         opened.map_err(|error| ListenError::BindUnix {
             path: path.into(),
             error,
@@ -134,15 +134,19 @@ impl Net {
     /// ```
     ///
     /// # Errors
-    /// If the options contradict each other, or if the system refuses.
+    /// If the options contradict each other, or if the system refuses; the socket is given back.
     pub fn adopt_listener(
         &mut self,
         socket: impl Into<ListenSocket>,
         options: ListenOptions,
-    ) -> Result<ListenerId, ListenError> {
-        let terms = self.terms_of_next(&options)?;
-        self.add_listener(Some(socket.into()), terms)
-            .map_err(ListenError::Adopt)
+    ) -> Result<ListenerId, Rejected<ListenSocket, ListenError>> {
+        let socket = socket.into();
+        match self.terms_of_next(&options) {
+            Ok(terms) => self
+                .open_listener(socket, terms)
+                .map_err(|rejected| rejected.map(ListenError::Adopt)),
+            Err(error) => Err(Rejected::new(error, socket)),
+        }
     }
 
     /// Lets peers come in that others have accepted, by [`hand_in`](Self::hand_in).
@@ -151,7 +155,7 @@ impl Net {
         options: &ListenOptions,
     ) -> Result<ListenerId, ListenError> {
         let terms = self.terms_of_next(options)?;
-        self.add_listener(None, terms).map_err(ListenError::Adopt)
+        Ok(self.add_listener(None, None, terms))
     }
 
     /// Lets each peer of a listener be offered to others first.
@@ -169,20 +173,35 @@ impl Net {
         }
     }
 
-    fn add_listener(
+    /// Sets a socket up, registers it and gives it a slot.
+    fn open_listener(
         &mut self,
-        mut socket: Option<ListenSocket>,
+        mut socket: ListenSocket,
         terms: Arc<Terms>,
-    ) -> io::Result<ListenerId> {
-        let mut local_addr = None;
-        if let Some(socket) = &mut socket {
+    ) -> Result<ListenerId, Rejected<ListenSocket, io::Error>> {
+        let mut open = || {
             socket.set_up(&terms.options)?;
-            local_addr = socket.local_addr()?;
+            let local_addr = socket.local_addr()?;
             let token = Source::Listener(self.listeners.next_id()).token();
             socket.register(&self.common.registry, token)?;
-            info!("listening on {}", Shown(local_addr));
+            Ok(local_addr)
+        };
+        match open() {
+            Ok(local_addr) => {
+                info!("listening on {}", Shown(local_addr));
+                Ok(self.add_listener(Some(socket), local_addr, terms))
+            }
+            Err(error) => Err(Rejected::new(error, socket)),
         }
-        Ok(self.listeners.insert(Listener {
+    }
+
+    fn add_listener(
+        &mut self,
+        socket: Option<ListenSocket>,
+        local_addr: Option<SocketAddr>,
+        terms: Arc<Terms>,
+    ) -> ListenerId {
+        self.listeners.insert(Listener {
             socket,
             handed: VecDeque::new(),
             hand_over: None,
@@ -193,7 +212,7 @@ impl Net {
             paused: false,
             pause_reported: false,
             inherits_nodelay: None,
-        }))
+        })
     }
 
     /// The terms for those who will come through the next listener.
@@ -287,16 +306,9 @@ impl Net {
         // The listener may have been closed by the callback that admitted the peer.
         let listener = self.listeners.get_mut(listener_id)?;
         let terms = Arc::clone(&listener.terms);
-        let result = listener.set_up(&stream).and_then(|()| {
-            self.add(Connection::new(
-                stream,
-                peer,
-                Phase::Open,
-                READ_INTEREST,
-                terms,
-                self.common.now,
-            ))
-        });
+        let result = listener
+            .set_up(&stream)
+            .and_then(|()| Ok(self.add(stream, peer, Phase::Open, terms)?));
         match result {
             Ok(id) => {
                 self.stats.accepted += 1;

@@ -3,18 +3,19 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use log::{debug, info, trace, warn};
 use mio::Interest;
 
-use super::{Deadline, Net, Peer};
+use super::{Deadline, Net};
 use crate::config::ConnectOptions;
 use crate::connection::{Connection, Flush, Origin, Phase, Pressure, Terms};
 use crate::connection_id::{ConnectionId, Source};
-use crate::error::ConnectError;
+use crate::error::{ConnectError, Rejected};
 use crate::frame::{Chunk, Framing};
 use crate::reason::DisconnectCause;
-use crate::socket::{Shown, Stream};
+use crate::socket::{READ_INTEREST, Shown, Stream};
 
 impl Net {
     /// Connects to a peer, with the default [`ConnectOptions`].
@@ -51,24 +52,27 @@ impl Net {
         addr: SocketAddr,
         options: ConnectOptions,
     ) -> Result<ConnectionId, ConnectError> {
-        let connect = || Ok((Stream::connect(addr)?, Some(addr)));
-        let id = self.start(Origin::Outbound, &options, connect, |error| {
-            warn!("connecting to {addr} failed: {error}");
-            ConnectError::Os { addr, error }
-        })?;
-        info!("{id} connecting to {addr}");
-        Ok(id)
+        let terms = self.terms_of_one(Origin::Outbound, &options)?;
+        let started = Stream::connect(addr)
+            .and_then(|stream| Ok(self.start(stream, Some(addr), terms, options.timeout)?));
+        match started {
+            Ok(id) => {
+                info!("{id} connecting to {addr}");
+                Ok(id)
+            }
+            Err(error) => {
+                warn!("connecting to {addr} failed: {error}");
+                Err(ConnectError::Os { addr, error })
+            }
+        }
     }
 
-    /// Gives a stream of this side's own a slot, in which it becomes established when the selector tells so.
-    pub(super) fn start(
-        &mut self,
+    /// The terms for a connection of this side's own, if there may be one more.
+    pub(super) fn terms_of_one(
+        &self,
         origin: Origin,
         options: &ConnectOptions,
-        stream: impl FnOnce() -> io::Result<Peer>,
-        os: impl Fn(io::Error) -> ConnectError,
-    ) -> Result<ConnectionId, ConnectError> {
-        let timeout = options.timeout;
+    ) -> Result<Arc<Terms>, ConnectError> {
         let options = options
             .connection(&self.config)
             .map_err(ConnectError::Options)?;
@@ -80,17 +84,21 @@ impl Net {
                 max_connections: self.config.max_connections,
             });
         }
-        let (stream, peer) = stream().map_err(&os)?;
-        stream.set_up(&options, false).map_err(&os)?;
-        let connection = Connection::new(
-            stream,
-            peer,
-            Phase::Connecting,
-            Interest::WRITABLE,
-            Arc::new(Terms { origin, options }),
-            self.common.now,
-        );
-        let id = self.add(connection).map_err(os)?;
+        Ok(Arc::new(Terms { origin, options }))
+    }
+
+    /// Gives a stream of this side's own a slot, in which it becomes established when the selector tells so.
+    pub(super) fn start(
+        &mut self,
+        stream: Stream,
+        peer: Option<SocketAddr>,
+        terms: Arc<Terms>,
+        timeout: Duration,
+    ) -> Result<ConnectionId, Rejected<Stream, io::Error>> {
+        if let Err(error) = stream.set_up(&terms.options, false) {
+            return Err(Rejected::new(error, stream));
+        }
+        let id = self.add(stream, peer, Phase::Connecting, terms)?;
         self.set_deadline(id, timeout, Deadline::Connect(id, timeout));
         Ok(id)
     }
@@ -166,10 +174,24 @@ impl Net {
         self.connections.len() - self.ended.len() - self.announced.len()
     }
 
-    /// Gives a connection a slot and registers its socket.
-    pub(crate) fn add(&mut self, mut connection: Connection) -> io::Result<ConnectionId> {
+    /// Registers a stream and gives it a slot.
+    pub(super) fn add(
+        &mut self,
+        mut stream: Stream,
+        peer: Option<SocketAddr>,
+        phase: Phase,
+        terms: Arc<Terms>,
+    ) -> Result<ConnectionId, Rejected<Stream, io::Error>> {
+        let interest = if phase == Phase::Open {
+            READ_INTEREST
+        } else {
+            Interest::WRITABLE
+        };
         let token = Source::Connection(self.connections.next_id()).token();
-        connection.register(&self.common.registry, token)?;
+        if let Err(error) = stream.register(&self.common.registry, token, interest) {
+            return Err(Rejected::new(error, stream));
+        }
+        let connection = Connection::new(stream, peer, phase, interest, terms, self.common.now);
         if connection.is_open() {
             self.open += 1;
         }
@@ -302,7 +324,7 @@ impl Net {
         }
     }
 
-    fn set_deadline(&mut self, id: ConnectionId, after: std::time::Duration, deadline: Deadline) {
+    fn set_deadline(&mut self, id: ConnectionId, after: Duration, deadline: Deadline) {
         let Some(at) = self.now.checked_add(after) else {
             return;
         };

@@ -87,7 +87,7 @@ impl Net {
     pub fn send_bytes(&mut self, id: ConnectionId, payload: Bytes) -> Result<(), Rejected<Bytes>> {
         match self.enqueue_shared(id, &payload) {
             Ok(()) => Ok(()),
-            Err(error) => Err(Rejected { error, payload }),
+            Err(error) => Err(Rejected::new(error, payload)),
         }
     }
 
@@ -102,10 +102,9 @@ impl Net {
         frame: Frame<'a>,
     ) -> Result<(), Rejected<Frame<'a>>> {
         match frame.as_borrowed() {
-            Some(borrowed) => self.send(id, borrowed).map_err(|error| Rejected {
-                error,
-                payload: borrowed.into(),
-            }),
+            Some(borrowed) => self
+                .send(id, borrowed)
+                .map_err(|error| Rejected::new(error, borrowed.into())),
             None => self.pass_on(id, frame),
         }
     }
@@ -117,10 +116,7 @@ impl Net {
         frame: Frame<'a>,
     ) -> Result<(), Rejected<Frame<'a>>> {
         self.send_bytes(id, frame.into_bytes())
-            .map_err(|rejected| Rejected {
-                error: rejected.error,
-                payload: rejected.payload.into(),
-            })
+            .map_err(|rejected| Rejected::new(rejected.error, rejected.value.into()))
     }
 
     /// Queues a frame for each of `ids`. It is encoded once per framing; from 4 KiB on all queues share one copy.

@@ -51,7 +51,7 @@ impl Net {
             connection.push_reader(common, len, &mut reader)
         });
         match (result, reader) {
-            (Err(error), Some(payload)) => Err(Rejected { error, payload }),
+            (Err(error), Some(reader)) => Err(Rejected::new(error, reader)),
             _ => Ok(()),
         }
     }

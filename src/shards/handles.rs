@@ -72,10 +72,7 @@ impl<H: ?Sized> ShardHandles<H> {
         let payload = payload.into();
         match self.get(id.shard) {
             Some(handle) => handle.send_bytes(id.connection, payload),
-            None => Err(Rejected {
-                error: MailboxError::Closed,
-                payload,
-            }),
+            None => Err(Rejected::new(MailboxError::Closed, payload)),
         }
     }
 

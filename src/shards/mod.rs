@@ -298,7 +298,7 @@ fn listen_everywhere<H: Handler>(
     }
     for (shard, (event_loop, socket)) in loops.iter_mut().zip(sockets).enumerate() {
         let adopted = event_loop.net().adopt_listener(socket, options.clone());
-        adopted.map_err(|error| (shard, error))?;
+        adopted.map_err(|rejected| (shard, rejected.error))?;
     }
     Ok(addr)
 }
@@ -316,7 +316,7 @@ fn listen_once<H: Handler + 'static>(
     let net = first.net();
     let listener = net
         .adopt_listener(socket, options.clone())
-        .map_err(|error| (0, error))?;
+        .map_err(|rejected| (0, rejected.error))?;
     for (event_loop, shard) in others.iter_mut().zip(1..) {
         let by_hand = event_loop.net().listen_by_hand(options);
         by_hand.map_err(|error| (shard, error))?;
