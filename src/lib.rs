@@ -40,7 +40,7 @@ pub use connection::Origin;
 pub use connection_id::{ConnectionId, ListenerId};
 pub use error::{
     ConnectError, DecodeError, EncodeError, FirstBytes, ListenError, MailboxError, OptionsError,
-    RegisterError, Rejected, SendError,
+    RegisterError, Rejected, ReleaseError, SendError,
 };
 pub use event_loop::EventLoop;
 pub use frame::{

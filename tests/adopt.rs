@@ -11,7 +11,7 @@ use support::{Peer, Recorder, framed, listening, pattern, turn_until};
 use throng::{
     Config, ConnectError, ConnectOptions, ConnectionId, DisconnectCause, DisconnectReason,
     EventLoop, Frame, Framing, Handler, ListenError, ListenOptions, ListenSocket, Net, Origin,
-    Released, SendError, Stage, Stream,
+    ReleaseError, Released, SendError, Stage, Stream,
 };
 
 /// Two ends of one connection.
@@ -152,8 +152,8 @@ impl Handler for Lobby {
         if &*frame == b"upgrade" {
             net.send(id, &pattern(self.reply)).expect("it is open");
             assert!(net.set_connection_timer(id, Duration::ZERO, 1).is_some());
-            assert!(net.release(id));
-            assert!(!net.release(id), "it goes already");
+            net.release(id).expect("it is open");
+            assert_eq!(net.release(id), Err(ReleaseError::Disconnected));
             assert!(!net.is_connected(id));
             assert!(matches!(net.send(id, b"x"), Err(SendError::Disconnected)));
         }
@@ -229,16 +229,26 @@ fn a_release_gives_the_socket_and_every_byte_that_was_not_shown() {
 
 #[test]
 fn a_frame_that_has_come_in_part_goes_along_with_its_header() {
-    for framing in [Framing::from(Framing::length_prefix()), Framing::varint()] {
-        let config = Config::default().framing(framing.clone());
+    let framings = [Framing::from(Framing::length_prefix()), Framing::varint()];
+    // Held whole, or to be shown in pieces.
+    let ways = framings.iter().flat_map(|one| [(one, u64::MAX), (one, 10)]);
+    for (framing, over) in ways {
+        let config = Config::default()
+            .framing(framing.clone())
+            .stream_frames_over(over);
         let mut whole = Vec::new();
         throng::FrameEncoder::new(framing.clone())
             .encode(&pattern(100_000), &mut whole)
             .expect("it can be said");
+        let header = whole.len() - 100_000;
         for part in [1, 3, 4, 5, 50_000, 99_999] {
+            // What was shown is gone.
+            if over < u64::MAX && part > header {
+                continue;
+            }
             let mut scene = Scene::with(config.clone());
             scene.arrive(&whole[..part]);
-            assert!(scene.looped.net.release(scene.id));
+            scene.looped.net.release(scene.id).expect("it is open");
             let reason = scene.end();
             let DisconnectCause::Released(released) = reason.cause else {
                 panic!("{reason}");
@@ -253,7 +263,7 @@ fn a_connection_moves_from_one_loop_to_another_in_the_middle_of_a_frame() {
     let mut scene = Scene::with(Config::default());
     let whole = framed(&pattern(300_000));
     scene.arrive(&whole[..123_456]);
-    assert!(scene.looped.net.release(scene.id));
+    scene.looped.net.release(scene.id).expect("it is open");
     let mut peer = Peer(scene.peer.0.try_clone().expect("a live socket"));
     let DisconnectCause::Released(released) = scene.end().cause else {
         panic!("it was released");
@@ -269,11 +279,30 @@ fn a_connection_moves_from_one_loop_to_another_in_the_middle_of_a_frame() {
     assert!(seen.frames()[0] == pattern(300_000));
 }
 
+/// Nobody could finish it any more, and what was sent behind it could not be written.
+#[test]
+fn a_connection_with_an_open_frame_is_not_released() {
+    let mut scene = Scene::with(Config::default());
+    let (net, id) = (&mut scene.looped.net, scene.id);
+    net.begin_frame(id, 10).expect("it is open");
+    net.push_chunk(id, b"abc").expect("it is open");
+    net.send(id, b"behind").expect("it is open");
+    assert_eq!(net.release(id), Err(ReleaseError::FrameOpen { missing: 7 }));
+    net.push_chunk(id, b"defghij").expect("it is open still");
+    net.finish_frame(id).expect("it is whole");
+    net.release(id).expect("it is open");
+    let mut peer = Peer(scene.peer.0.try_clone().expect("a live socket"));
+    let cause = scene.end().cause;
+    assert!(matches!(cause, DisconnectCause::Released(_)), "{cause:?}");
+    assert_eq!(peer.receive(), b"abcdefghij");
+    assert_eq!(peer.receive(), b"behind");
+}
+
 #[test]
 fn a_release_that_cannot_be_written_ends_in_time() {
     let mut scene = Scene::with(Config::default().disconnect_timeout(Duration::from_secs(5)));
     scene.block();
-    assert!(scene.looped.net.release(scene.id));
+    scene.looped.net.release(scene.id).expect("it is open");
     scene.pass(Duration::ZERO);
     scene.pass(Duration::from_secs(4));
     assert!(scene.seen.ends().is_empty());

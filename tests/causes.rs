@@ -284,7 +284,7 @@ fn it_is_released() -> String {
     let mut scene = Scene::with(Config::default());
     scene.arrive(&framed(b"unfinished")[..2]);
     scene.looped.net.send(scene.id, b"one").expect("it is open");
-    assert!(scene.looped.net.release(scene.id));
+    scene.looped.net.release(scene.id).expect("it is open");
     let reason = scene.end();
     assert_told(&reason, Side::Us, Stage::Open, "released by this side");
     assert_eq!(counts(&reason), (0, 0, 0));

@@ -150,7 +150,7 @@ fn the_timers_of_a_connection_end_with_it() {
     let ends: [End; 4] = [
         |scene, _| assert!(scene.looped.net.disconnect(scene.id)),
         |scene, _| assert!(scene.looped.net.abort(scene.id)),
-        |scene, _| assert!(scene.looped.net.release(scene.id)),
+        |scene, _| scene.looped.net.release(scene.id).expect("it is open"),
         |scene, clock| {
             scene.peer.half_close();
             let looped = &mut scene.looped;

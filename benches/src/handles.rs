@@ -7,11 +7,11 @@
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::mpsc;
-use std::thread;
-use std::time::Instant;
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
 
 use serde_json::json;
-use throng::{Config, ConnectionId, EventLoop, Expired, Frame, Handle, Handler, Net};
+use throng::{Config, ConnectionId, EventLoop, Expired, Frame, Handle, Handler, MailboxError, Net};
 
 use crate::cli::HandlesOptions;
 use crate::problem::Problem;
@@ -108,7 +108,7 @@ pub(crate) fn run(options: &HandlesOptions, json: Option<&Path>) -> Result<(), P
     while sending.0.len() < options.connections as usize {
         event_loop.turn(&mut sending, None)?;
     }
-    let began = Instant::now();
+    let before = usage::anonymous_bytes(std::process::id());
     let senders: Vec<_> = (0..threads)
         .map(|thread| {
             let (handle, ids) = (event_loop.handle(), sending.0.clone());
@@ -116,15 +116,14 @@ pub(crate) fn run(options: &HandlesOptions, json: Option<&Path>) -> Result<(), P
             thread::spawn(move || send(&handle, &ids, thread, frames, size))
         })
         .collect();
-    let mut most_bytes = 0;
+    let stalled = stall(&event_loop.handle(), &senders, before);
+    let began = Instant::now();
     let mut commands_took = None;
     while is_done.try_recv().is_err() {
-        event_loop.turn(&mut sending, Some(std::time::Duration::from_millis(100)))?;
-        let net = event_loop.net();
-        if commands_took.is_none() && net.stats().commands >= all {
+        event_loop.turn(&mut sending, Some(Duration::from_millis(100)))?;
+        if commands_took.is_none() && event_loop.net().stats().commands >= all {
             commands_took = Some(began.elapsed());
         }
-        most_bytes = most_bytes.max(net.memory_in_use());
     }
     let took = began.elapsed();
     for sender in senders {
@@ -137,7 +136,8 @@ pub(crate) fn run(options: &HandlesOptions, json: Option<&Path>) -> Result<(), P
         .map_err(|_| Problem::failed("the other end panicked"))??;
 
     let stats = event_loop.net().stats();
-    let per_second = all as f64 / commands_took.unwrap_or(took).as_secs_f64();
+    let timed = all - stalled.commands.min(all);
+    let per_second = timed as f64 / commands_took.unwrap_or(took).as_secs_f64();
     let per_wake_up = stats.commands as f64 / stats.wake_ups.max(1) as f64;
     report::say(format_args!(
         "{} commands of {threads} threads over {} connections: {} a second",
@@ -146,9 +146,16 @@ pub(crate) fn run(options: &HandlesOptions, json: Option<&Path>) -> Result<(), P
         grouped(per_second as u64)
     ));
     report::say(format_args!(
-        "{} wake-ups, one for {per_wake_up:.0} commands; at most {} bytes waited for the sockets",
-        grouped(stats.wake_ups),
-        grouped(most_bytes)
+        "{} wake-ups, one for {per_wake_up:.0} commands",
+        grouped(stats.wake_ups)
+    ));
+    report::say(format_args!(
+        "while the loop stood still {} commands with {} bytes of payload waited, in {} bytes of memory",
+        grouped(stalled.commands),
+        grouped(stalled.bytes),
+        stalled
+            .memory
+            .map_or("an unknown number of".into(), grouped)
     ));
     report::say(format_args!(
         "{} frames arrived in {took:.1?}, {wrong} of them out of order",
@@ -167,8 +174,11 @@ pub(crate) fn run(options: &HandlesOptions, json: Option<&Path>) -> Result<(), P
             "received": received,
             "out_of_order": wrong,
             "seconds": took.as_secs_f64(),
-            "most_bytes_queued": most_bytes,
-            "resident_bytes": usage::anonymous_bytes(std::process::id()),
+            "stalled": {
+                "commands": stalled.commands,
+                "bytes": stalled.bytes,
+                "memory": stalled.memory,
+            },
         }),
     )?;
     if received != all || wrong > 0 || stats.commands_failed > 0 {
@@ -182,6 +192,37 @@ pub(crate) fn run(options: &HandlesOptions, json: Option<&Path>) -> Result<(), P
         )));
     }
     Ok(())
+}
+
+/// What waits for a loop that stands still.
+#[derive(Default)]
+struct Stalled {
+    commands: u64,
+    bytes: u64,
+    memory: Option<u64>,
+}
+
+/// Waits until the mailbox is full, or all have sent what they have.
+fn stall<T>(handle: &Handle<Sending>, senders: &[JoinHandle<T>], before: Option<u64>) -> Stalled {
+    loop {
+        let all_sent = senders.iter().all(JoinHandle::is_finished);
+        let (commands, bytes) = match handle.try_post(|_, _| {}).map_err(|post| post.error) {
+            Err(MailboxError::Full { commands, bytes }) => (commands, bytes),
+            _ if all_sent => return Stalled::default(),
+            _ => {
+                thread::sleep(Duration::from_millis(1));
+                continue;
+            }
+        };
+        let now = usage::anonymous_bytes(std::process::id());
+        return Stalled {
+            commands,
+            bytes,
+            memory: now
+                .zip(before)
+                .map(|(now, before)| now.saturating_sub(before)),
+        };
+    }
 }
 
 fn send(

@@ -5,6 +5,7 @@ use std::io;
 use mio::Registry;
 
 use super::{Common, Connection, HeldBack, Phase};
+use crate::error::ReleaseError;
 use crate::reason::{DisconnectCause, DisconnectReason, Released, Stage};
 use crate::socket::Stream;
 
@@ -33,10 +34,21 @@ impl Connection {
     }
 
     /// Decides that the connection will be given away when its queue is flushed. What is held goes with it.
-    pub(crate) fn begin_release(&mut self) {
+    pub(crate) fn begin_release(&mut self) -> Result<(), ReleaseError> {
+        match self.phase {
+            Phase::Open => {}
+            Phase::Connecting => return Err(ReleaseError::Connecting),
+            Phase::Closing | Phase::Releasing | Phase::Draining | Phase::Closed => {
+                return Err(ReleaseError::Disconnected);
+            }
+        }
+        if let Some(missing) = self.queue.as_ref().and_then(|queue| queue.missing()) {
+            return Err(ReleaseError::FrameOpen { missing });
+        }
         self.phase = Phase::Releasing;
         self.at_once_up_to = 0;
         self.hold_back(HeldBack::RELEASED);
+        Ok(())
     }
 
     /// Closes our side, after the last byte was written.

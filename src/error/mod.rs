@@ -6,10 +6,12 @@ mod framing;
 mod mailbox;
 mod open;
 mod register;
+mod release;
 mod send;
 
 pub use framing::{DecodeError, EncodeError, FirstBytes};
 pub use mailbox::MailboxError;
 pub use open::{ConnectError, ListenError, OptionsError};
 pub use register::RegisterError;
+pub use release::ReleaseError;
 pub use send::{Rejected, SendError};

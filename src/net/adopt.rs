@@ -1,12 +1,12 @@
 //! Connections that come from elsewhere, or go there: streams of others, Unix domain sockets, protocol upgrades.
 
-use log::{debug, info};
+use log::info;
 
 use super::Net;
 use crate::config::ConnectOptions;
-use crate::connection::{Origin, Phase};
+use crate::connection::Origin;
 use crate::connection_id::ConnectionId;
-use crate::error::{ConnectError, Rejected};
+use crate::error::{ConnectError, Rejected, ReleaseError};
 use crate::socket::Stream;
 
 impl Net {
@@ -95,7 +95,9 @@ impl Net {
     /// [`on_disconnect`](crate::Handler::on_disconnect) comes with [`Released`](crate::DisconnectCause::Released), which
     /// has the stream, and the bytes that were read and not shown: those behind the frame that is being delivered.
     ///
-    /// Returns `false` if the connection is gone, going, or not established.
+    /// A peer that does not read in time ends it as [`DrainTimedOut`](crate::DisconnectCause::DrainTimedOut), and
+    /// [`abort`](Self::abort) at once. Of a frame that is shown in [pieces](crate::Handler::on_chunk) only what was not shown
+    /// goes along, without a header. Options of the socket, TCP_NODELAY among them, stay as they are.
     ///
     /// ```
     /// use throng::{ConnectionId, DisconnectCause, DisconnectReason, Frame, Handler, Net, Stream};
@@ -107,7 +109,9 @@ impl Net {
     ///     fn on_data(&mut self, net: &mut Net, id: ConnectionId, frame: Frame<'_>) {
     ///         if &*frame == b"upgrade" {
     ///             let _ = net.send(id, b"go on");
-    ///             net.release(id);
+    ///             if let Err(error) = net.release(id) {
+    ///                 eprintln!("{id}: {error}");
+    ///             }
     ///         }
     ///     }
     ///     fn on_disconnect(&mut self, _: &mut Net, _: ConnectionId, reason: DisconnectReason) {
@@ -117,24 +121,22 @@ impl Net {
     ///     }
     /// }
     /// ```
-    pub fn release(&mut self, id: ConnectionId) -> bool {
-        match self.connections.get_mut(id) {
-            Some(connection) if connection.phase == Phase::Open => {
-                if let Some(timer) = connection.timer.take() {
-                    self.timers.cancel(timer);
-                }
-                connection.begin_release();
-                self.open -= 1;
-                self.upset = true;
-                self.end_timers(id);
-                self.update_interest(id);
-                self.mark_dirty(id);
-                true
-            }
-            _ => {
-                debug!("{id}: release: not connected");
-                false
-            }
+    ///
+    /// # Errors
+    /// If the connection is gone, going, or not established, or if a frame is [open](Self::begin_frame), which nobody could
+    /// finish any more. Nothing has changed then.
+    pub fn release(&mut self, id: ConnectionId) -> Result<(), ReleaseError> {
+        let connection = self.connections.get_mut(id);
+        let connection = connection.ok_or(ReleaseError::Disconnected)?;
+        connection.begin_release()?;
+        if let Some(timer) = connection.timer.take() {
+            self.timers.cancel(timer);
         }
+        self.open -= 1;
+        self.upset = true;
+        self.end_timers(id);
+        self.update_interest(id);
+        self.mark_dirty(id);
+        Ok(())
     }
 }

@@ -73,6 +73,11 @@ impl WriteQueue {
         Ok(())
     }
 
+    /// How many bytes of payload are to come of the frame that is open.
+    pub(crate) fn missing(&self) -> Option<u64> {
+        self.open.as_ref().map(|open| open.left)
+    }
+
     /// Whether there is nothing to write but what is still to come of the open frame.
     pub(crate) fn is_left_open(&self) -> bool {
         self.open.is_some() && self.bytes == 0 && self.sealed.is_empty()

@@ -175,9 +175,14 @@ impl FrameDecoder {
     /// What is held, as it came over the wire. Of a frame that is shown in chunks only what was not shown yet.
     pub(crate) fn wire_bytes(&self) -> Vec<u8> {
         let mut bytes = Vec::new();
-        if let State::Body { payload, .. } = self.state {
+        let begun = match self.state {
+            State::Body { payload, .. } => Some(payload as u64),
+            State::Stream { at: 0, total, .. } => Some(total),
+            State::Header { .. } | State::Stream { .. } | State::Line { .. } => None,
+        };
+        if let Some(payload) = begun {
             // Formats are canonical: a length has one header.
-            let envelope = self.framing.envelope(payload as u64).unwrap_or_default();
+            let envelope = self.framing.envelope(payload).unwrap_or_default();
             bytes.extend_from_slice(envelope.header());
         }
         bytes.extend_from_slice(&self.held[..self.held_bytes()]);

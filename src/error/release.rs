@@ -1,0 +1,43 @@
+//! What goes wrong when a connection is to be given away.
+
+use std::{error, fmt, io};
+
+/// Why a connection was not [released](crate::Net::release). It is as it was before the call.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ReleaseError {
+    /// The id names no open connection: it is gone, or on its way out.
+    Disconnected,
+    /// The connection is not established yet.
+    Connecting,
+    /// A frame was begun with [`begin_frame`](crate::Net::begin_frame) and is not complete.
+    FrameOpen {
+        /// How many bytes of its payload are missing.
+        missing: u64,
+    },
+}
+
+impl fmt::Display for ReleaseError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Disconnected => f.write_str("not released: the connection is gone or closing"),
+            Self::Connecting => f.write_str("not released: the connection is not established yet"),
+            Self::FrameOpen { missing } => write!(
+                f,
+                "not released: a frame is open, of whose payload {missing} bytes are missing"
+            ),
+        }
+    }
+}
+
+impl error::Error for ReleaseError {}
+
+impl From<ReleaseError> for io::Error {
+    fn from(error: ReleaseError) -> Self {
+        let kind = match &error {
+            ReleaseError::Disconnected | ReleaseError::Connecting => io::ErrorKind::NotConnected,
+            ReleaseError::FrameOpen { .. } => io::ErrorKind::InvalidInput,
+        };
+        Self::new(kind, error)
+    }
+}
