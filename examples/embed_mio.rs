@@ -66,7 +66,7 @@ fn serve(addr: &str) -> io::Result<()> {
 
     let mut game = Game;
     let mut was_full = false;
-    while !net.is_stopping() {
+    while !net.take_stop() {
         let timeout = if was_full {
             Some(Duration::ZERO)
         } else {

@@ -89,8 +89,9 @@ impl<H: Handler + ?Sized> EventLoop<H> {
         self.mailbox.handle()
     }
 
-    /// Runs until a callback calls [`Net::stop`]; that turn is finished first. Connections and listeners stay as they
-    /// are, and `run` may be called again. After a `stop` between turns it makes one turn, without waiting.
+    /// Runs until [`Net::stop`] is called, in a callback or by a [`Handle`], or a [`Net::shutdown`] is over; that turn is
+    /// finished first. Connections and listeners stay as they are, and `run` may be called again. After a `stop` between
+    /// turns it makes one turn, without waiting.
     ///
     /// It does not return because there is nothing left to wait for.
     ///
@@ -99,9 +100,9 @@ impl<H: Handler + ?Sized> EventLoop<H> {
     pub fn run(&mut self, handler: &mut H) -> io::Result<()> {
         let mut now = Instant::now();
         loop {
-            let timeout = self.net.stopping.then_some(Duration::ZERO);
+            let timeout = self.net.is_stopping().then_some(Duration::ZERO);
             now = self.turn_at(now, handler, timeout)?;
-            if std::mem::take(&mut self.net.stopping) {
+            if self.net.take_stop() {
                 return Ok(());
             }
         }

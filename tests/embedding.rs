@@ -267,6 +267,19 @@ fn what_is_asked_for_between_turns_is_done_without_an_event() {
     event_loop.turn(&mut seen, None).expect("a turn");
     assert_eq!(seen.ends().len(), 1);
     drop(peer);
+    while event_loop.next_timeout().is_some() {
+        event_loop.turn(&mut seen, None).expect("a turn");
+    }
+    // Things of which nothing comes but that somebody has to see them.
+    let asked: [fn(&mut Net); 2] = [Net::stop, |net| net.shutdown(PATIENCE)];
+    for ask in asked {
+        ask(event_loop.net());
+        assert_eq!(event_loop.next_timeout(), Some(Duration::ZERO));
+        event_loop.turn(&mut seen, None).expect("a turn");
+        assert_eq!(event_loop.next_timeout(), None);
+        assert!(event_loop.net().is_stopping() && event_loop.net().take_stop());
+        assert!(!event_loop.net().is_stopping() && !event_loop.net().take_stop());
+    }
 }
 
 #[test]

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use support::{Event, PATIENCE, Peer, Recorder, turn_until};
 use throng::{
     Config, ConnectOptions, ConnectionId, DisconnectCause, EventLoop, Frame, Handle, Handler,
-    MailboxError, Net, Origin,
+    Mailbox, MailboxError, Net, Origin,
 };
 
 /// A loop that listens on a free port.
@@ -279,6 +279,61 @@ fn a_loop_that_does_not_turn_takes_so_much_and_no_more() {
     assert_eq!(peer.receive(), [2; 5000]);
 }
 
+/// In a callback as well, where nothing waits for room.
+#[test]
+fn there_is_always_room_for_the_end() {
+    let (mut event_loop, _) = listening(Config::default().max_pending_commands(2));
+    let handle = event_loop.handle();
+    let ending = event_loop.handle();
+    let in_order = std::sync::Arc::new(AtomicUsize::new(0));
+    let counted = std::sync::Arc::clone(&in_order);
+    handle
+        .post(move |_, _| {
+            while ending.try_post(|_, _| {}).is_ok() {}
+            ending.shutdown(PATIENCE).expect("there is room for it");
+        })
+        .expect("there is room");
+    handle
+        .post(move |_, net| {
+            assert!(!net.is_stopping() && !net.is_shutting_down());
+            counted.fetch_add(1, Ordering::Relaxed);
+        })
+        .expect("there is room");
+    for _ in 0..3 {
+        handle.stop().expect("there is room for it");
+    }
+    assert!(handle.try_post(|_, _| {}).is_err());
+    let mut seen = Recorder::default();
+    event_loop.run(&mut seen).expect("a clean end");
+    assert_eq!(in_order.load(Ordering::Relaxed), 1, "the end comes last");
+    assert_eq!(event_loop.net().stats().commands, 6);
+}
+
+/// Nobody is left who could take what was left over.
+#[test]
+fn a_mailbox_that_is_dropped_leaves_nothing_to_do() {
+    let mut poll = mio::Poll::new().expect("a selector");
+    let mut events = mio::Events::with_capacity(8);
+    let config = Config::default().commands_per_turn(1);
+    let mut mailbox: Mailbox<dyn Handler> = Mailbox::new(&config, || {});
+    let now = Instant::now();
+    let mut net = Net::attach(poll.registry(), config, now).expect("a loop");
+    for _ in 0..2 {
+        mailbox.handle().post(|_, _| {}).expect("there is room");
+    }
+    let mut seen = Recorder::default();
+    net.begin_turn(now);
+    mailbox.deliver(&mut seen, &mut net);
+    net.finish_turn(&mut seen);
+    assert_eq!(net.next_timeout(now), Some(Duration::ZERO));
+    drop(mailbox);
+    poll.poll(&mut events, net.next_timeout(now))
+        .expect("a poll");
+    net.begin_turn(now);
+    net.finish_turn(&mut seen);
+    assert_eq!(net.next_timeout(now), None);
+}
+
 #[test]
 fn who_waits_for_room_goes_on_when_there_is_some() {
     let (mut event_loop, _) = listening(Config::default().max_pending_commands(2));
@@ -381,7 +436,7 @@ fn in_a_callback_nothing_waits() {
     handle
         .post(move |_, _| {
             // This very command counts until the end of the turn's commands.
-            tell.send(inner.stop()).expect("the test waits");
+            tell.send(inner.post(|_, _| {})).expect("the test waits");
             let asked = inner.call(|_, _| ());
             assert_eq!(asked, Err(MailboxError::InCallback));
         })

@@ -10,7 +10,7 @@ use support::by_hand::Loop;
 use support::{Event, PATIENCE, Peer, Recorder, Server, framed, listening, pattern, turn_until};
 use throng::{
     Admission, Config, ConnectError, ConnectionId, DisconnectCause, DisconnectReason, EventLoop,
-    Frame, Handler, ListenError, ListenOptions, ListenerId, Net, Stage,
+    Expired, Frame, Handler, ListenError, ListenOptions, ListenerId, Net, Stage,
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -158,8 +158,9 @@ fn with_nobody_there_it_is_over_at_once_and_the_loop_can_be_used_anew() {
     let (mut event_loop, _) = listening(ListenOptions::default());
     let mut seen = Recorder::echoing();
     event_loop.net().shutdown(LONG);
-    assert!(event_loop.net().is_stopping());
+    assert_eq!(event_loop.next_timeout(), Some(Duration::ZERO));
     event_loop.run(&mut seen).expect("a clean end");
+    assert!(!event_loop.net().is_stopping());
 
     let addr = support::listen(&mut event_loop, ListenOptions::default());
     let mut peer = Peer::connect(addr);
@@ -169,6 +170,35 @@ fn with_nobody_there_it_is_over_at_once_and_the_loop_can_be_used_anew() {
     });
     assert_eq!(peer.receive(), b"still there?");
     assert!(seen.ends().is_empty());
+}
+
+/// Shuts down when a timer fires, and then wants to connect.
+struct Regret(SocketAddr, Vec<ConnectError>);
+
+impl Handler for Regret {
+    fn on_data(&mut self, _: &mut Net, _: ConnectionId, _: Frame<'_>) {}
+
+    fn on_timer(&mut self, net: &mut Net, expired: Expired) {
+        if expired.key == 0 {
+            net.shutdown(LONG);
+            assert!(net.is_shutting_down());
+        } else {
+            self.1.extend(net.connect(self.0).err());
+        }
+    }
+}
+
+/// Its end would never be told.
+#[test]
+fn with_nobody_there_nobody_comes_until_the_turn_is_over() {
+    let server = Server::echo();
+    let mut event_loop = EventLoop::new(Config::default()).expect("a loop");
+    for key in 0..2 {
+        event_loop.net().set_timer(Duration::ZERO, key);
+    }
+    let mut regret = Regret(server.addr, Vec::new());
+    event_loop.run(&mut regret).expect("a clean end");
+    assert!(matches!(regret.1[..], [ConnectError::ShuttingDown]));
 }
 
 #[test]

@@ -41,6 +41,12 @@ pub(super) struct Limits {
     pub(super) bytes: u64,
 }
 
+/// Twice what may be the limits, so that there is always something for what is not limited.
+const COUNTABLE: Limits = Limits {
+    count: 2 * MAX_COUNT,
+    bytes: 2 * MAX_BYTES,
+};
+
 /// Why something was not taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Refusal {
@@ -116,15 +122,15 @@ fn split(load: u64) -> (u64, u64) {
 }
 
 impl Shared {
-    /// Makes room for one item of so many bytes.
-    fn reserve(&self, bytes: u64) -> Result<(), Refusal> {
+    /// Makes room for one item of so many bytes, within these limits.
+    fn reserve(&self, limits: Limits, bytes: u64) -> Result<(), Refusal> {
         let mut load = self.load.load(Ordering::Relaxed);
         loop {
             if self.closed.load(Ordering::Acquire) {
                 return Err(Refusal::Closed);
             }
             let (count, held) = split(load);
-            if count >= self.limits.count || held >= self.limits.bytes {
+            if count >= limits.count || held >= limits.bytes {
                 let bytes = held;
                 return Err(Refusal::Full { count, bytes });
             }
@@ -146,7 +152,7 @@ impl Shared {
             let (count, bytes) = split(self.load.load(Ordering::Relaxed));
             return Err(Refusal::Full { count, bytes });
         }
-        self.reserve(bytes)
+        self.reserve(self.limits, bytes)
     }
 }
 
@@ -160,10 +166,18 @@ impl<T> Sender<T> {
         }
     }
 
+    /// The same, whether there is room or not: for what is asked for once. Only what can be counted is a limit.
+    pub(super) fn send_always(&self, item: T) -> Result<(), (Refusal, T)> {
+        match self.shared.reserve(COUNTABLE, 0) {
+            Ok(()) => self.push(item, 0),
+            Err(refusal) => Err((refusal, item)),
+        }
+    }
+
     /// The same, when there is room.
     pub(super) fn send(&self, item: T, bytes: u64) -> Result<(), (Refusal, T)> {
         let bytes = bytes.min(MAX_BYTES - 1);
-        let reserved = match self.shared.reserve(bytes) {
+        let reserved = match self.shared.reserve(self.shared.limits, bytes) {
             Err(Refusal::Full { .. }) => self.wait_for_room(bytes),
             outcome => outcome,
         };
@@ -183,7 +197,7 @@ impl<T> Sender<T> {
             }
             // From here on the reader knows. Room that it made before is seen now.
             waiting.fetch_add(0, Ordering::AcqRel);
-            match self.shared.reserve(bytes) {
+            match self.shared.reserve(self.shared.limits, bytes) {
                 // It may return at any time, which does no harm.
                 Err(Refusal::Full { .. }) => thread::park(),
                 outcome => break outcome,

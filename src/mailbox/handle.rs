@@ -275,20 +275,22 @@ impl<H: ?Sized> Handle<H> {
         receiver.recv().map_err(|_| MailboxError::Closed)
     }
 
-    /// Makes [`run`](crate::EventLoop::run) return, as [`Net::stop`].
+    /// Makes [`run`](crate::EventLoop::run) return, as [`Net::stop`], when what was asked for before is done. There is
+    /// always room for it.
     ///
     /// # Errors
-    /// As [`send`](Self::send).
+    /// [`MailboxError::Closed`].
     pub fn stop(&self) -> Result<(), MailboxError> {
-        self.put_plain(Command::Stop)
+        self.put_always(Command::Stop)
     }
 
-    /// Ends the loop in good order, as [`Net::shutdown`].
+    /// Ends the loop in good order, as [`Net::shutdown`], when what was asked for before is done. There is always room for
+    /// it.
     ///
     /// # Errors
-    /// As [`send`](Self::send).
+    /// [`MailboxError::Closed`].
     pub fn shutdown(&self, timeout: Duration) -> Result<(), MailboxError> {
-        self.put_plain(Command::Shutdown(timeout))
+        self.put_always(Command::Shutdown(timeout))
     }
 
     /// Sends a frame that was encoded before to everybody.
@@ -324,6 +326,12 @@ impl<H: ?Sized> Handle<H> {
     fn try_put(&self, command: Command<H>, bytes: u64) -> Result<(), (MailboxError, Command<H>)> {
         let result = self.commands.try_send(command, bytes);
         result.map_err(|(refusal, command)| (refusal.into(), command))
+    }
+
+    /// Puts a command into the mailbox that has to get there.
+    fn put_always(&self, command: Command<H>) -> Result<(), MailboxError> {
+        let result = self.commands.send_always(command);
+        result.map_err(|(refusal, _)| refusal.into())
     }
 
     /// Puts a command without a payload into the mailbox when there is room.

@@ -113,10 +113,10 @@ impl<H: ?Sized> Mailbox<H> {
             run: 0,
         };
         // Until all is seen, and if a command panics.
-        batch.net.has_mail = true;
+        batch.net.note_mail();
         for _ in 0..self.per_turn {
             let Some(command) = batch.commands.next() else {
-                batch.net.has_mail = false;
+                batch.net.note_no_mail();
                 return;
             };
             batch.run += 1;

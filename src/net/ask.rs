@@ -82,10 +82,4 @@ impl Net {
     pub fn now(&self) -> Instant {
         self.now
     }
-
-    /// Whether [`stop`](Self::stop) was called, until [`run`](crate::EventLoop::run) has obeyed. For those who call
-    /// [`turn`](crate::EventLoop::turn) themselves.
-    pub fn is_stopping(&self) -> bool {
-        self.stopping
-    }
 }

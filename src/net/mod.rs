@@ -125,9 +125,11 @@ pub struct Net {
     /// Some connection has left its phase or changed its framing: who delivers to one has to look at it anew.
     pub(crate) upset: bool,
     shutdown: Option<Shutdown>,
-    pub(crate) stopping: bool,
-    /// Commands are left over in the mailbox.
-    pub(crate) has_mail: bool,
+    stopping: bool,
+    /// Something was asked for that has to be seen in a turn, though there is nothing to do in it.
+    turn_is_due: bool,
+    /// Commands were left over in the mailbox: turns before this one are due without an event.
+    mail_until: u64,
     pub(crate) stats: Stats,
 }
 
@@ -182,7 +184,8 @@ impl Net {
             upset: false,
             shutdown: None,
             stopping: false,
-            has_mail: false,
+            turn_is_due: false,
+            mail_until: 0,
             stats: Stats::default(),
         })
     }

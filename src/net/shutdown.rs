@@ -22,7 +22,7 @@ pub(super) struct Shutdown {
 
 impl Net {
     /// Ends the loop in good order: closes the listeners, [disconnects](Self::disconnect) everybody, and when all are
-    /// gone, or after `timeout`, [stops](Self::stop), so that [`run`](crate::EventLoop::run) returns.
+    /// gone, or after `timeout`, at the end of a turn, [stops](Self::stop), so that [`run`](crate::EventLoop::run) returns.
     ///
     /// What was sent before is written, as long as the peers take it. Until the end no peer is accepted, and
     /// [`listen`](Self::listen) and [`connect`](Self::connect) fail; attempts to connect that are under way are dropped.
@@ -31,8 +31,8 @@ impl Net {
     /// [`DrainTimedOut`](crate::DisconnectCause::DrainTimedOut) if it was not finished in time; here `timeout` counts
     /// in place of [`disconnect_timeout`](crate::Config::disconnect_timeout).
     ///
-    /// To call it again can only bring the end nearer: `shutdown(Duration::ZERO)` drops what is left. Afterwards the loop
-    /// can be used anew.
+    /// To call it again can only bring the end nearer: `shutdown(Duration::ZERO)` drops what is left. Timers and sources of
+    /// your own go on meanwhile, and stay. Afterwards the loop can be used anew.
     ///
     /// ```
     /// use std::time::Duration;
@@ -73,7 +73,8 @@ impl Net {
         let timer = self.timers.insert(deadline, Deadline::Shutdown(timeout));
         self.shutdown = Some(Shutdown { deadline, timer });
         self.close_everything();
-        self.finish_shutdown();
+        // Even if nobody is there: until the end of the turn nobody comes.
+        self.turn_is_due = true;
     }
 
     /// Whether a [`shutdown`](Self::shutdown) is under way.
@@ -108,7 +109,7 @@ impl Net {
         let is_over = self.shutdown.is_some() && self.connections.len() == 0;
         if let Some(shutdown) = self.shutdown.take_if(|_| is_over) {
             self.timers.cancel(shutdown.timer);
-            self.stop();
+            self.stopping = true;
         }
     }
 

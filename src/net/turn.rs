@@ -114,13 +114,54 @@ impl Net {
             || !self.drained.is_empty()
             || !self.ended.is_empty()
             || !self.foreign.is_empty()
-            || self.has_mail
+            || self.turn_is_due
+            || self.stats.turns < self.mail_until
     }
 
     /// Makes [`run`](crate::EventLoop::run) return after this turn. Connections and listeners stay; `run` may be called
-    /// again.
+    /// again. Whoever makes turns otherwise finds it by [`take_stop`](Self::take_stop).
     pub fn stop(&mut self) {
         self.stopping = true;
+        self.turn_is_due = true;
+    }
+
+    /// Whether [`stop`](Self::stop) was called, or a [`shutdown`](Self::shutdown) is over, and nobody has
+    /// [taken](Self::take_stop) it yet.
+    pub fn is_stopping(&self) -> bool {
+        self.stopping
+    }
+
+    /// Whether to stop now, once for each time: what [`run`](crate::EventLoop::run) obeys, for those who make turns
+    /// themselves. To be called after each turn.
+    ///
+    /// ```
+    /// # use throng::{Config, ConnectionId, EventLoop, Frame, Handler, Net};
+    /// # struct Game;
+    /// # impl Handler for Game {
+    /// #     fn on_data(&mut self, _: &mut Net, _: ConnectionId, _: Frame<'_>) {}
+    /// # }
+    /// # let mut game = Game;
+    /// let mut event_loop = EventLoop::new(Config::default())?;
+    /// event_loop.net().stop();
+    /// while !event_loop.net().take_stop() {
+    ///     event_loop.turn(&mut game, None)?;
+    /// }
+    /// assert!(!event_loop.net().is_stopping(), "it can go on");
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    pub fn take_stop(&mut self) -> bool {
+        std::mem::take(&mut self.stopping)
+    }
+
+    /// Takes note that commands are left over in the mailbox: the next turn is due at once.
+    pub(crate) fn note_mail(&mut self) {
+        // This turn is not counted yet.
+        self.mail_until = self.stats.turns + 2;
+    }
+
+    /// There is none, as far as anybody knows.
+    pub(crate) fn note_no_mail(&mut self) {
+        self.mail_until = 0;
     }
 
     pub(crate) fn expire_timers(&mut self) {
@@ -181,6 +222,7 @@ impl Net {
         for id in self.announced.drain(..) {
             self.connections.free(id);
         }
+        self.turn_is_due = false;
         self.finish_shutdown();
         if !self.trim_scheduled && self.common.buffers.is_retaining() {
             self.trim_scheduled = true;

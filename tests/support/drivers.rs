@@ -187,10 +187,10 @@ impl Driver for Outer {
     }
 
     fn drive(&mut self, handler: &mut (dyn Handler + 'static)) -> io::Result<()> {
-        while !self.event_loop.net().is_stopping() {
+        while !self.event_loop.net().take_stop() {
             self.turn_within(None, handler)?;
         }
-        self.event_loop.run(handler)
+        Ok(())
     }
 }
 
@@ -281,6 +281,7 @@ impl Driver for Attached {
         while !(self.net.is_stopping() && self.woken && self.received) {
             self.turn_within(None, handler)?;
         }
+        assert!(self.net.take_stop() && !self.net.take_stop());
         Ok(())
     }
 }
