@@ -91,6 +91,20 @@ fn a_socket_that_is_not_taken_is_given_back() {
         panic!("it was TCP");
     };
     assert_eq!(listener.local_addr().expect("it is open"), addr);
+
+    // Where the system tells. Else it would be tried again and again.
+    if cfg!(target_os = "linux") {
+        let bound = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None);
+        let rejected = event_loop
+            .net()
+            .adopt_listener(
+                TcpListener::from(bound.expect("a socket")),
+                ListenOptions::default(),
+            )
+            .expect_err("it does not listen");
+        assert!(matches!(&rejected.error, ListenError::Adopt(error)
+            if error.kind() == std::io::ErrorKind::InvalidInput));
+    }
 }
 
 #[test]

@@ -10,7 +10,8 @@ use std::time::{Duration, Instant};
 use support::{PATIENCE, Peer};
 use throng::{
     Balance, Config, ConnectionId, DecodeError, Decoded, EncodeError, Envelope, Frame, FrameFormat,
-    Framing, Handler, ListenOptions, Net, Shard, ShardFailure, ShardHandles, ShardedId, Shards,
+    Framing, Handler, ListenOptions, MailboxError, Net, Origin, Shard, ShardFailure, ShardHandles,
+    ShardedId, Shards, ShardsBuilder,
 };
 
 /// Who is where.
@@ -40,20 +41,23 @@ impl Handler for Chat {
 }
 
 fn start(balance: Balance, options: ListenOptions) -> (Shards<Chat>, Places) {
-    let places = Places::default();
-    let noted = Arc::clone(&places);
-    let shards = Shards::builder(Config::default())
+    let builder = Shards::builder(Config::default())
         .shards(2)
         .balance(balance)
-        .listen("127.0.0.1:0", options)
-        .expect("an address")
-        .start(move |_, Shard { index, handles }| {
-            Ok(Chat {
-                shard: index,
-                handles,
-                places: Arc::clone(&noted),
-            })
-        });
+        .listen("127.0.0.1:0", options);
+    start_from(builder.expect("an address"))
+}
+
+fn start_from(builder: ShardsBuilder) -> (Shards<Chat>, Places) {
+    let places = Places::default();
+    let noted = Arc::clone(&places);
+    let shards = builder.start(move |_, Shard { index, handles }| {
+        Ok(Chat {
+            shard: index,
+            handles,
+            places: Arc::clone(&noted),
+        })
+    });
     (shards.expect("they start"), places)
 }
 
@@ -119,6 +123,97 @@ fn peers_are_handed_over_in_turn() {
         .count();
     assert_eq!(on_first, 5);
     end(shards);
+}
+
+/// A socket that listens already, and a path: there is one socket of each, and all shards have a part of its peers.
+#[test]
+fn listeners_of_others_and_unix_sockets_serve_all_shards() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let addr = listener.local_addr().expect("its address");
+    let builder = Shards::builder(Config::default()).shards(2);
+    let builder = builder.adopt_listener(listener, ListenOptions::default());
+    #[cfg(unix)]
+    let path = std::env::temp_dir().join(format!("throng-{}-shards.sock", std::process::id()));
+    #[cfg(unix)]
+    let builder = builder.listen_unix(&path, ListenOptions::default());
+    let (shards, places) = start_from(builder);
+    assert_eq!(shards.local_addr(0), Some(addr));
+    let mut peers: Vec<Peer> = (0..2).map(|_| Peer::connect(addr)).collect();
+    for peer in &mut peers {
+        assert_eq!(peer.receive(), b"welcome");
+    }
+    #[cfg(unix)]
+    {
+        use std::io::Read;
+        let mut unix_peers = Vec::new();
+        for _ in 0..2 {
+            let mut peer = std::os::unix::net::UnixStream::connect(&path).expect("it listens");
+            let mut frame = vec![0; support::framed(b"welcome").len()];
+            peer.set_read_timeout(Some(PATIENCE))
+                .expect("a live socket");
+            peer.read_exact(&mut frame).expect("a frame");
+            assert_eq!(frame, support::framed(b"welcome"));
+            unix_peers.push(peer);
+        }
+        assert_eq!(shards.local_addr(1), None);
+        std::fs::remove_file(&path).expect("it is there");
+        let places = places.lock().expect("no panic");
+        assert_eq!(places.keys().filter(|id| id.shard == 1).count(), 2);
+        assert_eq!(places.len(), 4);
+    }
+    end(shards);
+}
+
+#[test]
+fn a_shard_that_has_closed_its_listener_is_passed_over() {
+    let (shards, places) = start(Balance::HandOver, ListenOptions::default());
+    let addr = shards.local_addr(0).expect("it listens");
+    let mut peers: Vec<Peer> = (0..2).map(|_| Peer::connect(addr)).collect();
+    for peer in &mut peers {
+        assert_eq!(peer.receive(), b"welcome");
+    }
+    let second = *places
+        .lock()
+        .expect("no panic")
+        .keys()
+        .find(|id| id.shard == 1)
+        .expect("it is there");
+    let handles = shards.handles();
+    let closed = handles.get(1).expect("there are two").call(move |_, net| {
+        let Some(Origin::Listener(listener)) = net.origin(second.connection) else {
+            panic!("it came through a listener");
+        };
+        assert_eq!(net.local_addr(listener), Some(addr));
+        net.close_listener(listener)
+    });
+    assert_eq!(closed, Ok(true));
+    peers.extend((0..4).map(|_| Peer::connect(addr)));
+    for peer in &mut peers[2..] {
+        assert_eq!(peer.receive(), b"welcome");
+    }
+    let on_first = places
+        .lock()
+        .expect("no panic")
+        .keys()
+        .filter(|id| id.shard == 0)
+        .count();
+    assert_eq!(on_first, 5);
+    end(shards);
+}
+
+/// The others might not run yet.
+#[test]
+fn nothing_waits_for_a_shard_while_its_handler_is_made() {
+    let started = Shards::builder(Config::default().max_pending_commands(1))
+        .shards(2)
+        .start::<Chat>(|_, shard| {
+            let other = shard.handles.get(1 - shard.index).expect("there are two");
+            assert_eq!(other.call(|_, _| ()), Err(MailboxError::InCallback));
+            while other.post(|_, _| {}).is_ok() {}
+            Err(std::io::Error::other("that was all"))
+        });
+    let error = started.expect_err("none can be made");
+    assert_eq!(error.to_string(), "shard 0 failed: that was all");
 }
 
 #[test]

@@ -4,10 +4,11 @@
 //! runs a callback, so callbacks never nest. [`crate::dispatch`] does that, between turns and nowhere else.
 //!
 //! One file per group of operations:
-//! [`listen`](mod@listen), [`admission`], [`peers`], [`adopt`],
+//! [`listen`](mod@listen), [`accept`](mod@accept), [`admission`], [`peers`], [`adopt`],
 //! [`send`], [`stream`], [`backpressure`], [`budget`],
 //! [`deadlines`], [`timers`], [`foreign`], [`shutdown`], [`ask`], [`turn`].
 
+mod accept;
 mod admission;
 mod adopt;
 mod ask;
@@ -44,9 +45,11 @@ use shutdown::Shutdown;
 use table::Table;
 use timers::UserTimer;
 
+pub(crate) use accept::Accepted;
 pub(crate) use fanout::Encoded;
 pub use fanout::SendReport;
-pub(crate) use listen::{Accepted, Listener, Peer};
+use listen::Listener;
+pub(crate) use listen::Peer;
 pub use stats::Stats;
 pub use timers::{Expired, TimerId};
 

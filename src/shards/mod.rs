@@ -3,6 +3,7 @@
 //! Each shard is an event loop like any other, with a handler of its own: there is nothing between them but their
 //! mailboxes. A connection stays with the shard that it came to.
 
+mod balance;
 mod error;
 mod handles;
 
@@ -19,35 +20,15 @@ use crate::config::{Config, ListenOptions};
 use crate::error::ListenError;
 use crate::event_loop::EventLoop;
 use crate::handler::Handler;
-use crate::net::{Net, Peer};
+use crate::mailbox::InLoop;
+use crate::net::Net;
 use crate::socket::ListenSocket;
 
+use balance::Place;
+
+pub use balance::Balance;
 pub use error::{JoinError, ShardError, ShardFailure};
 pub use handles::{ShardHandles, ShardedId};
-
-/// How the peers of a listener get to the shards.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Balance {
-    /// Each shard listens on the address, and the kernel chooses one for each peer by a hash of its address
-    /// (`SO_REUSEPORT`). Costs nothing; with few peers the shards may have very different numbers of them. When a shard
-    /// fails the others go on accepting.
-    Kernel,
-    /// The first shard accepts, and hands the peers out to all in turn: evenly, at the price of a command for each. If it
-    /// fails nobody accepts any more; those who are connected to others stay.
-    HandOver,
-}
-
-impl Default for Balance {
-    /// [`Kernel`](Self::Kernel) where the kernel balances (Linux), else [`HandOver`](Self::HandOver): other systems have
-    /// `SO_REUSEPORT` as well, but give all peers to one listener.
-    fn default() -> Self {
-        if cfg!(any(target_os = "linux", target_os = "android")) {
-            Self::Kernel
-        } else {
-            Self::HandOver
-        }
-    }
-}
 
 /// What a shard is told when its handler is made.
 pub struct Shard<H: ?Sized> {
@@ -63,7 +44,7 @@ pub struct ShardsBuilder {
     config: Config,
     shards: usize,
     balance: Balance,
-    listeners: Vec<(Vec<SocketAddr>, ListenOptions)>,
+    listeners: Vec<(Place, ListenOptions)>,
 }
 
 /// Loops that run on threads of their own, and serve the same addresses.
@@ -95,7 +76,7 @@ pub struct ShardsBuilder {
 pub struct Shards<H: ?Sized> {
     handles: ShardHandles<H>,
     threads: Vec<JoinHandle<io::Result<()>>>,
-    local_addrs: Vec<SocketAddr>,
+    local_addrs: Vec<Option<SocketAddr>>,
 }
 
 impl Shards<dyn Handler> {
@@ -111,9 +92,9 @@ impl Shards<dyn Handler> {
 }
 
 impl<H: Handler + 'static> Shards<H> {
-    /// The address that was asked for with the `n`th [`listen`](ShardsBuilder::listen), counted from 0.
+    /// The address of the `n`th listener of the [builder](ShardsBuilder), counted from 0. `None` for Unix domain sockets.
     pub fn local_addr(&self, n: usize) -> Option<SocketAddr> {
-        self.local_addrs.get(n).copied()
+        self.local_addrs.get(n).copied().flatten()
     }
 
     /// The way to the shards, for any thread.
@@ -156,7 +137,7 @@ impl ShardsBuilder {
         self
     }
 
-    /// Listens on an address. In all shards the listener has the same id: these listeners are the first.
+    /// Listens on an address. In all shards the listener has the same id: those of the builder are the first ones.
     ///
     /// # Errors
     /// If the address cannot be resolved.
@@ -166,12 +147,36 @@ impl ShardsBuilder {
         options: ListenOptions,
     ) -> Result<Self, ListenError> {
         let addrs = addr.to_socket_addrs().map_err(ListenError::Resolve)?;
-        self.listeners.push((addrs.collect(), options));
+        self.listeners
+            .push((Place::Addrs(addrs.collect()), options));
         Ok(self)
     }
 
+    /// Listens on the path of a Unix domain socket, as [`Net::listen_unix`]. The peers are
+    /// [handed over](Balance::HandOver): the kernel does not balance them.
+    #[cfg(unix)]
+    pub fn listen_unix(
+        mut self,
+        path: impl Into<std::path::PathBuf>,
+        options: ListenOptions,
+    ) -> Self {
+        self.listeners.push((Place::Path(path.into()), options));
+        self
+    }
+
+    /// Takes over a socket that listens already, as [`Net::adopt_listener`]. The peers are
+    /// [handed over](Balance::HandOver): there is one socket.
+    pub fn adopt_listener(
+        mut self,
+        socket: impl Into<ListenSocket>,
+        options: ListenOptions,
+    ) -> Self {
+        self.listeners.push((Place::Socket(socket.into()), options));
+        self
+    }
+
     /// Starts the shards. Each makes its handler with `make`, on its own thread, so that handlers need not be `Send`; when
-    /// all have, they serve.
+    /// all have, they serve. In `make`, as in a callback, nothing waits for a shard.
     ///
     /// # Errors
     /// If a loop or listener cannot be had, or a handler cannot be made: then none serves.
@@ -191,8 +196,8 @@ impl ShardsBuilder {
         let handles = loops.iter().map(EventLoop::handle).collect();
         let handles = ShardHandles::new(handles, framings.collect());
         let mut local_addrs = Vec::new();
-        for (addrs, options) in &self.listeners {
-            local_addrs.push(self.open(addrs, options, &mut loops, &handles)?);
+        for (place, options) in self.listeners {
+            local_addrs.push(place.open(self.balance, &options, &mut loops, &handles)?);
         }
 
         let make = Arc::new(make);
@@ -209,7 +214,10 @@ impl ShardsBuilder {
             let thread = thread::Builder::new().name(format!("throng-shard-{index}"));
             let thread = thread.spawn(move || {
                 let notice = Notice(index);
-                let mut handler = make(event_loop.net(), shard)?;
+                let mut handler = {
+                    let _nothing_waits = InLoop::enter();
+                    make(event_loop.net(), shard)?
+                };
                 let _ = report.send(());
                 drop(report);
                 // It is closed without a word if another shard could not be made.
@@ -245,97 +253,6 @@ impl ShardsBuilder {
         }
         Ok(shards)
     }
-
-    /// Opens a listener for all shards, at the first address that works.
-    fn open<H: Handler + 'static>(
-        &self,
-        addrs: &[SocketAddr],
-        options: &ListenOptions,
-        loops: &mut [EventLoop<H>],
-        handles: &ShardHandles<H>,
-    ) -> Result<SocketAddr, ShardError> {
-        let nothing = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
-        let mut result = Err((0, ListenError::Resolve(nothing)));
-        for addr in addrs {
-            result = match self.balance {
-                Balance::Kernel => listen_everywhere(*addr, options, loops),
-                Balance::HandOver => listen_once(*addr, options, loops, handles),
-            };
-            if result.is_ok() {
-                break;
-            }
-        }
-        result.map_err(|(shard, error)| ShardError::new(shard, ShardFailure::Listen(error)))
-    }
-}
-
-type Listened = Result<SocketAddr, (usize, ListenError)>;
-
-fn bind(
-    addr: SocketAddr,
-    options: &ListenOptions,
-) -> Result<(ListenSocket, SocketAddr), ListenError> {
-    let bound = ListenSocket::bind(addr, options).and_then(|socket| {
-        // Port 0 was any: from here on it is this one.
-        let local_addr = socket.local_addr()?.unwrap_or(addr);
-        Ok((socket, local_addr))
-    });
-    bound.map_err(|error| ListenError::Bind { addr, error })
-}
-
-fn listen_everywhere<H: Handler>(
-    mut addr: SocketAddr,
-    options: &ListenOptions,
-    loops: &mut [EventLoop<H>],
-) -> Listened {
-    let options = options.clone().reuse_port(true);
-    // All or none: a socket that listens gets its part of the peers.
-    let mut sockets = Vec::new();
-    for shard in 0..loops.len() {
-        let (socket, local_addr) = bind(addr, &options).map_err(|error| (shard, error))?;
-        addr = local_addr;
-        sockets.push(socket);
-    }
-    for (shard, (event_loop, socket)) in loops.iter_mut().zip(sockets).enumerate() {
-        let adopted = event_loop.net().adopt_listener(socket, options.clone());
-        adopted.map_err(|rejected| (shard, rejected.error))?;
-    }
-    Ok(addr)
-}
-
-fn listen_once<H: Handler + 'static>(
-    addr: SocketAddr,
-    options: &ListenOptions,
-    loops: &mut [EventLoop<H>],
-    handles: &ShardHandles<H>,
-) -> Listened {
-    let (socket, addr) = bind(addr, options).map_err(|error| (0, error))?;
-    let Some((first, others)) = loops.split_first_mut() else {
-        return Ok(addr);
-    };
-    let net = first.net();
-    let listener = net
-        .adopt_listener(socket, options.clone())
-        .map_err(|rejected| (0, rejected.error))?;
-    for (event_loop, shard) in others.iter_mut().zip(1..) {
-        let by_hand = event_loop.net().listen_by_hand(options);
-        by_hand.map_err(|error| (shard, error))?;
-    }
-    let handles = handles.clone();
-    let mut turn = 0;
-    net.hand_over(
-        listener,
-        Box::new(move |peer: Peer| {
-            let shard = turn % handles.len();
-            turn += 1;
-            match handles.get(shard) {
-                // Who is gone or has no room does not get it.
-                Some(handle) if shard > 0 => handle.hand_in(listener, peer).err(),
-                _ => Some(peer),
-            }
-        }),
-    );
-    Ok(addr)
 }
 
 /// Tells in the log at once that a shard panics.
@@ -363,14 +280,5 @@ impl<H: ?Sized> fmt::Debug for Shards<H> {
             .field("handles", &self.handles)
             .field("local_addrs", &self.local_addrs)
             .finish_non_exhaustive()
-    }
-}
-
-impl fmt::Display for Balance {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Kernel => "by the kernel",
-            Self::HandOver => "by hand-over",
-        })
     }
 }

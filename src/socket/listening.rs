@@ -88,13 +88,18 @@ impl ListenSocket {
         match self {
             Self::Tcp(listener) => {
                 let socket = SockRef::from(listener);
+                check_listening(&socket)?;
                 socket.set_nonblocking(true)?;
                 // Most systems let accepted sockets inherit it, which saves a call for each.
                 socket.set_tcp_nodelay(true)?;
                 tune(socket, options)
             }
             #[cfg(unix)]
-            Self::Unix(listener) => SockRef::from(listener).set_nonblocking(true),
+            Self::Unix(listener) => {
+                let socket = SockRef::from(listener);
+                check_listening(&socket)?;
+                socket.set_nonblocking(true)
+            }
         }
     }
 
@@ -135,6 +140,21 @@ impl ListenSocket {
             Self::Unix(listener) => listener.deregister(registry),
         };
     }
+}
+
+/// A socket that was bound only would be tried again and again.
+#[cfg(any(target_os = "android", target_os = "freebsd", target_os = "linux"))]
+fn check_listening(socket: &Socket) -> io::Result<()> {
+    if socket.is_listener()? {
+        return Ok(());
+    }
+    let message = "expected a socket that listens, got one that does not";
+    Err(io::Error::new(io::ErrorKind::InvalidInput, message))
+}
+
+#[cfg(not(any(target_os = "android", target_os = "freebsd", target_os = "linux")))]
+fn check_listening(_: &Socket) -> io::Result<()> {
+    Ok(())
 }
 
 #[cfg(all(

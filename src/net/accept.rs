@@ -1,0 +1,176 @@
+//! Accepting, and what to do when the system cannot give another descriptor.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use log::{info, warn};
+
+use super::listen::{Listener, Peer};
+use super::{Deadline, Net};
+use crate::connection::Phase;
+use crate::connection_id::{ConnectionId, ListenerId, Source};
+use crate::socket::{Shown, Stream};
+
+/// What one accept brought.
+#[derive(Debug)]
+pub(crate) enum Accepted {
+    Peer(Stream, Option<SocketAddr>),
+    /// Nobody, but the next one may be there.
+    Nobody,
+    /// No more for now.
+    Blocked,
+}
+
+impl Net {
+    /// Accepts one peer, or tells why not. A peer above a limit is turned away here.
+    pub(crate) fn accept(&mut self, id: ListenerId) -> Accepted {
+        let Some(listener) = self.listeners.get_mut(id) else {
+            return Accepted::Blocked;
+        };
+        match listener.next_peer() {
+            Ok(None) => Accepted::Nobody,
+            Ok(Some((stream, peer))) => {
+                let connections = self.occupied();
+                let checked = self.admissions.check(&self.config, connections, peer);
+                if let Err(refusal) = checked {
+                    self.refuse(peer, format_args!("{refusal}"));
+                    return Accepted::Nobody;
+                }
+                Accepted::Peer(stream, peer)
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                listener.readable = false;
+                listener.pause_reported = false;
+                Accepted::Blocked
+            }
+            Err(error) if concerns_one_peer(&error) => {
+                self.stats.accept_failures += 1;
+                warn!("accepting a peer failed: {error}");
+                Accepted::Nobody
+            }
+            Err(error) => {
+                self.pause_accepting(id, &error);
+                Accepted::Blocked
+            }
+        }
+    }
+
+    /// Counts and logs a peer that is turned away.
+    pub(crate) fn refuse(&mut self, peer: Option<SocketAddr>, why: std::fmt::Arguments<'_>) {
+        self.stats.refused += 1;
+        warn!("refused {}: {why}", Shown(peer));
+    }
+
+    /// Gives an accepted peer a slot.
+    pub(crate) fn admit(
+        &mut self,
+        listener_id: ListenerId,
+        stream: Stream,
+        peer: Option<SocketAddr>,
+    ) -> Option<ConnectionId> {
+        // The listener may have been closed by the callback that admitted the peer.
+        let listener = self.listeners.get_mut(listener_id)?;
+        let terms = Arc::clone(&listener.terms);
+        let result = listener
+            .set_up(&stream)
+            .and_then(|()| Ok(self.add(stream, peer, Phase::Open, terms)?));
+        match result {
+            Ok(id) => {
+                self.stats.accepted += 1;
+                self.admissions.joined(&self.config, peer);
+                self.watch_new(id);
+                info!("{id} connected from {}", Shown(peer));
+                Some(id)
+            }
+            Err(error) => {
+                self.stats.accept_failures += 1;
+                warn!("accepting {} failed: {error}", Shown(peer));
+                None
+            }
+        }
+    }
+
+    /// The system has no descriptor or memory for another connection. The peers that wait make no further event, so the
+    /// listener tries again when a connection closes, or after a while.
+    fn pause_accepting(&mut self, id: ListenerId, error: &io::Error) {
+        self.stats.accept_failures += 1;
+        let retry = self.config.accept_retry;
+        if let Some(listener) = self.listeners.get_mut(id) {
+            listener.paused = true;
+            self.stats.accept_pauses += 1;
+            if !listener.pause_reported {
+                listener.pause_reported = true;
+                let addr = Shown(listener.local_addr);
+                warn!(
+                    "accepting on {addr} pauses until a connection closes, or for {retry:?}: {error}"
+                );
+            }
+        }
+        if self.accept_retry.is_none() {
+            let timer = self.timers.insert(self.now + retry, Deadline::AcceptRetry);
+            self.accept_retry = Some(timer);
+        }
+    }
+
+    /// Lets the listeners that paused try again.
+    pub(super) fn resume_accepting(&mut self) {
+        let Some(timer) = self.accept_retry.take() else {
+            return;
+        };
+        self.timers.cancel(timer);
+        for (id, listener) in self.listeners.iter_mut() {
+            listener.paused = false;
+            if listener.readable && !listener.listed {
+                listener.listed = true;
+                self.ready.push(Source::Listener(id));
+            }
+        }
+    }
+}
+
+impl Listener {
+    /// The next peer, in whichever way they come. `None`: it went elsewhere.
+    fn next_peer(&mut self) -> io::Result<Option<Peer>> {
+        if let Some(peer) = self.handed.pop_front() {
+            return Ok(Some(peer));
+        }
+        let Some(socket) = &self.socket else {
+            return Err(io::ErrorKind::WouldBlock.into());
+        };
+        let peer = socket.accept()?;
+        Ok(match &mut self.hand_over {
+            Some(hand_over) => hand_over(peer),
+            None => Some(peer),
+        })
+    }
+
+    /// Whether another accept may bring a peer.
+    pub(crate) fn is_runnable(&self) -> bool {
+        self.readable && !self.paused
+    }
+
+    /// Sees to what an accepted socket needs. Most systems let it inherit TCP_NODELAY, which is found out with the first.
+    fn set_up(&mut self, stream: &Stream) -> io::Result<()> {
+        let inherits = *self
+            .inherits_nodelay
+            .get_or_insert_with(|| stream.has_nodelay());
+        stream.set_up(&self.terms.options, inherits)
+    }
+}
+
+/// The peer gave up while it waited, or was turned away by a firewall. The next one is not concerned. Everything else
+/// is taken for want of resources, so that an error nobody thought of cannot make the loop spin.
+fn concerns_one_peer(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::Interrupted
+            | io::ErrorKind::PermissionDenied
+            | io::ErrorKind::TimedOut
+            | io::ErrorKind::NetworkDown
+            | io::ErrorKind::NetworkUnreachable
+            | io::ErrorKind::HostUnreachable
+    )
+}

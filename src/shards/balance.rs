@@ -1,0 +1,176 @@
+//! What shards listen on, and how the peers get to them.
+
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::{Arc, Weak};
+
+use super::error::{ShardError, ShardFailure};
+use super::handles::ShardHandles;
+use crate::config::ListenOptions;
+use crate::error::ListenError;
+use crate::event_loop::EventLoop;
+use crate::handler::Handler;
+use crate::net::Peer;
+use crate::socket::ListenSocket;
+
+/// How the peers of a listener get to the shards.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Balance {
+    /// Each shard listens on the address, and the kernel chooses one for each peer by a hash of its address
+    /// (`SO_REUSEPORT`). Costs nothing; with few peers the shards may have very different numbers of them. When a shard
+    /// fails the others go on accepting.
+    Kernel,
+    /// The first shard accepts, and hands the peers out to all in turn: evenly, at the price of a command for each. If it
+    /// fails nobody accepts any more; those who are connected to others stay.
+    ///
+    /// A shard that is gone, has closed the listener, or has no room in its mailbox is passed over.
+    /// [`on_accept`](crate::Handler::on_accept) and the limits are those of the shard that a peer was handed to.
+    HandOver,
+}
+
+impl Default for Balance {
+    /// [`Kernel`](Self::Kernel) where the kernel balances (Linux), else [`HandOver`](Self::HandOver): other systems have
+    /// `SO_REUSEPORT` as well, but give all peers to one listener.
+    fn default() -> Self {
+        if cfg!(any(target_os = "linux", target_os = "android")) {
+            Self::Kernel
+        } else {
+            Self::HandOver
+        }
+    }
+}
+
+impl fmt::Display for Balance {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Kernel => "by the kernel",
+            Self::HandOver => "by hand-over",
+        })
+    }
+}
+
+/// What is listened on.
+#[derive(Debug)]
+pub(super) enum Place {
+    /// The first of them that works.
+    Addrs(Vec<SocketAddr>),
+    #[cfg(unix)]
+    Path(std::path::PathBuf),
+    Socket(ListenSocket),
+}
+
+/// The address, if it is one of the network; or which shard could not listen, and why.
+type Listened = Result<Option<SocketAddr>, (usize, ListenError)>;
+
+impl Place {
+    /// Opens a listener for all shards. There is nothing to balance by the kernel but TCP addresses.
+    pub(super) fn open<H: Handler + 'static>(
+        self,
+        balance: Balance,
+        options: &ListenOptions,
+        loops: &mut [EventLoop<H>],
+        handles: &ShardHandles<H>,
+    ) -> Result<Option<SocketAddr>, ShardError> {
+        let listened = match self {
+            Self::Addrs(addrs) => {
+                let nothing = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
+                let mut result = Err((0, ListenError::Resolve(nothing)));
+                for addr in addrs {
+                    result = match balance {
+                        Balance::Kernel => listen_everywhere(addr, options, loops),
+                        Balance::HandOver => bind(addr, options)
+                            .map_err(|error| (0, error))
+                            .and_then(|(socket, _)| listen_once(socket, options, loops, handles)),
+                    };
+                    if result.is_ok() {
+                        break;
+                    }
+                }
+                result
+            }
+            #[cfg(unix)]
+            Self::Path(path) => ListenSocket::bind_unix(&path, options)
+                .map_err(|error| (0, ListenError::BindUnix { path, error }))
+                .and_then(|socket| listen_once(socket, options, loops, handles)),
+            Self::Socket(socket) => listen_once(socket, options, loops, handles),
+        };
+        listened.map_err(|(shard, error)| ShardError::new(shard, ShardFailure::Listen(error)))
+    }
+}
+
+fn bind(
+    addr: SocketAddr,
+    options: &ListenOptions,
+) -> Result<(ListenSocket, SocketAddr), ListenError> {
+    let bound = ListenSocket::bind(addr, options).and_then(|socket| {
+        // Port 0 was any: from here on it is this one.
+        let local_addr = socket.local_addr()?.unwrap_or(addr);
+        Ok((socket, local_addr))
+    });
+    bound.map_err(|error| ListenError::Bind { addr, error })
+}
+
+fn listen_everywhere<H: Handler>(
+    mut addr: SocketAddr,
+    options: &ListenOptions,
+    loops: &mut [EventLoop<H>],
+) -> Listened {
+    let options = options.clone().reuse_port(true);
+    // All or none: a socket that listens gets its part of the peers.
+    let mut sockets = Vec::new();
+    for shard in 0..loops.len() {
+        let (socket, local_addr) = bind(addr, &options).map_err(|error| (shard, error))?;
+        addr = local_addr;
+        sockets.push(socket);
+    }
+    for (shard, (event_loop, socket)) in loops.iter_mut().zip(sockets).enumerate() {
+        let adopted = event_loop.net().adopt_listener(socket, options.clone());
+        adopted.map_err(|rejected| (shard, rejected.error))?;
+    }
+    Ok(Some(addr))
+}
+
+/// Lets the first shard accept, and the others get their part of the peers as long as they have the listener.
+fn listen_once<H: Handler + 'static>(
+    socket: ListenSocket,
+    options: &ListenOptions,
+    loops: &mut [EventLoop<H>],
+    handles: &ShardHandles<H>,
+) -> Listened {
+    let Some((first, others)) = loops.split_first_mut() else {
+        return Ok(None);
+    };
+    let net = first.net();
+    let listener = net
+        .adopt_listener(socket, options.clone())
+        .map_err(|rejected| (0, rejected.error))?;
+    let local_addr = net.local_addr(listener);
+    let mut present: Vec<Weak<()>> = Vec::new();
+    for (event_loop, shard) in others.iter_mut().zip(1..) {
+        let presence = Arc::new(());
+        present.push(Arc::downgrade(&presence));
+        let by_hand = event_loop
+            .net()
+            .listen_by_hand(options, local_addr, presence);
+        by_hand.map_err(|error| (shard, error))?;
+    }
+    let handles = handles.clone();
+    let mut turn = 0;
+    net.hand_over(
+        listener,
+        Box::new(move |peer: Peer| {
+            let shard = turn % handles.len();
+            turn += 1;
+            let is_present = |other: usize| Some(present.get(other)?.strong_count() > 0);
+            match handles.get(shard) {
+                // Who is gone or has no room does not get it.
+                Some(handle) if shard > 0 && is_present(shard - 1) == Some(true) => {
+                    handle.hand_in(listener, peer).err()
+                }
+                _ => Some(peer),
+            }
+        }),
+    );
+    Ok(local_addr)
+}
