@@ -23,6 +23,9 @@ use crate::socket::Readiness;
 ///                                                                on_disconnect          outbound, could not be established
 /// ```
 ///
+/// Timers that were [set for a connection](Net::set_connection_timer) fire at any time before its end, also before
+/// `on_connect` if they were set before.
+///
 /// After [`Net::disconnect`] or [`Net::abort`] the next and last call for that id is `on_disconnect`. It comes exactly
 /// once for each id, as long as the loop runs; dropping the loop closes all sockets without a call.
 ///

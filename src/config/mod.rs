@@ -126,7 +126,7 @@ impl Config {
         self
     }
 
-    /// How many frames of one connection are handled before the others have their turn. Default: 512, which take some tens
+    /// How many frames of one connection are handled before the others have their turn; at least 1. Default: 512, which take some tens
     /// of microseconds, and what the callbacks take. What was read and not handled is held until then.
     pub fn frames_per_turn(mut self, frames: usize) -> Self {
         self.frames_per_turn = frames.max(1) as u64;
@@ -140,40 +140,40 @@ impl Config {
         self
     }
 
-    /// How many peers one listener accepts before the connections have their turn. Default: 64.
+    /// How many peers one listener accepts before the connections have their turn; at least 1. Default: 64.
     pub fn accepts_per_turn(mut self, accepts: usize) -> Self {
         self.accepts_per_turn = accepts.max(1);
         self
     }
 
-    /// How many events one poll brings at most. Default: 1024; from 256 on it makes no difference in speed.
+    /// How many events one poll brings at most; at least 1. Default: 1024; from 256 on it makes no difference in speed.
     pub fn events_per_poll(mut self, events: usize) -> Self {
         self.events_per_poll = events.max(1);
         self
     }
 
-    /// How many commands of [`Handle`](crate::Handle)s may wait for the loop. Default: 65,536, some MiB of memory; at most
-    /// 8,388,607.
+    /// How many commands of [`Handle`](crate::Handle)s may wait for the loop; from 1 to 8,388,607. Default: 65,536, some MiB
+    /// of memory.
     pub fn max_pending_commands(mut self, commands: u64) -> Self {
         self.max_pending_commands = commands;
         self
     }
 
     /// How many bytes of payload may wait for the loop in the commands of [`Handle`](crate::Handle)s. One command is taken
-    /// as long as less than this waits, so that no payload is too large. Default: 16 MiB; at most 512 GiB.
+    /// as long as less than this waits, so that no payload is too large; from 1 to 512 GiB. Default: 16 MiB.
     pub fn max_pending_bytes(mut self, bytes: u64) -> Self {
         self.max_pending_bytes = bytes;
         self
     }
 
-    /// How many commands of [`Handle`](crate::Handle)s are run before the connections have their turn. Default: 4096, about
-    /// half a millisecond if they are small sends.
+    /// How many commands of [`Handle`](crate::Handle)s are run before the connections have their turn; at least 1. Default:
+    /// 4096, about half a millisecond if they are small sends.
     pub fn commands_per_turn(mut self, commands: usize) -> Self {
         self.commands_per_turn = commands.max(1);
         self
     }
 
-    /// How many timers of the user's fire in one turn. Default: 4096. Those that are left are due in the next one, at once.
+    /// How many timers of the user's fire in one turn; at least 1. Default: 4096. Those that are left are due in the next one, at once.
     pub fn timers_per_turn(mut self, timers: usize) -> Self {
         self.timers_per_turn = timers.max(1);
         self

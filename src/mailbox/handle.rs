@@ -53,8 +53,10 @@ use crate::net::{Encoded, Net, Peer};
 /// come first. In a callback, of this loop or another, nothing waits: all of them are `try_` forms, since two loops that wait
 /// for each other would do so for ever. When the loop is gone all give [`MailboxError::Closed`].
 ///
-/// Room is made by turns. While nobody drives the loop, after a [stop](Self::stop) say, nothing is run, and who waits waits
-/// until it runs again or is dropped.
+/// Room and answers come from turns. While nobody drives the loop, after a [stop](Self::stop) say, who waits does so until it
+/// runs again or is dropped: drop the loop before you join a thread that may be waiting for it. For the same reason nothing
+/// should wait on the loop's own thread between turns, in a task of a runtime that embeds the loop, say: use the `try_` forms
+/// there, and no [`call`](Self::call).
 ///
 /// What has no `try_` form of its own can be [posted](Self::try_post).
 ///

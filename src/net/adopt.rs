@@ -49,7 +49,8 @@ impl Net {
     /// ```
     ///
     /// # Errors
-    /// As [`connect_with`](Self::connect_with), or if the stream is not connected; it is given back.
+    /// As [`connect_with`](Self::connect_with), or if the stream is not connected; it is given back. So it is with one that
+    /// its peer has reset meanwhile, which may happen at any time.
     pub fn adopt(
         &mut self,
         stream: impl Into<Stream>,
@@ -96,7 +97,8 @@ impl Net {
     /// has the stream, and the bytes that were read and not shown: those behind the frame that is being delivered.
     ///
     /// A peer that does not read in time ends it as [`DrainTimedOut`](crate::DisconnectCause::DrainTimedOut), and
-    /// [`abort`](Self::abort) at once. Of a frame that is shown in [pieces](crate::Handler::on_chunk) only what was not shown
+    /// [`abort`](Self::abort) at once; [`disconnect`](Self::disconnect) comes too late, and a
+    /// [`shutdown`](Self::shutdown) lets it go on. Of a frame that is shown in [pieces](crate::Handler::on_chunk) only what was not shown
     /// goes along, without a header. Options of the socket, TCP_NODELAY among them, stay as they are.
     ///
     /// ```

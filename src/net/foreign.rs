@@ -61,7 +61,8 @@ impl Net {
         result.map_err(RegisterError::Os)
     }
 
-    /// Waits for other events of a source, or under another token. What is there already is told again.
+    /// Waits for other events of a source, or under another token. What is there already is told again; an event that came
+    /// before in this turn is still told under the old token.
     ///
     /// # Errors
     /// As [`register`](Self::register).
@@ -78,8 +79,8 @@ impl Net {
         result.map_err(RegisterError::Os)
     }
 
-    /// Waits for events of a source no longer. One that has come and was not told yet is forgotten, for which its `token`
-    /// is needed.
+    /// Waits for events of a source no longer. What has come under its `token` and was not told yet is forgotten. With
+    /// another token it is another source that is not told.
     ///
     /// # Errors
     /// If the selector does not know the source.

@@ -71,6 +71,8 @@ pub use timers::{Expired, TimerId};
 /// #     fn on_data(&mut self, _: &mut Net, _: ConnectionId, _: Frame<'_>) {}
 /// # }
 /// # let mut game = Game;
+/// const YOURS: mio::Token = mio::Token(0);
+///
 /// let mut poll = mio::Poll::new()?;
 /// let mut events = mio::Events::with_capacity(1024);
 /// let mut net = Net::attach(poll.registry(), Config::default(), Instant::now())?;
@@ -79,10 +81,9 @@ pub use timers::{Expired, TimerId};
 ///     poll.poll(&mut events, net.next_timeout(Instant::now()))?;
 ///     net.begin_turn(Instant::now());
 ///     for event in &events {
-///         if net.owns(event.token()) {
-///             net.handle_event(event);
-///         } else {
-///             // An event of your own sources.
+///         match event.token() {
+///             YOURS => { /* a source of yours, registered with the poll */ }
+///             _ => net.handle_event(event),
 ///         }
 ///     }
 ///     net.finish_turn(&mut game);
@@ -91,7 +92,8 @@ pub use timers::{Expired, TimerId};
 /// # Ok::<(), std::io::Error>(())
 /// ```
 ///
-/// Tokens with the top bit set are the `Net`'s; all others are free for your sources. One registry bears one `Net`.
+/// Tokens with the top bit set are [the `Net`'s](Self::owns); all others are free for your sources. One registry bears one
+/// `Net`.
 pub struct Net {
     pub(crate) config: Config,
     pub(crate) common: Common,

@@ -147,6 +147,9 @@ impl Net {
     /// Changes the framing of a connection, both ways, as after a handshake: from the next frame sent, and from the byte
     /// after the frame that is being delivered. [`max_frame_len`](crate::ListenOptions::max_frame_len) stays.
     ///
+    /// In [`on_data`](crate::Handler::on_data) it is certain where that is. Elsewhere a frame of which the header has arrived
+    /// is finished under the old framing, so that it depends on what has arrived.
+    ///
     /// Returns `false` if the connection is gone.
     pub fn set_framing(&mut self, id: ConnectionId, framing: impl Into<Framing>) -> bool {
         match self.connections.get_mut(id) {

@@ -30,10 +30,11 @@ pub struct Expired {
     pub key: u64,
     /// The connection it belongs to, if it does.
     pub connection: Option<ConnectionId>,
-    /// When it was due: for an interval exactly, else to the millisecond.
+    /// When it was due: for an interval exactly, else to the millisecond. Of several times of an interval that have passed
+    /// it is the first.
     pub due: Instant,
-    /// How many times of an interval have passed without a call since the last one, because the loop was late. They are not
-    /// made up for: a game that has to calculates `1 + missed` steps.
+    /// How many more times of an interval have passed after [`due`](Self::due), because the loop was late. They are not made
+    /// up for: a game that has to calculates `1 + missed` steps.
     pub missed: u64,
 }
 
@@ -101,7 +102,8 @@ impl Net {
         self.set_timer_at(later(self.now, after), key)
     }
 
-    /// Sets a timer for an instant; see [`set_timer`](Self::set_timer). One that has passed is now.
+    /// Sets a timer for an instant; see [`set_timer`](Self::set_timer). One that has passed is now: it fires with the next
+    /// millisecond.
     pub fn set_timer_at(&mut self, at: Instant, key: u64) -> TimerId {
         self.insert_timer(at, key, None)
     }
@@ -109,7 +111,8 @@ impl Net {
     /// Sets a timer that fires every `period` (at least 1 ms), the first time after one: the tick of a game.
     ///
     /// It does not drift: the times are counted from the first one, whenever the loop gets to them. If it is so late that
-    /// some have passed, [`missed`](Expired::missed) says how many.
+    /// some have passed, [`missed`](Expired::missed) says how many. A period below 3 ms comes often so, since timers are late
+    /// by up to two.
     ///
     /// ```
     /// use std::time::Duration;

@@ -19,7 +19,10 @@ const TRIM_AFTER: Duration = Duration::from_secs(1);
 const LIST_KEPT: usize = 256;
 
 impl Net {
-    /// Whether events with this token belong to [`handle_event`](Self::handle_event). Tokens whose top bit is set do.
+    /// Whether this is a token of the loop's own: those whose top bit is set are.
+    ///
+    /// Their events have to go to [`handle_event`](Self::handle_event), and so have those of sources that you
+    /// [registered](Self::register), if [`on_event`](crate::Handler::on_event) is to be called for them.
     pub fn owns(&self, token: Token) -> bool {
         is_ours(token)
     }
