@@ -46,10 +46,11 @@ use crate::net::Net;
 ///
 /// Dropping it closes all sockets, without callbacks.
 pub struct EventLoop<H: ?Sized = dyn Handler> {
+    /// It goes first: what is dropped with the connections may ask it for something, and must not wait.
+    mailbox: Mailbox<H>,
+    net: Net,
     poll: Poll,
     events: Events,
-    net: Net,
-    mailbox: Mailbox<H>,
     /// The last poll brought as many events as fit: more may be waiting.
     batch_was_full: bool,
 }
@@ -70,10 +71,10 @@ impl<H: Handler + ?Sized> EventLoop<H> {
         });
         let net = Net::attach(poll.registry(), config, Instant::now())?;
         Ok(Self {
+            mailbox,
+            net,
             poll,
             events,
-            net,
-            mailbox,
             batch_was_full: false,
         })
     }
@@ -164,7 +165,7 @@ impl<H: Handler + ?Sized> EventLoop<H> {
     }
 
     fn timeout_at(&self, now: Instant) -> Option<Duration> {
-        if self.batch_was_full {
+        if self.batch_was_full || self.mailbox.has_commands() {
             return Some(Duration::ZERO);
         }
         self.net.next_timeout(now)

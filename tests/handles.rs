@@ -2,6 +2,7 @@
 
 mod support;
 
+use std::hint::black_box;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc;
@@ -259,7 +260,9 @@ fn a_loop_that_does_not_turn_takes_so_much_and_no_more() {
         net.stats().frames_sent == 3
     });
     assert!(!event_loop.net().is_stopping());
-    handle.try_post(rejected.value).expect("there is room");
+    handle
+        .try_post_again(rejected.value)
+        .expect("there is room");
     turn_until(&mut event_loop, &mut seen, |_, net| net.is_stopping());
     // By bytes: as long as there is less, one more of any size.
     handle.try_send(id, &[1; 99]).expect("there is room");
@@ -570,4 +573,300 @@ fn a_kick_by_command_takes_its_last_message_along() {
     });
     assert!(matches!(seen.ends()[0].1.cause, DisconnectCause::Kicked));
     reader.join().expect("no panic");
+}
+
+/// Runs something that might hang, on a thread of its own.
+fn within_patience<R: Send + 'static>(what: impl FnOnce() -> R + Send + 'static) -> R {
+    let (tell, told) = mpsc::channel();
+    thread::spawn(move || tell.send(what()));
+    told.recv_timeout(PATIENCE).expect("it hangs, or panicked")
+}
+
+/// Each time it would be boxed once more, were it posted as a new one.
+#[test]
+fn a_closure_is_posted_again_and_again() {
+    let (mut event_loop, _) = listening(Config::default().max_pending_commands(1));
+    let handle = event_loop.handle();
+    handle.try_post(|_, _| {}).expect("there is room");
+    let mut rejected = handle
+        .try_post(|_, net| net.stop())
+        .expect_err("it is full");
+    for _ in 0..300_000 {
+        rejected = handle
+            .try_post_again(rejected.value)
+            .expect_err("it is full");
+    }
+    let mut seen = Recorder::default();
+    event_loop.turn(&mut seen, None).expect("a turn");
+    handle
+        .try_post_again(rejected.value)
+        .expect("there is room");
+    event_loop.run(&mut seen).expect("it runs");
+    // Or it is run by whoever has the loop.
+    handle.try_post(|_, _| {}).expect("there is room");
+    let rejected = handle
+        .try_post(|_, net| net.stop())
+        .expect_err("it is full");
+    rejected.value.run(&mut seen, event_loop.net());
+    assert!(event_loop.net().take_stop());
+}
+
+#[test]
+fn a_wake_that_panics_is_made_up_for() {
+    let woken = std::sync::Arc::new(AtomicUsize::new(0));
+    let count = std::sync::Arc::clone(&woken);
+    let mailbox: Mailbox<dyn Handler> = Mailbox::new(&Config::default(), move || {
+        assert!(count.fetch_add(1, Ordering::Relaxed) > 0, "not this time");
+    });
+    let handle = mailbox.handle();
+    let first = thread::spawn({
+        let handle = handle.clone();
+        move || handle.stop()
+    });
+    first.join().expect_err("the waker panics");
+    handle.stop().expect("there is room");
+    assert_eq!(woken.load(Ordering::Relaxed), 2);
+}
+
+/// A reader that asks the loop for something when it is dropped.
+struct AsksAtTheEnd(Handle<dyn Handler>);
+
+impl std::io::Read for AsksAtTheEnd {
+    fn read(&mut self, _: &mut [u8]) -> std::io::Result<usize> {
+        Err(std::io::ErrorKind::WouldBlock.into())
+    }
+}
+
+impl Drop for AsksAtTheEnd {
+    fn drop(&mut self) {
+        assert_eq!(self.0.call(|_, _| ()), Err(MailboxError::Closed));
+    }
+}
+
+#[test]
+fn what_is_dropped_with_the_loop_finds_it_closed() {
+    within_patience(|| {
+        let (mut event_loop, addr) = listening(Config::default());
+        let mut seen = Recorder::default();
+        let (_peer, id) = join(&mut event_loop, addr, &mut seen);
+        let reader = AsksAtTheEnd(event_loop.handle());
+        let sent = event_loop.net().send_reader(id, 10, reader);
+        assert!(sent.is_ok());
+        drop(event_loop);
+    });
+}
+
+#[test]
+fn a_command_that_panics_when_it_is_dropped_leaves_nobody_waiting() {
+    struct Bomb;
+    impl Drop for Bomb {
+        fn drop(&mut self) {
+            panic!("as agreed");
+        }
+    }
+    let (event_loop, _) = listening(Config::default());
+    let handle = event_loop.handle();
+    let bomb = Bomb;
+    handle
+        .post(move |_, _| std::mem::forget(bomb))
+        .expect("there is room");
+    let asking = handle.clone();
+    let asking = thread::spawn(move || asking.call(|_, _| ()));
+    wait_until(|| format!("{handle:?}").contains("commands: 2"));
+    let dropping = std::panic::AssertUnwindSafe(|| drop(event_loop));
+    std::panic::catch_unwind(dropping).expect_err("it panics");
+    let answer = within_patience(|| asking.join().expect("no panic"));
+    assert_eq!(answer, Err(MailboxError::Closed));
+}
+
+/// Of one the other knows nothing.
+#[test]
+fn two_mailboxes_do_not_hide_what_is_left_over_in_each_other() {
+    let poll = mio::Poll::new().expect("a selector");
+    let config = Config::default().commands_per_turn(1);
+    let now = Instant::now();
+    let mut net = Net::attach(poll.registry(), config.clone(), now).expect("a loop");
+    let mut first: Mailbox<dyn Handler> = Mailbox::new(&config, || {});
+    let mut second: Mailbox<u32> = Mailbox::new(&config, || {});
+    for _ in 0..2 {
+        first.handle().post(|_, _| {}).expect("there is room");
+    }
+    second.handle().post(|_, _| {}).expect("there is room");
+    let mut seen = Recorder::default();
+    net.begin_turn(now);
+    first.deliver(&mut seen, &mut net);
+    // It finds that it is empty with the second look.
+    second.deliver(&mut 1, &mut net);
+    second.deliver(&mut 1, &mut net);
+    net.finish_turn(&mut seen);
+    assert_eq!(net.stats().commands, 2);
+    assert_eq!(net.next_timeout(now), Some(Duration::ZERO));
+}
+
+#[test]
+fn what_this_thread_has_posted_makes_a_turn_due() {
+    let (event_loop, _) = listening(Config::default());
+    event_loop.handle().post(|_, _| {}).expect("there is room");
+    assert_eq!(event_loop.next_timeout(), Some(Duration::ZERO));
+}
+
+#[test]
+fn each_command_counts_what_it_holds() {
+    let counted = |put: &dyn Fn(&Handle<dyn Handler>)| {
+        let (event_loop, _) = listening(Config::default().max_pending_bytes(1));
+        let handle = event_loop.handle();
+        put(&handle);
+        match handle.try_send(id(), b"") {
+            Err(MailboxError::Full { bytes, .. }) => bytes,
+            other => panic!("{other:?}"),
+        }
+    };
+    let many = |handle: &Handle<dyn Handler>| handle.send_many([id(); 3], "12345");
+    assert_eq!(counted(&|handle| many(handle).expect("room")), 3 * 8 + 5);
+    let all = |handle: &Handle<dyn Handler>| handle.broadcast(|_| true, "123");
+    assert_eq!(counted(&|handle| all(handle).expect("room")), 3);
+    let large = [0_u8; 1000];
+    let post = |handle: &Handle<dyn Handler>| handle.post(move |_, _| _ = black_box(large));
+    assert_eq!(counted(&|handle| post(handle).expect("room")), 1000);
+    let try_post = |handle: &Handle<dyn Handler>| handle.try_post(move |_, _| _ = black_box(large));
+    assert_eq!(counted(&|handle| try_post(handle).expect("room")), 1000);
+}
+
+#[test]
+fn limits_of_nothing_are_one_and_none_is_beyond_what_can_be_counted() {
+    let nothing = Config::default()
+        .max_pending_commands(0)
+        .max_pending_bytes(0);
+    let (event_loop, _) = listening(nothing);
+    let handle = event_loop.handle();
+    handle.try_post(|_, _| {}).expect("one is taken");
+    handle.try_post(|_, _| {}).expect_err("and no more");
+    let endless = Config::default()
+        .max_pending_commands(u64::MAX)
+        .max_pending_bytes(u64::MAX);
+    let (event_loop, _) = listening(endless);
+    let handle = event_loop.handle();
+    handle.try_send(id(), b"x").expect("there is room");
+}
+
+#[test]
+fn a_frame_that_misses_some_is_a_command_that_failed() {
+    let config = Config::default()
+        .max_queued_bytes(10)
+        .high_watermark(9)
+        .low_watermark(1)
+        .max_frame_len(100);
+    let (mut event_loop, addr) = listening(config);
+    let mut seen = Recorder::default();
+    let (_peer, id) = join(&mut event_loop, addr, &mut seen);
+    // In its slot there is nobody.
+    let (gone, stranger) = join(&mut event_loop, addr, &mut seen);
+    drop(gone);
+    turn_until(&mut event_loop, &mut seen, |seen, _| {
+        !seen.ends().is_empty()
+    });
+    let handle = event_loop.handle();
+    let mut failed = |put: &dyn Fn()| {
+        let before = event_loop.net().stats();
+        put();
+        event_loop.turn(&mut seen, None).expect("a turn");
+        event_loop.net().stats().commands_failed - before.commands_failed
+    };
+    let to_nobody = || handle.send_many([id, stranger], "x").expect("room");
+    assert_eq!(failed(&to_nobody), 1);
+    let too_long = || handle.broadcast(|_| true, vec![0; 101]).expect("room");
+    assert_eq!(failed(&too_long), 1);
+    let too_much = || {
+        handle.broadcast(|_| true, vec![0; 50]).expect("room");
+        handle.broadcast(|_| true, "x").expect("room");
+    };
+    assert_eq!(failed(&too_much), 1);
+}
+
+#[test]
+fn a_closure_that_takes_long_is_a_slow_callback() {
+    let (mut event_loop, _) = listening(Config::default().slow_callback(Duration::ZERO));
+    let handle = event_loop.handle();
+    handle.post(|_, net| net.stop()).expect("there is room");
+    event_loop.run(&mut Recorder::default()).expect("it runs");
+    assert_eq!(event_loop.net().stats().slow_callbacks, 1);
+}
+
+/// The mailbox comes before the replies, and one write has both.
+#[cfg(unix)]
+#[test]
+fn what_a_command_sends_is_written_together_with_the_replies_of_the_turn() {
+    let (mut event_loop, addr) = listening(Config::default());
+    let mut seen = Recorder::echoing();
+    let (mut peer, id) = join(&mut event_loop, addr, &mut seen);
+    event_loop
+        .turn(&mut seen, Some(Duration::ZERO))
+        .expect("a turn");
+    // It has arrived when the loop's descriptor is readable.
+    let fd = std::os::fd::AsRawFd::as_raw_fd(&event_loop);
+    let mut poll = mio::Poll::new().expect("a selector");
+    let mut events = mio::Events::with_capacity(1);
+    let mut source = mio::unix::SourceFd(&fd);
+    poll.registry()
+        .register(&mut source, mio::Token(0), mio::Interest::READABLE)
+        .expect("a descriptor");
+    peer.send(b"reply");
+    poll.poll(&mut events, Some(PATIENCE)).expect("a poll");
+    assert!(!events.is_empty());
+    event_loop.handle().send(id, b"command").expect("room");
+    let before = event_loop.net().stats().writes;
+    event_loop.turn(&mut seen, None).expect("a turn");
+    assert_eq!(event_loop.net().stats().writes - before, 1);
+    assert_eq!(peer.receive(), b"command");
+    assert_eq!(peer.receive(), b"reply");
+}
+
+/// Asks the loop from a callback of its own.
+struct Asks(Handle<Asks>, Option<MailboxError>);
+
+impl Handler for Asks {
+    fn on_connect(&mut self, net: &mut Net, _: ConnectionId) {
+        self.1 = self.0.call(|_, _| ()).err();
+        net.stop();
+    }
+
+    fn on_data(&mut self, _: &mut Net, _: ConnectionId, _: Frame<'_>) {}
+}
+
+#[test]
+fn nothing_waits_in_the_callbacks_of_connections() {
+    let asked = within_patience(|| {
+        let mut event_loop = EventLoop::<Asks>::new(Config::default()).expect("a loop");
+        let net = event_loop.net();
+        let listener = net.listen("127.0.0.1:0").expect("a port");
+        let _peer = Peer::connect(net.local_addr(listener).expect("its address"));
+        let mut asks = Asks(event_loop.handle(), None);
+        event_loop.run(&mut asks).expect("it runs");
+        asks.1
+    });
+    assert_eq!(asked, Some(MailboxError::InCallback));
+}
+
+#[test]
+fn a_callback_goes_on_after_a_loop_within_it_and_ends_with_its_own() {
+    let (inside, after) = within_patience(|| {
+        let (mut outer, _) = listening(Config::default());
+        let handle = outer.handle();
+        let asking = handle.clone();
+        let (tell, told) = mpsc::channel();
+        handle
+            .post(move |_, net| {
+                let (mut inner, _) = listening(Config::default());
+                inner.net().stop();
+                inner.run(&mut Recorder::default()).expect("it runs");
+                tell.send(asking.call(|_, _| ())).expect("the test waits");
+                net.stop();
+            })
+            .expect("there is room");
+        outer.run(&mut Recorder::default()).expect("it runs");
+        drop(outer);
+        (told.recv().expect("it was run"), handle.call(|_, _| ()))
+    });
+    assert_eq!(inside, Err(MailboxError::InCallback));
+    assert_eq!(after, Err(MailboxError::Closed));
 }

@@ -4,7 +4,8 @@ mod support;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, mpsc};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use support::{PATIENCE, Peer};
@@ -228,7 +229,9 @@ fn a_connection_is_named_together_with_its_shard() {
     assert_eq!(ids[0].to_string(), "0:0#0");
     let handles = shards.handles();
     for id in &ids {
-        handles.send(*id, id.to_string()).expect("it is there");
+        handles
+            .send_bytes(*id, id.to_string())
+            .expect("it is there");
     }
     let mut told: Vec<Vec<u8>> = peers.iter_mut().map(Peer::receive).collect();
     told.sort();
@@ -237,7 +240,7 @@ fn a_connection_is_named_together_with_its_shard() {
     handles.disconnect(ids[0]).expect("it is there");
     let nobody = ShardedId { shard: 9, ..ids[0] };
     handles
-        .send(nobody, "x")
+        .send_bytes(nobody, "x")
         .expect_err("there is no such shard");
     end(shards);
 }
@@ -377,4 +380,284 @@ fn a_broadcast_over_all_shards_is_encoded_once() {
     read(13);
     assert_eq!(encoded.load(Ordering::Relaxed) - before, 1);
     end(shards);
+}
+
+/// Does nothing but to greet.
+struct Greeter;
+
+impl Handler for Greeter {
+    fn on_connect(&mut self, net: &mut Net, id: ConnectionId) {
+        net.send(id, b"welcome").expect("it is open");
+    }
+
+    fn on_data(&mut self, _: &mut Net, _: ConnectionId, _: Frame<'_>) {}
+}
+
+/// Runs something that might hang, on a thread of its own.
+fn within_patience<R: Send + 'static>(what: impl FnOnce() -> R + Send + 'static) -> R {
+    let (tell, told) = mpsc::channel();
+    thread::spawn(move || tell.send(what()));
+    told.recv_timeout(PATIENCE).expect("it hangs, or panicked")
+}
+
+fn stop_shard<H>(shards: &Shards<H>, shard: usize)
+where
+    H: Handler + 'static,
+{
+    let handle = shards.handles().get(shard).expect("it is there").clone();
+    handle.post(|_, net| net.stop()).expect("it runs");
+    let deadline = Instant::now() + PATIENCE;
+    while !handle.is_closed() {
+        assert!(Instant::now() < deadline, "it goes on");
+        thread::yield_now();
+    }
+}
+
+/// Not those that another process has taken, as the option alone would let it.
+#[test]
+fn a_second_server_on_the_same_address_is_an_error_unless_it_is_asked_for() {
+    if !cfg!(target_os = "linux") {
+        return;
+    }
+    let start = |addr: &str, options: ListenOptions| {
+        Shards::builder(Config::default())
+            .shards(2)
+            .balance(Balance::Kernel)
+            .listen(addr, options)
+            .expect("an address")
+            .start(|_, _| Ok(Greeter))
+    };
+    let alone = ListenOptions::default;
+    let shared = || ListenOptions::default().reuse_port(true);
+    for (options, is_shared) in [(alone(), false), (shared(), true)] {
+        let first = start("127.0.0.1:0", options.clone()).expect("it starts");
+        let addr = first.local_addr(0).expect("it listens").to_string();
+        let second = start(&addr, options);
+        assert_eq!(second.is_ok(), is_shared);
+        for shards in [Some(first), second.ok()].into_iter().flatten() {
+            shards.handles().shutdown(Duration::ZERO);
+            shards.join().expect("none has failed");
+        }
+    }
+}
+
+/// A handler with a thread that works for it by asking its loop.
+struct Boss(Option<thread::JoinHandle<()>>);
+
+impl Handler for Boss {
+    fn on_data(&mut self, _: &mut Net, _: ConnectionId, _: Frame<'_>) {}
+}
+
+impl Drop for Boss {
+    fn drop(&mut self) {
+        if let Some(worker) = self.0.take() {
+            worker.join().expect("no panic");
+        }
+    }
+}
+
+#[test]
+fn a_handler_may_wait_for_its_worker_when_its_shard_ends() {
+    within_patience(|| {
+        let (worked, has_worked) = mpsc::channel();
+        let worked = Mutex::new(worked);
+        let shards = Shards::builder(Config::default()).shards(1);
+        let shards = shards.start(move |_, shard: Shard<Boss>| {
+            let handle = shard.handles.get(0).expect("itself").clone();
+            let worked = worked.lock().expect("no panic").clone();
+            Ok(Boss(Some(thread::spawn(move || {
+                while handle.call(|_, _| ()).is_ok() {
+                    let _ = worked.send(());
+                }
+            }))))
+        });
+        let shards = shards.expect("it starts");
+        has_worked.recv().expect("it works");
+        shards.handles().shutdown(Duration::ZERO);
+        shards.join().expect("none has failed");
+    });
+}
+
+#[test]
+fn if_one_handler_cannot_be_made_the_others_do_not_serve() {
+    let error = within_patience(|| {
+        let started = Shards::builder(Config::default())
+            .shards(2)
+            .start(|_, shard| match shard.index {
+                1 => Err(std::io::Error::other("not this one")),
+                _ => Ok(Greeter),
+            });
+        started.expect_err("one cannot be made")
+    });
+    assert_eq!(error.to_string(), "shard 1 failed: not this one");
+}
+
+#[test]
+fn nobody_serves_before_all_handlers_are_made() {
+    within_patience(|| {
+        let (made, is_made) = mpsc::channel();
+        let (go, may_go) = mpsc::channel::<()>();
+        let (made, may_go) = (Mutex::new(made), Mutex::new(may_go));
+        let starting = thread::spawn(move || {
+            let shards = Shards::builder(Config::default()).shards(2);
+            shards.start(move |_, shard: Shard<Greeter>| {
+                if shard.index == 1 {
+                    let _ = may_go.lock().expect("no panic").recv();
+                } else {
+                    let handle = shard.handles.get(0).expect("itself").clone();
+                    made.lock()
+                        .expect("no panic")
+                        .send(handle)
+                        .expect("the test waits");
+                }
+                Ok(Greeter)
+            })
+        });
+        let first = is_made.recv().expect("it is made");
+        let (tell, told) = mpsc::channel();
+        first
+            .post(move |_, _| tell.send(()).expect("the test waits"))
+            .expect("there is room");
+        // Long enough to see it, if it served.
+        told.recv_timeout(Duration::from_millis(50))
+            .expect_err("it serves already");
+        drop(go);
+        told.recv().expect("it serves");
+        let shards = starting.join().expect("no panic").expect("they start");
+        shards.handles().shutdown(Duration::ZERO);
+        shards.join().expect("none has failed");
+    });
+}
+
+#[test]
+fn a_shutdown_reaches_those_behind_one_that_is_gone() {
+    within_patience(|| {
+        let shards = Shards::builder(Config::default()).shards(2);
+        let shards = shards.start(|_, _| Ok(Greeter)).expect("they start");
+        stop_shard(&shards, 0);
+        shards.handles().shutdown(Duration::ZERO);
+        shards.join().expect("none has failed");
+    });
+}
+
+fn greeting(balance: Balance) -> (Shards<Greeter>, std::net::SocketAddr) {
+    let shards = Shards::builder(Config::default())
+        .shards(2)
+        .balance(balance)
+        .listen("127.0.0.1:0", ListenOptions::default())
+        .expect("an address")
+        .start(|_, _| Ok(Greeter))
+        .expect("they start");
+    let addr = shards.local_addr(0).expect("it listens");
+    (shards, addr)
+}
+
+#[test]
+fn a_shard_that_is_gone_gets_no_peers() {
+    let gone = [(Balance::HandOver, 1), (Balance::Kernel, 0)];
+    for (balance, shard) in gone {
+        if balance == Balance::Kernel && !cfg!(target_os = "linux") {
+            continue;
+        }
+        let (shards, addr) = greeting(balance);
+        stop_shard(&shards, shard);
+        for _ in 0..4 {
+            assert_eq!(Peer::connect(addr).receive(), b"welcome");
+        }
+        shards.handles().shutdown(Duration::ZERO);
+        shards.join().expect("none has failed");
+    }
+}
+
+#[test]
+fn a_shard_that_was_handed_a_peer_rests_again() {
+    let (shards, addr) = greeting(Balance::HandOver);
+    for _ in 0..2 {
+        assert_eq!(Peer::connect(addr).receive(), b"welcome");
+    }
+    let second = shards.handles().get(1).expect("two").clone();
+    // It takes no turns but those in which it is asked, and those for memory that goes back.
+    let turns = || second.call(|_, net| net.stats().turns).expect("it runs");
+    let before = turns();
+    for _ in 0..100 {
+        turns();
+    }
+    assert!(turns() - before < 150, "it spins");
+    shards.handles().shutdown(Duration::ZERO);
+    shards.join().expect("none has failed");
+}
+
+#[test]
+fn the_first_address_that_works_is_the_only_one_and_no_shards_are_one() {
+    for balance in [Balance::Kernel, Balance::HandOver] {
+        if balance == Balance::Kernel && !cfg!(target_os = "linux") {
+            continue;
+        }
+        let any: std::net::SocketAddr = "127.0.0.1:0".parse().expect("an address");
+        // Of a network that is nobody's.
+        let foreign = "192.0.2.1:0".parse().expect("an address");
+        let (tell, told) = mpsc::channel();
+        let tell = Mutex::new(tell);
+        let shards = Shards::builder(Config::default())
+            .shards(0)
+            .balance(balance)
+            .listen(&[foreign, any, any][..], ListenOptions::default())
+            .expect("addresses")
+            .start(move |net, shard| {
+                let name = thread::current().name().map(str::to_owned);
+                let told = (shard.index, name, format!("{net:?}"));
+                tell.lock()
+                    .expect("no panic")
+                    .send(told)
+                    .expect("the test waits");
+                Ok(Greeter)
+            })
+            .expect("they start");
+        assert_eq!(shards.handles().len(), 1);
+        let (index, name, net) = told.recv().expect("it was made");
+        assert_eq!((index, name.as_deref()), (0, Some("throng-shard-0")));
+        assert!(net.contains("listeners: 1"), "{net}");
+        shards.handles().shutdown(Duration::ZERO);
+        shards.join().expect("none has failed");
+    }
+}
+
+#[test]
+fn a_broadcast_finds_for_each_connection_what_fits_it() {
+    let options = |len| ListenOptions::default().max_frame_len(len);
+    let shards = Shards::builder(Config::default())
+        .shards(1)
+        .listen("127.0.0.1:0", options(1000))
+        .expect("an address")
+        .listen("127.0.0.1:0", options(10))
+        .expect("an address")
+        .listen("127.0.0.1:0", options(1000))
+        .expect("an address")
+        .start(|_, _| Ok(Greeter))
+        .expect("they start");
+    // One after the other, so that the last one has the last id.
+    let mut peers = [0, 1, 2].map(|n| {
+        let mut peer = Peer::connect(shards.local_addr(n).expect("it listens"));
+        assert_eq!(peer.receive(), b"welcome");
+        peer
+    });
+    let handle = shards.handles().get(0).expect("one").clone();
+    // One of them speaks otherwise by now.
+    let changed = handle.call(|_, net| {
+        let last = *net.connections().last().expect("three");
+        net.set_framing(last, Framing::delimiter(b'!'))
+    });
+    assert_eq!(changed, Ok(true));
+    assert_eq!(shards.handles().broadcast([1; 50].to_vec()), 1);
+    let failed = handle.call(|_, net| net.stats().commands_failed);
+    assert_eq!(failed, Ok(1), "who may have ten cannot have fifty");
+    shards.handles().broadcast("all");
+    assert_eq!(peers[0].receive(), [1; 50]);
+    assert_eq!(peers[0].receive(), b"all");
+    assert_eq!(peers[1].receive(), b"all");
+    let mut lines = [0; 55];
+    std::io::Read::read_exact(&mut peers[2].0, &mut lines).expect("it is open");
+    assert_eq!(lines[..], [&[1; 50][..], b"!all!"].concat());
+    shards.handles().shutdown(Duration::ZERO);
+    shards.join().expect("none has failed");
 }

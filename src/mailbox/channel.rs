@@ -17,8 +17,8 @@
 //! *Who waits is not overtaken* by those who do not: while somebody waits they are refused, however much room there is, or
 //! they could take each place as soon as it is free.
 //!
-//! There is no lock: `std::sync::mpsc` and atomics. A model of it is checked in `tests/mailbox_model.rs`, with `sync`
-//! taken from there.
+//! There is no lock: `std::sync::mpsc` and atomics. (Its reader may spin for a moment, if a writer was interrupted while it
+//! filled a place.) A model of it is checked in `tests/mailbox_model.rs`, with `sync` taken from there.
 
 use super::sync::mpsc::{self, TryRecvError};
 use super::sync::thread::{self, Thread};
@@ -64,21 +64,30 @@ struct Shared {
     closed: AtomicBool,
     /// How many wait for room.
     waiting: AtomicU64,
+    /// How many of them have come into the list since the reader looked.
+    signed_up: AtomicU64,
     /// How often the reader was woken.
     wake_ups: AtomicU64,
     wake: Box<dyn Fn() + Send + Sync>,
 }
 
+/// Somebody who waits for room.
+struct Waiter {
+    thread: Thread,
+    /// It stands in the list still, and is going to be woken.
+    listed: AtomicBool,
+}
+
 pub(super) struct Sender<T> {
     shared: Arc<Shared>,
     items: mpsc::Sender<(T, u64)>,
-    waiters: mpsc::Sender<Thread>,
+    waiters: mpsc::Sender<Arc<Waiter>>,
 }
 
 pub(super) struct Receiver<T> {
     shared: Arc<Shared>,
     items: mpsc::Receiver<(T, u64)>,
-    waiters: mpsc::Receiver<Thread>,
+    waiters: mpsc::Receiver<Arc<Waiter>>,
     /// The load of what was taken since the last [`release`](Self::release).
     taken: u64,
 }
@@ -97,6 +106,7 @@ pub(super) fn channel<T>(
         signal: AtomicBool::new(false),
         closed: AtomicBool::new(false),
         waiting: AtomicU64::new(0),
+        signed_up: AtomicU64::new(0),
         wake_ups: AtomicU64::new(0),
         wake,
     });
@@ -145,22 +155,16 @@ impl Shared {
             }
         }
     }
-
-    /// Makes room for one item, unless others wait for it.
-    fn reserve_behind_others(&self, bytes: u64) -> Result<(), Refusal> {
-        if self.waiting.load(Ordering::Relaxed) > 0 {
-            let (count, bytes) = split(self.load.load(Ordering::Relaxed));
-            return Err(Refusal::Full { count, bytes });
-        }
-        self.reserve(self.limits, bytes)
-    }
 }
 
 impl<T> Sender<T> {
     /// Puts an item of so many bytes into the channel, if there is room now and nobody waits for it.
     pub(super) fn try_send(&self, item: T, bytes: u64) -> Result<(), (Refusal, T)> {
         let bytes = bytes.min(MAX_BYTES - 1);
-        match self.shared.reserve_behind_others(bytes) {
+        let reserved = self
+            .check_room()
+            .and_then(|()| self.shared.reserve(self.shared.limits, bytes));
+        match reserved {
             Ok(()) => self.push(item, bytes),
             Err(refusal) => Err((refusal, item)),
         }
@@ -189,22 +193,37 @@ impl<T> Sender<T> {
 
     #[cold]
     fn wait_for_room(&self, bytes: u64) -> Result<(), Refusal> {
-        let waiting = &self.shared.waiting;
-        waiting.fetch_add(1, Ordering::AcqRel);
+        let shared = &*self.shared;
+        shared.waiting.fetch_add(1, Ordering::Relaxed);
+        let mut waiter: Option<Arc<Waiter>> = None;
         let outcome = loop {
-            if self.waiters.send(thread::current()).is_err() {
-                break Err(Refusal::Closed);
-            }
-            // From here on the reader knows. Room that it made before is seen now.
-            waiting.fetch_add(0, Ordering::AcqRel);
-            match self.shared.reserve(self.shared.limits, bytes) {
+            match &waiter {
                 // It may return at any time, which does no harm.
-                Err(Refusal::Full { .. }) => thread::park(),
+                Some(waiter) if waiter.listed.load(Ordering::Acquire) => thread::park(),
+                _ => match self.sign_up() {
+                    Some(signed_up) => waiter = Some(signed_up),
+                    None => break Err(Refusal::Closed),
+                },
+            }
+            // Room that was made before the reader could know who waits is seen now.
+            match shared.reserve(shared.limits, bytes) {
+                Err(Refusal::Full { .. }) => {}
                 outcome => break outcome,
             }
         };
-        waiting.fetch_sub(1, Ordering::AcqRel);
+        shared.waiting.fetch_sub(1, Ordering::Relaxed);
         outcome
+    }
+
+    /// Enters the list of those who wait. `None`: there is nobody who would look at it.
+    fn sign_up(&self) -> Option<Arc<Waiter>> {
+        let waiter = Arc::new(Waiter {
+            thread: thread::current(),
+            listed: AtomicBool::new(true),
+        });
+        self.waiters.send(Arc::clone(&waiter)).ok()?;
+        self.shared.signed_up.fetch_add(1, Ordering::AcqRel);
+        Some(waiter)
     }
 
     fn push(&self, item: T, bytes: u64) -> Result<(), (Refusal, T)> {
@@ -213,9 +232,25 @@ impl<T> Sender<T> {
         }
         if !self.shared.signal.swap(true, Ordering::AcqRel) {
             self.shared.wake_ups.fetch_add(1, Ordering::Relaxed);
+            let not_woken = NotWoken(&self.shared.signal);
             (self.shared.wake)();
+            std::mem::forget(not_woken);
         }
         Ok(())
+    }
+
+    /// Whether there is room now for one who does not wait.
+    pub(super) fn check_room(&self) -> Result<(), Refusal> {
+        let limits = self.shared.limits;
+        let (count, bytes) = self.load();
+        let others_wait = self.shared.waiting.load(Ordering::Relaxed) > 0;
+        if self.is_closed() {
+            Err(Refusal::Closed)
+        } else if others_wait || count >= limits.count || bytes >= limits.bytes {
+            Err(Refusal::Full { count, bytes })
+        } else {
+            Ok(())
+        }
     }
 
     /// Whether the reader is gone.
@@ -226,6 +261,15 @@ impl<T> Sender<T> {
     /// How many items wait, and their bytes.
     pub(super) fn load(&self) -> (u64, u64) {
         split(self.shared.load.load(Ordering::Relaxed))
+    }
+}
+
+/// Takes the signal back if to wake the reader panics: the next writer tries again.
+struct NotWoken<'s>(&'s AtomicBool);
+
+impl Drop for NotWoken<'_> {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::Release);
     }
 }
 
@@ -279,22 +323,29 @@ impl<T> Receiver<T> {
         // To wake them for every single place would cost more than the work that waits.
         let (count, bytes) = split(left);
         if count <= self.shared.limits.count / 2 && bytes <= self.shared.limits.bytes / 2 {
-            self.wake_waiters();
+            // Who comes into the list meanwhile looks for room after that: the reader has other things to do.
+            let signed_up = self.shared.signed_up.swap(0, Ordering::AcqRel);
+            self.wake_waiters(signed_up);
         }
     }
 
-    fn wake_waiters(&mut self) {
-        if self.shared.waiting.fetch_add(0, Ordering::AcqRel) > 0 {
-            while let Ok(waiter) = self.waiters.try_recv() {
-                waiter.unpark();
-            }
+    fn wake_waiters(&mut self, most: u64) {
+        for _ in 0..most {
+            let Ok(waiter) = self.waiters.try_recv() else {
+                return;
+            };
+            waiter.listed.store(false, Ordering::Release);
+            waiter.thread.unpark();
         }
     }
 
     /// Takes no more, and says so to those who wait for room.
     pub(super) fn close(&mut self) {
         self.shared.closed.store(true, Ordering::Release);
-        self.wake_waiters();
+        // Who comes into the list after that sees that it is closed.
+        if self.shared.signed_up.swap(0, Ordering::AcqRel) > 0 {
+            self.wake_waiters(u64::MAX);
+        }
     }
 
     /// How often the reader was woken.
@@ -306,5 +357,7 @@ impl<T> Receiver<T> {
 impl<T> Drop for Receiver<T> {
     fn drop(&mut self) {
         self.close();
+        // One by one: if one panics the others are dropped nevertheless.
+        while self.pop().is_some() {}
     }
 }

@@ -1,5 +1,6 @@
 //! What a handle can ask of a loop.
 
+use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,8 +13,32 @@ use crate::connection_id::{ConnectionId, ListenerId};
 use crate::error::ConnectError;
 use crate::net::{Encoded, Net, Peer, SendReport};
 
-/// A closure that is run with the handler and the loop.
-pub type Post<H> = Box<dyn FnOnce(&mut H, &mut Net) + Send>;
+/// A closure that a mailbox had no room for, as [`Handle::try_post`](crate::Handle::try_post) gives it back.
+pub struct Post<H: ?Sized> {
+    closure: Box<dyn FnOnce(&mut H, &mut Net) + Send>,
+    /// What it counts.
+    pub(super) bytes: u64,
+}
+
+impl<H: ?Sized> Post<H> {
+    pub(super) fn new(closure: impl FnOnce(&mut H, &mut Net) + Send + 'static) -> Self {
+        Self {
+            bytes: size_of_val(&closure) as u64,
+            closure: Box::new(closure),
+        }
+    }
+
+    /// Runs it here and now.
+    pub fn run(self, handler: &mut H, net: &mut Net) {
+        (self.closure)(handler, net);
+    }
+}
+
+impl<H: ?Sized> fmt::Debug for Post<H> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Post").finish_non_exhaustive()
+    }
+}
 
 /// Tells who to send to.
 pub(super) type Filter = Box<dyn FnMut(ConnectionId) -> bool + Send>;
@@ -37,11 +62,13 @@ pub(super) enum Command<H: ?Sized> {
 }
 
 impl<H: ?Sized> Command<H> {
-    /// What a command with a payload counts, in bytes.
+    /// What a command with something of the user's counts, in bytes.
     pub(super) fn bytes(&self) -> u64 {
         let (ids, payload) = match self {
             Self::Send(_, payload) | Self::Broadcast(_, payload) => (0, payload.len()),
             Self::SendMany(ids, payload) => (size_of_val(&ids[..]), payload.len()),
+            Self::BroadcastEncoded(frame) => (0, frame.payload().len()),
+            Self::Post(post) => return post.bytes,
             _ => (0, 0),
         };
         (ids + payload) as u64
@@ -91,7 +118,7 @@ impl<H: ?Sized> Command<H> {
                 net.stats.commands_failed += u64::from(result.is_err());
                 net.call("connect", "a handle", |net| then(handler, net, result));
             }
-            Self::Post(closure) => net.call("post", "a handle", |net| closure(handler, net)),
+            Self::Post(post) => net.call("post", "a handle", |net| post.run(handler, net)),
             Self::Stop => net.stop(),
             Self::Shutdown(timeout) => net.shutdown(timeout),
         }

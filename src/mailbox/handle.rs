@@ -88,6 +88,8 @@ impl<H: ?Sized> Handle<H> {
     /// # Errors
     /// [`MailboxError`].
     pub fn try_send(&self, id: ConnectionId, payload: &[u8]) -> Result<(), MailboxError> {
+        // Who tries again and again should not have it copied each time.
+        self.commands.check_room()?;
         let payload = Bytes::copy_from_slice(payload);
         Ok(self.try_send_bytes(id, payload)?)
     }
@@ -237,21 +239,26 @@ impl<H: ?Sized> Handle<H> {
         &self,
         closure: impl FnOnce(&mut H, &mut Net) + Send + 'static,
     ) -> Result<(), MailboxError> {
-        let bytes = size_of_val(&closure) as u64;
-        self.put(Command::Post(Box::new(closure)), bytes)
-            .map_err(|(error, _)| error)
+        self.put_plain(Command::Post(Post::new(closure)))
     }
 
     /// [`post`](Self::post), if there is room now.
     ///
     /// # Errors
-    /// [`MailboxError`]; the closure is given back, in a box, and can be posted again as it is.
+    /// [`MailboxError`]; the closure is given back, to be [posted again](Self::try_post_again).
     pub fn try_post(
         &self,
         closure: impl FnOnce(&mut H, &mut Net) + Send + 'static,
     ) -> Result<(), Rejected<Post<H>, MailboxError>> {
-        let bytes = size_of_val(&closure) as u64;
-        match self.try_put(Command::Post(Box::new(closure)), bytes) {
+        self.try_post_again(Post::new(closure))
+    }
+
+    /// Posts a closure that was given back, if there is room now.
+    ///
+    /// # Errors
+    /// As [`try_post`](Self::try_post).
+    pub fn try_post_again(&self, post: Post<H>) -> Result<(), Rejected<Post<H>, MailboxError>> {
+        match self.try_put(Command::Post(post)) {
             Err((error, Command::Post(post))) => Err(Rejected::new(error, post)),
             _ => Ok(()),
         }
@@ -297,14 +304,12 @@ impl<H: ?Sized> Handle<H> {
 
     /// Sends a frame that was encoded before to everybody.
     pub(crate) fn broadcast_encoded(&self, frame: Arc<Encoded>) -> Result<(), MailboxError> {
-        let bytes = frame.payload().len() as u64;
-        let command = Command::BroadcastEncoded(frame);
-        self.put(command, bytes).map_err(|(error, _)| error)
+        self.put_plain(Command::BroadcastEncoded(frame))
     }
 
     /// Gives the loop a peer that was accepted for it; back if there is no room.
     pub(crate) fn hand_in(&self, listener: ListenerId, peer: Peer) -> Result<(), Peer> {
-        match self.try_put(Command::HandIn(listener, peer), 0) {
+        match self.try_put(Command::HandIn(listener, peer)) {
             Err((_, Command::HandIn(_, peer))) => Err(peer),
             _ => Ok(()),
         }
@@ -316,16 +321,18 @@ impl<H: ?Sized> Handle<H> {
     }
 
     /// Puts a command into the mailbox when there is room.
-    fn put(&self, command: Command<H>, bytes: u64) -> Result<(), (MailboxError, Command<H>)> {
+    fn put(&self, command: Command<H>) -> Result<(), (MailboxError, Command<H>)> {
         if InLoop::is_entered() {
-            return self.try_put(command, bytes);
+            return self.try_put(command);
         }
+        let bytes = command.bytes();
         let result = self.commands.send(command, bytes);
         result.map_err(|(refusal, command)| (refusal.into(), command))
     }
 
     /// Puts a command into the mailbox if there is room.
-    fn try_put(&self, command: Command<H>, bytes: u64) -> Result<(), (MailboxError, Command<H>)> {
+    fn try_put(&self, command: Command<H>) -> Result<(), (MailboxError, Command<H>)> {
+        let bytes = command.bytes();
         let result = self.commands.try_send(command, bytes);
         result.map_err(|(refusal, command)| (refusal.into(), command))
     }
@@ -336,20 +343,18 @@ impl<H: ?Sized> Handle<H> {
         result.map_err(|(refusal, _)| refusal.into())
     }
 
-    /// Puts a command without a payload into the mailbox when there is room.
+    /// Puts a command into the mailbox when there is room, and drops it if there will be none.
     fn put_plain(&self, command: Command<H>) -> Result<(), MailboxError> {
-        self.put(command, 0).map_err(|(error, _)| error)
+        self.put(command).map_err(|(error, _)| error)
     }
 
     /// Puts a command with a payload into the mailbox, in one of the two ways.
     fn put_payload(
         &self,
-        put: impl FnOnce(&Self, Command<H>, u64) -> Result<(), (MailboxError, Command<H>)>,
+        put: impl FnOnce(&Self, Command<H>) -> Result<(), (MailboxError, Command<H>)>,
         command: Command<H>,
     ) -> Result<(), Rejected<Bytes, MailboxError>> {
-        let bytes = command.bytes();
-        put(self, command, bytes)
-            .map_err(|(error, command)| Rejected::new(error, command.into_payload()))
+        put(self, command).map_err(|(error, command)| Rejected::new(error, command.into_payload()))
     }
 }
 

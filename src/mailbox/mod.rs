@@ -74,7 +74,7 @@ impl<H: ?Sized> Mailbox<H> {
     /// [`max_pending_bytes`](Config::max_pending_bytes), [`commands_per_turn`](Config::commands_per_turn)).
     ///
     /// `wake` has to end the wait of the loop that delivers; it is called once for a burst of commands, on the thread of
-    /// the handle.
+    /// the handle, and should neither wait nor panic. It lives as long as the last handle.
     pub fn new(config: &Config, wake: impl Fn() + Send + Sync + 'static) -> Self {
         let limits = Limits {
             count: config.max_pending_commands,
@@ -88,12 +88,18 @@ impl<H: ?Sized> Mailbox<H> {
         }
     }
 
+    /// Whether commands may wait.
+    pub(crate) fn has_commands(&self) -> bool {
+        self.commands.is_signalled()
+    }
+
     /// A handle for other threads.
     pub fn handle(&self) -> Handle<H> {
         self.handle.clone()
     }
 
-    /// Runs the commands that wait, in their order, up to [`commands_per_turn`](Config::commands_per_turn). To be called
+    /// Runs the commands that wait, in their order, and those that come meanwhile, up to
+    /// [`commands_per_turn`](Config::commands_per_turn). To be called
     /// in each turn, between [`handle_event`](Net::handle_event) and [`finish_turn`](Net::finish_turn), so that what they
     /// send is written together with the replies of this turn. If some are left over,
     /// [`next_timeout`](Net::next_timeout) is zero.
@@ -111,12 +117,11 @@ impl<H: ?Sized> Mailbox<H> {
             commands: &mut self.commands,
             net,
             run: 0,
+            is_empty: false,
         };
-        // Until all is seen, and if a command panics.
-        batch.net.note_mail();
         for _ in 0..self.per_turn {
             let Some(command) = batch.commands.next() else {
-                batch.net.note_no_mail();
+                batch.is_empty = true;
                 return;
             };
             batch.run += 1;
@@ -130,10 +135,15 @@ struct Batch<'m, H: ?Sized> {
     commands: &'m mut Receiver<Command<H>>,
     net: &'m mut Net,
     run: u64,
+    /// Nothing is left for the next turn.
+    is_empty: bool,
 }
 
 impl<H: ?Sized> Drop for Batch<'_, H> {
     fn drop(&mut self) {
+        if !self.is_empty {
+            self.net.note_mail();
+        }
         self.commands.release();
         self.net.stats.commands += self.run;
         self.net.stats.wake_ups = self.commands.wake_ups();

@@ -14,7 +14,7 @@ use crate::config::ListenOptions;
 use crate::connection::{Origin, Terms};
 use crate::connection_id::{ListenerId, Source};
 use crate::error::{ListenError, Rejected};
-use crate::socket::{ListenSocket, Shown, Stream};
+use crate::socket::{ListenSocket, Sharing, Shown, Stream};
 
 /// An accepted socket, and the address of its peer if it has one.
 pub(crate) type Peer = (Stream, Option<SocketAddr>);
@@ -80,7 +80,7 @@ impl Net {
         let nothing = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
         let mut result = Err(ListenError::Resolve(nothing));
         for addr in addrs {
-            result = ListenSocket::bind(addr, &options)
+            result = ListenSocket::bind(addr, &options, Sharing::of(&options))
                 .and_then(|socket| Ok(self.open_listener(socket, Arc::clone(&terms))?))
                 .map_err(|error| ListenError::Bind { addr, error });
             if result.is_ok() {

@@ -162,11 +162,6 @@ impl Net {
         self.mail_until = self.stats.turns + 2;
     }
 
-    /// There is none, as far as anybody knows.
-    pub(crate) fn note_no_mail(&mut self) {
-        self.mail_until = 0;
-    }
-
     pub(crate) fn expire_timers(&mut self) {
         while let Some(deadline) = self.timers.expire(self.now) {
             match deadline {

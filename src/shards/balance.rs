@@ -12,7 +12,7 @@ use crate::error::ListenError;
 use crate::event_loop::EventLoop;
 use crate::handler::Handler;
 use crate::net::Peer;
-use crate::socket::ListenSocket;
+use crate::socket::{ListenSocket, Sharing};
 
 /// How the peers of a listener get to the shards.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -79,7 +79,7 @@ impl Place {
                 for addr in addrs {
                     result = match balance {
                         Balance::Kernel => listen_everywhere(addr, options, loops),
-                        Balance::HandOver => bind(addr, options)
+                        Balance::HandOver => bind(addr, options, Sharing::of(options))
                             .map_err(|error| (0, error))
                             .and_then(|(socket, _)| listen_once(socket, options, loops, handles)),
                     };
@@ -102,8 +102,9 @@ impl Place {
 fn bind(
     addr: SocketAddr,
     options: &ListenOptions,
+    sharing: Sharing,
 ) -> Result<(ListenSocket, SocketAddr), ListenError> {
-    let bound = ListenSocket::bind(addr, options).and_then(|socket| {
+    let bound = ListenSocket::bind(addr, options, sharing).and_then(|socket| {
         // Port 0 was any: from here on it is this one.
         let local_addr = socket.local_addr()?.unwrap_or(addr);
         Ok((socket, local_addr))
@@ -116,11 +117,15 @@ fn listen_everywhere<H: Handler>(
     options: &ListenOptions,
     loops: &mut [EventLoop<H>],
 ) -> Listened {
-    let options = options.clone().reuse_port(true);
     // All or none: a socket that listens gets its part of the peers.
     let mut sockets = Vec::new();
     for shard in 0..loops.len() {
-        let (socket, local_addr) = bind(addr, &options).map_err(|error| (shard, error))?;
+        // Unless it is asked for, nobody else is to have a part of them: the first takes the address for itself.
+        let sharing = match shard {
+            0 if !options.reuse_port => Sharing::Begin,
+            _ => Sharing::Join,
+        };
+        let (socket, local_addr) = bind(addr, options, sharing).map_err(|error| (shard, error))?;
         addr = local_addr;
         sockets.push(socket);
     }

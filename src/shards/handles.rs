@@ -64,7 +64,7 @@ impl<H: ?Sized> ShardHandles<H> {
     ///
     /// # Errors
     /// As there; [`MailboxError::Closed`] also if there is no such shard.
-    pub fn send(
+    pub fn send_bytes(
         &self,
         id: ShardedId,
         payload: impl Into<Bytes>,
@@ -79,7 +79,7 @@ impl<H: ?Sized> ShardHandles<H> {
     /// Ends a connection in good order, whichever shard it is on; see [`Handle::disconnect`].
     ///
     /// # Errors
-    /// As [`send`](Self::send).
+    /// As [`send_bytes`](Self::send_bytes).
     pub fn disconnect(&self, id: ShardedId) -> Result<(), MailboxError> {
         let handle = self.get(id.shard).ok_or(MailboxError::Closed)?;
         handle.disconnect(id.connection)
@@ -89,7 +89,7 @@ impl<H: ?Sized> ShardHandles<H> {
     /// thread; large payloads are shared by all queues.
     ///
     /// Waits for room, but not in a handler: there a shard that has none is left out. Returns how many shards took it: all
-    /// but those that are gone.
+    /// but those that are left out or gone.
     pub fn broadcast(&self, payload: impl Into<Bytes>) -> usize {
         let encoded = Arc::new(Encoded::new(payload.into(), &self.framings));
         let taken = self

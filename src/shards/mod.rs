@@ -11,7 +11,8 @@ use std::fmt;
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::num::NonZeroUsize;
-use std::sync::{Arc, mpsc};
+use std::sync::Arc;
+use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread::{self, JoinHandle};
 
 use log::error;
@@ -204,33 +205,22 @@ impl ShardsBuilder {
         let (report, reports) = mpsc::channel();
         let mut threads = Vec::new();
         let mut goes = Vec::new();
-        for (index, mut event_loop) in loops.into_iter().enumerate() {
+        let mut failed = Vec::new();
+        for (index, event_loop) in loops.into_iter().enumerate() {
             let (make, report) = (Arc::clone(&make), report.clone());
-            let (go, gone) = mpsc::channel::<()>();
+            let (go, may_go) = mpsc::channel();
             let shard = Shard {
                 index,
                 handles: handles.clone(),
             };
             let thread = thread::Builder::new().name(format!("throng-shard-{index}"));
-            let thread = thread.spawn(move || {
-                let notice = Notice(index);
-                let mut handler = {
-                    let _nothing_waits = InLoop::enter();
-                    make(event_loop.net(), shard)?
-                };
-                let _ = report.send(());
-                drop(report);
-                // It is closed without a word if another shard could not be made.
-                if gone.recv().is_err() {
-                    return Ok(());
+            match thread.spawn(move || serve(event_loop, shard, &*make, report, &may_go)) {
+                Ok(thread) => {
+                    threads.push(thread);
+                    goes.push(go);
                 }
-                let result = event_loop.run(&mut handler);
-                drop(notice);
-                result
-            });
-            let failed = |error| ShardError::new(index, ShardFailure::Failed(error));
-            threads.push(thread.map_err(failed)?);
-            goes.push(go);
+                Err(error) => failed.push(ShardError::new(index, ShardFailure::Failed(error))),
+            }
         }
         drop(report);
         let shards = Shards {
@@ -239,20 +229,56 @@ impl ShardsBuilder {
             local_addrs,
         };
         // It ends when all have reported or are gone.
-        if reports.iter().count() < goes.len() {
+        if reports.iter().count() < self.shards {
             drop(goes);
-            let failed = match shards.join() {
-                Ok(()) => None,
-                Err(error) => error.failed.into_iter().next(),
-            };
-            let unknown = || ShardFailure::Failed(io::Error::other("it ended"));
-            return Err(failed.unwrap_or_else(|| ShardError::new(0, unknown())));
+            failed.extend(
+                shards
+                    .join()
+                    .err()
+                    .into_iter()
+                    .flat_map(|error| error.failed),
+            );
+            let first = failed.into_iter().min_by_key(|error| error.shard);
+            let unknown = || ShardFailure::Failed(io::Error::other("it ended early"));
+            return Err(first.unwrap_or_else(|| ShardError::new(0, unknown())));
         }
         for go in goes {
-            let _ = go.send(());
+            let _ = go.send(Go);
         }
         Ok(shards)
     }
+}
+
+/// What a shard says when its handler is made, and what it is told when all are.
+struct Made;
+struct Go;
+
+/// The life of a shard, on its thread.
+fn serve<H: Handler>(
+    mut event_loop: EventLoop<H>,
+    shard: Shard<H>,
+    make: &dyn Fn(&mut Net, Shard<H>) -> io::Result<H>,
+    report: Sender<Made>,
+    may_go: &Receiver<Go>,
+) -> io::Result<()> {
+    let index = shard.index;
+    let _notice = Notice(index);
+    let mut handler = {
+        // The others may not run yet.
+        let _nothing_waits = InLoop::enter();
+        make(event_loop.net(), shard)?
+    };
+    // Dropped before the handler, which may wait for a thread that waits for the loop.
+    let mut event_loop = event_loop;
+    let _ = report.send(Made);
+    drop(report);
+    // If another one could not be made nobody says it.
+    let Ok(Go) = may_go.recv() else {
+        return Ok(());
+    };
+    event_loop
+        .run(&mut handler)
+        .inspect_err(|error| error!("shard {index} failed; its connections are closed: {error}"))
 }
 
 /// Tells in the log at once that a shard panics.

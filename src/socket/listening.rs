@@ -52,9 +52,38 @@ impl From<std::os::unix::net::UnixListener> for ListenSocket {
     }
 }
 
+/// Whether several sockets listen on one address (`SO_REUSEPORT`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Sharing {
+    /// One alone.
+    Not,
+    /// It takes an address that nobody has, and lets others join. Where the system cannot tell them apart, as `Join`.
+    Begin,
+    /// With all who share it, also those of other processes.
+    Join,
+}
+
+impl Sharing {
+    /// As the options have it.
+    pub(crate) fn of(options: &ListenOptions) -> Self {
+        if options.reuse_port {
+            Self::Join
+        } else {
+            Self::Not
+        }
+    }
+}
+
+/// Linux looks at the option of those who have an address when another one wants it, not at what it was when they took it.
+const BEGINS_ALONE: bool = cfg!(any(target_os = "android", target_os = "linux"));
+
 impl ListenSocket {
     /// Listens on an address.
-    pub(crate) fn bind(addr: SocketAddr, options: &ListenOptions) -> io::Result<Self> {
+    pub(crate) fn bind(
+        addr: SocketAddr,
+        options: &ListenOptions,
+        sharing: Sharing,
+    ) -> io::Result<Self> {
         let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
         socket.set_nonblocking(true)?;
         // On Windows the option of this name would let a second server steal the address.
@@ -64,10 +93,14 @@ impl ListenSocket {
         if addr.is_ipv6() {
             socket.set_only_v6(options.only_v6)?;
         }
-        if options.reuse_port {
+        let begins_alone = sharing == Sharing::Begin && BEGINS_ALONE;
+        if sharing != Sharing::Not && !begins_alone {
             set_reuse_port(&socket)?;
         }
         socket.bind(&addr.into())?;
+        if begins_alone {
+            set_reuse_port(&socket)?;
+        }
         socket.listen(i32::try_from(options.backlog).unwrap_or(i32::MAX))?;
         Ok(Self::Tcp(TcpListener::from_std(socket.into())))
     }

@@ -11,6 +11,7 @@ use std::net::SocketAddr;
 use mio::Interest;
 
 pub use listening::ListenSocket;
+pub(crate) use listening::Sharing;
 pub use readiness::Readiness;
 pub use stream::Stream;
 
