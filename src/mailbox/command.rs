@@ -13,9 +13,11 @@ use crate::connection_id::{ConnectionId, ListenerId};
 use crate::error::ConnectError;
 use crate::net::{Encoded, Net, Peer, SendReport};
 
+type Closure<H> = Box<dyn FnOnce(&mut H, &mut Net) + Send>;
+
 /// A closure that a mailbox had no room for, as [`Handle::try_post`](crate::Handle::try_post) gives it back.
 pub struct Post<H: ?Sized> {
-    closure: Box<dyn FnOnce(&mut H, &mut Net) + Send>,
+    closure: Closure<H>,
     /// What it counts.
     pub(super) bytes: u64,
 }
