@@ -192,7 +192,8 @@ mod unix {
 
     use super::EventLoop;
 
-    /// The descriptor to wait on in another loop: it is readable when a turn is due.
+    /// The descriptor to wait on in another loop: it is readable when there are events. Of what is due without them
+    /// [`next_timeout`](EventLoop::next_timeout) tells.
     impl<H: ?Sized> AsFd for EventLoop<H> {
         fn as_fd(&self) -> BorrowedFd<'_> {
             self.poll.registry().as_fd()

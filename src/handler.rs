@@ -26,7 +26,8 @@ use crate::socket::Readiness;
 /// Timers that were [set for a connection](Net::set_connection_timer) fire at any time before its end, also before
 /// `on_connect` if they were set before.
 ///
-/// After [`Net::disconnect`] or [`Net::abort`] the next and last call for that id is `on_disconnect`. It comes exactly
+/// After [`Net::disconnect`], [`Net::abort`] or [`Net::release`] the next and last call for that id is `on_disconnect`. It
+/// comes exactly
 /// once for each id, as long as the loop runs; dropping the loop closes all sockets without a call.
 ///
 /// The trait has no type parameters: `&mut dyn Handler` works.

@@ -83,8 +83,9 @@ pub enum DisconnectCause {
     },
     /// We ended it, by [`disconnect`](crate::Net::disconnect): the queue was flushed, and the peer has closed its side.
     Kicked,
-    /// We ended it, by [`disconnect`](crate::Net::disconnect), by [`shutdown`](crate::Net::shutdown) or because the peer
-    /// had closed its side, and the flush, or the peer's close after it, did not come in time.
+    /// We ended it, by [`disconnect`](crate::Net::disconnect), [`release`](crate::Net::release) or
+    /// [`shutdown`](crate::Net::shutdown), or because the peer had closed its side, and the flush, or the peer's close after
+    /// it, did not come in time.
     DrainTimedOut {
         /// The time it was given.
         after: Duration,

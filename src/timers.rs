@@ -19,6 +19,8 @@ const SLOTS: usize = 1 << SLOT_BITS;
 /// The furthest ahead a timer is put, one slot of the coarsest wheel short of its whole round: what lies further is put
 /// there, and moves on from there.
 const MAX_AHEAD: u64 = (1 << (LEVELS * SLOT_BITS)) - (1 << ((LEVELS - 1) * SLOT_BITS)) - 1;
+/// Memory for so many timers is kept, even if there are few.
+const KEPT: usize = 1024;
 /// The index of no timer.
 pub(crate) const NO_TIMER: u32 = u32::MAX;
 const NONE: u32 = NO_TIMER;
@@ -30,6 +32,13 @@ pub(crate) struct TimerKey {
     serial: NonZeroU32,
 }
 
+impl TimerKey {
+    /// By which [`at_mut`](Timers::at_mut) finds the timer as long as it is set.
+    pub(crate) fn index(self) -> u32 {
+        self.index
+    }
+}
+
 #[derive(Debug)]
 pub(crate) struct Timers<T> {
     start: Instant,
@@ -38,6 +47,8 @@ pub(crate) struct Timers<T> {
     wheels: [Wheel; LEVELS],
     entries: Slab<Entry<T>>,
     serial: NonZeroU32,
+    /// The capacity below which some timer keeps the memory, as far as is known.
+    trimmed_to: usize,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -71,6 +82,7 @@ impl<T> Timers<T> {
             }; LEVELS],
             entries: Slab::new(),
             serial: NonZeroU32::MIN,
+            trimmed_to: 0,
         }
     }
 
@@ -120,11 +132,6 @@ impl<T> Timers<T> {
         self.start.checked_add(Duration::from_millis(tick))
     }
 
-    /// The index of a timer, by which [`at_mut`](Self::at_mut) finds it as long as it is set.
-    pub(crate) fn index(key: TimerKey) -> u32 {
-        key.index
-    }
-
     /// The value of a timer that is set.
     pub(crate) fn get_mut(&mut self, key: TimerKey) -> Option<&mut T> {
         let entry = self.entries.get_mut(key.index as usize)?;
@@ -138,9 +145,23 @@ impl<T> Timers<T> {
         Some((TimerKey { index, serial }, &mut entry.value))
     }
 
-    /// How many timers are set.
-    pub(crate) fn len(&self) -> usize {
-        self.entries.len()
+    /// Whether no timer is set.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// Whether there is much more memory than timers, that could be given back.
+    pub(crate) fn is_retaining(&self) -> bool {
+        let capacity = self.entries.capacity();
+        capacity > KEPT && capacity / 4 > self.entries.len() && capacity != self.trimmed_to
+    }
+
+    /// Gives back the memory behind the last timer.
+    pub(crate) fn trim(&mut self) {
+        if self.is_retaining() {
+            self.entries.shrink_to_fit();
+            self.trimmed_to = self.entries.capacity();
+        }
     }
 
     /// How long after the start an instant is.
@@ -155,7 +176,11 @@ impl<T> Timers<T> {
             return None;
         }
         self.unlink(key.index);
-        Some(self.entries.remove(key.index as usize).value)
+        let entry = self.entries.remove(key.index as usize);
+        if self.entries.is_empty() {
+            self.trimmed_to = 0;
+        }
+        Some(entry.value)
     }
 
     /// When [`expire`](Self::expire) should be called next; not later than the first deadline.

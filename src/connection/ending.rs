@@ -2,10 +2,8 @@
 
 use std::io;
 
-use mio::Registry;
-
-use super::{Common, Connection, HeldBack, Phase};
-use crate::error::ReleaseError;
+use super::{Aside, Common, Connection, HeldBack, Phase};
+use crate::error::{DecodeError, ReleaseError};
 use crate::reason::{DisconnectCause, DisconnectReason, Released, Stage};
 use crate::socket::Stream;
 
@@ -24,13 +22,13 @@ impl Connection {
     /// Decides why the connection will end when its queue is flushed. What is held will not be delivered.
     pub(crate) fn close(&mut self, cause: DisconnectCause, common: &mut Common) {
         let mut reason = self.reason(cause);
-        reason.unshown_bytes = self.decoder.held_bytes() as u64;
-        self.ending = Some(reason);
+        reason.unshown_bytes = self.unshown();
+        self.drop_input(common);
+        self.aside = Some(Box::new(Aside::Ending(reason)));
         self.phase = Phase::Closing;
         self.at_once_up_to = 0;
         // The peer's close has to be seen.
         self.held_back = HeldBack::NOT;
-        self.drop_input(common);
     }
 
     /// Decides that the connection will be given away when its queue is flushed. What is held goes with it.
@@ -60,20 +58,20 @@ impl Connection {
     /// Lets go of the socket and of all memory. The cause decided by [`close`](Self::close) stands, unless another one
     /// overrules it.
     pub(crate) fn finish(&mut self, overruling: Option<DisconnectCause>, common: &mut Common) {
-        let decided = self.ending.take();
-        let unshown = decided.as_ref().map_or(0, |reason| reason.unshown_bytes);
+        let decided = self.take_reason();
+        let unshown = decided.as_ref().map_or(0, |reason| reason.unshown_bytes) + self.unshown();
         let is_cut_off = overruling.is_some();
         let mut reason = match (overruling, decided) {
             (Some(cause), _) => self.reason(cause),
             (None, Some(reason)) => reason,
             (None, None) => {
-                let cause = self.give_away(&common.registry);
+                let cause = self.give_away(common);
                 self.reason(cause)
             }
         };
         reason.unshown_bytes = match &reason.cause {
             DisconnectCause::Released(_) => 0,
-            _ => unshown + self.decoder.held_bytes() as u64,
+            _ => unshown,
         };
         if let Some(queue) = &mut self.queue {
             reason.unsent_frames = queue.frames();
@@ -97,42 +95,71 @@ impl Connection {
         }
         self.release_queue(common);
         self.drop_input(common);
-        self.ending = Some(reason);
+        self.aside = Some(Box::new(Aside::Ending(reason)));
         self.phase = Phase::Closed;
         self.at_once_up_to = 0;
     }
 
     /// Takes the socket out of a connection that is released, and what was read and not shown.
-    fn give_away(&mut self, registry: &Registry) -> DisconnectCause {
+    fn give_away(&mut self, common: &mut Common) -> DisconnectCause {
+        let unread = match self.take_unread(common) {
+            Ok(unread) => unread,
+            Err(error) => return error.into(),
+        };
         match self.socket.take() {
-            Some(mut stream) if self.phase == Phase::Releasing => {
-                stream.deregister(registry);
-                let unread = self.decoder.wire_bytes();
+            Some(mut stream) => {
+                stream.deregister(&common.registry);
                 DisconnectCause::Released(Box::new(Released { stream, unread }))
             }
-            socket => {
-                self.socket = socket;
-                DisconnectCause::PeerClosed
-            }
+            None => DisconnectCause::PeerClosed,
         }
+    }
+
+    /// Takes what was read and not shown, as it came over the wire.
+    fn take_unread(&mut self, common: &mut Common) -> Result<Vec<u8>, DecodeError> {
+        let held = self.decoder.held_bytes();
+        let unread = self.decoder.take_wire();
+        common.memory.sub(held);
+        let mut unread = unread?;
+        let ahead = self.take_ahead(common);
+        if unread.is_empty() {
+            return Ok(ahead);
+        }
+        let requested = ahead.len();
+        unread
+            .try_reserve_exact(requested)
+            .map_err(|_| DecodeError::OutOfMemory { requested })?;
+        unread.extend_from_slice(&ahead);
+        Ok(unread)
     }
 
     /// The reason of a finished connection.
     pub(crate) fn take_reason(&mut self) -> Option<DisconnectReason> {
-        self.ending.take().map(|reason| *reason)
+        match self
+            .aside
+            .take_if(|aside| matches!(**aside, Aside::Ending(_)))
+        {
+            Some(aside) => match *aside {
+                Aside::Ending(reason) => Some(reason),
+                Aside::Ahead(_) => None,
+            },
+            None => None,
+        }
     }
 
-    fn reason(&self, cause: DisconnectCause) -> Box<DisconnectReason> {
-        Box::new(DisconnectReason {
-            cause,
-            stage: match self.phase {
-                Phase::Connecting => Stage::Connecting,
-                Phase::Open | Phase::Releasing => Stage::Open,
-                Phase::Closing | Phase::Draining | Phase::Closed => Stage::Closing,
+    fn reason(&self, cause: DisconnectCause) -> DisconnectReason {
+        DisconnectReason {
+            stage: match (self.phase, &cause) {
+                (Phase::Connecting, _) => Stage::Connecting,
+                (Phase::Open, _) | (Phase::Releasing, DisconnectCause::Released(_)) => Stage::Open,
+                (Phase::Releasing | Phase::Closing | Phase::Draining | Phase::Closed, _) => {
+                    Stage::Closing
+                }
             },
+            cause,
             unsent_frames: 0,
             unsent_bytes: 0,
             unshown_bytes: 0,
-        })
+        }
     }
 }

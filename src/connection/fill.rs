@@ -10,7 +10,8 @@ use crate::socket::Readiness;
 #[derive(Debug)]
 pub(crate) enum Fill {
     /// So many bytes at the front of the read buffer are to be cut into frames; `read` of them are new. Both are zero
-    /// where bytes went straight into a large frame: then that is to be cut, if it is complete.
+    /// where bytes went straight into a large frame: then that is to be cut, if it is complete. None is new that was
+    /// interrupted, or [ahead](super::ahead).
     Bytes {
         len: usize,
         read: usize,
@@ -31,13 +32,11 @@ impl Connection {
     pub(crate) fn fill(&mut self, buffer: &mut [u8], most: usize, common: &mut Common) -> Fill {
         if self.undelivered {
             self.undelivered = false;
-            let fits = self.decoder.held_bytes() <= buffer.len();
-            let len = if fits {
-                self.bring_back(buffer, common)
-            } else {
-                0
-            };
+            let len = self.bring_back(buffer, common);
             return Fill::Bytes { len, read: 0 };
+        }
+        if self.readiness.has(Readiness::AHEAD) {
+            return self.fill_from_ahead(buffer, most, common);
         }
         let start = match self.decoder.need(buffer.len()) {
             Need::Fresh | Need::Append => 0,
@@ -63,7 +62,7 @@ impl Connection {
     }
 
     /// Puts what is held in front of what was read.
-    fn bring_back(&mut self, buffer: &mut [u8], common: &mut Common) -> usize {
+    pub(super) fn bring_back(&mut self, buffer: &mut [u8], common: &mut Common) -> usize {
         let held = self.decoder.take_held();
         let len = held.len();
         buffer[..len].copy_from_slice(&held);

@@ -5,12 +5,15 @@
 //!     [Connecting] ------------------> [Open] -----------------------> [Closing] -------------------> [Draining]
 //!          |                             |                                 |                              |
 //!          +--- failed, timed out -------+--- reset, bad frame, abort -----+--- flushed, or timed out ----+--> [Closed]
+//!                                        |                                                                     ^
+//!                                        +--- release -----------------> [Releasing] --- flushed, or timed out +
 //! ```
 //!
 //! It does not call the user and does not know the loop: [`fill`](Connection::fill) brings bytes,
 //! [`cut`](Connection::cut) makes frames of them, [`push`](Connection::push) queues and
 //! [`flush`](Connection::flush) writes. Who calls them when is the business of the rooms below.
 
+mod ahead;
 mod backpressure;
 mod common;
 mod deadlines;
@@ -36,6 +39,7 @@ use crate::socket::{NO_INTEREST, READ_INTEREST, Readiness, Stream};
 use crate::tick::Tick;
 use crate::timers::{NO_TIMER, TimerKey};
 use crate::write_queue::WriteQueue;
+use ahead::Ahead;
 
 pub(crate) use backpressure::{HeldBack, Pressure};
 pub(crate) use common::Common;
@@ -58,6 +62,15 @@ pub(crate) enum Phase {
     Draining,
     /// The socket is gone; the slot waits to be announced and freed.
     Closed,
+}
+
+/// What few connections have, and none at the same time: what is ahead is dropped when the end is decided.
+#[derive(Debug)]
+enum Aside {
+    /// Bytes that come before those of the socket.
+    Ahead(Ahead),
+    /// Why it ends.
+    Ending(DisconnectReason),
 }
 
 /// The order of the fields is theirs in memory: what is needed for each event fits into two cache lines, together with
@@ -101,8 +114,7 @@ pub(crate) struct Connection {
     decoder: FrameDecoder,
 
     terms: Arc<Terms>,
-    /// Why it ends, once that is decided.
-    ending: Option<Box<DisconnectReason>>,
+    aside: Option<Box<Aside>>,
     pub(crate) timer: Option<TimerKey>,
     /// The address of the peer, if it has one.
     pub(crate) peer: Option<SocketAddr>,
@@ -147,7 +159,7 @@ impl Connection {
                 .stream_frames_over(options.stream_frames_over),
             queue: None,
             terms,
-            ending: None,
+            aside: None,
             peer,
         };
         if phase == Phase::Open {
@@ -185,7 +197,7 @@ impl Connection {
         match self.phase {
             Phase::Connecting | Phase::Open | Phase::Draining => {
                 let to_read = if self.held_back == HeldBack::NOT {
-                    self.undelivered || self.readiness.has(Readiness::READABLE)
+                    self.has_input()
                 } else {
                     self.readiness.has(Readiness::ERROR)
                 };
@@ -196,17 +208,19 @@ impl Connection {
                 // A peer that is not heard might never come to read.
                 self.readiness.has(Readiness::READABLE) || (self.may_write() && to_write)
             }
-            Phase::Releasing => {
-                self.may_write() && (self.queue.is_none() || self.has_work() || self.is_left_open())
-            }
+            Phase::Releasing => self.may_write() && self.has_work(),
             Phase::Closed => false,
         }
     }
 
     /// A fill may bring something to deliver.
     pub(crate) fn wants_delivery(&self) -> bool {
-        self.held_back == HeldBack::NOT
-            && (self.undelivered || self.readiness.has(Readiness::READABLE))
+        self.held_back == HeldBack::NOT && self.has_input()
+    }
+
+    #[inline]
+    fn has_input(&self) -> bool {
+        self.undelivered || self.readiness.has(Readiness::READABLE | Readiness::AHEAD)
     }
 
     /// An event told of an error, and no read is going to bring it.
@@ -220,7 +234,12 @@ impl Connection {
 
     /// Bytes that are there because of this connection: queued, or received of a frame that is not complete.
     pub(crate) fn held(&self) -> u64 {
-        self.queued_bytes() + self.decoder.held_bytes() as u64
+        self.queued_bytes() + self.unshown()
+    }
+
+    /// Bytes that have arrived and were not shown.
+    fn unshown(&self) -> u64 {
+        (self.decoder.held_bytes() + self.ahead_len()) as u64
     }
 
     pub(crate) fn holds_input(&self) -> bool {
@@ -235,12 +254,23 @@ impl Connection {
         self.decoder.limit()
     }
 
-    pub(crate) fn set_framing(&mut self, framing: Framing) {
-        self.decoder.set_framing(
+    /// Goes on with another framing. What has arrived and was not shown is cut anew.
+    pub(crate) fn set_framing(
+        &mut self,
+        framing: Framing,
+        common: &mut Common,
+    ) -> Result<(), DecodeError> {
+        let held = self.decoder.held_bytes();
+        let anew = self.decoder.set_framing(
             framing,
             self.terms.options.max_frame_len,
             self.terms.options.stream_frames_over,
         );
+        if self.decoder.held_bytes() == 0 {
+            self.undelivered = false;
+            common.memory.sub(held);
+        }
+        self.put_ahead(anew?, common)
     }
 
     /// The short way through whole frames, if there is one.
@@ -280,6 +310,7 @@ impl Connection {
     pub(crate) fn established(&mut self, common: &Common, token: Token) -> io::Result<()> {
         self.open(common.now);
         self.readiness = Readiness::default();
+        self.note_ahead();
         self.update_interest(&common.registry, token)
     }
 
@@ -334,21 +365,12 @@ impl Connection {
         matches!(self.phase, Phase::Open | Phase::Releasing)
     }
 
-    /// Puts bytes in front of what will be read.
-    pub(crate) fn give_input(
-        &mut self,
-        received: &[u8],
-        common: &mut Common,
-    ) -> Result<(), DecodeError> {
-        self.undelivered = !received.is_empty();
-        self.hold(received, common)
-    }
-
     fn drop_input(&mut self, common: &mut Common) {
         self.undelivered = false;
         let held = self.decoder.take_held();
         common.memory.sub(held.len());
         common.buffers.put_input(held);
+        self.take_ahead(common);
     }
 }
 

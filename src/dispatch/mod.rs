@@ -5,14 +5,14 @@
 
 mod delivery;
 
-use log::{info, trace, warn};
+use log::{error, info, trace, warn};
 
-use crate::connection::{Fill, Phase};
+use crate::connection::{Fill, Origin, Phase};
 use crate::connection_id::{ConnectionId, ListenerId, Source};
 use crate::handler::{Admission, Handler};
 use crate::mailbox::InLoop;
 use crate::net::{Accepted, Net};
-use crate::reason::{DisconnectCause, Side, Stage};
+use crate::reason::DisconnectCause;
 use crate::socket::{Readiness, Shown};
 use delivery::Delivery;
 
@@ -20,18 +20,23 @@ impl Net {
     /// Ends a turn: serves what is ready, expires timers, announces disconnects, flushes, frees slots. All callbacks are
     /// made here, and all work is bounded: what goes beyond a budget is left for the next turn, and
     /// [`next_timeout`](Self::next_timeout) says so.
+    ///
+    /// In a callback there is a turn already: there it does nothing but log an error.
     pub fn finish_turn<H: Handler + ?Sized>(&mut self, handler: &mut H) {
-        let _callbacks = InLoop::enter();
-        self.stats.turns += 1;
-        self.dispatch_foreign(handler);
-        self.dispatch_ready(handler);
-        self.expire_timers();
-        self.fire_timers(handler);
-        self.announce_drained(handler);
-        self.announce_ended(handler);
-        self.flush_dirty();
-        self.enforce_budget();
-        self.free_slots();
+        let Some(turn) = Turn::begin(self) else {
+            return error!("finish_turn was called in a callback");
+        };
+        let net = &mut *turn.net;
+        net.stats.turns += 1;
+        net.dispatch_foreign(handler);
+        net.dispatch_ready(handler);
+        net.expire_timers();
+        net.fire_timers(handler);
+        net.announce_drained(handler);
+        net.announce_ended(handler);
+        net.flush_dirty();
+        net.enforce_budget();
+        net.free_slots();
     }
 
     /// Tells of the events of the user's own sources.
@@ -43,9 +48,10 @@ impl Net {
         }
     }
 
-    /// Lets the user's timers fire, not more than there were and may be: one that is set for now has to wait.
+    /// Lets the user's timers fire, as many as may. One that is set meanwhile, for now, has to wait.
     fn fire_timers<H: Handler + ?Sized>(&mut self, handler: &mut H) {
-        for _ in 0..self.timers_allowed() {
+        self.begin_round();
+        for _ in 0..self.config.timers_per_turn {
             let Some(expired) = self.expire_timer() else {
                 return;
             };
@@ -122,7 +128,12 @@ impl Net {
         match connection.phase {
             Phase::Open => is_heavy = self.serve(handler, id, is_heavy),
             Phase::Closing | Phase::Draining => self.drain(id),
-            Phase::Releasing => self.flush(id),
+            Phase::Releasing => {
+                if connection.has_unread_error() {
+                    self.look_at_error(id);
+                }
+                self.flush(id);
+            }
             Phase::Connecting => self.finish_connect(handler, id),
             Phase::Closed => {}
         }
@@ -145,6 +156,9 @@ impl Net {
                 if self.is_connected(id) {
                     self.call("on_connect", id, |net| handler.on_connect(net, id));
                 }
+            }
+            Err(error) if connection.origin() == Origin::Adopted => {
+                self.end(id, Some(DisconnectCause::of_socket(error)));
             }
             Err(error) => self.end(id, Some(DisconnectCause::ConnectFailed(error))),
         }
@@ -212,7 +226,7 @@ impl Net {
         match connection.fill(&mut self.read_buffer, budget.bytes, &mut self.common) {
             Fill::Bytes { len, read } => {
                 trace!("{id} read {read} bytes");
-                self.stats.reads += 1;
+                self.stats.reads += u64::from(read > 0);
                 self.stats.bytes_received += read as u64;
                 budget.bytes = budget.bytes.saturating_sub(read);
                 budget.frames -= Delivery::new(self, id, len, read, budget.frames).deliver(handler);
@@ -306,7 +320,9 @@ impl Net {
                 continue;
             };
             if let Some(reason) = connection.take_reason() {
-                if reason.side() == Side::Network && reason.stage == Stage::Connecting {
+                if let DisconnectCause::ConnectFailed(_) | DisconnectCause::ConnectTimedOut { .. } =
+                    reason.cause
+                {
                     let peer = Shown(connection.peer);
                     warn!("{id} connecting to {peer} failed: {reason}");
                 } else {
@@ -317,6 +333,29 @@ impl Net {
                 });
             }
         }
+    }
+}
+
+/// A turn under way, in which there is no other. It ends also by a panic.
+struct Turn<'n> {
+    net: &'n mut Net,
+    _callbacks: InLoop,
+}
+
+impl<'n> Turn<'n> {
+    fn begin(net: &'n mut Net) -> Option<Self> {
+        if net.in_turn {
+            return None;
+        }
+        net.in_turn = true;
+        let _callbacks = InLoop::enter();
+        Some(Self { net, _callbacks })
+    }
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        self.net.in_turn = false;
     }
 }
 

@@ -116,6 +116,10 @@ impl Inline {
 /// Implement it where the built-in formats do not fit, and pass it to [`Framing::custom`](super::Framing::custom).
 /// One value serves all connections of a listener, so it has no state of a connection.
 ///
+/// It should be canonical: one length has one header, the one that [`encode`](Self::encode) writes, and
+/// [`decode`](Self::decode) refuses all others. Where a frame that has begun to arrive is to be read anew
+/// ([`Net::release`](crate::Net::release), [`Net::set_framing`](crate::Net::set_framing)), its header is written again.
+///
 /// A format with a type byte and a 16-bit length:
 ///
 /// ```

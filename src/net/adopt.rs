@@ -1,6 +1,8 @@
 //! Connections that come from elsewhere, or go there: streams of others, Unix domain sockets, protocol upgrades.
 
-use log::info;
+use std::io;
+
+use log::{info, warn};
 
 use super::Net;
 use crate::config::ConnectOptions;
@@ -26,9 +28,10 @@ impl Net {
         let terms = self.terms_of_one(Origin::Outbound, &options)?;
         let started = Stream::connect_unix(path)
             .and_then(|stream| Ok(self.start(stream, None, terms, options.timeout)?));
-        let id = started.map_err(|error| ConnectError::OsUnix {
-            path: path.into(),
-            error,
+        let id = started.map_err(|error| {
+            warn!("connecting to {} failed: {error}", path.display());
+            let path = path.into();
+            ConnectError::OsUnix { path, error }
         })?;
         info!("{id} connecting to {}", path.display());
         Ok(id)
@@ -62,8 +65,7 @@ impl Net {
     /// Takes over a stream of which somebody has read too much already: `received` comes before what is still to be read.
     ///
     /// # Errors
-    /// As [`adopt`](Self::adopt). If there is no memory to keep `received` the connection ends as
-    /// [`OutOfMemory`](crate::DisconnectCause::OutOfMemory).
+    /// As [`adopt`](Self::adopt), and if there is no memory to keep `received`.
     pub fn adopt_with(
         &mut self,
         stream: impl Into<Stream>,
@@ -71,6 +73,12 @@ impl Net {
         received: &[u8],
     ) -> Result<ConnectionId, Rejected<Stream, ConnectError>> {
         let stream = stream.into();
+        let mut ahead = Vec::new();
+        if ahead.try_reserve_exact(received.len()).is_err() {
+            let error = io::Error::from(io::ErrorKind::OutOfMemory);
+            return Err(Rejected::new(ConnectError::Adopt(error), stream));
+        }
+        ahead.extend_from_slice(received);
         let terms = match self.terms_of_one(Origin::Adopted, &options) {
             Ok(terms) => terms,
             Err(error) => return Err(Rejected::new(error, stream)),
@@ -82,7 +90,7 @@ impl Net {
         };
         let id = started.map_err(|rejected| rejected.map(ConnectError::Adopt))?;
         if let Some(connection) = self.connections.get_mut(id)
-            && let Err(error) = connection.give_input(received, &mut self.common)
+            && let Err(error) = connection.put_ahead(ahead, &mut self.common)
         {
             self.end(id, Some(error.into()));
         }

@@ -14,7 +14,7 @@ impl Net {
     /// crate that implements [`mio::event::Source`].
     ///
     /// Where mio is edge-triggered so is this: after an event read or write until `WouldBlock`. Tokens without the top bit
-    /// are yours.
+    /// are yours; give each source one of its own.
     ///
     /// ```
     /// use mio::{Interest, Token, net::UdpSocket};
@@ -54,9 +54,7 @@ impl Net {
         token: Token,
         interest: Interest,
     ) -> Result<(), RegisterError> {
-        if is_ours(token) {
-            return Err(RegisterError::TokenReserved { token });
-        }
+        check(token)?;
         let result = source.register(&self.common.registry, token, interest);
         result.map_err(RegisterError::Os)
     }
@@ -72,9 +70,7 @@ impl Net {
         token: Token,
         interest: Interest,
     ) -> Result<(), RegisterError> {
-        if is_ours(token) {
-            return Err(RegisterError::TokenReserved { token });
-        }
+        check(token)?;
         let result = source.reregister(&self.common.registry, token, interest);
         result.map_err(RegisterError::Os)
     }
@@ -89,13 +85,21 @@ impl Net {
         source: &mut S,
         token: Token,
     ) -> Result<(), RegisterError> {
-        self.foreign.retain(|(told, _)| *told != token);
         let result = source.deregister(&self.common.registry);
-        result.map_err(RegisterError::Os)
+        result.map_err(RegisterError::Os)?;
+        self.foreign.retain(|(told, _)| *told != token);
+        Ok(())
     }
 
     /// Takes note of an event of the user's own source.
     pub(super) fn merge_foreign(&mut self, token: Token, readiness: Readiness) {
         self.foreign.push_back((token, readiness));
     }
+}
+
+fn check(token: Token) -> Result<(), RegisterError> {
+    if is_ours(token) {
+        return Err(RegisterError::TokenReserved { token });
+    }
+    Ok(())
 }

@@ -119,6 +119,8 @@ pub struct Net {
     open: usize,
     timers: Timers<Deadline>,
     user_timers: Timers<UserTimer>,
+    /// Counts the turns in which they have fired.
+    timer_round: u32,
     /// Events of the user's own sources that were not told yet.
     pub(crate) foreign: VecDeque<(Token, Readiness)>,
     /// The read buffer of all connections. Taken out while its content is delivered.
@@ -127,6 +129,8 @@ pub struct Net {
     /// Some listener waits for a descriptor to become free; this ends its patience.
     accept_retry: Option<TimerKey>,
     trim_scheduled: bool,
+    /// Callbacks are being made.
+    pub(crate) in_turn: bool,
     /// Some connection has left its phase or changed its framing: who delivers to one has to look at it anew.
     pub(crate) upset: bool,
     shutdown: Option<Shutdown>,
@@ -182,6 +186,8 @@ impl Net {
             open: 0,
             timers: Timers::new(now),
             user_timers: Timers::new(now),
+            timer_round: 0,
+            in_turn: false,
             foreign: VecDeque::new(),
             admissions: Admissions::default(),
             accept_retry: None,

@@ -147,15 +147,20 @@ impl Net {
     /// Changes the framing of a connection, both ways, as after a handshake: from the next frame sent, and from the byte
     /// after the frame that is being delivered. [`max_frame_len`](crate::ListenOptions::max_frame_len) stays.
     ///
-    /// In [`on_data`](crate::Handler::on_data) it is certain where that is. Elsewhere a frame of which the header has arrived
-    /// is finished under the old framing, so that it depends on what has arrived.
+    /// Whenever it is called, what was not shown yet is cut anew, be it the beginning of a frame, and a frame that is shown in
+    /// [pieces](crate::Handler::on_chunk) goes on to its end. But only in [`on_data`](crate::Handler::on_data) it is certain
+    /// which frame was the last to be shown.
     ///
     /// Returns `false` if the connection is gone.
     pub fn set_framing(&mut self, id: ConnectionId, framing: impl Into<Framing>) -> bool {
         match self.connections.get_mut(id) {
             Some(connection) if matches!(connection.phase, Phase::Connecting | Phase::Open) => {
-                connection.set_framing(framing.into());
                 self.upset = true;
+                match connection.set_framing(framing.into(), &mut self.common) {
+                    Ok(()) if connection.is_runnable() => self.list(id),
+                    Ok(()) => {}
+                    Err(error) => self.end(id, Some(error.into())),
+                }
                 true
             }
             _ => {

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use super::Net;
 use crate::connection::Phase;
 use crate::connection_id::ConnectionId;
-use crate::timers::{NO_TIMER, TimerKey, Timers};
+use crate::timers::{NO_TIMER, TimerKey};
 
 /// The shortest period of an interval: what timers are exact to.
 const SHORTEST: Duration = Duration::from_millis(1);
@@ -46,6 +46,8 @@ pub(super) struct UserTimer {
     /// Its neighbours in the list of its connection.
     previous: u32,
     next: u32,
+    /// Those that are set while others fire have to wait.
+    round: u32,
     interval: Option<Box<Interval>>,
 }
 
@@ -105,7 +107,7 @@ impl Net {
     /// Sets a timer for an instant; see [`set_timer`](Self::set_timer). One that has passed is now: it fires with the next
     /// millisecond.
     pub fn set_timer_at(&mut self, at: Instant, key: u64) -> TimerId {
-        self.insert_timer(at, key, None)
+        self.add_timer(at, None, key, None)
     }
 
     /// Sets a timer that fires every `period` (at least 1 ms), the first time after one: the tick of a game.
@@ -139,13 +141,14 @@ impl Net {
     /// # Ok::<(), std::io::Error>(())
     /// ```
     pub fn set_interval(&mut self, period: Duration, key: u64) -> TimerId {
-        self.set_interval_at(later(self.now, period.max(SHORTEST)), period, key)
+        let period = period.max(SHORTEST);
+        self.set_interval_at(later(self.now, period), period, key)
     }
 
-    /// Sets a timer that fires every `period`, the first time at an instant; see [`set_interval`](Self::set_interval).
+    /// Sets a timer that fires every `period`, the first time at an instant; see [`set_interval`](Self::set_interval). The
+    /// times of one that has passed count as missed.
     pub fn set_interval_at(&mut self, first: Instant, period: Duration, key: u64) -> TimerId {
-        let timer = self.insert_timer(first, key, None);
-        self.repeat(timer, first, period)
+        self.add_timer(first, Some(period.max(SHORTEST)), key, None)
     }
 
     /// Sets a [timer](Self::set_timer) that belongs to a connection and ends with it: once it is
@@ -158,9 +161,8 @@ impl Net {
         after: Duration,
         key: u64,
     ) -> Option<TimerId> {
-        let connection = self.connections.get(id)?;
-        matches!(connection.phase, Phase::Connecting | Phase::Open)
-            .then(|| self.insert_timer(later(self.now, after), key, Some(id)))
+        self.may_have_timers(id)
+            .then(|| self.add_timer(later(self.now, after), None, key, Some(id)))
     }
 
     /// Sets an [interval](Self::set_interval) that belongs to a connection and ends with it.
@@ -172,9 +174,15 @@ impl Net {
         period: Duration,
         key: u64,
     ) -> Option<TimerId> {
-        let after = period.max(SHORTEST);
-        let timer = self.set_connection_timer(id, after, key)?;
-        Some(self.repeat(timer, later(self.now, after), period))
+        let period = period.max(SHORTEST);
+        self.may_have_timers(id)
+            .then(|| self.add_timer(later(self.now, period), Some(period), key, Some(id)))
+    }
+
+    fn may_have_timers(&self, id: ConnectionId) -> bool {
+        let connection = self.connections.get(id);
+        connection
+            .is_some_and(|connection| matches!(connection.phase, Phase::Connecting | Phase::Open))
     }
 
     /// Takes a timer back. Returns `false` if it is not set: it has fired, was cancelled, or ended with its connection.
@@ -183,7 +191,18 @@ impl Net {
         self.user_timers.cancel(timer.0).is_some()
     }
 
-    fn insert_timer(&mut self, at: Instant, key: u64, connection: Option<ConnectionId>) -> TimerId {
+    /// Sets a timer, which is repeated if it has a period.
+    fn add_timer(
+        &mut self,
+        first: Instant,
+        period: Option<Duration>,
+        key: u64,
+        connection: Option<ConnectionId>,
+    ) -> TimerId {
+        if self.user_timers.is_empty() {
+            // While there was none nobody has told it the time.
+            self.user_timers.due(self.now);
+        }
         let head = connection.and_then(|id| self.connections.get_mut(id));
         let next = head.as_ref().map_or(NO_TIMER, |head| head.first_timer);
         let timer = UserTimer {
@@ -191,25 +210,17 @@ impl Net {
             connection,
             previous: NO_TIMER,
             next,
-            interval: None,
+            round: self.timer_round,
+            interval: period.map(|period| Box::new(Interval { due: first, period })),
         };
-        let timer = self.user_timers.insert(at.max(self.now), timer);
-        let index = Timers::<UserTimer>::index(timer);
+        let timer = self.user_timers.insert(first.max(self.now), timer);
         if let Some(head) = head {
-            head.first_timer = index;
+            head.first_timer = timer.index();
         }
         if let Some((_, next)) = self.user_timers.at_mut(next) {
-            next.previous = index;
+            next.previous = timer.index();
         }
         TimerId(timer)
-    }
-
-    fn repeat(&mut self, timer: TimerId, due: Instant, period: Duration) -> TimerId {
-        if let Some(set) = self.user_timers.get_mut(timer.0) {
-            let period = period.max(SHORTEST);
-            set.interval = Some(Box::new(Interval { due, period }));
-        }
-        timer
     }
 
     /// Takes a timer out of the list of its connection, if it is in one.
@@ -245,16 +256,21 @@ impl Net {
         }
     }
 
-    /// How many timers may fire in this turn.
-    pub(crate) fn timers_allowed(&self) -> usize {
-        self.user_timers.len().min(self.config.timers_per_turn)
+    /// From here on those that are set have to wait for the next turn.
+    pub(crate) fn begin_round(&mut self) {
+        self.timer_round = self.timer_round.wrapping_add(1);
     }
 
-    /// The next of the user's timers that fires.
+    /// The next of the user's timers that fires in this round.
     pub(crate) fn expire_timer(&mut self) -> Option<Expired> {
         let timer = self.user_timers.due(self.now)?;
         let to_the_millisecond = self.user_timers.deadline(timer);
-        let set = self.user_timers.get_mut(timer)?;
+        let round = self.timer_round;
+        // What was set meanwhile is due after all that was set before.
+        let set = self
+            .user_timers
+            .get_mut(timer)
+            .filter(|set| set.round != round)?;
         let (key, connection) = (set.key, set.connection);
         let (due, missed) = if let Some(interval) = &mut set.interval {
             let (due, missed) = interval.advance(self.now);

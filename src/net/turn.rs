@@ -116,6 +116,7 @@ impl Net {
             || !self.dirty.is_empty()
             || !self.drained.is_empty()
             || !self.ended.is_empty()
+            || !self.announced.is_empty()
             || !self.foreign.is_empty()
             || self.turn_is_due
             || self.stats.turns < self.mail_until
@@ -186,6 +187,7 @@ impl Net {
     fn trim(&mut self) {
         self.trim_scheduled = false;
         self.common.buffers.trim();
+        self.user_timers.trim();
         for list in [&mut self.ready, &mut self.left_over, &mut self.serving] {
             list.shrink_to(LIST_KEPT);
         }
@@ -222,7 +224,8 @@ impl Net {
         }
         self.turn_is_due = false;
         self.finish_shutdown();
-        if !self.trim_scheduled && self.common.buffers.is_retaining() {
+        let is_retaining = self.common.buffers.is_retaining() || self.user_timers.is_retaining();
+        if !self.trim_scheduled && is_retaining {
             self.trim_scheduled = true;
             self.timers.insert(self.now + TRIM_AFTER, Deadline::Trim);
         }

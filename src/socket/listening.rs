@@ -10,7 +10,7 @@ use mio::net::UnixListener;
 use mio::{Interest, Registry, Token};
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
-use super::stream::Stream;
+use super::stream::{Stream, canonical};
 use super::tuning::tune;
 use crate::config::{ConnectionOptions, ListenOptions};
 
@@ -145,13 +145,12 @@ impl ListenSocket {
         }
     }
 
-    /// Accepts a peer. An IPv4 peer of a dual-stack listener has its IPv4 address; one of a Unix domain socket has none.
+    /// Accepts a peer. One of a Unix domain socket has no address.
     pub(crate) fn accept(&self) -> io::Result<(Stream, Option<SocketAddr>)> {
         match self {
             Self::Tcp(listener) => {
                 let (stream, peer) = listener.accept()?;
-                let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
-                Ok((stream.into(), Some(peer)))
+                Ok((stream.into(), Some(canonical(peer))))
             }
             #[cfg(unix)]
             Self::Unix(listener) => Ok((listener.accept()?.0.into(), None)),

@@ -43,6 +43,8 @@ impl Readiness {
     pub(crate) const ERROR: Self = Self(1 << 3);
     /// Urgent data arrived: reads may stop short at it.
     pub(crate) const PRIORITY: Self = Self(1 << 4);
+    /// Bytes are there that come before those of the socket. No event tells of them.
+    pub(crate) const AHEAD: Self = Self(1 << 5);
 
     pub(crate) fn of(event: &Event) -> Self {
         let mut readiness = Self::default();

@@ -127,7 +127,7 @@ impl Stream {
     /// The address of the peer, if it has one.
     pub(crate) fn peer_addr(&self) -> io::Result<Option<SocketAddr>> {
         match self {
-            Self::Tcp(stream) => stream.peer_addr().map(Some),
+            Self::Tcp(stream) => stream.peer_addr().map(|peer| Some(canonical(peer))),
             #[cfg(unix)]
             Self::Unix(stream) => stream.peer_addr().map(|_| None),
         }
@@ -218,6 +218,11 @@ impl Stream {
             let _ = stream.deregister(registry);
         })
     }
+}
+
+/// The address of a peer, in the one form that there is of it: an IPv4 peer of a dual-stack socket has its IPv4 address.
+pub(super) fn canonical(peer: SocketAddr) -> SocketAddr {
+    SocketAddr::new(peer.ip().to_canonical(), peer.port())
 }
 
 /// A signal is no reason to stop.

@@ -172,21 +172,24 @@ impl FrameDecoder {
         }
     }
 
-    /// What is held, as it came over the wire. Of a frame that is shown in chunks only what was not shown yet.
-    pub(crate) fn wire_bytes(&self) -> Vec<u8> {
-        let mut bytes = Vec::new();
+    /// Takes what is held, as it came over the wire, back to the boundary before it. Of a frame that is shown in chunks
+    /// only what was not shown yet.
+    pub(crate) fn take_wire(&mut self) -> Result<Vec<u8>, DecodeError> {
         let begun = match self.state {
             State::Body { payload, .. } => Some(payload as u64),
             State::Stream { at: 0, total, .. } => Some(total),
             State::Header { .. } | State::Stream { .. } | State::Line { .. } => None,
         };
+        let mut bytes = self.take_held();
         if let Some(payload) = begun {
             // Formats are canonical: a length has one header.
             let envelope = self.framing.envelope(payload).unwrap_or_default();
-            bytes.extend_from_slice(envelope.header());
+            let header = envelope.header();
+            reserve(&mut bytes, header.len(), usize::MAX)?;
+            bytes.splice(..0, header.iter().copied());
         }
-        bytes.extend_from_slice(&self.held[..self.held_bytes()]);
-        bytes
+        self.state = BOUNDARY;
+        Ok(bytes)
     }
 
     pub(crate) fn framing(&self) -> &Framing {
@@ -198,14 +201,24 @@ impl FrameDecoder {
         self.max_frame_len
     }
 
-    /// Goes on with another framing, from the boundary where the decoder stands.
-    pub(crate) fn set_framing(&mut self, framing: Framing, max_frame_len: u64, stream_over: u64) {
+    /// Goes on with another framing, from the boundary behind the last frame that was shown, be it in part. Returns what
+    /// has been held since, which is to be decoded anew.
+    pub(crate) fn set_framing(
+        &mut self,
+        framing: Framing,
+        max_frame_len: u64,
+        stream_over: u64,
+    ) -> Result<Vec<u8>, DecodeError> {
+        let anew = match self.state {
+            State::Header { .. } | State::Body { .. } | State::Stream { at: 0, .. } => {
+                self.take_wire()?
+            }
+            State::Stream { .. } | State::Line { .. } => Vec::new(),
+        };
         self.max_frame_len = write_limit(&framing, max_frame_len);
         self.whole_max = whole_max(&framing, self.max_frame_len, stream_over);
         self.framing = framing;
-        if let State::Header { scanned } = &mut self.state {
-            *scanned = 0;
-        }
+        Ok(anew)
     }
 
     /// The next frame. After `None` what is left of `input` belongs to an unfinished frame and goes to
@@ -326,16 +339,8 @@ impl FrameDecoder {
                     let end = header
                         .saturating_add(payload)
                         .saturating_add(trailer as usize);
-                    let excess = self.held.len().saturating_sub(end);
-                    if excess > whole.len() {
-                        // Whole frames had been held, as happens when delivery was interrupted.
-                        let rest = self.held.split_off(end);
-                        let mut frame = std::mem::replace(&mut self.held, rest);
-                        frame.truncate(header + payload);
-                        frame.drain(..header);
-                        self.state = BOUNDARY;
-                        return Ok(Some(Cut::Assembled(frame)));
-                    }
+                    // Without `whole` there was no frame, so it does not end before that.
+                    let excess = self.held.len().saturating_sub(end).min(whole.len());
                     *input = &whole[whole.len() - excess..];
                     self.held.truncate(end);
                     self.held.drain(..header);

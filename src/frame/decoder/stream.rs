@@ -72,14 +72,10 @@ impl FrameDecoder {
             Ok(total) => header.saturating_add(total).min(held.len()),
             Err(_) => held.len(),
         };
-        // What lies behind the payload is looked at again, where it still lies in the input, or else as what is held.
-        let behind = held.len() - first;
-        if behind <= whole.len() {
-            *input = &whole[whole.len() - behind..];
-            held.truncate(first);
-        } else {
-            self.held = held.split_off(first);
-        }
+        // What lies behind the payload is looked at again where it lies in the input: without `whole` there was no frame.
+        let behind = (held.len() - first).min(whole.len());
+        *input = &whole[whole.len() - behind..];
+        held.truncate(first);
         held.drain(..header);
         let at = held.len() as u64;
         let is_last = at == total;

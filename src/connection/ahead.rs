@@ -1,0 +1,122 @@
+//! Bytes that come before those of the socket: somebody has read them already, who gave the stream away, or we have, and
+//! they are to be cut anew because the framing has changed. They take the way of all that is read.
+
+use super::{Aside, Common, Connection, Fill};
+use crate::error::DecodeError;
+use crate::frame::Need;
+use crate::socket::Readiness;
+
+/// Invariant: `at < bytes.len()`, else there is none.
+#[derive(Debug)]
+pub(super) struct Ahead {
+    bytes: Vec<u8>,
+    /// So many of them were taken.
+    at: usize,
+}
+
+impl Ahead {
+    fn rest(&self) -> &[u8] {
+        &self.bytes[self.at..]
+    }
+}
+
+impl Connection {
+    /// Puts bytes in front of what will be read.
+    pub(crate) fn put_ahead(
+        &mut self,
+        mut bytes: Vec<u8>,
+        common: &mut Common,
+    ) -> Result<(), DecodeError> {
+        let more = bytes.len();
+        if let Some(Aside::Ahead(ahead)) = self.aside.as_deref() {
+            let rest = ahead.rest();
+            let requested = rest.len();
+            bytes
+                .try_reserve_exact(requested)
+                .map_err(|_| DecodeError::OutOfMemory { requested })?;
+            bytes.extend_from_slice(rest);
+        }
+        if more > 0 {
+            common.memory.add(more);
+            self.aside = Some(Box::new(Aside::Ahead(Ahead { bytes, at: 0 })));
+            self.note_ahead();
+        }
+        Ok(())
+    }
+
+    /// Keeps in mind, where all else stands that can be read, that there are some.
+    pub(super) fn note_ahead(&mut self) {
+        if self.is_open() && self.ahead_len() > 0 {
+            self.readiness |= Readiness::AHEAD;
+        }
+    }
+
+    pub(super) fn ahead_len(&self) -> usize {
+        match self.aside.as_deref() {
+            Some(Aside::Ahead(ahead)) => ahead.rest().len(),
+            _ => 0,
+        }
+    }
+
+    /// Takes what is ahead, to be given away or dropped.
+    pub(super) fn take_ahead(&mut self, common: &mut Common) -> Vec<u8> {
+        self.readiness.remove(Readiness::AHEAD);
+        let Some(Aside::Ahead(ahead)) = self.aside.as_deref_mut() else {
+            return Vec::new();
+        };
+        let mut bytes = std::mem::take(&mut ahead.bytes);
+        bytes.drain(..ahead.at);
+        self.aside = None;
+        common.memory.sub(bytes.len());
+        bytes
+    }
+
+    /// Fills from what is ahead, as from the socket.
+    #[cold]
+    pub(super) fn fill_from_ahead(
+        &mut self,
+        buffer: &mut [u8],
+        most: usize,
+        common: &mut Common,
+    ) -> Fill {
+        let Some(Aside::Ahead(ahead)) = self.aside.as_deref_mut() else {
+            self.readiness.remove(Readiness::AHEAD);
+            return Fill::Blocked;
+        };
+        let start = match self.decoder.need(buffer.len()) {
+            Need::Fresh | Need::Append => Some(0),
+            Need::Prepend => Some(self.decoder.held_bytes()),
+            Need::Direct => None,
+        };
+        let room = match start {
+            Some(start) => &mut buffer[start..],
+            None => match self.decoder.window(most) {
+                Ok(window) => window,
+                Err(requested) => return Fill::NoMemory { requested },
+            },
+        };
+        let rest = ahead.rest();
+        let taken = rest.len().min(room.len()).min(most);
+        room[..taken].copy_from_slice(&rest[..taken]);
+        ahead.at += taken;
+        if ahead.rest().is_empty() {
+            self.aside = None;
+            self.readiness.remove(Readiness::AHEAD);
+        }
+        match start {
+            Some(start) => {
+                common.memory.sub(taken);
+                if start > 0 {
+                    self.bring_back(buffer, common);
+                }
+                let len = start + taken;
+                Fill::Bytes { len, read: 0 }
+            }
+            None => {
+                // They are held from here on, and count as much.
+                self.decoder.advance(taken);
+                Fill::Bytes { len: 0, read: 0 }
+            }
+        }
+    }
+}
