@@ -11,36 +11,12 @@ use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use support::random::{Random, with_seeds};
 use support::{PATIENCE, framed};
 use throng::{
     Admission, Config, ConnectionId, DisconnectReason, EventLoop, Frame, FrameDecoder, Framing,
     Handler, ListenOptions, ListenerId, Net, SendError, Stage,
 };
-
-/// Sebastiano Vigna's SplitMix64: one word of state, good enough to choose among a few things.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        z ^ (z >> 31)
-    }
-
-    fn below(&mut self, bound: usize) -> usize {
-        (self.next() % bound as u64) as usize
-    }
-
-    fn one_in(&mut self, chances: usize) -> bool {
-        self.below(chances) == 0
-    }
-
-    fn choose<T: Copy>(&mut self, items: &[T]) -> Option<T> {
-        (!items.is_empty()).then(|| items[self.below(items.len())])
-    }
-}
 
 /// A numbered frame. Broadcast ones have no number: they mean something else to each receiver.
 fn numbered(number: u32, len: usize) -> Vec<u8> {
@@ -376,40 +352,14 @@ impl Peer {
     }
 }
 
-/// Tells how a failed schedule is played again.
-struct Seed(u64);
-
-impl Drop for Seed {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            eprintln!("the schedule of THRONG_SEED={} failed", self.0);
-        }
-    }
-}
-
 /// So many schedules of each kind.
 const SCHEDULES: u64 = 300;
 
-/// Half of the seeds are always the same, half are new each time.
-fn seeds() -> Vec<u64> {
-    if let Some(seed) = std::env::var("THRONG_SEED")
-        .ok()
-        .and_then(|seed| seed.parse().ok())
-    {
-        return vec![seed];
-    }
-    let epoch = std::time::UNIX_EPOCH.elapsed().expect("after 1970");
-    let fresh = epoch.as_nanos() as u64 >> 10;
-    let half = SCHEDULES / 2;
-    (0..half).chain(fresh..fresh + half).collect()
-}
-
 fn schedules(config: &Config, options: &ListenOptions) {
     let (_refusing, refused) = support::refusing();
-    for seed in seeds() {
-        let _printed = Seed(seed);
+    with_seeds(SCHEDULES, |seed| {
         schedule(seed, config.clone(), options.clone(), refused);
-    }
+    });
 }
 
 fn schedule(seed: u64, config: Config, options: ListenOptions, refused: SocketAddr) {

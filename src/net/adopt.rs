@@ -107,7 +107,7 @@ impl Net {
     /// A peer that does not read in time ends it as [`DrainTimedOut`](crate::DisconnectCause::DrainTimedOut), and
     /// [`abort`](Self::abort) at once; [`disconnect`](Self::disconnect) comes too late, and a
     /// [`shutdown`](Self::shutdown) lets it go on. Of a frame that is shown in [pieces](crate::Handler::on_chunk) only what was not shown
-    /// goes along, without a header. Options of the socket, TCP_NODELAY among them, stay as they are.
+    /// goes along, without a header, but with its trailer. Options of the socket, TCP_NODELAY among them, stay as they are.
     ///
     /// ```
     /// use throng::{ConnectionId, DisconnectCause, DisconnectReason, Frame, Handler, Net, Stream};

@@ -75,8 +75,8 @@ impl Net {
     /// Sets a timer: [`on_timer`](crate::Handler::on_timer) is called with `key` when `after` has passed since the
     /// beginning of this [turn](Self::now).
     ///
-    /// A timer never fires early, and up to two milliseconds late, or as late as the loop is. Setting and cancelling
-    /// cost the same with ten timers and with a million.
+    /// A timer never fires early, and up to two milliseconds late, or as late as the loop is. Those of one millisecond may
+    /// fire in any order. Setting and cancelling cost the same with ten timers and with a million.
     ///
     /// ```
     /// use std::time::Duration;

@@ -7,6 +7,7 @@
 
 pub mod by_hand;
 pub mod drivers;
+pub mod random;
 pub mod scene;
 
 use std::io::{self, Read, Write};

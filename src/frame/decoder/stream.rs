@@ -79,15 +79,16 @@ impl FrameDecoder {
         held.drain(..header);
         let at = held.len() as u64;
         let is_last = at == total;
+        if held.is_empty() {
+            // There was the header, and nothing of the payload yet.
+            self.state = State::Stream { at, total, trailer };
+            return self.cut_chunk(input);
+        }
         self.state = if is_last {
-            behind_payload(total, trailer)
+            skip_trailer(input, total, trailer)
         } else {
             State::Stream { at, total, trailer }
         };
-        if held.is_empty() {
-            // There was the header, and nothing of the payload yet.
-            return self.cut_chunk(input);
-        }
         let extent = Extent {
             offset: 0,
             total: Some(total),
@@ -107,9 +108,7 @@ impl FrameDecoder {
             _ if input.is_empty() => Ok(None),
             State::Stream { at, total, trailer } if at == total => {
                 // The last chunk was delivered; its trailer was on its way.
-                let skipped = input.len().min(trailer as usize);
-                *input = &input[skipped..];
-                self.state = behind_payload(total, trailer - skipped as u32);
+                self.state = skip_trailer(input, total, trailer);
                 self.cut_chunk(input)
             }
             State::Stream { at, total, trailer } => {
@@ -133,9 +132,7 @@ impl FrameDecoder {
         let end = at + len as u64;
         let is_last = end == total;
         self.state = if is_last {
-            let skipped = rest.len().min(trailer as usize);
-            *input = &rest[skipped..];
-            behind_payload(total, trailer - skipped as u32)
+            skip_trailer(input, total, trailer)
         } else {
             State::Stream {
                 at: end,
@@ -184,15 +181,17 @@ pub(super) fn whole_max(framing: &Framing, max_frame_len: u64, stream_over: u64)
     }
 }
 
-/// Behind the payload of a streamed frame.
-fn behind_payload(total: u64, trailer: u32) -> State {
-    if trailer == 0 {
-        return BOUNDARY;
-    }
-    State::Stream {
-        at: total,
-        total,
-        trailer,
+/// Behind the payload of a streamed frame: skips as much of its trailer as has come.
+fn skip_trailer(input: &mut &[u8], total: u64, trailer: u32) -> State {
+    let skipped = input.len().min(trailer as usize);
+    *input = &input[skipped..];
+    match trailer - skipped as u32 {
+        0 => BOUNDARY,
+        trailer => State::Stream {
+            at: total,
+            total,
+            trailer,
+        },
     }
 }
 
