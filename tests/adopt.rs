@@ -329,6 +329,191 @@ fn a_release_that_cannot_be_written_ends_in_time() {
     assert_eq!(reason.unsent_frames, 1);
 }
 
+/// A reader that never has anything.
+struct Never;
+
+impl Read for Never {
+    fn read(&mut self, _: &mut [u8]) -> std::io::Result<usize> {
+        Err(std::io::ErrorKind::WouldBlock.into())
+    }
+}
+
+#[test]
+fn a_release_that_waits_hears_of_a_reset() {
+    for parked in [false, true] {
+        let mut scene = Scene::with(Config::default());
+        if parked {
+            let sent = scene.looped.net.send_reader(scene.id, 10, Never);
+            assert!(sent.is_ok());
+        } else {
+            scene.block();
+        }
+        scene.looped.rest(&mut scene.seen);
+        scene.looped.net.release(scene.id).expect("it is open");
+        scene.looped.rest(&mut scene.seen);
+        let Scene {
+            mut looped,
+            mut seen,
+            peer,
+            ..
+        } = scene;
+        peer.reset();
+        // No time passes.
+        looped.settle(&mut seen, |seen, _| !seen.ends().is_empty());
+        let (_, reason) = seen.ends()[0];
+        assert!(
+            matches!(reason.cause, DisconnectCause::Reset(_)),
+            "{reason}"
+        );
+    }
+}
+
+#[test]
+fn a_release_that_waits_is_aborted_and_not_disconnected() {
+    let mut scene = Scene::with(Config::default());
+    scene.block();
+    scene.looped.net.release(scene.id).expect("it is open");
+    scene.pass(Duration::ZERO);
+    assert!(!scene.looped.net.disconnect(scene.id));
+    assert!(scene.looped.net.abort(scene.id));
+    let reason = scene.end();
+    assert!(matches!(reason.cause, DisconnectCause::Aborted), "{reason}");
+    assert_eq!((reason.unsent_frames, reason.stage), (1, Stage::Closing));
+}
+
+#[test]
+fn a_release_that_waits_has_a_deadline_of_its_own_and_costs_no_turns() {
+    let second = Duration::from_secs(1);
+    let config = Config::default()
+        .idle_timeout(second)
+        .disconnect_timeout(60 * second);
+    let mut scene = Scene::with(config);
+    scene.block();
+    scene.looped.net.release(scene.id).expect("it is open");
+    scene.pass(Duration::ZERO);
+    for _ in 0..50 {
+        scene.pass(second);
+        let next = scene.looped.net.next_timeout(scene.looped.now);
+        assert_ne!(next, Some(Duration::ZERO));
+    }
+    assert!(scene.seen.ends().is_empty(), "it is not idle");
+    scene.pass(11 * second);
+    let reason = scene.end();
+    assert!(
+        matches!(reason.cause, DisconnectCause::DrainTimedOut { .. }),
+        "{reason}"
+    );
+}
+
+#[test]
+fn frames_behind_a_release_are_not_shown_though_nothing_is_to_be_written() {
+    struct Leaves(Vec<Vec<u8>>, Option<Released>);
+    impl Handler for Leaves {
+        fn on_data(&mut self, net: &mut Net, id: ConnectionId, frame: Frame<'_>) {
+            self.0.push(frame.to_vec());
+            net.release(id).expect("it is open");
+        }
+        fn on_disconnect(&mut self, _: &mut Net, _: ConnectionId, reason: DisconnectReason) {
+            if let DisconnectCause::Released(released) = reason.cause {
+                self.1 = Some(*released);
+            }
+        }
+    }
+    let mut scene = Scene::with(Config::default());
+    let rest = [framed(b"not for you"), framed(b"nor this")].concat();
+    scene.peer.write(&[framed(b"bye"), rest.clone()].concat());
+    let mut leaves = Leaves(Vec::new(), None);
+    scene
+        .looped
+        .settle(&mut leaves, |leaves, _| leaves.1.is_some());
+    assert_eq!(leaves.0, [b"bye"]);
+    assert!(
+        leaves
+            .1
+            .is_some_and(|released| rest.starts_with(&released.unread))
+    );
+}
+
+/// What has arrived of a frame is cut anew, and was not.
+#[test]
+fn a_framing_changed_inside_a_frame_leaves_the_bytes_as_they_came() {
+    let whole = framed(&pattern(1000));
+    for over in [u64::MAX, 10] {
+        for part in [2, 4, 500] {
+            // What was shown is gone.
+            if over == 10 && part > 4 {
+                continue;
+            }
+            let mut scene = Scene::with(Config::default().stream_frames_over(over));
+            scene.arrive(&whole[..part]);
+            scene.looped.net.pause(scene.id);
+            let changed = scene.looped.net.set_framing(scene.id, Framing::raw());
+            assert!(changed);
+            assert_eq!(scene.looped.net.memory_in_use(), part as u64);
+            scene.looped.net.release(scene.id).expect("it is open");
+            let reason = scene.end();
+            let DisconnectCause::Released(released) = reason.cause else {
+                panic!("{reason}");
+            };
+            assert_eq!(released.unread, whole[..part], "{over} {part}");
+        }
+    }
+    let mut scene = Scene::with(Config::default());
+    scene.arrive(&whole[..500]);
+    assert!(scene.looped.net.set_framing(scene.id, Framing::raw()));
+    scene.looped.rest(&mut scene.seen);
+    assert_eq!(scene.seen.frames().concat(), whole[..500]);
+}
+
+#[test]
+fn an_adopted_peer_has_its_ipv4_address() {
+    // Where there is no IPv6 there is no dual stack.
+    let Ok(listener) = TcpListener::bind("[::]:0") else {
+        return;
+    };
+    let port = listener.local_addr().expect("its address").port();
+    let Ok(peer) = TcpStream::connect(("127.0.0.1", port)) else {
+        return;
+    };
+    let (ours, _) = listener.accept().expect("it is there");
+    let mut looped = Loop::new(Config::default());
+    let id = looped.net.adopt(ours, ConnectOptions::default());
+    let addr = looped.net.peer_addr(id.expect("it is taken"));
+    assert_eq!(addr, Some(peer.local_addr().expect("its address")));
+}
+
+#[test]
+fn a_stream_that_was_reset_before_it_was_looked_at_did_not_fail_to_connect() {
+    let (ours, peer) = pair();
+    let mut looped = Loop::new(Config::default());
+    let id = looped.net.adopt(ours, ConnectOptions::default());
+    let id = id.expect("it is taken");
+    peer.reset();
+    let mut seen = Recorder::default();
+    looped.settle(&mut seen, |seen, _| !seen.ends().is_empty());
+    let (ended, reason) = seen.ends()[0];
+    assert_eq!(ended, id);
+    assert!(
+        matches!(reason.cause, DisconnectCause::Reset(_)),
+        "{reason}"
+    );
+}
+
+#[test]
+fn the_end_of_an_adopted_connection_makes_no_room_for_its_address() {
+    let mut looped = Loop::new(Config::default().max_connections_per_ip(1));
+    let mut seen = Recorder::default();
+    let addr = looped.listen();
+    let _first = Peer::connect(addr);
+    looped.settle(&mut seen, |seen, _| seen.connected().len() == 1);
+    let (ours, _theirs) = pair();
+    let id = looped.net.adopt(ours, ConnectOptions::default());
+    assert!(looped.net.abort(id.expect("it is taken")));
+    looped.rest(&mut seen);
+    let _second = Peer::connect(addr);
+    looped.settle(&mut seen, |_, net| net.stats().refused == 1);
+}
+
 #[cfg(unix)]
 mod unix {
     use super::support::Echo;
@@ -457,5 +642,92 @@ mod unix {
         looped.settle(&mut seen, |seen, _| seen.frames().len() == 2_000);
         drop(writer.join().expect("no panic"));
         looped.settle(&mut seen, |seen, _| !seen.ends().is_empty());
+    }
+
+    /// Descriptors come along with bytes, and reads stop short of them: no edge tells of the rest.
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn bytes_that_come_with_descriptors_all_come() {
+        use std::os::fd::AsRawFd;
+        let (ours, theirs) = std::os::unix::net::UnixStream::pair().expect("a pair");
+        let mut looped = Loop::new(Config::default());
+        looped
+            .net
+            .adopt(ours, ConnectOptions::default())
+            .expect("it is taken");
+        let mut seen = Recorder::default();
+        looped.settle(&mut seen, |seen, _| !seen.connected().is_empty());
+        let file = std::fs::File::open("/dev/null").expect("it is there");
+        let frame = framed(b"with a descriptor");
+        // A cmsghdr: its length, SOL_SOCKET, SCM_RIGHTS; the descriptor; padding.
+        let mut control = 20_usize.to_ne_bytes().to_vec();
+        let words = [1, 1, file.as_raw_fd(), 0];
+        control.extend(words.iter().flat_map(|word: &i32| word.to_ne_bytes()));
+        if cfg!(target_pointer_width = "32") {
+            return;
+        }
+        for _ in 0..20 {
+            let bytes = [std::io::IoSlice::new(&frame)];
+            let message = socket2::MsgHdr::new()
+                .with_buffers(&bytes)
+                .with_control(&control);
+            let sent = socket2::SockRef::from(&theirs).sendmsg(&message, 0);
+            assert_eq!(sent.expect("it is open"), frame.len());
+        }
+        looped.settle(&mut seen, |seen, _| seen.frames().len() == 20);
+    }
+
+    /// Interest is dropped as well: what comes is for somebody else.
+    #[test]
+    fn what_comes_after_a_release_wakes_nobody() {
+        for under_backpressure in [false, true] {
+            let config = Config::default().read_under_backpressure(under_backpressure);
+            let mut poll = mio::Poll::new().expect("a selector");
+            let mut events = mio::Events::with_capacity(8);
+            let mut now = std::time::Instant::now();
+            let mut net = Net::attach(poll.registry(), config, now).expect("a loop");
+            let (ours, mut theirs) = std::os::unix::net::UnixStream::pair().expect("a pair");
+            let id = net
+                .adopt(ours, ConnectOptions::default())
+                .expect("it is taken");
+            let mut seen = Recorder::default();
+            let mut turn = |net: &mut Net| {
+                let wait = Some(Duration::from_millis(5));
+                poll.poll(&mut events, wait).expect("a poll");
+                now += Duration::from_millis(1);
+                net.begin_turn(now);
+                let count = events.iter().map(|event| net.handle_event(event)).count();
+                net.finish_turn(&mut seen);
+                count
+            };
+            while !net.is_connected(id) {
+                turn(&mut net);
+            }
+            if under_backpressure {
+                net.send(id, &pattern(4 << 20)).expect("it is open");
+            } else {
+                assert!(net.send_reader(id, 5, Never).is_ok());
+            }
+            // Until nothing happens any more.
+            while turn(&mut net) > 0 {}
+            net.release(id).expect("it is open");
+            while turn(&mut net) > 0 {}
+            theirs.write_all(b"for somebody else").expect("it is open");
+            assert_eq!(turn(&mut net), 0);
+        }
+    }
+
+    #[test]
+    fn a_unix_listener_that_blocks_is_adopted() {
+        let place = Place::new("blocks");
+        let listener = std::os::unix::net::UnixListener::bind(&place.0).expect("a new path");
+        let mut looped = Loop::new(Config::default());
+        looped
+            .net
+            .adopt_listener(listener, ListenOptions::default())
+            .expect("it is taken");
+        let _peer = std::os::unix::net::UnixStream::connect(&place.0).expect("it listens");
+        let mut seen = Recorder::default();
+        looped.settle(&mut seen, |seen, _| seen.connected().len() == 1);
     }
 }

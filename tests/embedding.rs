@@ -308,3 +308,42 @@ fn a_loop_may_move_to_another_thread_with_its_connections() {
     });
     assert_eq!(thread.join().expect("no panic"), sizes.len());
 }
+
+/// Makes a turn in a callback, where there is one already.
+struct Nests(Vec<Vec<u8>>);
+
+impl Handler for Nests {
+    fn on_data(&mut self, net: &mut Net, _: ConnectionId, frame: Frame<'_>) {
+        self.0.push(frame.to_vec());
+        net.finish_turn(self);
+    }
+
+    fn on_disconnect(&mut self, _: &mut Net, id: ConnectionId, reason: DisconnectReason) {
+        panic!("{id}: {reason}");
+    }
+}
+
+#[test]
+fn a_turn_in_a_callback_is_none() {
+    let mut looped = support::by_hand::Loop::new(Config::default());
+    let (mut peer, _) = looped.join(&mut Recorder::default());
+    let frames: Vec<Vec<u8>> = (0..1000).map(|len| pattern(len % 300)).collect();
+    peer.write(
+        &frames
+            .iter()
+            .flat_map(|frame| support::framed(frame))
+            .collect::<Vec<_>>(),
+    );
+    let mut nests = Nests(Vec::new());
+    looped.settle(&mut nests, |nests, _| nests.0.len() == 1000);
+    assert!(nests.0 == frames);
+}
+
+#[test]
+fn the_clock_does_not_go_back() {
+    let mut looped = support::by_hand::Loop::new(Config::default());
+    let later = looped.now + Duration::from_millis(5);
+    looped.net.begin_turn(later);
+    looped.net.begin_turn(looped.now);
+    assert_eq!(looped.net.now(), later);
+}

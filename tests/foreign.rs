@@ -137,3 +137,68 @@ fn tokens_of_the_loop_are_refused() {
         "{error}"
     );
 }
+
+#[test]
+fn a_source_that_is_not_known_takes_no_event_of_another_with_it() {
+    /// Deregisters a stranger under the token of a friend.
+    struct Careless(Sockets);
+    impl Handler for Careless {
+        fn on_data(&mut self, _: &mut Net, _: ConnectionId, _: Frame<'_>) {}
+        fn on_event(&mut self, net: &mut Net, token: Token, readiness: Readiness) {
+            self.0.told.push((token, readiness));
+            let stranger = &mut self.0.sockets[2];
+            for other in [Token(0), Token(1)] {
+                net.deregister(stranger, other)
+                    .expect_err("it is not known");
+            }
+        }
+    }
+    let mut event_loop = new();
+    let mut careless = Careless(Sockets::new(3));
+    for index in 0..2 {
+        let socket = &mut careless.0.sockets[index];
+        let net = event_loop.net();
+        net.register(socket, Token(index), Interest::READABLE)
+            .expect("it is taken");
+        careless.0.poke(index);
+    }
+    turn_until(&mut event_loop, &mut careless, |careless, _| {
+        careless.0.told.len() == 2
+    });
+}
+
+#[test]
+fn a_panic_in_on_event_costs_that_call_and_no_other() {
+    struct Panics(Vec<Token>);
+    impl Handler for Panics {
+        fn on_data(&mut self, _: &mut Net, _: ConnectionId, _: Frame<'_>) {}
+        fn on_event(&mut self, _: &mut Net, token: Token, _: Readiness) {
+            self.0.push(token);
+            assert!(self.0.len() > 1, "as agreed");
+        }
+    }
+    let mut looped = support::by_hand::Loop::new(Config::default());
+    let mut sockets = Sockets::new(3);
+    for index in 0..3 {
+        let socket = &mut sockets.sockets[index];
+        looped
+            .net
+            .register(socket, Token(index), Interest::READABLE)
+            .expect("it is taken");
+        sockets.poke(index);
+    }
+    let mut panics = Panics(Vec::new());
+    let deadline = std::time::Instant::now() + support::PATIENCE;
+    let caught = loop {
+        assert!(std::time::Instant::now() < deadline, "nothing comes");
+        let wait = std::time::Duration::from_millis(5);
+        let turn = std::panic::AssertUnwindSafe(|| looped.turn(wait, &mut panics));
+        if let Err(caught) = std::panic::catch_unwind(turn) {
+            break caught;
+        }
+    };
+    assert!(caught.is::<&str>() || caught.is::<String>());
+    looped.settle(&mut panics, |panics, _| panics.0.len() == 3);
+    panics.0.sort();
+    assert_eq!(panics.0, [Token(0), Token(1), Token(2)]);
+}

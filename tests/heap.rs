@@ -16,7 +16,7 @@ use bytes::Bytes;
 use support::by_hand::Loop;
 use support::by_hand::Scene;
 use support::{PATIENCE, Peer, framed, pattern};
-use throng::{Chunk, Config, ConnectionId, Frame, FrameDecoder, Framing, Handler, Net};
+use throng::{Chunk, Config, ConnectionId, Expired, Frame, FrameDecoder, Framing, Handler, Net};
 
 const KIB: isize = 1024;
 const CROWD: usize = 1000;
@@ -364,4 +364,38 @@ fn a_crowd_that_ends_in_the_middle_of_it_leaves_nothing_behind() {
             assert!(left <= LISTS, "{left} bytes are left");
         }
     });
+}
+
+/// But for what stands before a timer that is still set.
+#[test]
+fn a_burst_of_timers_gives_its_memory_back() {
+    struct Timers(u64);
+    impl Handler for Timers {
+        fn on_data(&mut self, _: &mut Net, _: ConnectionId, _: Frame<'_>) {}
+        fn on_timer(&mut self, _: &mut Net, _: Expired) {
+            self.0 += 1;
+        }
+    }
+    let second = Duration::from_secs(1);
+    let mut looped = Loop::new(Config::default().timers_per_turn(usize::MAX));
+    let mut timers = Timers(0);
+    // The tick of a game goes on.
+    let tick = looped.net.set_interval(second, 0);
+    let before = live();
+    for _ in 0..2 {
+        for key in 0..100_000 {
+            looped.net.set_timer(second / 2, key);
+        }
+        assert!(live() - before > 4_000 * KIB);
+        timers.0 = 0;
+        for _ in 0..6 {
+            looped.pass(second / 2, &mut timers);
+        }
+        assert_eq!(timers.0, 100_000 + 3);
+        let left = live() - before;
+        assert!(left < 64 * KIB, "{left} bytes are left");
+    }
+    assert!(looped.net.cancel_timer(tick));
+    looped.pass(2 * second, &mut timers);
+    assert_eq!(looped.net.next_timeout(looped.now), None, "it rests");
 }

@@ -6,7 +6,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
 use bytes::Bytes;
-use support::by_hand::Loop;
+use support::by_hand::{Loop, Scene};
 use support::{Event, PATIENCE, Peer, Recorder, Server, framed, listening, pattern, turn_until};
 use throng::{
     Admission, Config, ConnectError, ConnectionId, DisconnectCause, DisconnectReason, EventLoop,
@@ -272,4 +272,43 @@ fn who_stands_in_the_door_does_not_come_in() {
     assert_eq!(doorkeeper.0, 1);
     assert_eq!(event_loop.net().stats().accepted, 0);
     drop(peers);
+}
+
+#[test]
+fn a_panic_in_the_last_on_disconnect_does_not_put_off_the_end() {
+    struct Panics;
+    impl Handler for Panics {
+        fn on_data(&mut self, _: &mut Net, _: ConnectionId, _: Frame<'_>) {}
+        fn on_disconnect(&mut self, _: &mut Net, _: ConnectionId, _: DisconnectReason) {
+            panic!("as agreed");
+        }
+    }
+    let mut looped = Loop::new(Config::default());
+    let (_peer, id) = looped.join(&mut Recorder::default());
+    assert!(looped.net.abort(id));
+    looped.net.shutdown(LONG);
+    let turn = std::panic::AssertUnwindSafe(|| looped.pass(SECOND, &mut Panics));
+    std::panic::catch_unwind(turn).expect_err("it panics");
+    assert_eq!(looped.net.next_timeout(looped.now), Some(Duration::ZERO));
+    looped.pass(Duration::ZERO, &mut Panics);
+    assert!(looped.net.is_stopping());
+}
+
+/// Those that are on their way out have the time of the shutdown.
+#[test]
+fn a_release_that_is_blocked_ends_with_the_shutdown() {
+    let mut scene = Scene::with(Config::default().disconnect_timeout(60 * SECOND));
+    scene.block();
+    scene.looped.net.release(scene.id).expect("it is open");
+    scene.pass(Duration::ZERO);
+    scene.looped.net.shutdown(10 * SECOND);
+    scene.pass(9 * SECOND);
+    assert!(scene.seen.ends().is_empty());
+    scene.pass(2 * SECOND);
+    let reason = scene.end();
+    assert!(
+        matches!(reason.cause, DisconnectCause::DrainTimedOut { .. }),
+        "{reason}"
+    );
+    assert_eq!(reason.stage, Stage::Closing);
 }

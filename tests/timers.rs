@@ -167,7 +167,7 @@ fn the_timers_of_a_connection_end_with_it() {
         let interval = net.set_connection_interval(scene.id, 30 * MS, 10);
         assert_eq!((timers.len(), interval.is_some()), (4, true));
         let of_the_loop = net.set_timer(60 * MS, 99);
-        // From the middle of the list, its end, its beginning.
+        // From the middle of the list, and its end.
         assert!(net.cancel_timer(timers[2]));
         assert!(net.cancel_timer(timers[0]));
         scene.looped.pass(30 * MS, &mut clock);
@@ -329,4 +329,144 @@ fn a_million_timers_are_set_and_fire_and_are_cancelled() {
     }
     looped.pass(Duration::from_secs(60), &mut clock);
     assert_eq!(clock.fired.len(), 500_000);
+}
+
+#[test]
+fn a_timer_for_now_waits_though_others_are_set() {
+    let (mut looped, mut clock) = scene();
+    for _ in 0..1000 {
+        looped.net.set_timer(3600 * 1000 * MS, 0);
+    }
+    clock.then = Some(Box::new(|net, expired| {
+        net.set_timer(Duration::ZERO, expired.key + 1);
+    }));
+    looped.net.set_timer(Duration::ZERO, 1);
+    for key in 1..4 {
+        looped.pass(MS, &mut clock);
+        assert_eq!(clock.keys(), [key]);
+    }
+}
+
+/// The wheel has not been told the time meanwhile.
+#[test]
+fn the_first_timer_after_a_while_makes_no_turn_for_nothing() {
+    let (mut looped, mut clock) = scene();
+    looped.pass(100_000 * MS, &mut clock);
+    looped.now += 100_000 * MS;
+    looped.net.begin_turn(looped.now);
+    looped.net.set_timer(1000 * MS, 0);
+    let next = looped.net.next_timeout(looped.now);
+    assert_ne!(next, Some(Duration::ZERO));
+    assert!(looped.net.next_deadline() > Some(looped.now));
+}
+
+#[test]
+fn a_time_that_has_passed_is_now() {
+    let (mut looped, mut clock) = scene();
+    looped.pass(100 * MS, &mut clock);
+    looped.net.set_timer(Duration::ZERO, 1);
+    looped.net.set_timer_at(looped.now - 50 * MS, 2);
+    looped.net.set_interval_at(looped.now - 35 * MS, 10 * MS, 3);
+    let now = looped.now;
+    looped.pass(Duration::ZERO, &mut clock);
+    let dues: Vec<_> = clock.fired.iter().map(|fired| fired.due).collect();
+    assert_eq!(dues, [now, now, now - 35 * MS]);
+    assert_eq!(clock.fired[2].missed, 3);
+    assert_eq!(clock.keys(), [1, 2, 3]);
+    looped.pass(5 * MS, &mut clock);
+    assert_eq!(clock.keys(), [3]);
+}
+
+#[test]
+fn the_timers_of_a_connection_go_in_every_order() {
+    for order in [
+        [0, 1, 2],
+        [0, 2, 1],
+        [1, 0, 2],
+        [1, 2, 0],
+        [2, 0, 1],
+        [2, 1, 0],
+    ] {
+        for fire in [false, true] {
+            let mut scene = Scene::with(Config::default());
+            let (id, mut clock) = (scene.id, Clock::default());
+            let net = &mut scene.looped.net;
+            let mut timers = Vec::new();
+            for key in 0..3 {
+                let turn = order.iter().position(|other| *other == key);
+                let after = 1 + turn.expect("it is one of them") as u32;
+                let timer = net.set_connection_timer(id, after * MS, key);
+                timers.push(timer.expect("it is open"));
+            }
+            if fire {
+                scene.looped.pass(2 * MS, &mut clock);
+                assert_eq!(clock.keys(), order[..2]);
+            } else {
+                for key in &order[..2] {
+                    assert!(net.cancel_timer(timers[*key as usize]));
+                }
+            }
+            // Others take the places of those that are gone, whose ids do not reach them.
+            let net = &mut scene.looped.net;
+            let of_the_loop: Vec<_> = (10..13).map(|key| net.set_timer(20 * MS, key)).collect();
+            let one_more = net.set_connection_timer(id, 30 * MS, 20);
+            for timer in &timers {
+                let was_set = *timer == timers[order[2] as usize];
+                assert_eq!(net.cancel_timer(*timer), was_set);
+            }
+            assert!(net.abort(id));
+            assert!(!net.cancel_timer(one_more.expect("it was open")));
+            scene.looped.pass(100 * MS, &mut clock);
+            assert_eq!(clock.keys(), [10, 11, 12], "{order:?} {fire}");
+            assert!(
+                of_the_loop
+                    .iter()
+                    .all(|timer| !scene.looped.net.cancel_timer(*timer))
+            );
+        }
+    }
+}
+
+#[test]
+fn the_interval_of_a_connection_begins_after_a_millisecond() {
+    let mut scene = Scene::with(Config::default());
+    let mut clock = Clock::default();
+    let net = &mut scene.looped.net;
+    net.set_connection_interval(scene.id, Duration::ZERO, 1)
+        .expect("it is open");
+    scene.looped.pass(Duration::ZERO, &mut clock);
+    assert!(clock.keys().is_empty());
+    scene.looped.pass(MS, &mut clock);
+    assert_eq!(clock.keys(), [1]);
+}
+
+#[test]
+fn the_first_deadline_is_that_of_a_timer_or_of_a_connection() {
+    for (idle, timer) in [(1, 50), (50, 1)] {
+        let mut scene = Scene::with(Config::default().idle_timeout(idle * MS));
+        scene.looped.net.set_timer(timer * MS, 1);
+        let next = scene.looped.net.next_deadline().expect("there are two");
+        assert!(next <= scene.looped.now + MS);
+    }
+}
+
+#[test]
+fn a_panic_in_on_timer_costs_that_call_and_no_other() {
+    let (mut looped, mut clock) = scene();
+    for key in 0..4 {
+        looped.net.set_timer(MS, key);
+    }
+    looped.net.set_interval(MS, 9);
+    let mut left = 2;
+    clock.then = Some(Box::new(move |_, _| {
+        left -= 1;
+        assert!(left != 0, "as agreed");
+    }));
+    let turn = std::panic::AssertUnwindSafe(|| looped.pass(MS, &mut clock));
+    std::panic::catch_unwind(turn).expect_err("it panics");
+    assert_eq!(looped.net.next_timeout(looped.now), Some(Duration::ZERO));
+    looped.pass(Duration::ZERO, &mut clock);
+    assert_eq!(clock.keys(), [0, 1, 2, 3, 9]);
+    looped.pass(MS, &mut clock);
+    assert_eq!(clock.keys(), [9]);
 }
