@@ -21,7 +21,7 @@ impl Connection {
     }
 
     /// Queues a payload by copying it, if that is easy; `false` decides nothing.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn push_at_once(&mut self, payload: &[u8], common: &mut Common) -> bool {
         let up_to = self.at_once_up_to;
         if up_to == 0 {

@@ -22,18 +22,26 @@ impl Net {
     /// # Errors
     /// If the connection is gone or not established, if the payload cannot be a frame of its framing, or if
     /// [`max_queued_bytes`](crate::Config::max_queued_bytes) wait for the peer already. Nothing is queued then.
-    #[inline]
     pub fn send(&mut self, id: ConnectionId, payload: &[u8]) -> Result<(), SendError> {
-        if let Some(connection) = self.connections.get_mut(id)
-            && connection.push_at_once(payload, &mut self.common)
-        {
-            if !connection.dirty {
-                connection.dirty = true;
-                self.dirty.push(id);
-            }
+        if self.send_at_once(id, payload) {
             return Ok(());
         }
         self.send_with_care(id, payload)
+    }
+
+    /// Sends where it is easy, the usual case; `false` decides nothing. It is in each of its callers, and those are calls:
+    /// so it costs the same however many there are.
+    #[inline(always)]
+    fn send_at_once(&mut self, id: ConnectionId, payload: &[u8]) -> bool {
+        let Some(connection) = self.connections.get_mut(id) else {
+            return false;
+        };
+        let is_sent = connection.push_at_once(payload, &mut self.common);
+        if is_sent && !connection.dirty {
+            connection.dirty = true;
+            self.dirty.push(id);
+        }
+        is_sent
     }
 
     /// Sends where it is not easy, or finds out why it cannot be done.
@@ -95,15 +103,15 @@ impl Net {
     ///
     /// # Errors
     /// As [`send`](Self::send); the frame is given back.
-    #[inline]
     pub fn send_frame<'a>(
         &mut self,
         id: ConnectionId,
         frame: Frame<'a>,
     ) -> Result<(), Rejected<Frame<'a>>> {
         match frame.as_borrowed() {
+            Some(borrowed) if self.send_at_once(id, borrowed) => Ok(()),
             Some(borrowed) => self
-                .send(id, borrowed)
+                .send_with_care(id, borrowed)
                 .map_err(|error| Rejected::new(error, borrowed.into())),
             None => self.pass_on(id, frame),
         }

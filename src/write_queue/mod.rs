@@ -161,7 +161,7 @@ impl WriteQueue {
 
     /// Appends a frame, copying the payload, if that is easy and no more than `up_to` bytes wait then, and says how many bytes
     /// that made. `None` decides nothing.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn push_at_once(
         &mut self,
         framing: &Framing,
