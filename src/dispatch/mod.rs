@@ -50,7 +50,9 @@ impl Net {
 
     /// Lets the user's timers fire, as many as may. One that is set meanwhile, for now, has to wait.
     fn fire_timers<H: Handler + ?Sized>(&mut self, handler: &mut H) {
-        self.begin_round();
+        if !self.begin_round() {
+            return;
+        }
         for _ in 0..self.config.timers_per_turn {
             let Some(expired) = self.expire_timer() else {
                 return;

@@ -256,9 +256,10 @@ impl Net {
         }
     }
 
-    /// From here on those that are set have to wait for the next turn.
-    pub(crate) fn begin_round(&mut self) {
+    /// From here on those that are set have to wait for the next turn. Returns whether any are set.
+    pub(crate) fn begin_round(&mut self) -> bool {
         self.timer_round = self.timer_round.wrapping_add(1);
+        !self.user_timers.is_empty()
     }
 
     /// The next of the user's timers that fires in this round.
