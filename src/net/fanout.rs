@@ -27,6 +27,47 @@ pub struct SendReport {
     pub error: Option<EncodeError>,
 }
 
+/// What a small payload looks like in each framing that was met, one behind the other.
+#[derive(Debug, Default)]
+struct Encodings {
+    wire: Vec<u8>,
+    known: Vec<(Framing, u64, Range<usize>)>,
+}
+
+impl Encodings {
+    fn position(&self, framing: &Framing, limit: u64) -> Option<Range<usize>> {
+        let known = self
+            .known
+            .iter()
+            .find(|(known, under, _)| *under == limit && known.is_same(framing));
+        known.map(|(_, _, range)| range.clone())
+    }
+
+    fn find(&self, framing: &Framing, limit: u64) -> Option<&[u8]> {
+        Some(&self.wire[self.position(framing, limit)?])
+    }
+
+    /// The frame in this framing, which is encoded if it was not met before.
+    fn encode(
+        &mut self,
+        framing: &Framing,
+        limit: u64,
+        payload: &[u8],
+    ) -> Result<&[u8], EncodeError> {
+        let range = match self.position(framing, limit) {
+            Some(range) => range,
+            None => {
+                let start = self.wire.len();
+                frame::append(framing, limit, payload, &mut self.wire)?;
+                let range = start..self.wire.len();
+                self.known.push((framing.clone(), limit, range.clone()));
+                range
+            }
+        };
+        Ok(&self.wire[range])
+    }
+}
+
 /// One payload on its way to many connections.
 pub(super) struct Fanout<'a> {
     payload: Payload<'a>,
@@ -34,11 +75,12 @@ pub(super) struct Fanout<'a> {
 }
 
 enum Payload<'a> {
-    /// Small: encoded once for each framing that is met, one behind the other.
+    /// Small: encoded once for each framing.
     Small {
         payload: Frame<'a>,
-        wire: Vec<u8>,
-        encodings: Vec<(Framing, u64, Range<usize>)>,
+        /// By somebody else, before it was known who gets it.
+        before: Option<&'a Encodings>,
+        encodings: Encodings,
     },
     /// Large: each queue writes its own header and refers to the payload.
     Large(Bytes),
@@ -49,8 +91,8 @@ impl<'a> Fanout<'a> {
         let payload = if frame.len() < SHARE_FROM {
             Payload::Small {
                 payload: frame,
-                wire: Vec::new(),
-                encodings: Vec::new(),
+                before: None,
+                encodings: Encodings::default(),
             }
         } else {
             Payload::Large(frame.into_bytes())
@@ -70,24 +112,14 @@ impl<'a> Fanout<'a> {
             Payload::Large(payload) => connection.push_shared(common, payload),
             Payload::Small {
                 payload,
-                wire,
+                before,
                 encodings,
             } => {
                 let (framing, limit) = (connection.framing(), connection.limit());
-                let known = encodings
-                    .iter()
-                    .find(|(known, under, _)| *under == limit && known.is_same(framing));
-                let range = match known {
-                    Some((_, _, range)) => range.clone(),
-                    None => {
-                        let start = wire.len();
-                        frame::append(framing, limit, payload, wire)?;
-                        let range = start..wire.len();
-                        encodings.push((framing.clone(), limit, range.clone()));
-                        range
-                    }
+                let frame = match before.and_then(|before| before.find(framing, limit)) {
+                    Some(frame) => frame,
+                    None => encodings.encode(framing, limit, payload)?,
                 };
-                let frame = &wire[range];
                 connection.with_queue(common, |queue, _, _| Ok(queue.push_encoded(frame)?))
             }
         }
@@ -110,55 +142,30 @@ impl<'a> Fanout<'a> {
 #[derive(Debug)]
 pub(crate) struct Encoded {
     payload: Bytes,
-    wire: Vec<u8>,
-    encodings: Vec<(Framing, u64, Range<usize>)>,
+    encodings: Encodings,
 }
 
 impl Encoded {
     /// Encodes for each of these framings, with its limit. Whom that does not fit is found out when it is sent.
     pub(crate) fn new(payload: Bytes, framings: &[(Framing, u64)]) -> Self {
-        let mut encoded = Self {
-            payload,
-            wire: Vec::new(),
-            encodings: Vec::new(),
-        };
-        if encoded.payload.len() >= SHARE_FROM {
-            return encoded;
-        }
-        for (framing, limit) in framings {
-            let limit = frame::write_limit(framing, *limit);
-            let start = encoded.wire.len();
-            let is_known = encoded.find(framing, limit).is_some();
-            if !is_known
-                && frame::append(framing, limit, &encoded.payload, &mut encoded.wire).is_ok()
-            {
-                let range = start..encoded.wire.len();
-                encoded.encodings.push((framing.clone(), limit, range));
+        let mut encodings = Encodings::default();
+        if payload.len() < SHARE_FROM {
+            for (framing, limit) in framings {
+                let limit = frame::write_limit(framing, *limit);
+                let _ = encodings.encode(framing, limit, &payload);
             }
         }
-        encoded
-    }
-
-    fn find(&self, framing: &Framing, limit: u64) -> Option<&Range<usize>> {
-        let known = self
-            .encodings
-            .iter()
-            .find(|(known, under, _)| *under == limit && known.is_same(framing));
-        known.map(|(_, _, range)| range)
+        Self { payload, encodings }
     }
 
     pub(crate) fn payload(&self) -> &Bytes {
         &self.payload
     }
 
-    pub(super) fn fanout(&self) -> Fanout<'static> {
+    pub(super) fn fanout(&self) -> Fanout<'_> {
         let mut fanout = Fanout::new(self.payload.clone().into());
-        if let Payload::Small {
-            wire, encodings, ..
-        } = &mut fanout.payload
-        {
-            wire.clone_from(&self.wire);
-            encodings.clone_from(&self.encodings);
+        if let Payload::Small { before, .. } = &mut fanout.payload {
+            *before = Some(&self.encodings);
         }
         fanout
     }
