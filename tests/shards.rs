@@ -3,7 +3,7 @@
 mod support;
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
@@ -261,9 +261,14 @@ fn a_shard_that_panics_gets_no_more_peers() {
 fn welcomed(addr: SocketAddr) -> Peer {
     let deadline = Instant::now() + PATIENCE;
     loop {
-        let mut peer = Peer::connect(addr);
-        match peer.try_receive() {
-            Ok(frame) => {
+        let served = TcpStream::connect(addr).and_then(|stream| {
+            stream.set_read_timeout(Some(PATIENCE))?;
+            let mut peer = Peer(stream);
+            let frame = peer.try_receive()?;
+            Ok((peer, frame))
+        });
+        match served {
+            Ok((peer, frame)) => {
                 assert_eq!(frame, b"welcome");
                 return peer;
             }
