@@ -46,7 +46,7 @@ use crate::net::Net;
 ///
 /// Dropping it closes all sockets, without callbacks.
 pub struct EventLoop<H: ?Sized = dyn Handler> {
-    /// It goes first: what is dropped with the connections may ask it for something, and must not wait.
+    /// It goes before the connections: what is dropped with them may ask it for something, and must not wait.
     mailbox: Mailbox<H>,
     net: Net,
     poll: Poll,
@@ -174,6 +174,13 @@ impl<H: Handler + ?Sized> EventLoop<H> {
     /// When the next [`turn`](Self::turn) is due even if there are no events; `None` if never.
     pub fn next_deadline(&self) -> Option<Instant> {
         self.net.next_deadline()
+    }
+}
+
+impl<H: ?Sized> Drop for EventLoop<H> {
+    /// Whoever sees a closed handle can be sure that nobody comes in any more. Then the fields go, in their order.
+    fn drop(&mut self) {
+        self.net.close_listeners();
     }
 }
 

@@ -3,7 +3,7 @@
 mod support;
 
 use std::collections::BTreeMap;
-use std::net::{SocketAddr, TcpStream};
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
@@ -257,26 +257,6 @@ fn a_shard_that_panics_gets_no_more_peers() {
     one_panics_and_the_other_serves_on(Balance::HandOver);
 }
 
-/// A peer that is served. A shard that is going takes its last ones along, until its socket is closed.
-fn welcomed(addr: SocketAddr) -> Peer {
-    let deadline = Instant::now() + PATIENCE;
-    loop {
-        let served = TcpStream::connect(addr).and_then(|stream| {
-            stream.set_read_timeout(Some(PATIENCE))?;
-            let mut peer = Peer(stream);
-            let frame = peer.try_receive()?;
-            Ok((peer, frame))
-        });
-        match served {
-            Ok((peer, frame)) => {
-                assert_eq!(frame, b"welcome");
-                return peer;
-            }
-            Err(error) => assert!(Instant::now() < deadline, "nobody serves: {error}"),
-        }
-    }
-}
-
 fn one_panics_and_the_other_serves_on(balance: Balance) {
     let (shards, places) = start(balance, ListenOptions::default());
     let mut peers = join_all(&shards, &places);
@@ -294,7 +274,9 @@ fn one_panics_and_the_other_serves_on(balance: Balance) {
     }
     // Who is on the first shard is served, who comes gets there, and a broadcast leaves out who is gone.
     assert_eq!(handles.broadcast("still here"), 1);
-    let _late = welcomed(addr);
+    // Its listener was closed before.
+    let mut late = Peer::connect(addr);
+    assert_eq!(late.receive(), b"welcome");
     let heard = peers
         .iter_mut()
         .filter_map(|peer| peer.try_receive().ok())
@@ -582,7 +564,7 @@ fn a_shard_that_is_gone_gets_no_peers() {
         let (shards, addr) = greeting(balance);
         stop_shard(&shards, shard);
         for _ in 0..4 {
-            welcomed(addr);
+            assert_eq!(Peer::connect(addr).receive(), b"welcome");
         }
         shards.handles().shutdown(Duration::ZERO);
         shards.join().expect("none has failed");

@@ -315,7 +315,7 @@ impl<H: ?Sized> Handle<H> {
         }
     }
 
-    /// Whether the loop is gone.
+    /// Whether the loop is gone, or about to be: its listeners are closed.
     pub fn is_closed(&self) -> bool {
         self.commands.is_closed()
     }

@@ -82,11 +82,15 @@ impl Net {
         self.shutdown.is_some()
     }
 
-    fn close_everything(&mut self) {
+    pub(crate) fn close_listeners(&mut self) {
         let listeners: Vec<ListenerId> = self.listeners.iter().map(|(id, _)| id).collect();
         for id in listeners {
             self.close_listener(id);
         }
+    }
+
+    fn close_everything(&mut self) {
+        self.close_listeners();
         for id in self.in_phase(|phase| matches!(phase, Phase::Connecting | Phase::Open)) {
             if self.is_connected(id) {
                 self.close(id, DisconnectCause::ShuttingDown);
