@@ -2,7 +2,7 @@
 
 use std::io;
 
-use log::{info, warn};
+use log::info;
 
 use super::Net;
 use crate::config::ConnectOptions;
@@ -29,7 +29,7 @@ impl Net {
         let started = Stream::connect_unix(path)
             .and_then(|stream| Ok(self.start(stream, None, terms, options.timeout)?));
         let id = started.map_err(|error| {
-            warn!("connecting to {} failed: {error}", path.display());
+            log::warn!("connecting to {} failed: {error}", path.display());
             let path = path.into();
             ConnectError::OsUnix { path, error }
         })?;
