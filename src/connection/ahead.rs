@@ -27,6 +27,9 @@ impl Connection {
         mut bytes: Vec<u8>,
         common: &mut Common,
     ) -> Result<(), DecodeError> {
+        if bytes.is_empty() {
+            return Ok(());
+        }
         let more = bytes.len();
         if let Some(Aside::Ahead(ahead)) = self.aside.as_deref() {
             let rest = ahead.rest();
@@ -36,11 +39,9 @@ impl Connection {
                 .map_err(|_| DecodeError::OutOfMemory { requested })?;
             bytes.extend_from_slice(rest);
         }
-        if more > 0 {
-            common.memory.add(more);
-            self.aside = Some(Box::new(Aside::Ahead(Ahead { bytes, at: 0 })));
-            self.note_ahead();
-        }
+        common.memory.add(more);
+        self.aside = Some(Box::new(Aside::Ahead(Ahead { bytes, at: 0 })));
+        self.note_ahead();
         Ok(())
     }
 
