@@ -6,6 +6,7 @@ use std::io::Read;
 use std::time::Duration;
 
 use bytes::Bytes;
+use support::by_hand::Scene;
 use support::{Event, PATIENCE, Peer, Recorder, framed, listen, listening, pattern, turn_until};
 use throng::{
     Config, ConnectionId, DisconnectCause, EventLoop, Frame, Handler, ListenError, ListenOptions,
@@ -810,5 +811,29 @@ fn what_a_listener_does_not_say_is_as_the_loop_has_it() {
             net.send(id, b""),
             Err(SendError::QueueFull { max: 1000, .. })
         ));
+    }
+}
+
+/// The backpressure ends in the middle of a queue that the sockets take without ever being full.
+#[test]
+fn who_is_resumed_under_backpressure_is_read_when_that_is_over() {
+    for large in [2 << 20, 8 << 20] {
+        let mut scene = Scene::with(Config::default());
+        scene
+            .looped
+            .net
+            .send_bytes(scene.id, vec![7; large].into())
+            .expect("there is room");
+        let net = &mut scene.looped.net;
+        assert!(net.is_congested(scene.id));
+        assert!(net.resume(scene.id));
+        let mut peer = Peer(scene.peer.0.try_clone().expect("a live socket"));
+        let reader = std::thread::spawn(move || {
+            assert_eq!(peer.receive().len(), large);
+            peer.send(b"thank you");
+        });
+        let Scene { looped, seen, .. } = &mut scene;
+        looped.settle(seen, |seen, _| !seen.frames().is_empty());
+        reader.join().expect("all of it");
     }
 }

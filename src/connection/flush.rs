@@ -62,9 +62,13 @@ impl Connection {
                 self.awaits_writable = true;
             }
             Flush::Waiting => self.awaits_writable = false,
-            Flush::Budget | Flush::Failed(_) => return outcome,
+            Flush::Budget => {}
+            Flush::Failed(_) => return outcome,
         }
-        self.readiness.remove(Readiness::WRITABLE);
+        if !matches!(outcome, Flush::Budget) {
+            self.readiness.remove(Readiness::WRITABLE);
+        }
+        // Also if backpressure has ended in the middle of a queue: the next flush may find nothing to settle.
         match self.update_interest(&common.registry, token) {
             Ok(()) => outcome,
             Err(error) => failed(DisconnectCause::Network(error)),
