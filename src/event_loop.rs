@@ -44,7 +44,7 @@ use crate::net::Net;
 /// be written, in a field say, `EventLoop` alone is a loop for any handler, another one in each turn if need be;
 /// `EventLoop<Game>` is one whose calls of the handler are direct, and whose [`Handle`]s reach a `Game`.
 ///
-/// Dropping it closes all sockets, without callbacks.
+/// Dropping it closes all sockets, without callbacks. What is queued is lost, and whoever it was for sees a reset.
 pub struct EventLoop<H: ?Sized = dyn Handler> {
     /// It goes before the connections: what is dropped with them may ask it for something, and must not wait.
     mailbox: Mailbox<H>,

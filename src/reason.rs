@@ -34,7 +34,8 @@ pub struct DisconnectReason {
     /// reached the peer: only an answer of its own tells that.
     pub unsent_bytes: u64,
     /// Bytes that were received and not shown to the handler: of frames that a [paused](crate::Net::pause) connection
-    /// held back, and of one that was not complete.
+    /// held back, and of one that was not complete, whose header counts only while it is incomplete itself. None if the
+    /// connection was [`Released`](DisconnectCause::Released): then they are there.
     pub unshown_bytes: u64,
 }
 

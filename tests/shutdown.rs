@@ -319,3 +319,17 @@ fn a_release_that_is_blocked_ends_with_the_shutdown() {
     );
     assert_eq!(reason.stage, Stage::Closing);
 }
+
+#[test]
+fn who_is_cut_off_by_a_loop_that_is_dropped_can_tell() {
+    let mut scene = Scene::with(Config::default());
+    let (mut other, _) = scene.looped.join(&mut scene.seen);
+    scene.block();
+    let Scene {
+        looped, mut peer, ..
+    } = scene;
+    drop(looped);
+    peer.expect_reset();
+    // Nothing was to be sent to this one.
+    other.expect_end();
+}

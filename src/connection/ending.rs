@@ -7,6 +7,16 @@ use crate::error::{DecodeError, ReleaseError};
 use crate::reason::{DisconnectCause, DisconnectReason, Released, Stage};
 use crate::socket::Stream;
 
+impl Drop for Connection {
+    /// One that is dropped with its loop is cut off, if something was left to be written, as any other.
+    fn drop(&mut self) {
+        let unsent = self.queue.as_ref().map_or(0, |queue| queue.unsent_bytes());
+        if let Some(socket) = self.socket.as_ref().filter(|_| unsent > 0) {
+            socket.reset_on_close();
+        }
+    }
+}
+
 impl Connection {
     /// The cause that an end of stream here stands for.
     pub(crate) fn end_of_stream(&self) -> DisconnectCause {

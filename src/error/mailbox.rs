@@ -24,7 +24,7 @@ pub enum MailboxError {
     },
     /// This is a callback of a loop, in which nothing may wait for an answer.
     InCallback,
-    /// The loop was dropped. One that was [stopped](crate::Net::stop) is not closed.
+    /// The loop, or the [`Mailbox`](crate::Mailbox), was dropped. One that was [stopped](crate::Net::stop) is not closed.
     Closed,
 }
 

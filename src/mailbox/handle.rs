@@ -54,7 +54,8 @@ use crate::net::{Encoded, Net, Peer};
 /// for each other would do so for ever. When the loop is gone all give [`MailboxError::Closed`].
 ///
 /// Room and answers come from turns. While nobody drives the loop, after a [stop](Self::stop) say, who waits does so until it
-/// runs again or is dropped: drop the loop before you join a thread that may be waiting for it. For the same reason nothing
+/// runs again or is dropped: drop the loop, or a [`Mailbox`](super::Mailbox) of your own, before you join a thread that may
+/// be waiting for it. For the same reason nothing
 /// should wait on the loop's own thread between turns, in a task of a runtime that embeds the loop, say: use the `try_` forms
 /// there, and no [`call`](Self::call).
 ///
@@ -315,7 +316,8 @@ impl<H: ?Sized> Handle<H> {
         }
     }
 
-    /// Whether the loop is gone, or about to be: its listeners are closed.
+    /// Whether nothing is taken any more: the [`Mailbox`](super::Mailbox) was dropped. That of an
+    /// [`EventLoop`](crate::EventLoop) goes with it, when its listeners are closed.
     pub fn is_closed(&self) -> bool {
         self.commands.is_closed()
     }

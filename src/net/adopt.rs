@@ -63,6 +63,7 @@ impl Net {
     }
 
     /// Takes over a stream of which somebody has read too much already: `received` comes before what is still to be read.
+    /// Until it is shown it is held, and counts for the [`memory_budget`](crate::Config::memory_budget).
     ///
     /// # Errors
     /// As [`adopt`](Self::adopt), and if there is no memory to keep `received`.

@@ -13,7 +13,7 @@ impl Net {
     ///
     /// The end of the stream stands behind what is kept, and is told after it; a reset is told at once.
     ///
-    /// Returns `false` if the connection is gone.
+    /// Returns `false` if the connection is gone or going.
     ///
     /// ```
     /// use throng::{ConnectionId, Frame, Handler, Net};
@@ -49,9 +49,10 @@ impl Net {
         }
     }
 
-    /// Reads from a [paused](Self::pause) connection again, beginning with what was kept, in the next turn.
+    /// Reads from a [paused](Self::pause) connection again, beginning with what was kept, in the next turn. One that is
+    /// [congested](Self::is_congested) besides is read when that is over. On one that is not paused it does nothing.
     ///
-    /// Returns `false` if the connection is gone.
+    /// Returns `false` if the connection is gone or going.
     pub fn resume(&mut self, id: ConnectionId) -> bool {
         match self.connections.get_mut(id) {
             Some(connection) if matches!(connection.phase, Phase::Connecting | Phase::Open) => {

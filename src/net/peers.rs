@@ -151,7 +151,7 @@ impl Net {
     /// [pieces](crate::Handler::on_chunk) goes on to its end. But only in [`on_data`](crate::Handler::on_data) it is certain
     /// which frame was the last to be shown.
     ///
-    /// Returns `false` if the connection is gone.
+    /// Returns `false` if the connection is gone or going.
     pub fn set_framing(&mut self, id: ConnectionId, framing: impl Into<Framing>) -> bool {
         match self.connections.get_mut(id) {
             Some(connection) if matches!(connection.phase, Phase::Connecting | Phase::Open) => {

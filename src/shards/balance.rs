@@ -19,7 +19,7 @@ use crate::socket::{ListenSocket, Sharing};
 pub enum Balance {
     /// Each shard listens on the address, and the kernel chooses one for each peer by a hash of its address
     /// (`SO_REUSEPORT`). Costs nothing; with few peers the shards may have very different numbers of them. When a shard
-    /// fails the others go on accepting.
+    /// fails the others go on accepting. Only TCP addresses can be had so: all else is [handed over](Self::HandOver).
     Kernel,
     /// The first shard accepts, and hands the peers out to all in turn: evenly, at the price of a command for each. If it
     /// fails nobody accepts any more; those who are connected to others stay.

@@ -154,7 +154,7 @@ impl ShardsBuilder {
     }
 
     /// Listens on the path of a Unix domain socket, as [`Net::listen_unix`]. The peers are
-    /// [handed over](Balance::HandOver): the kernel does not balance them.
+    /// [handed over](Balance::HandOver) by the first shard: the kernel does not balance them.
     #[cfg(unix)]
     pub fn listen_unix(
         mut self,
@@ -166,7 +166,7 @@ impl ShardsBuilder {
     }
 
     /// Takes over a socket that listens already, as [`Net::adopt_listener`]. The peers are
-    /// [handed over](Balance::HandOver): there is one socket.
+    /// [handed over](Balance::HandOver) by the first shard: there is one socket.
     pub fn adopt_listener(
         mut self,
         socket: impl Into<ListenSocket>,
