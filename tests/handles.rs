@@ -9,7 +9,7 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use support::{Event, PATIENCE, Peer, Recorder, turn_until};
+use support::{Event, PATIENCE, Peer, Recorder, turn_until, within_patience};
 use throng::{
     Config, ConnectOptions, ConnectionId, DisconnectCause, EventLoop, Frame, Handle, Handler,
     Mailbox, MailboxError, Net, Origin,
@@ -573,13 +573,6 @@ fn a_kick_by_command_takes_its_last_message_along() {
     });
     assert!(matches!(seen.ends()[0].1.cause, DisconnectCause::Kicked));
     reader.join().expect("no panic");
-}
-
-/// Runs something that might hang, on a thread of its own.
-fn within_patience<R: Send + 'static>(what: impl FnOnce() -> R + Send + 'static) -> R {
-    let (tell, told) = mpsc::channel();
-    thread::spawn(move || tell.send(what()));
-    told.recv_timeout(PATIENCE).expect("it hangs, or panicked")
 }
 
 /// Each time it would be boxed once more, were it posted as a new one.

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use support::{PATIENCE, Peer};
+use support::{PATIENCE, Peer, within_patience};
 use throng::{
     Balance, Config, ConnectionId, DecodeError, Decoded, EncodeError, Envelope, Frame, FrameFormat,
     Framing, Handler, ListenOptions, MailboxError, Net, Origin, Shard, ShardFailure, ShardHandles,
@@ -68,6 +68,11 @@ fn end(shards: Shards<Chat>) {
     shards.join().expect("none has failed");
 }
 
+fn on_shard(places: &Places, shard: usize) -> usize {
+    let places = places.lock().expect("no panic");
+    places.keys().filter(|id| id.shard == shard).count()
+}
+
 /// Connects peers until each shard has one.
 fn join_all(shards: &Shards<Chat>, places: &Places) -> Vec<Peer> {
     let addr = shards.local_addr(0).expect("it listens");
@@ -117,12 +122,7 @@ fn peers_are_handed_over_in_turn() {
     for peer in &mut peers {
         assert_eq!(peer.receive(), b"welcome");
     }
-    let on_first = places
-        .lock()
-        .expect("no panic")
-        .keys()
-        .filter(|id| id.shard == 0)
-        .count();
+    let on_first = on_shard(&places, 0);
     assert_eq!(on_first, 5);
     end(shards);
 }
@@ -161,12 +161,7 @@ fn listeners_of_others_and_unix_sockets_serve_all_shards() {
         std::fs::remove_file(&path).expect("it is there");
     }
     let on_each = places.lock().expect("no panic").len() / 2;
-    let on_second = places
-        .lock()
-        .expect("no panic")
-        .keys()
-        .filter(|id| id.shard == 1)
-        .count();
+    let on_second = on_shard(&places, 1);
     assert_eq!(on_second, on_each);
     assert_eq!(on_each, if cfg!(unix) { 2 } else { 1 });
     end(shards);
@@ -199,12 +194,7 @@ fn a_shard_that_has_closed_its_listener_is_passed_over() {
     for peer in &mut peers[2..] {
         assert_eq!(peer.receive(), b"welcome");
     }
-    let on_first = places
-        .lock()
-        .expect("no panic")
-        .keys()
-        .filter(|id| id.shard == 0)
-        .count();
+    let on_first = on_shard(&places, 0);
     assert_eq!(on_first, 5);
     end(shards);
 }
@@ -399,13 +389,6 @@ impl Handler for Greeter {
     }
 
     fn on_data(&mut self, _: &mut Net, _: ConnectionId, _: Frame<'_>) {}
-}
-
-/// Runs something that might hang, on a thread of its own.
-fn within_patience<R: Send + 'static>(what: impl FnOnce() -> R + Send + 'static) -> R {
-    let (tell, told) = mpsc::channel();
-    thread::spawn(move || tell.send(what()));
-    told.recv_timeout(PATIENCE).expect("it hangs, or panicked")
 }
 
 fn stop_shard<H>(shards: &Shards<H>, shard: usize)

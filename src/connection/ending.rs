@@ -145,15 +145,10 @@ impl Connection {
 
     /// The reason of a finished connection.
     pub(crate) fn take_reason(&mut self) -> Option<DisconnectReason> {
-        match self
-            .aside
-            .take_if(|aside| matches!(**aside, Aside::Ending(_)))
-        {
-            Some(aside) => match *aside {
-                Aside::Ending(reason) => Some(reason),
-                Aside::Ahead(_) => None,
-            },
-            None => None,
+        let is_reason = |aside: &mut Box<Aside>| matches!(**aside, Aside::Ending(_));
+        match *self.aside.take_if(is_reason)? {
+            Aside::Ending(reason) => Some(reason),
+            Aside::Ahead(_) => None,
         }
     }
 

@@ -54,25 +54,27 @@ impl Connection {
             self.relieve(common.now);
         }
         match outcome {
-            Flush::Done => self.awaits_writable = false,
+            Flush::Done | Flush::Waiting => self.note_written(false),
             Flush::Blocked => {
                 if let Some(queue) = self.queue.as_mut().filter(|_| !self.awaits_writable) {
                     queue.progress_at = common.now;
                 }
-                self.awaits_writable = true;
+                self.note_written(true);
             }
-            Flush::Waiting => self.awaits_writable = false,
+            // It tells nothing of the socket.
             Flush::Budget => {}
             Flush::Failed(_) => return outcome,
-        }
-        if !matches!(outcome, Flush::Budget) {
-            self.readiness.remove(Readiness::WRITABLE);
         }
         // Also if backpressure has ended in the middle of a queue: the next flush may find nothing to settle.
         match self.update_interest(&common.registry, token) {
             Ok(()) => outcome,
             Err(error) => failed(DisconnectCause::Network(error)),
         }
+    }
+
+    fn note_written(&mut self, awaits_writable: bool) {
+        self.awaits_writable = awaits_writable;
+        self.readiness.remove(Readiness::WRITABLE);
     }
 
     #[inline]

@@ -196,6 +196,13 @@ impl Drop for Server {
     }
 }
 
+/// Runs something that might hang, on a thread of its own.
+pub fn within_patience<R: Send + 'static>(what: impl FnOnce() -> R + Send + 'static) -> R {
+    let (tell, told) = mpsc::channel();
+    std::thread::spawn(move || tell.send(what()));
+    told.recv_timeout(PATIENCE).expect("it hangs, or panicked")
+}
+
 /// A blocking peer with a plain socket.
 pub struct Peer(pub TcpStream);
 
