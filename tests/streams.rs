@@ -595,3 +595,26 @@ fn a_format_of_ones_own_is_asked_for_the_length_and_shown_the_pieces() {
         "{reason}"
     );
 }
+
+#[test]
+fn frame_that_was_accepted_takes_its_first_piece_however_little_may_be_queued() {
+    for max in [1, 3, 4, 5] {
+        let options = ListenOptions::default().max_queued_bytes(max);
+        let (mut scene, mut peer, id) = Scene::joined(options);
+        let net = scene.net();
+        net.begin_frame(id, 10).expect("none is open");
+        net.push_chunk(id, b"").expect("nothing is no piece");
+        net.push_chunk(id, b"01234")
+            .expect("the frame was accepted");
+        assert!(net.is_congested(id), "{max}");
+        let refused = net.push_chunk(id, b"56789");
+        assert!(matches!(refused, Err(SendError::QueueFull { .. })), "{max}");
+        scene.turns();
+        assert!(!scene.net().is_congested(id), "{max}");
+        scene.net().push_chunk(id, b"56789").expect("there is room");
+        scene.net().finish_frame(id).expect("it is complete");
+        scene.turns();
+        assert_eq!(peer.receive(), b"0123456789");
+        scene.expect_nothing_held();
+    }
+}

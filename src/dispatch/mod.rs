@@ -250,13 +250,13 @@ impl Net {
         let Some(connection) = self.connections.get_mut(id) else {
             return;
         };
+        // What was looked at is known now. What a write waits for is not among it.
+        connection.readiness.remove(Readiness::ERROR);
         if connection.read_ended() {
-            connection.readiness = Readiness::default();
-        } else {
-            connection.readiness.remove(Readiness::ERROR);
+            connection.readiness.remove(Readiness::READ);
         }
         if let Some(error) = connection.take_error() {
-            self.end(id, Some(DisconnectCause::of_socket(error)));
+            self.fail_write(id, error);
         }
     }
 
@@ -265,7 +265,9 @@ impl Net {
             return;
         };
         match connection.end_of_stream() {
-            DisconnectCause::PeerClosed if connection.options().allow_half_open => {
+            DisconnectCause::PeerClosed
+                if connection.options().allow_half_open && !connection.has_failed_write() =>
+            {
                 self.call("on_half_close", id, |net| handler.on_half_close(net, id));
             }
             cause => self.close(id, cause),
@@ -303,9 +305,11 @@ impl Net {
     fn announce_drained<H: Handler + ?Sized>(&mut self, handler: &mut H) {
         for _ in 0..self.drained.len() {
             if let Some(id) = self.drained.pop_front()
-                && self.is_connected(id)
+                && let Some(connection) = self.connections.get(id)
+                && connection.is_open()
+                && !connection.has_failed_write()
                 // Congested again, it will be drained again.
-                && !self.is_congested(id)
+                && !connection.is_congested()
             {
                 self.call("on_drain", id, |net| handler.on_drain(net, id));
             }

@@ -228,6 +228,10 @@ impl Net {
     /// Lets an open connection end when its queue is flushed.
     pub(crate) fn close(&mut self, id: ConnectionId, cause: DisconnectCause) {
         if let Some(connection) = self.connections.get_mut(id) {
+            if connection.has_failed_write() {
+                // There is nothing left to write, and why it ends is decided.
+                return self.end(id, None);
+            }
             if let Some(timer) = connection.timer.take() {
                 self.timers.cancel(timer);
             }
@@ -292,6 +296,7 @@ impl Net {
                     self.limit_closing(id);
                     return self.list(id);
                 }
+                Flush::NotWritten(error) => return self.fail_write(id, error),
                 Flush::Failed(cause) => return self.end(id, Some(*cause)),
             }
         }
@@ -312,6 +317,32 @@ impl Net {
                 self.limit_closing(id);
             }
             Err(error) => self.end(id, Some(DisconnectCause::of_socket(error))),
+        }
+    }
+
+    /// A write has failed: that is the end of the write half. What has arrived is delivered, and then the connection ends.
+    #[cold]
+    pub(crate) fn fail_write(&mut self, id: ConnectionId, error: io::Error) {
+        let Some(connection) = self.connections.get_mut(id) else {
+            return;
+        };
+        self.upset = true;
+        if connection.outlives_failed_write() {
+            debug!("{id} cannot be written to: {error}");
+            connection.fail_write(error, &mut self.common);
+            let patience = connection.options().disconnect_timeout;
+            self.list(id);
+            self.watch(id, Some(patience));
+            return self.update_interest(id);
+        }
+        let unread = if connection.wants_input() {
+            connection.discard_unread(&mut self.read_buffer)
+        } else {
+            0
+        };
+        self.end(id, Some(DisconnectCause::of_socket(error)));
+        if let Some(connection) = self.connections.get_mut(id) {
+            connection.note_unread(unread);
         }
     }
 
