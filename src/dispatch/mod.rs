@@ -274,34 +274,6 @@ impl Net {
         }
     }
 
-    /// Takes a connection on its way out further: flushes, and reads to see the peer's close.
-    fn drain(&mut self, id: ConnectionId) {
-        let mut budget = self.config.read_budget;
-        loop {
-            self.flush(id);
-            let Some(connection) = self.connections.get_mut(id) else {
-                return;
-            };
-            if connection.phase == Phase::Closed
-                || !connection.readiness.has(Readiness::READABLE)
-                || budget == 0
-            {
-                return;
-            }
-            let waits_for_flush = connection.phase == Phase::Closing;
-            match connection.discard(&mut self.read_buffer) {
-                Fill::Bytes { read, .. } => budget = budget.saturating_sub(read),
-                Fill::Blocked => return,
-                Fill::Ended if waits_for_flush => return,
-                Fill::Ended => return self.end(id, None),
-                Fill::Failed(error) => {
-                    return self.end(id, Some(DisconnectCause::of_socket(error)));
-                }
-                Fill::NoMemory { .. } => return,
-            }
-        }
-    }
-
     fn announce_drained<H: Handler + ?Sized>(&mut self, handler: &mut H) {
         for _ in 0..self.drained.len() {
             if let Some(id) = self.drained.pop_front()

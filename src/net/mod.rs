@@ -4,8 +4,8 @@
 //! runs a callback, so callbacks never nest. [`crate::dispatch`] does that, between turns and nowhere else.
 //!
 //! One file per group of operations:
-//! [`listen`](mod@listen), [`accept`](mod@accept), [`admission`], [`peers`], [`adopt`],
-//! [`send`], [`stream`], [`backpressure`], [`budget`],
+//! [`listen`](mod@listen), [`accept`](mod@accept), [`admission`], [`connect`], [`adopt`], [`lifecycle`],
+//! [`send`], [`stream`], [`flush`], [`backpressure`], [`budget`],
 //! [`deadlines`], [`timers`], [`foreign`], [`shutdown`], [`ask`], [`turn`].
 
 mod accept;
@@ -14,11 +14,13 @@ mod adopt;
 mod ask;
 mod backpressure;
 mod budget;
+mod connect;
 mod deadlines;
 mod fanout;
+mod flush;
 mod foreign;
+mod lifecycle;
 mod listen;
-mod peers;
 mod send;
 mod shutdown;
 mod slow;

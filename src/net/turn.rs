@@ -206,18 +206,6 @@ impl Net {
         self.end(id, Some(cause));
     }
 
-    /// Writes to the connections that were written to outside of their own event.
-    pub(crate) fn flush_dirty(&mut self) {
-        for i in 0..self.dirty.len() {
-            let id = self.dirty[i];
-            if let Some(connection) = self.connections.get_mut(id) {
-                connection.dirty = false;
-                self.flush(id);
-            }
-        }
-        self.dirty.clear();
-    }
-
     pub(crate) fn free_slots(&mut self) {
         for id in self.announced.drain(..) {
             self.connections.free(id);
