@@ -113,6 +113,11 @@ impl Connection {
         }
     }
 
+    /// How long ago a byte was last written or, of an open connection, read.
+    pub(crate) fn inactive_for(&self, now: Tick) -> Duration {
+        now.since(self.active_at)
+    }
+
     /// Takes note that a read has left a frame unfinished, or has made one grow by `read` bytes. Returns how soon the
     /// clock has to be looked at.
     pub(crate) fn note_unfinished(&mut self, read: usize, now: Tick) -> Option<Duration> {

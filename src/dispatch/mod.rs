@@ -3,6 +3,7 @@
 //! A source counts as served when that is done, and a connection keeps its readiness until a read refutes it. So nothing
 //! is lost when a handler panics: the next turn goes on where this one broke off.
 
+mod deadlines;
 mod delivery;
 
 use log::{error, info, trace, warn};
@@ -30,7 +31,7 @@ impl Net {
         net.stats.turns += 1;
         net.dispatch_foreign(handler);
         net.dispatch_ready(handler);
-        net.expire_timers();
+        net.expire_deadlines(handler);
         net.fire_timers(handler);
         net.announce_drained(handler);
         net.announce_ended(handler);

@@ -114,7 +114,7 @@ impl Net {
     }
 
     /// Lets the listeners that paused try again.
-    pub(super) fn resume_accepting(&mut self) {
+    pub(crate) fn resume_accepting(&mut self) {
         let Some(timer) = self.accept_retry.take() else {
             return;
         };

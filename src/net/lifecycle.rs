@@ -12,6 +12,10 @@ use crate::frame::{Chunk, Framing};
 use crate::reason::DisconnectCause;
 use crate::socket::Readiness;
 
+/// How many times its [`disconnect_timeout`](crate::Config::disconnect_timeout) a connection may take to close while its
+/// peer takes what is queued.
+const MAX_EXTENSION: u32 = 12;
+
 impl Net {
     /// Ends a connection in good order: no more callbacks but [`on_disconnect`](crate::Handler::on_disconnect), and
     /// sends are refused from now on; what was sent before is written, then the sending side is closed, then the peer's
@@ -124,6 +128,8 @@ impl Net {
     }
 
     /// Sees to it that a closing connection has a deadline, which it has from a shutdown.
+    ///
+    /// Each time it has come, the connection goes on if its peer has taken bytes meanwhile, but not for ever.
     pub(super) fn limit_closing(&mut self, id: ConnectionId) {
         if let Some(connection) = self.connections.get(id)
             && connection.timer.is_none()
@@ -131,16 +137,36 @@ impl Net {
             && self.shutdown.is_none()
         {
             let after = connection.options().disconnect_timeout;
-            self.set_deadline(id, after, Deadline::Drain(id));
+            let most = after.saturating_mul(MAX_EXTENSION);
+            let until = self.now.checked_add(most);
+            if let Some(until) = until.or_else(|| self.now.checked_add(after)) {
+                self.set_deadline(id, after, Deadline::Drain(id, until));
+            }
         }
     }
 
-    pub(super) fn set_deadline(&mut self, id: ConnectionId, after: Duration, deadline: Deadline) {
+    /// Gives a connection a deadline, in place of the one that it had.
+    pub(crate) fn set_deadline(&mut self, id: ConnectionId, after: Duration, deadline: Deadline) {
+        self.forget_deadline(id);
         let Some(at) = self.now.checked_add(after) else {
             return;
         };
         if let Some(connection) = self.connections.get_mut(id) {
             connection.timer = Some(self.timers.insert(at, deadline));
+        }
+    }
+
+    pub(super) fn forget_deadline(&mut self, id: ConnectionId) {
+        let connection = self.connections.get_mut(id);
+        if let Some(timer) = connection.and_then(|connection| connection.timer.take()) {
+            self.timers.cancel(timer);
+        }
+    }
+
+    /// Lets a connection be served as if an event had reported all there can be.
+    pub(crate) fn pretend_ready(&mut self, id: ConnectionId) {
+        if let Some(connection) = self.connections.get_mut(id) {
+            connection.readiness |= Readiness::READABLE | Readiness::WRITABLE;
         }
     }
 

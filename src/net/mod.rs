@@ -146,13 +146,13 @@ pub struct Net {
 
 /// What is to happen at an instant.
 #[derive(Debug, Clone, Copy)]
-enum Deadline {
+pub(crate) enum Deadline {
     /// An attempt to connect has had its time.
     Connect(ConnectionId, Duration),
     /// An open connection may have been idle, or without progress, for too long.
     Check(ConnectionId),
-    /// A closing connection has had its time.
-    Drain(ConnectionId),
+    /// A closing connection has had its time, unless its peer goes on to take bytes: then it may go on until the instant.
+    Drain(ConnectionId, Instant),
     /// Listeners that paused try again.
     AcceptRetry,
     /// A shutdown has had its time.

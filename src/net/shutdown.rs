@@ -101,8 +101,16 @@ impl Net {
         }
     }
 
-    /// The time is over.
-    pub(super) fn cut_short(&mut self, after: Duration) {
+    /// The time is over. What a last try finishes is not cut off.
+    pub(crate) fn cut_short(&mut self, after: Duration) {
+        for id in self.in_phase(|phase| matches!(phase, Phase::Closing | Phase::Draining)) {
+            self.pretend_ready(id);
+            self.drain(id);
+        }
+        for id in self.in_phase(|phase| phase == Phase::Releasing) {
+            self.pretend_ready(id);
+            self.flush(id);
+        }
         for id in self.in_phase(|phase| phase != Phase::Closed) {
             self.end(id, Some(DisconnectCause::DrainTimedOut { after }));
         }

@@ -8,7 +8,6 @@ use mio::event::Event;
 
 use super::{Deadline, Net};
 use crate::connection_id::{ConnectionId, Source, is_ours};
-use crate::reason::DisconnectCause;
 use crate::socket::Readiness;
 use crate::tick::Tick;
 
@@ -163,28 +162,13 @@ impl Net {
         self.mail_until = self.stats.turns + 2;
     }
 
-    pub(crate) fn expire_timers(&mut self) {
-        while let Some(deadline) = self.timers.expire(self.now) {
-            match deadline {
-                Deadline::Connect(id, after) => {
-                    self.time_out(id, DisconnectCause::ConnectTimedOut { after });
-                }
-                Deadline::Check(id) => self.check(id),
-                Deadline::Drain(id) => {
-                    if let Some(connection) = self.connections.get(id) {
-                        let after = connection.options().disconnect_timeout;
-                        self.time_out(id, DisconnectCause::DrainTimedOut { after });
-                    }
-                }
-                Deadline::Shutdown(after) => self.cut_short(after),
-                Deadline::AcceptRetry => self.resume_accepting(),
-                Deadline::Trim => self.trim(),
-            }
-        }
+    /// The next deadline that has come.
+    pub(crate) fn next_expired(&mut self) -> Option<Deadline> {
+        self.timers.expire(self.now)
     }
 
     /// Gives memory back that nobody uses.
-    fn trim(&mut self) {
+    pub(crate) fn trim(&mut self) {
         self.trim_scheduled = false;
         self.common.buffers.trim();
         self.user_timers.trim();
@@ -196,14 +180,6 @@ impl Net {
         self.drained.shrink_to(LIST_KEPT);
         self.ended.shrink_to(LIST_KEPT);
         self.foreign.shrink_to(LIST_KEPT);
-    }
-
-    fn time_out(&mut self, id: ConnectionId, cause: DisconnectCause) {
-        let Some(connection) = self.connections.get_mut(id) else {
-            return;
-        };
-        connection.timer = None;
-        self.end(id, Some(cause));
     }
 
     pub(crate) fn free_slots(&mut self) {
