@@ -588,10 +588,10 @@ fn the_preset_for_the_open_internet_fits_every_framing_and_can_be_changed() {
 
 #[test]
 fn the_time_of_a_loop_is_either_busy_or_waited() {
+    let began = Instant::now();
     let mut event_loop = EventLoop::new(Config::default()).expect("a loop");
     let before = event_loop.net().stats();
     let wait = Duration::from_millis(20);
-    let began = Instant::now();
     event_loop
         .turn(&mut Recorder::default(), Some(wait))
         .expect("a turn");

@@ -22,7 +22,8 @@ impl Net {
     /// made here, and all work is bounded: what goes beyond a budget is left for the next turn, and
     /// [`next_timeout`](Self::next_timeout) says so.
     ///
-    /// In a callback there is a turn already: there it does nothing but log an error.
+    /// Callbacks do not nest: in a callback, a closure that a [`Handle`](crate::Handle) has posted included, it does nothing
+    /// but log an error.
     pub fn finish_turn<H: Handler + ?Sized>(&mut self, handler: &mut H) {
         let Some(turn) = Turn::begin(self) else {
             return error!("finish_turn was called in a callback");

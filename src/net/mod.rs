@@ -100,6 +100,8 @@ pub struct Net {
     pub(crate) config: Config,
     pub(crate) common: Common,
     pub(crate) now: Instant,
+    /// When the last turn ended, as far as that was noted.
+    turn_ended: Instant,
     pub(crate) connections: Table<Connection, ConnectionId>,
     pub(crate) listeners: Table<Listener, ListenerId>,
     /// Sources with work to do, each once in one of the two: those of which an event told, and those that want much, more
@@ -175,6 +177,7 @@ impl Net {
             config,
             common: Common::new(registry.try_clone()?),
             now,
+            turn_ended: now,
             connections: Table::new(),
             listeners: Table::new(),
             ready: Vec::new(),

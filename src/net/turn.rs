@@ -99,12 +99,16 @@ impl Net {
         Some(self.next_deadline()?.saturating_duration_since(now))
     }
 
-    /// Takes note of how long a turn waited for events and how long it worked after that, for [`Stats`](crate::Stats). An
-    /// [`EventLoop`](crate::EventLoop) does that itself.
-    pub fn note_times(&mut self, waited: Duration, busy: Duration) {
-        self.stats.waited += waited;
+    /// Notes that a turn ended at `now`, for the times in [`Stats`](crate::Stats): the turn was busy since
+    /// [`begin_turn`](Self::begin_turn), and whatever the owner did between the end of the turn before and that counts as
+    /// waited. To be called right after [`finish_turn`](Self::finish_turn), if these times are of interest; an
+    /// [`EventLoop`](crate::EventLoop) does so itself.
+    pub fn note_turn_end(&mut self, now: Instant) {
+        let busy = now.saturating_duration_since(self.now);
+        self.stats.waited += self.now.saturating_duration_since(self.turn_ended);
         self.stats.busy += busy;
         self.stats.longest_turn = self.stats.longest_turn.max(busy);
+        self.turn_ended = now.max(self.now);
     }
 
     /// Whether there is work that needs no further event.
