@@ -92,7 +92,7 @@ impl Connection {
     #[cold]
     pub(super) fn become_congested(&mut self) {
         self.pressure.add(Pressure::CONGESTED);
-        if !self.terms.options.read_under_backpressure {
+        if !self.terms.reads_under_backpressure() {
             self.hold_back(HeldBack::CONGESTED);
         }
     }
