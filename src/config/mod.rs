@@ -100,10 +100,11 @@ impl Config {
     /// How much all connections together may hold, in bytes: what is queued for them, and what has arrived of frames that
     /// are not complete. Default: no limit.
     ///
-    /// When it is exceeded, the connection that holds the most is ended, as
-    /// [`MemoryBudget`](crate::DisconnectCause::MemoryBudget), and the next one, until the rest fits. What counts is what
-    /// is there, not what a peer has promised; a payload that several queues [share](crate::Net::send_bytes) counts once.
-    /// A payload that was given to the handler is its own affair.
+    /// When it is exceeded, what is queued is written first, as far as the sockets take it. If that is not enough, as few
+    /// connections as possible are ended, as [`MemoryBudget`](crate::DisconnectCause::MemoryBudget): those that free the
+    /// most. What counts is what is there, not what a peer has promised. A payload that several queues
+    /// [share](crate::Net::send_bytes) counts once, and is free when the last of them has written it: a broadcast that is on
+    /// its way to many readers ends none of them. A payload that was given to the handler does not count.
     pub fn memory_budget(mut self, bytes: u64) -> Self {
         self.memory_budget = bytes;
         self

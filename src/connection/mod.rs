@@ -29,6 +29,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use mio::{Interest, Registry, Token};
 
 use crate::config::ConnectionOptions;
@@ -223,6 +224,16 @@ impl Connection {
     /// Bytes that are there because of this connection: queued, or received of a frame that is not complete.
     pub(crate) fn held(&self) -> u64 {
         self.queued_bytes() + self.unshown()
+    }
+
+    /// Those of them that no other connection can hold as well.
+    pub(crate) fn held_alone(&self) -> u64 {
+        self.queue.as_ref().map_or(0, |queue| queue.copied()) + self.unshown()
+    }
+
+    /// The payloads that are queued by reference, which other connections may hold as well.
+    pub(crate) fn shared_payloads(&self) -> impl Iterator<Item = &Bytes> {
+        self.queue.iter().flat_map(|queue| queue.shared_payloads())
     }
 
     /// Bytes that have arrived and were not shown.
