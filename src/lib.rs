@@ -21,6 +21,8 @@ mod config;
 mod connection;
 mod connection_id;
 mod dispatch;
+#[cfg(test)]
+mod duration_limits;
 mod error;
 mod event_loop;
 mod frame;

@@ -11,6 +11,7 @@ use super::{Deadline, Net};
 use crate::connection::Phase;
 use crate::connection_id::{ConnectionId, ListenerId, Source};
 use crate::socket::{Shown, Stream};
+use crate::timers::later;
 
 /// What one accept brought.
 #[derive(Debug)]
@@ -108,7 +109,9 @@ impl Net {
             }
         }
         if self.accept_retry.is_none() {
-            let timer = self.timers.insert(self.now + retry, Deadline::AcceptRetry);
+            let timer = self
+                .timers
+                .insert(later(self.now, retry), Deadline::AcceptRetry);
             self.accept_retry = Some(timer);
         }
     }

@@ -8,10 +8,7 @@ use super::{Deadline, Net};
 use crate::connection::Phase;
 use crate::connection_id::{ConnectionId, ListenerId};
 use crate::reason::DisconnectCause;
-use crate::timers::TimerKey;
-
-/// More than a year makes no difference.
-const LONGEST: Duration = Duration::from_secs(366 * 24 * 60 * 60);
+use crate::timers::{TimerKey, later};
 
 /// A shutdown under way.
 #[derive(Debug)]
@@ -57,8 +54,7 @@ impl Net {
     /// # Ok::<(), std::io::Error>(())
     /// ```
     pub fn shutdown(&mut self, timeout: Duration) {
-        let timeout = timeout.min(LONGEST);
-        let deadline = self.now + timeout;
+        let deadline = later(self.now, timeout);
         match &self.shutdown {
             Some(shutdown) if shutdown.deadline <= deadline => return,
             Some(shutdown) => {

@@ -8,13 +8,10 @@ use std::time::{Duration, Instant};
 use super::Net;
 use crate::connection::Phase;
 use crate::connection_id::ConnectionId;
-use crate::timers::{NO_TIMER, TimerKey};
+use crate::timers::{NO_TIMER, TimerKey, later};
 
 /// The shortest period of an interval: what timers are exact to.
 const SHORTEST: Duration = Duration::from_millis(1);
-
-/// So far ahead is what is further than a clock can say: 136 years.
-const FOREVER: Duration = Duration::from_secs(u32::MAX as u64);
 
 /// Names a timer that was set, until it has fired for the last time or was cancelled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -290,8 +287,4 @@ impl Net {
             missed,
         })
     }
-}
-
-fn later(at: Instant, after: Duration) -> Instant {
-    at.checked_add(after.min(FOREVER)).unwrap_or(at)
 }

@@ -11,6 +11,7 @@ use crate::connection_id::{ConnectionId, Source, is_ours};
 use crate::reason::DisconnectCause;
 use crate::socket::Readiness;
 use crate::tick::Tick;
+use crate::timers::later;
 
 /// How long memory stays unused before it goes back to the allocator.
 const TRIM_AFTER: Duration = Duration::from_secs(1);
@@ -103,8 +104,8 @@ impl Net {
     /// Takes note of how long a turn waited for events and how long it worked after that, for [`Stats`](crate::Stats). An
     /// [`EventLoop`](crate::EventLoop) does that itself.
     pub fn note_times(&mut self, waited: Duration, busy: Duration) {
-        self.stats.waited += waited;
-        self.stats.busy += busy;
+        self.stats.waited = self.stats.waited.saturating_add(waited);
+        self.stats.busy = self.stats.busy.saturating_add(busy);
         self.stats.longest_turn = self.stats.longest_turn.max(busy);
     }
 
@@ -227,7 +228,8 @@ impl Net {
         let is_retaining = self.common.buffers.is_retaining() || self.user_timers.is_retaining();
         if !self.trim_scheduled && is_retaining {
             self.trim_scheduled = true;
-            self.timers.insert(self.now + TRIM_AFTER, Deadline::Trim);
+            let at = later(self.now, TRIM_AFTER);
+            self.timers.insert(at, Deadline::Trim);
         }
     }
 }
