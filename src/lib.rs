@@ -25,6 +25,7 @@ mod dispatch;
 mod duration_limits;
 mod error;
 mod event_loop;
+mod flood;
 mod frame;
 mod handler;
 mod mailbox;

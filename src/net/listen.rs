@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use log::{debug, info};
 
-use super::Net;
+use super::{Net, Refusal};
 use crate::config::ListenOptions;
 use crate::connection::{Origin, Terms};
 use crate::connection_id::{ListenerId, Source};
@@ -172,7 +172,7 @@ impl Net {
                 listener.handed.push_back(peer);
                 self.list_listener(id);
             }
-            None => self.refuse(peer.1, format_args!("the listener is closed")),
+            None => self.refuse(peer.1, &Refusal::ListenerClosed),
         }
     }
 

@@ -6,7 +6,7 @@
 //! One file per group of operations:
 //! [`listen`](mod@listen), [`accept`](mod@accept), [`admission`], [`peers`], [`adopt`],
 //! [`send`], [`stream`], [`backpressure`], [`budget`],
-//! [`deadlines`], [`timers`], [`foreign`], [`shutdown`], [`ask`], [`turn`].
+//! [`deadlines`], [`timers`], [`foreign`], [`shutdown`], [`ask`], [`warnings`], [`turn`].
 
 mod accept;
 mod admission;
@@ -27,6 +27,7 @@ mod stream;
 mod table;
 mod timers;
 mod turn;
+mod warnings;
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -44,14 +45,17 @@ use admission::Admissions;
 use shutdown::Shutdown;
 use table::Table;
 use timers::UserTimer;
+use warnings::Warnings;
 
 pub(crate) use accept::Accepted;
+pub(crate) use admission::Refusal;
 pub(crate) use fanout::Encoded;
 pub use fanout::SendReport;
 use listen::Listener;
 pub(crate) use listen::Peer;
 pub use stats::Stats;
 pub use timers::{Expired, TimerId};
+pub(crate) use warnings::Warning;
 
 /// The connections of a loop, and everything that can be done with them.
 ///
@@ -129,6 +133,7 @@ pub struct Net {
     /// Some listener waits for a descriptor to become free; this ends its patience.
     accept_retry: Option<TimerKey>,
     trim_scheduled: bool,
+    warnings: Warnings,
     /// Callbacks are being made.
     pub(crate) in_turn: bool,
     /// Some connection has left its phase or changed its framing: who delivers to one has to look at it anew.
@@ -155,6 +160,8 @@ enum Deadline {
     AcceptRetry,
     /// A shutdown has had its time.
     Shutdown(Duration),
+    /// Warnings were counted, which is to be logged.
+    Report(Warning),
     /// Unused memory goes back to the allocator.
     Trim,
 }
@@ -192,6 +199,7 @@ impl Net {
             admissions: Admissions::default(),
             accept_retry: None,
             trim_scheduled: false,
+            warnings: Warnings::default(),
             upset: false,
             shutdown: None,
             stopping: false,

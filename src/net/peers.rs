@@ -5,10 +5,10 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use log::{debug, info, trace, warn};
+use log::{debug, info, trace};
 use mio::Interest;
 
-use super::{Deadline, Net};
+use super::{Deadline, Net, Warning};
 use crate::config::ConnectOptions;
 use crate::connection::{Connection, Flush, Origin, Phase, Pressure, Terms};
 use crate::connection_id::{ConnectionId, Source};
@@ -61,7 +61,10 @@ impl Net {
                 Ok(id)
             }
             Err(error) => {
-                warn!("connecting to {addr} failed: {error}");
+                self.warn(
+                    Warning::ConnectFailed,
+                    format_args!("connecting to {addr} failed: {error}"),
+                );
                 Err(ConnectError::Os { addr, error })
             }
         }

@@ -179,6 +179,7 @@ impl Net {
                 }
                 Deadline::Shutdown(after) => self.cut_short(after),
                 Deadline::AcceptRetry => self.resume_accepting(),
+                Deadline::Report(warning) => self.report_warnings(warning),
                 Deadline::Trim => self.trim(),
             }
         }
