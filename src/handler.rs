@@ -89,7 +89,8 @@ pub trait Handler {
     }
 
     /// A timer fired that was set with [`Net::set_timer`] or one of its kin. Called once, or for each time of an interval;
-    /// not after [`Net::cancel_timer`], nor for a connection that is ended.
+    /// not after [`Net::cancel_timer`], nor for a connection that is ended. Never before the instant it was set for, which
+    /// [`Net::set_timer`] counts from the start of the turn in which it was called.
     fn on_timer(&mut self, net: &mut Net, expired: Expired) {
         let _ = (net, expired);
     }

@@ -34,6 +34,43 @@ impl FrameFormat for Checked {
     }
 }
 
+/// Lines that end with two bytes, between which a read may end.
+#[derive(Debug)]
+struct Crlf;
+
+impl FrameFormat for Crlf {
+    fn decode(&self, input: &[u8], scanned: usize) -> Result<Decoded, DecodeError> {
+        let start = scanned.saturating_sub(1);
+        let end = input[start..].windows(2).position(|pair| pair == b"\r\n");
+        Ok(match end {
+            Some(at) => Decoded::Frame {
+                header: 0,
+                payload: (start + at) as u64,
+                trailer: 2,
+            },
+            None => Decoded::Incomplete,
+        })
+    }
+
+    fn encode(&self, _: u64, envelope: &mut Envelope) -> Result<(), EncodeError> {
+        envelope.push_trailer(b"\r\n");
+        Ok(())
+    }
+
+    fn max_payload_len(&self) -> u64 {
+        u64::MAX
+    }
+
+    fn check(&self, payload: &[u8]) -> Result<(), EncodeError> {
+        if payload.contains(&b'\n') {
+            return Err(EncodeError::Refused {
+                expected: "a line without LF",
+            });
+        }
+        Ok(())
+    }
+}
+
 fn framings() -> Vec<Framing> {
     let prefix = Framing::length_prefix();
     vec![
@@ -47,6 +84,7 @@ fn framings() -> Vec<Framing> {
         Framing::varint(),
         Framing::delimiter(b'\n'),
         Framing::custom(Checked),
+        Framing::custom(Crlf),
     ]
 }
 
@@ -82,13 +120,14 @@ fn decode(
 
 #[test]
 fn every_split_of_a_short_stream_gives_the_same_frames() {
-    let payloads: [&[&[u8]]; 6] = [
+    let payloads: [&[&[u8]]; 7] = [
         &[b""],
         &[b"", b"", b"a"],
         &[b"ab", b"", b"c"],
         &[b"hello"],
         &[b"a", b"bc", b""],
         &[b"0123456"],
+        &[b"one", b"\r", b"two\r"],
     ];
     for framing in framings() {
         for payloads in payloads {

@@ -159,8 +159,56 @@ impl Inline {
 pub trait FrameFormat: fmt::Debug + Send + Sync {
     /// Finds the extent of the frame that `input` begins with.
     ///
-    /// `input` starts at the boundary of a frame and is not empty. The first `scanned` bytes were shown before, with
-    /// the answer [`Decoded::Incomplete`]: a format that searches for an end need not look at them again.
+    /// `input` starts at the boundary of a frame and is not empty. The first `scanned` bytes were passed before, with the
+    /// answer [`Decoded::Incomplete`]: they contain no whole end of a frame, but may contain the first part of one. A
+    /// format that searches for an end of `n` bytes therefore resumes `n - 1` bytes before `scanned`:
+    ///
+    /// ```
+    /// use throng::{DecodeError, Decoded, EncodeError, Envelope, FrameDecoder, FrameFormat, Framing};
+    ///
+    /// /// Lines that end with CR LF.
+    /// #[derive(Debug)]
+    /// struct Crlf;
+    ///
+    /// impl FrameFormat for Crlf {
+    ///     fn decode(&self, input: &[u8], scanned: usize) -> Result<Decoded, DecodeError> {
+    ///         // The CR may be the last byte that was scanned.
+    ///         let start = scanned.saturating_sub(1);
+    ///         let end = input[start..].windows(2).position(|pair| pair == b"\r\n");
+    ///         Ok(match end {
+    ///             Some(at) => Decoded::Frame { header: 0, payload: (start + at) as u64, trailer: 2 },
+    ///             None => Decoded::Incomplete,
+    ///         })
+    ///     }
+    ///
+    ///     fn encode(&self, _: u64, envelope: &mut Envelope) -> Result<(), EncodeError> {
+    ///         envelope.push_trailer(b"\r\n");
+    ///         Ok(())
+    ///     }
+    ///
+    ///     fn max_payload_len(&self) -> u64 {
+    ///         u64::MAX
+    ///     }
+    ///
+    ///     fn check(&self, payload: &[u8]) -> Result<(), EncodeError> {
+    ///         // Refusing every LF also works for a payload that is checked piece by piece.
+    ///         if payload.contains(&b'\n') {
+    ///             return Err(EncodeError::Refused { expected: "a line without LF" });
+    ///         }
+    ///         Ok(())
+    ///     }
+    /// }
+    ///
+    /// let mut decoder = FrameDecoder::new(Framing::custom(Crlf));
+    /// let mut lines = Vec::new();
+    /// for mut piece in [&b"one\r"[..], b"\ntwo\r\n"] {
+    ///     while let Some(line) = decoder.decode(&mut piece)? {
+    ///         lines.push(line.to_vec());
+    ///     }
+    /// }
+    /// assert_eq!(lines, [b"one", b"two"]);
+    /// # Ok::<(), DecodeError>(())
+    /// ```
     ///
     /// # Errors
     /// What can be no frame is an error, and ends the connection; [`DecodeError::malformed`] makes one.

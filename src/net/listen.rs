@@ -233,6 +233,11 @@ impl Net {
 
     /// Stops listening. Connections that came through the listener stay.
     ///
+    /// Peers in the backlog are lost: the kernel has established their connections, but they were not accepted. They see a
+    /// reset (Linux), also if they have sent something. The backlog outlives the listener only where another descriptor
+    /// keeps the socket open: a clone of a socket that was [adopted](Self::adopt_listener), or another process that shares
+    /// it.
+    ///
     /// Returns `false` if it is closed already.
     pub fn close_listener(&mut self, id: ListenerId) -> bool {
         let Some(listener) = self.listeners.get_mut(id) else {

@@ -21,6 +21,8 @@ impl Net {
     /// Ends the loop in good order: closes the listeners, [disconnects](Self::disconnect) everybody, and when all are
     /// gone, or after `timeout`, at the end of a turn, [stops](Self::stop), so that [`run`](crate::EventLoop::run) returns.
     ///
+    /// Peers that wait in the backlog of a listener are reset, as by [`close_listener`](Self::close_listener).
+    ///
     /// What was sent before is written, as long as the peers take it. Until the end no peer is accepted, and
     /// [`listen`](Self::listen) and [`connect`](Self::connect) fail; attempts to connect that are under way are dropped.
     /// Every connection gets its [`on_disconnect`](crate::Handler::on_disconnect), with the cause
