@@ -43,7 +43,7 @@ pub use connection::Origin;
 pub use connection_id::{ConnectionId, ListenerId};
 pub use error::{
     ConnectError, DecodeError, EncodeError, FirstBytes, ListenError, MailboxError, OptionsError,
-    RegisterError, Rejected, ReleaseError, SendError,
+    ParseIdError, RegisterError, Rejected, ReleaseError, SendError,
 };
 pub use event_loop::EventLoop;
 pub use frame::{
