@@ -1,5 +1,7 @@
 //! The sockets under connections and listeners. Below the listeners nothing else makes system calls.
 
+#[cfg(unix)]
+mod descriptor;
 mod listening;
 mod readiness;
 mod stream;
