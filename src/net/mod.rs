@@ -39,7 +39,7 @@ use mio::{Registry, Token};
 use crate::config::{Config, ListenOptions};
 use crate::connection::{Common, Connection};
 use crate::connection_id::{ConnectionId, ListenerId, Source};
-use crate::socket::Readiness;
+use crate::socket::{Readiness, claim, give_up};
 use crate::timers::{TimerKey, Timers};
 use admission::Admissions;
 use shutdown::Shutdown;
@@ -96,8 +96,8 @@ pub(crate) use warnings::Warning;
 /// # Ok::<(), std::io::Error>(())
 /// ```
 ///
-/// Tokens with the top bit set are [the `Net`'s](Self::owns); all others are free for your sources. One registry bears one
-/// `Net`.
+/// Tokens with the top bit set are [the `Net`'s](Self::owns); all others are free for your sources. At most one
+/// `Net` per registry.
 pub struct Net {
     pub(crate) config: Config,
     pub(crate) common: Common,
@@ -172,13 +172,17 @@ impl Net {
     /// `now` is the present time; from here on [`begin_turn`](Self::begin_turn) tells it.
     ///
     /// # Errors
-    /// If the registry cannot be cloned, or if settings contradict each other.
+    /// If the registry cannot be cloned, or if settings contradict each other. `AlreadyExists` if another `Net` is
+    /// attached to the registry, or to a clone of it, and was not dropped: the two would take each other's events. Only
+    /// epoll can tell (Linux, Android, illumos); elsewhere it is up to you.
     pub fn attach(registry: &Registry, config: Config, now: Instant) -> io::Result<Self> {
         ListenOptions::default().connection(&config)?;
+        let registry = registry.try_clone()?;
+        claim(&registry)?;
         Ok(Self {
             read_buffer: vec![0; config.read_buffer],
             config,
-            common: Common::new(registry.try_clone()?),
+            common: Common::new(registry),
             now,
             connections: Table::new(),
             listeners: Table::new(),
@@ -207,6 +211,12 @@ impl Net {
             mail_until: 0,
             stats: Stats::default(),
         })
+    }
+}
+
+impl Drop for Net {
+    fn drop(&mut self) {
+        give_up(&self.common.registry);
     }
 }
 
