@@ -420,3 +420,49 @@ fn a_custom_format_that_talks_nonsense_is_an_error_not_a_hang() {
     ));
     assert!(wire.is_empty(), "a header of 33 bytes has no room");
 }
+
+#[test]
+fn any_buffer_gets_the_bytes_that_a_vector_gets() {
+    use bytes::{BufMut, BytesMut};
+
+    for framing in framings() {
+        let encoder = FrameEncoder::new(framing.clone());
+        let wire = encode(&framing, &[b"hello".to_vec(), Vec::new()]);
+        let (mut vector, mut shared) = (b"old".to_vec(), BytesMut::from("old"));
+        let mut exact = vec![0; wire.len()];
+        let mut room = &mut exact[..];
+        let (mut first, mut second) = ([0; 3], [0; 300]);
+        let mut chain = (&mut first[..]).chain_mut(&mut second[..]);
+        let buffers: [&mut dyn BufMut; 4] = [&mut vector, &mut shared, &mut room, &mut chain];
+        for buffer in buffers {
+            encoder.encode_to(b"hello", buffer).expect("there is room");
+            encoder.encode_to(b"", buffer).expect("there is room");
+        }
+        assert_eq!(vector, [b"old", &wire[..]].concat(), "{framing:?}");
+        assert_eq!(shared, vector);
+        assert_eq!(room.len(), 0);
+        assert_eq!(exact, wire);
+        assert_eq!([&first[..], &second[..]].concat()[..wire.len()], wire);
+    }
+}
+
+#[test]
+fn buffer_without_room_for_a_frame_is_left_as_it_was() {
+    let encoder = FrameEncoder::new(Framing::custom(Checked)).max_frame_len(5);
+    for room in 0..8 {
+        let mut buffer = vec![b'-'; room];
+        let mut out = &mut buffer[..];
+        let needed = 2 + 5 + 1;
+        let expected = Err(EncodeError::NoRoom { needed, left: room });
+        assert_eq!(encoder.encode_to(b"hello", &mut out), expected);
+        assert_eq!(out.len(), room);
+        assert_eq!(buffer, vec![b'-'; room]);
+    }
+    let mut out = Vec::new();
+    let error = encoder.encode_to(b"longer", &mut out).expect_err("it is");
+    assert!(matches!(
+        error,
+        EncodeError::FrameTooLarge { len: 6, max: 5 }
+    ));
+    assert!(out.is_empty());
+}

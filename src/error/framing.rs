@@ -148,6 +148,13 @@ pub enum EncodeError {
         /// What the format expects of a payload.
         expected: &'static str,
     },
+    /// The buffer is of fixed length and has no room for the frame.
+    NoRoom {
+        /// The length of the frame with its header and trailer, in bytes.
+        needed: usize,
+        /// How many bytes the buffer has left.
+        left: usize,
+    },
     /// The memory for the encoded frame could not be had.
     OutOfMemory {
         /// How many bytes were asked for.
@@ -173,6 +180,12 @@ impl fmt::Display for EncodeError {
                 delimiter.escape_ascii()
             ),
             Self::Refused { expected } => write!(f, "the format expects {expected}"),
+            Self::NoRoom { needed, left } => {
+                write!(
+                    f,
+                    "a frame of {needed} bytes, where the buffer has room for {left}"
+                )
+            }
             Self::OutOfMemory { requested } => {
                 write!(f, "no memory for a frame of {requested} bytes")
             }
@@ -193,6 +206,7 @@ impl EncodeError {
     pub(super) fn kind(&self) -> io::ErrorKind {
         match self {
             Self::OutOfMemory { .. } => io::ErrorKind::OutOfMemory,
+            Self::NoRoom { .. } => io::ErrorKind::WriteZero,
             Self::FrameTooLarge { .. } | Self::ContainsDelimiter { .. } | Self::Refused { .. } => {
                 io::ErrorKind::InvalidInput
             }

@@ -46,8 +46,8 @@ pub struct Envelope {
 }
 
 impl Envelope {
-    /// The longest header, and the longest trailer, in bytes.
-    pub const MAX: usize = Inline::MAX;
+    /// The longest header, and the longest trailer: 32 bytes each.
+    pub const MAX: usize = 32;
 
     /// Appends to the bytes that go before the payload. What exceeds [`MAX`](Self::MAX) makes the encoding fail.
     pub fn push_header(&mut self, bytes: &[u8]) {
@@ -84,17 +84,15 @@ impl fmt::Debug for Envelope {
     }
 }
 
-/// Up to [`MAX`](Self::MAX) bytes in place.
+/// Up to [`Envelope::MAX`] bytes in place.
 #[derive(Clone, Copy, Default)]
 struct Inline {
-    bytes: [u8; Self::MAX],
+    bytes: [u8; Envelope::MAX],
     len: u8,
     overflowed: bool,
 }
 
 impl Inline {
-    const MAX: usize = 32;
-
     fn push(&mut self, bytes: &[u8]) {
         let start = usize::from(self.len);
         match self.bytes.get_mut(start..start + bytes.len()) {
