@@ -32,6 +32,13 @@ impl FrameFormat for Checked {
     fn max_payload_len(&self) -> u64 {
         255
     }
+
+    fn check_trailer(&self, trailer: &[u8]) -> Result<(), DecodeError> {
+        match trailer {
+            b"<" => Ok(()),
+            _ => Err(DecodeError::malformed("'<'", trailer)),
+        }
+    }
 }
 
 /// Lines that end with two bytes, between which a read may end.
@@ -465,4 +472,60 @@ fn buffer_without_room_for_a_frame_is_left_as_it_was() {
         EncodeError::FrameTooLarge { len: 6, max: 5 }
     ));
     assert!(out.is_empty());
+}
+
+#[test]
+fn frame_with_a_wrong_trailer_is_an_error_in_every_split() {
+    let framing = Framing::custom(Checked);
+    let wire = b">\x02ok<>\x05hello;";
+    for mask in 0..1_u32 << (wire.len() - 1) {
+        let mut decoder = FrameDecoder::new(framing.clone());
+        let (mut frames, mut result, mut start) = (Vec::new(), Ok(()), 0);
+        for cut in (1..=wire.len()).filter(|cut| *cut == wire.len() || mask & 1 << (cut - 1) != 0) {
+            let mut piece = &wire[start..cut];
+            start = cut;
+            loop {
+                match decoder.decode(&mut piece) {
+                    Ok(Some(frame)) => frames.push(frame.to_vec()),
+                    Ok(None) => break,
+                    Err(error) => {
+                        result = Err(error);
+                        break;
+                    }
+                }
+            }
+        }
+        assert_eq!(frames, [b"ok"], "split {mask:b}");
+        assert_eq!(result, Err(DecodeError::malformed("'<'", b";")));
+    }
+}
+
+#[test]
+fn trailer_longer_than_one_that_can_be_written_is_not_checked() {
+    #[derive(Debug)]
+    struct Long(u32);
+    impl FrameFormat for Long {
+        fn decode(&self, _: &[u8], _: usize) -> Result<Decoded, DecodeError> {
+            Ok(Decoded::Frame {
+                header: 1,
+                payload: 1,
+                trailer: self.0,
+            })
+        }
+        fn encode(&self, _: u64, _: &mut Envelope) -> Result<(), EncodeError> {
+            Ok(())
+        }
+        fn max_payload_len(&self) -> u64 {
+            1
+        }
+        fn check_trailer(&self, trailer: &[u8]) -> Result<(), DecodeError> {
+            Err(DecodeError::malformed("another", trailer))
+        }
+    }
+    for (trailer, passes) in [(0, true), (1, false), (32, false), (33, true)] {
+        let mut decoder = FrameDecoder::new(Framing::custom(Long(trailer)));
+        let wire = vec![b'x'; 2 + trailer as usize];
+        let frame = decoder.decode(&mut &wire[..]).map(|frame| frame.is_some());
+        assert_eq!(frame.is_ok_and(|frame| frame), passes, "{trailer} bytes");
+    }
 }

@@ -21,7 +21,8 @@ pub enum Decoded {
         header: usize,
         /// Bytes of payload.
         payload: u64,
-        /// Bytes after the payload that belong to the frame and are not shown to anybody.
+        /// Bytes after the payload that belong to the frame and are not delivered. What they are is
+        /// [checked](FrameFormat::check_trailer) when they have arrived.
         trailer: u32,
     },
 }
@@ -221,6 +222,66 @@ pub trait FrameFormat: fmt::Debug + Send + Sync {
 
     /// The longest payload the format can say, in bytes.
     fn max_payload_len(&self) -> u64;
+
+    /// Checks the trailer of a frame, which has the length that [`decode`](Self::decode) gave. The default accepts any.
+    ///
+    /// It is called once per frame with a trailer, when all of the trailer has arrived, and before the frame is delivered;
+    /// of a frame that is delivered in [pieces](crate::Handler::on_chunk), before the last one is. Not checked are a
+    /// trailer of more than [`Envelope::MAX`] bytes, which [`encode`](Self::encode) could not write, and that of a frame
+    /// between whose pieces the framing [was changed](crate::Net::set_framing).
+    ///
+    /// ```
+    /// use throng::{DecodeError, Decoded, EncodeError, Envelope, FrameDecoder, FrameFormat, Framing};
+    ///
+    /// /// `5:hello,`
+    /// #[derive(Debug)]
+    /// struct Netstring;
+    ///
+    /// impl FrameFormat for Netstring {
+    ///     fn decode(&self, input: &[u8], _scanned: usize) -> Result<Decoded, DecodeError> {
+    ///         let malformed = || DecodeError::malformed("a decimal length and ':'", input);
+    ///         let start = &input[..input.len().min(10)];
+    ///         let digits = start.iter().take_while(|byte| byte.is_ascii_digit()).count();
+    ///         match start.get(digits) {
+    ///             None if digits < 10 => return Ok(Decoded::Incomplete),
+    ///             Some(b':') if digits == 1 || digits > 1 && start[0] != b'0' => {}
+    ///             _ => return Err(malformed()),
+    ///         }
+    ///         let length = std::str::from_utf8(&start[..digits]).ok().and_then(|text| text.parse().ok());
+    ///         let payload = length.ok_or_else(malformed)?;
+    ///         Ok(Decoded::Frame { header: digits + 1, payload, trailer: 1 })
+    ///     }
+    ///
+    ///     fn check_trailer(&self, trailer: &[u8]) -> Result<(), DecodeError> {
+    ///         match trailer {
+    ///             b"," => Ok(()),
+    ///             _ => Err(DecodeError::malformed("',' behind the payload", trailer)),
+    ///         }
+    ///     }
+    ///
+    ///     fn encode(&self, payload_len: u64, envelope: &mut Envelope) -> Result<(), EncodeError> {
+    ///         envelope.push_header(format!("{payload_len}:").as_bytes());
+    ///         envelope.push_trailer(b",");
+    ///         Ok(())
+    ///     }
+    ///
+    ///     fn max_payload_len(&self) -> u64 {
+    ///         999_999_999
+    ///     }
+    /// }
+    ///
+    /// let mut decoder = FrameDecoder::new(Framing::custom(Netstring));
+    /// assert_eq!(&*decoder.decode(&mut &b"5:hello,"[..])?.unwrap(), b"hello");
+    /// assert!(decoder.decode(&mut &b"5:hello;"[..]).is_err());
+    /// # Ok::<(), DecodeError>(())
+    /// ```
+    ///
+    /// # Errors
+    /// A trailer that is not the one of the format is an error, and ends the connection.
+    fn check_trailer(&self, trailer: &[u8]) -> Result<(), DecodeError> {
+        let _ = trailer;
+        Ok(())
+    }
 
     /// Looks at a payload before it is sent, for formats that cannot carry every byte. The default accepts all.
     ///
