@@ -339,6 +339,28 @@ fn a_turn_in_a_callback_is_none() {
     assert!(nests.0 == frames);
 }
 
+#[cfg(any(target_os = "android", target_os = "illumos", target_os = "linux"))]
+#[test]
+fn second_net_on_a_registry_is_refused_until_the_first_is_dropped() {
+    use throng::mio::Poll;
+
+    let attach = |poll: &Poll| Net::attach(poll.registry(), Config::default(), Instant::now());
+    let (poll, other) = (Poll::new().expect("a poll"), Poll::new().expect("a poll"));
+    let first = attach(&poll).expect("it is the first");
+    let error = attach(&poll).expect_err("it is the second");
+    assert_eq!(error.kind(), std::io::ErrorKind::AlreadyExists);
+    let clone = poll.registry().try_clone().expect("a descriptor");
+    Net::attach(&clone, Config::default(), Instant::now()).expect_err("it is the same registry");
+    let _elsewhere = attach(&other).expect("it is another registry");
+    drop(first);
+    let second = attach(&poll).expect("there is none any more");
+    drop(poll);
+    // The descriptor of the poll may be used again; that is not the same registry.
+    let another = Poll::new().expect("a poll");
+    let _third = attach(&another).expect("it is another registry");
+    drop(second);
+}
+
 #[test]
 fn turn_in_a_posted_closure_is_none() {
     let mut looped = support::by_hand::Loop::new(Config::default());

@@ -2,6 +2,8 @@
 //!
 //! Each setting is named once, below; three types have a setter for it.
 
+#[cfg(test)]
+use std::any::Any;
 use std::time::Duration;
 
 use super::Config;
@@ -93,6 +95,7 @@ impl Default for ConnectOptions {
 
 impl ConnectOptions {
     /// How long establishing the connection may take. Default: 10 s, where operating systems try for minutes.
+    /// [`Duration::MAX`] leaves it to the operating system.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;
         self
@@ -115,6 +118,14 @@ macro_rules! connection_options {
         impl Default for ConnectionOptions {
             fn default() -> Self {
                 Self { $($name: $default,)* }
+            }
+        }
+
+        #[cfg(test)]
+        impl ConnectionOptions {
+            /// Each setting with its name, so that a test can try all of one type and forget none.
+            pub(super) fn fields(&mut self) -> Vec<(&'static str, &mut dyn Any)> {
+                vec![$((stringify!($name), &mut self.$name as &mut dyn Any),)*]
             }
         }
 
@@ -255,7 +266,7 @@ connection_options! {
     user_timeout(after: impl Into<Option<Duration>>): Option<Duration> = None;
 
     /// How long a [`disconnect`](crate::Net::disconnect) may take to flush the queue and to see the peer close,
-    /// before the connection is dropped. Default: 5 s.
+    /// before the connection is dropped. Default: 5 s. [`Duration::MAX`] is no limit.
     disconnect_timeout(timeout: Duration): Duration = Duration::from_secs(5);
 
     /// Keeps the connection when the peer closes its sending side, for late replies.

@@ -27,6 +27,7 @@ impl Net {
                 Deadline::Drain(id, until) => self.judge_closing(handler, id, until),
                 Deadline::Shutdown(after) => self.cut_short(after),
                 Deadline::AcceptRetry => self.resume_accepting(),
+                Deadline::Report(warning) => self.report_warnings(warning),
                 Deadline::Trim => self.trim(),
             }
         }

@@ -6,13 +6,13 @@
 mod deadlines;
 mod delivery;
 
-use log::{error, info, trace, warn};
+use log::{error, info, trace};
 
 use crate::connection::{Fill, Origin, Phase};
 use crate::connection_id::{ConnectionId, ListenerId, Source};
 use crate::handler::{Admission, Handler};
 use crate::mailbox::InLoop;
-use crate::net::{Accepted, Net};
+use crate::net::{Accepted, Net, Refusal, Warning};
 use crate::reason::DisconnectCause;
 use crate::socket::{Readiness, Shown};
 use delivery::Delivery;
@@ -109,7 +109,7 @@ impl Net {
                 handler.on_accept(net, listener, peer)
             });
             if admission == Admission::Refuse {
-                self.refuse(peer, format_args!("not admitted"));
+                self.refuse(peer, &Refusal::NotAdmitted);
                 continue;
             }
             if let Some(id) = self.admit(listener, stream, peer) {
@@ -304,7 +304,10 @@ impl Net {
                     reason.cause
                 {
                     let peer = Shown(connection.peer);
-                    warn!("{id} connecting to {peer} failed: {reason}");
+                    self.warn(
+                        Warning::ConnectFailed,
+                        format_args!("{id} connecting to {peer} failed: {reason}"),
+                    );
                 } else {
                     info!("{id} closed: {reason}");
                 }

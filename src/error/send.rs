@@ -89,9 +89,8 @@ impl From<SendError> for io::Error {
         let kind = match &error {
             SendError::Disconnected | SendError::Connecting => io::ErrorKind::NotConnected,
             SendError::WriteFailed => io::ErrorKind::BrokenPipe,
-            SendError::Encode(EncodeError::OutOfMemory { .. }) => io::ErrorKind::OutOfMemory,
-            SendError::Encode(_)
-            | SendError::FrameOpen { .. }
+            SendError::Encode(error) => error.kind(),
+            SendError::FrameOpen { .. }
             | SendError::NoFrameOpen
             | SendError::ChunkTooLong { .. } => io::ErrorKind::InvalidInput,
             SendError::Writer(error) => error.kind(),

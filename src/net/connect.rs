@@ -5,10 +5,10 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use log::{info, warn};
+use log::info;
 use mio::Interest;
 
-use super::{Deadline, Net};
+use super::{Deadline, Net, Warning};
 use crate::config::ConnectOptions;
 use crate::connection::{Connection, Origin, Phase, Terms};
 use crate::connection_id::{ConnectionId, Source};
@@ -60,7 +60,10 @@ impl Net {
                 Ok(id)
             }
             Err(error) => {
-                warn!("connecting to {addr} failed: {error}");
+                self.warn(
+                    Warning::ConnectFailed,
+                    format_args!("connecting to {addr} failed: {error}"),
+                );
                 Err(ConnectError::Os { addr, error })
             }
         }

@@ -10,6 +10,7 @@ use super::{Deadline, Net};
 use crate::connection_id::{ConnectionId, Source, is_ours};
 use crate::socket::Readiness;
 use crate::tick::Tick;
+use crate::timers::later;
 
 /// How long memory stays unused before it goes back to the allocator.
 const TRIM_AFTER: Duration = Duration::from_secs(1);
@@ -105,8 +106,9 @@ impl Net {
     /// [`EventLoop`](crate::EventLoop) does so itself.
     pub fn note_turn_end(&mut self, now: Instant) {
         let busy = now.saturating_duration_since(self.now);
-        self.stats.waited += self.now.saturating_duration_since(self.turn_ended);
-        self.stats.busy += busy;
+        let waited = self.now.saturating_duration_since(self.turn_ended);
+        self.stats.waited = self.stats.waited.saturating_add(waited);
+        self.stats.busy = self.stats.busy.saturating_add(busy);
         self.stats.longest_turn = self.stats.longest_turn.max(busy);
         self.turn_ended = now.max(self.now);
     }
@@ -195,7 +197,8 @@ impl Net {
         let is_retaining = self.common.buffers.is_retaining() || self.user_timers.is_retaining();
         if !self.trim_scheduled && is_retaining {
             self.trim_scheduled = true;
-            self.timers.insert(self.now + TRIM_AFTER, Deadline::Trim);
+            let at = later(self.now, TRIM_AFTER);
+            self.timers.insert(at, Deadline::Trim);
         }
     }
 }

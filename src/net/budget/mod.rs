@@ -7,10 +7,8 @@ use std::collections::HashMap;
 use super::Net;
 use crate::connection_id::ConnectionId;
 use crate::reason::DisconnectCause;
+use crate::socket::Readiness;
 use choice::{Holder, Payload, choose};
-
-/// How often the choice is made anew, because those that were chosen could be written to.
-const ROUNDS: usize = 3;
 
 impl Net {
     /// Ends as few connections as have to be ended, until the rest fits.
@@ -27,20 +25,29 @@ impl Net {
     fn evict(&mut self) {
         let budget = self.config.memory_budget;
         self.flush_dirty();
-        for _ in 0..ROUNDS {
-            let before = self.common.memory.used();
-            let chosen = self.choose_evicted();
-            for id in &chosen {
-                self.pretend_ready(*id);
-                self.flush(*id);
-            }
-            if self.common.memory.used() == before {
-                break;
-            }
-        }
+        self.write_what_can_be();
         for id in self.choose_evicted() {
             let held = self.connections.get(id).map_or(0, |held| held.held());
             self.end(id, Some(DisconnectCause::MemoryBudget { held, budget }));
+        }
+    }
+
+    /// Tries to write to every connection for which something is queued, once in a turn.
+    fn write_what_can_be(&mut self) {
+        let turn = self.stats.turns;
+        if std::mem::replace(&mut self.tried_to_write, turn) == turn {
+            return;
+        }
+        let queued = self.connections.iter().filter(|it| it.1.has_queued());
+        let queued: Vec<ConnectionId> = queued.map(|(id, _)| id).collect();
+        for id in queued {
+            if self.common.memory.used() <= self.config.memory_budget {
+                return;
+            }
+            if let Some(connection) = self.connections.get_mut(id) {
+                connection.readiness |= Readiness::WRITABLE;
+                self.flush(id);
+            }
         }
     }
 
