@@ -39,7 +39,7 @@ mod timers;
 mod write_queue;
 
 pub use config::{Config, ConnectOptions, ListenOptions, Overflow};
-pub use connection::Origin;
+pub use connection::{Backlog, Origin};
 pub use connection_id::{ConnectionId, ListenerId};
 pub use error::{
     ConnectError, DecodeError, EncodeError, FirstBytes, ListenError, MailboxError, OptionsError,

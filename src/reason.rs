@@ -33,9 +33,10 @@ pub struct DisconnectReason {
     /// Bytes of these frames that were not written, headers included. Bytes that were written may still not have
     /// reached the peer: only an answer of its own tells that.
     pub unsent_bytes: u64,
-    /// Bytes that were received and not shown to the handler: of frames that a [paused](crate::Net::pause) connection
-    /// held back, and of one that was not complete, whose header counts only while it is incomplete itself. None if the
-    /// connection was [`Released`](DisconnectCause::Released): then they are there.
+    /// Bytes that were received and not delivered to the handler: of frames that a [paused](crate::Net::pause) connection
+    /// held back, and of one that was not complete, whose header counts only while it is incomplete itself. If a paused
+    /// connection was reset, what the kernel still held counts, too. Zero if the connection was
+    /// [`Released`](DisconnectCause::Released), which passes these bytes on.
     pub unshown_bytes: u64,
 }
 
@@ -50,7 +51,10 @@ pub enum DisconnectCause {
         /// How many bytes of the unfinished frame had arrived (its header counts only while it is unfinished too).
         received: u64,
     },
-    /// The peer, or something in between, reset the connection.
+    /// The peer, or something in between, reset the connection; or the peer takes nothing any more, so that a write failed.
+    ///
+    /// If a write found out, everything that had arrived was delivered before, unless the connection was
+    /// [paused](crate::Net::pause).
     Reset(io::Error),
     /// The network failed the connection in another way: unreachable, timed out by the kernel.
     Network(io::Error),
@@ -84,11 +88,11 @@ pub enum DisconnectCause {
     },
     /// We ended it, by [`disconnect`](crate::Net::disconnect): the queue was flushed, and the peer has closed its side.
     Kicked,
-    /// We ended it, by [`disconnect`](crate::Net::disconnect), [`release`](crate::Net::release) or
-    /// [`shutdown`](crate::Net::shutdown), or because the peer had closed its side, and the flush, or the peer's close after
-    /// it, did not come in time.
+    /// It was closing, by [`disconnect`](crate::Net::disconnect), [`release`](crate::Net::release) or
+    /// [`shutdown`](crate::Net::shutdown), or because the peer had closed its side, and the peer took no byte of what was
+    /// queued, or did not close, in time.
     DrainTimedOut {
-        /// The time it was given.
+        /// The [`disconnect_timeout`](crate::Config::disconnect_timeout), or the timeout of the shutdown.
         after: Duration,
     },
     /// We ended it, by [`shutdown`](crate::Net::shutdown): the queue was flushed, and the peer has closed its side.

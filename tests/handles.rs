@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 
 use support::{Event, PATIENCE, Peer, Recorder, turn_until, within_patience};
 use throng::{
-    Config, ConnectOptions, ConnectionId, DisconnectCause, EventLoop, Frame, Handle, Handler,
-    Mailbox, MailboxError, Net, Origin,
+    Backlog, Config, ConnectOptions, ConnectionId, DisconnectCause, EventLoop, Frame, Handle,
+    Handler, Mailbox, MailboxError, Net, Origin,
 };
 
 /// A loop that listens on a free port.
@@ -45,7 +45,7 @@ fn wait_until(what: impl Fn() -> bool) {
 fn every_command_does_what_the_method_of_net_does() {
     let (mut event_loop, addr) = listening(Config::default());
     let mut seen = Recorder::default();
-    let mut joined: Vec<(Peer, ConnectionId)> = (0..4)
+    let mut joined: Vec<(Peer, ConnectionId)> = (0..5)
         .map(|_| join(&mut event_loop, addr, &mut seen))
         .collect();
     let ids: Vec<ConnectionId> = joined.iter().map(|(_, id)| *id).collect();
@@ -59,6 +59,7 @@ fn every_command_does_what_the_method_of_net_does() {
         let last = ids[3];
         handle.broadcast(move |id| id != last, "all but one")?;
         handle.disconnect(ids[1])?;
+        handle.disconnect_with(ids[4], "a last one", Backlog::Flush)?;
         handle.abort(ids[2])?;
         handle.connect(addr, ConnectOptions::default(), move |_, net, result| {
             let id = result.expect("it starts");
@@ -69,11 +70,14 @@ fn every_command_does_what_the_method_of_net_does() {
         Ok::<(), MailboxError>(())
     });
     turn_until(&mut event_loop, &mut seen, |seen, _| {
-        seen.ends().iter().any(|(id, _)| *id == joined[2].1) && seen.connected().len() == 6
+        seen.ends().iter().any(|(id, _)| *id == joined[2].1) && seen.connected().len() == 7
     });
     other.join().expect("no panic").expect("the loop is there");
     let outbound = is_done.try_recv().expect("it was called");
     assert!(seen.connected().contains(&outbound));
+    assert_eq!(joined[4].0.receive(), b"all but one");
+    assert_eq!(joined[4].0.receive(), b"a last one");
+    joined[4].0.expect_end();
     assert_eq!(joined[0].0.receive(), b"send");
     assert_eq!(joined[0].0.receive(), b"try_send");
     assert_eq!(joined[0].0.receive(), vec![1; 9000]);
@@ -84,7 +88,7 @@ fn every_command_does_what_the_method_of_net_does() {
     joined[2].0.expect_reset();
     assert_eq!(joined[3].0.receive(), b"posted");
     let stats = event_loop.net().stats();
-    assert_eq!((stats.commands, stats.commands_failed), (9, 0));
+    assert_eq!((stats.commands, stats.commands_failed), (10, 0));
 }
 
 #[test]

@@ -13,7 +13,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use support::by_hand::{Scene, the_end};
 use support::{Event, framed, pattern};
-use throng::{Config, DisconnectCause, DisconnectReason, Side, Stage};
+use throng::{
+    Backlog, Config, DisconnectCause, DisconnectReason, Overflow, SendError, Side, Stage,
+};
 
 const DEADLINE: Duration = Duration::from_secs(5);
 const MOMENT: Duration = Duration::from_millis(1);
@@ -337,4 +339,95 @@ fn who_does_not_read_is_dropped_at_the_deadline() {
         kick(&mut scene, &mut wire);
         assert_dropped_in_time(scene, frames, &wire, talker);
     }
+}
+
+// ----- A last message for a peer whose queue is full -----
+
+#[test]
+fn last_message_has_room_in_a_full_queue() {
+    for backlog in [Backlog::Flush, Backlog::Drop] {
+        for overflow in [Overflow::Refuse, Overflow::Disconnect] {
+            let config = config()
+                .max_queued_bytes(LARGE as u64 / 2)
+                .overflow(overflow);
+            let mut scene = Scene::with(config);
+            scene.narrow(ROOM);
+            let mut sent = Vec::new();
+            while (sent.len() as u64) < scene.looped.net.stats().bytes_sent + LARGE as u64 / 2 {
+                let frame = pattern(40_000);
+                scene
+                    .looped
+                    .net
+                    .send(scene.id, &frame)
+                    .expect("there is room");
+                sent.extend(framed(&frame));
+                scene.pass(Duration::ZERO);
+            }
+            scene.until_blocked();
+            let written = scene.looped.net.stats().bytes_sent as usize;
+            let last = b"you are banned";
+            let result = scene.looped.net.disconnect_with(scene.id, last, backlog);
+            result.expect("there is always room");
+            assert!(!scene.looped.net.is_connected(scene.id));
+            // The frame that was begun is finished; the others wait or are dropped.
+            let mut expected = sent.clone();
+            if backlog == Backlog::Drop {
+                expected.truncate(written.next_multiple_of(40_004));
+            }
+            let dropped = (sent.len() - expected.len()) as u64;
+            expected.extend(framed(last));
+            let stream = another(&scene);
+            let reader = std::thread::spawn(move || reads(stream).join().expect("a clean end"));
+            let id = scene.id;
+            scene
+                .looped
+                .settle(&mut scene.seen, |_, net| net.queued_bytes(id) == 0);
+            scene.peer.half_close();
+            let wire = reader.join().expect("a clean end");
+            assert!(wire == expected, "{} of {}", wire.len(), expected.len());
+            let reason = scene.end();
+            assert_kicked(&reason);
+            assert_eq!(reason.unsent_bytes, dropped);
+            assert_eq!(reason.unsent_frames, dropped / 40_004);
+        }
+    }
+}
+
+#[test]
+fn last_message_that_cannot_be_sent_changes_nothing() {
+    let mut scene = Scene::with(config().max_frame_len(100));
+    let net = &mut scene.looped.net;
+    let too_long = net.disconnect_with(scene.id, &[7; 101], Backlog::Drop);
+    assert!(matches!(too_long, Err(SendError::Encode(_))));
+    net.begin_frame(scene.id, 10).expect("none is open");
+    net.push_chunk(scene.id, b"01234")
+        .expect("it belongs there");
+    // Nothing of it is written: it can be dropped, but not finished.
+    let behind = net.disconnect_with(scene.id, b"bye", Backlog::Flush);
+    assert!(matches!(behind, Err(SendError::FrameOpen { missing: 5 })));
+    scene.pass(Duration::ZERO);
+    for backlog in [Backlog::Flush, Backlog::Drop] {
+        let inside = scene.looped.net.disconnect_with(scene.id, b"bye", backlog);
+        assert!(matches!(inside, Err(SendError::FrameOpen { missing: 5 })));
+    }
+    assert!(scene.looped.net.is_connected(scene.id));
+    let net = &mut scene.looped.net;
+    net.push_chunk(scene.id, b"56789")
+        .expect("it belongs there");
+    net.finish_frame(scene.id).expect("it is complete");
+    net.begin_frame(scene.id, 10).expect("none is open");
+    net.send(scene.id, b"behind it").expect("there is room");
+    let result = net.disconnect_with(scene.id, b"bye", Backlog::Drop);
+    result.expect("the frame that is open was not begun");
+    assert!(matches!(
+        net.disconnect_with(scene.id, b"again", Backlog::Drop),
+        Err(SendError::Disconnected)
+    ));
+    scene.pass(Duration::ZERO);
+    assert_eq!(scene.peer.receive(), b"0123456789");
+    assert_eq!(scene.peer.receive(), b"bye");
+    scene.peer.half_close();
+    let reason = scene.end();
+    assert_kicked(&reason);
+    assert_eq!(reason.unsent_frames, 2);
 }

@@ -225,6 +225,8 @@ connection_options! {
     /// How long a connection may be without a byte in either direction, before it is ended as
     /// [`Idle`](crate::DisconnectCause::Idle). At most 49 days. Default: `None`, for ever.
     ///
+    /// Before it is ended, a read and a write are tried: bytes that are already in the kernel count.
+    ///
     /// The time stands still while the connection is not read because it is [paused](crate::Net::pause) or under
     /// backpressure.
     idle_timeout(timeout: impl Into<Option<Duration>>): Option<Duration> = None;
@@ -241,9 +243,12 @@ connection_options! {
     /// bytes. Default: 1024.
     frame_stall_bytes(bytes: u64): u64 = 1024;
 
-    /// How long the peer may take nothing of what waits for it, before the connection is ended as
-    /// [`WriteStalled`](crate::DisconnectCause::WriteStalled). Any byte it takes begins the time anew: a slow reader
-    /// stays. At most 49 days. Default: `None`, for ever.
+    /// How long the peer may take nothing of what is queued, before the connection is ended as
+    /// [`WriteStalled`](crate::DisconnectCause::WriteStalled). At most 49 days. Default: `None`, for ever.
+    ///
+    /// Any byte it takes restarts the time: a slow reader stays. Before the connection is ended a write is tried, because
+    /// the system takes bytes long before it reports that it would. A peer takes bytes in the steps in which its system
+    /// announces room, usually 64 KiB or half of its receive buffer: one that is slower than a step per timeout looks stalled.
     write_stall_timeout(timeout: impl Into<Option<Duration>>): Option<Duration> = None;
 
     /// Lets the kernel probe a connection on which nothing has arrived for so long, and every quarter of that again; after
@@ -265,8 +270,14 @@ connection_options! {
     /// fail with `Unsupported`.
     user_timeout(after: impl Into<Option<Duration>>): Option<Duration> = None;
 
-    /// How long a [`disconnect`](crate::Net::disconnect) may take to flush the queue and to see the peer close,
-    /// before the connection is dropped. Default: 5 s. [`Duration::MAX`] is no limit.
+    /// How long a closing connection waits for its peer: to take the next byte of what is queued and, once everything is
+    /// written, to close. Then the connection is dropped, as
+    /// [`DrainTimedOut`](crate::DisconnectCause::DrainTimedOut). Default: 5 s. [`Duration::MAX`] is no limit.
+    ///
+    /// Each byte that the peer takes restarts the time, so a slow reader gets its last message; all in all a connection
+    /// closes within 12 times the timeout (1 minute by default). It applies to [`disconnect`](crate::Net::disconnect),
+    /// to replies for a peer that has closed its sending side, and, after a write has failed, to a peer that is still
+    /// sending.
     disconnect_timeout(timeout: Duration): Duration = Duration::from_secs(5);
 
     /// Keeps the connection when the peer closes its sending side, for late replies.

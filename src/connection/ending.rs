@@ -7,6 +7,7 @@ use super::{Common, Connection, HeldBack, Phase};
 use crate::error::{DecodeError, ReleaseError};
 use crate::reason::{DisconnectCause, DisconnectReason, Released, Stage};
 use crate::socket::Stream;
+use crate::write_queue::Dropped;
 
 /// What few connections have.
 #[derive(Debug, Default)]
@@ -134,6 +135,15 @@ impl Connection {
             });
             memory.sub(copied);
             self.release_queue(common);
+        }
+    }
+
+    /// Counts frames in the reason of the end that were queued and then dropped.
+    pub(crate) fn note_dropped(&mut self, dropped: &Dropped) {
+        let aside = self.aside.as_mut();
+        if let Some(reason) = aside.and_then(|aside| aside.ending.as_mut()) {
+            reason.unsent_frames += dropped.frames;
+            reason.unsent_bytes = reason.unsent_bytes.saturating_add(dropped.bytes);
         }
     }
 

@@ -48,6 +48,7 @@ pub(crate) use common::Common;
 pub(crate) use deadlines::Clock;
 pub(crate) use fill::Fill;
 pub(crate) use flush::Flush;
+pub use queueing::Backlog;
 pub use terms::Origin;
 pub(crate) use terms::Terms;
 

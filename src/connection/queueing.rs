@@ -4,8 +4,19 @@ use bytes::Bytes;
 
 use super::{Common, Connection, Phase};
 use crate::error::SendError;
-use crate::frame::Framing;
-use crate::write_queue::{SHARE_FROM, WriteQueue};
+use crate::frame::{self, Framing};
+use crate::write_queue::{Dropped, SHARE_FROM, WriteQueue};
+
+/// What becomes of the frames that are queued when a connection is ended with a
+/// [last frame](crate::Net::disconnect_with).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Backlog {
+    /// They are written first.
+    Flush,
+    /// They are dropped, and counted in [`unsent_frames`](crate::DisconnectReason::unsent_frames). A frame of which a part
+    /// is written already is written to its end.
+    Drop,
+}
 
 impl Connection {
     /// Lets small frames be queued without further questions.
@@ -98,6 +109,41 @@ impl Connection {
             common.memory.share(payload);
         }
         Ok(())
+    }
+
+    /// Queues the last frame of a connection, whether there is room or not. What it takes the place of is dropped, and
+    /// counted.
+    pub(crate) fn push_last(
+        &mut self,
+        common: &mut Common,
+        payload: &[u8],
+        backlog: Backlog,
+    ) -> Result<Dropped, SendError> {
+        self.check_open()?;
+        frame::envelope(self.decoder.framing(), self.decoder.limit(), payload)?;
+        let mut dropped = Dropped::default();
+        if let Some(queue) = &mut self.queue {
+            if let Some(missing) = queue.missing()
+                && (backlog == Backlog::Flush || queue.has_begun_open_frame())
+            {
+                return Err(SendError::FrameOpen { missing });
+            }
+            if backlog == Backlog::Drop {
+                let Common {
+                    memory, buffers, ..
+                } = common;
+                let before = queue.copied();
+                dropped = queue.drop_waiting(|payload| {
+                    memory.unshare(&payload);
+                    buffers.put_shared(payload);
+                });
+                memory.sub((before - queue.copied()) as usize);
+            }
+        }
+        self.fill_queue(common, |queue, framing, limit| {
+            Ok(queue.push_copied(framing, limit, payload)?)
+        })?;
+        Ok(dropped)
     }
 
     pub(crate) fn queued_bytes(&self) -> u64 {

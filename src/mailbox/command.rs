@@ -9,6 +9,7 @@ use bytes::Bytes;
 use log::debug;
 
 use crate::config::ConnectOptions;
+use crate::connection::Backlog;
 use crate::connection_id::{ConnectionId, ListenerId};
 use crate::error::ConnectError;
 use crate::net::{Encoded, Net, Peer, SendReport};
@@ -56,6 +57,7 @@ pub(super) enum Command<H: ?Sized> {
     BroadcastEncoded(Arc<Encoded>),
     HandIn(ListenerId, Peer),
     Disconnect(ConnectionId),
+    DisconnectWith(ConnectionId, Bytes, Backlog),
     Abort(ConnectionId),
     Connect(Box<(SocketAddr, ConnectOptions)>, Connected<H>),
     Post(Post<H>),
@@ -67,7 +69,9 @@ impl<H: ?Sized> Command<H> {
     /// What a command with something of the user's counts, in bytes.
     pub(super) fn bytes(&self) -> u64 {
         let (ids, payload) = match self {
-            Self::Send(_, payload) | Self::Broadcast(_, payload) => (0, payload.len()),
+            Self::Send(_, payload)
+            | Self::Broadcast(_, payload)
+            | Self::DisconnectWith(_, payload, _) => (0, payload.len()),
             Self::SendMany(ids, payload) => (size_of_val(&ids[..]), payload.len()),
             Self::BroadcastEncoded(frame) => (0, frame.payload().len()),
             Self::Post(post) => return post.bytes,
@@ -79,9 +83,10 @@ impl<H: ?Sized> Command<H> {
     /// The payload of a command that has one.
     pub(super) fn into_payload(self) -> Bytes {
         match self {
-            Self::Send(_, payload) | Self::SendMany(_, payload) | Self::Broadcast(_, payload) => {
-                payload
-            }
+            Self::Send(_, payload)
+            | Self::SendMany(_, payload)
+            | Self::Broadcast(_, payload)
+            | Self::DisconnectWith(_, payload, _) => payload,
             _ => Bytes::new(),
         }
     }
@@ -109,6 +114,10 @@ impl<H: ?Sized> Command<H> {
             Self::Disconnect(id) => {
                 let was_there = net.disconnect(id);
                 net.stats.commands_failed += u64::from(!was_there);
+            }
+            Self::DisconnectWith(id, payload, backlog) => {
+                let result = net.disconnect_with(id, &payload, backlog);
+                net.stats.commands_failed += u64::from(result.is_err());
             }
             Self::Abort(id) => {
                 let was_there = net.abort(id);

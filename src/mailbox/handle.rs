@@ -11,6 +11,7 @@ use super::channel::{Refusal, Sender};
 use super::command::{Command, Post};
 use super::in_loop::InLoop;
 use crate::config::ConnectOptions;
+use crate::connection::Backlog;
 use crate::connection_id::{ConnectionId, ListenerId};
 use crate::error::{ConnectError, MailboxError, Rejected};
 use crate::net::{Encoded, Net, Peer};
@@ -192,6 +193,21 @@ impl<H: ?Sized> Handle<H> {
     /// As [`send`](Self::send).
     pub fn disconnect(&self, id: ConnectionId) -> Result<(), MailboxError> {
         self.put_plain(Command::Disconnect(id))
+    }
+
+    /// Closes a connection gracefully with a last frame, as [`Net::disconnect_with`], after what was sent to it by this
+    /// handle.
+    ///
+    /// # Errors
+    /// As [`send`](Self::send); the payload is given back.
+    pub fn disconnect_with(
+        &self,
+        id: ConnectionId,
+        payload: impl Into<Bytes>,
+        backlog: Backlog,
+    ) -> Result<(), Rejected<Bytes, MailboxError>> {
+        let command = Command::DisconnectWith(id, payload.into(), backlog);
+        self.put_payload(Self::put, command)
     }
 
     /// Ends a connection at once, as [`Net::abort`].

@@ -6,8 +6,9 @@ use std::time::Duration;
 use log::debug;
 
 use super::{Deadline, Net};
-use crate::connection::{Fill, Origin, Phase};
+use crate::connection::{Backlog, Fill, Origin, Phase};
 use crate::connection_id::ConnectionId;
+use crate::error::SendError;
 use crate::frame::{Chunk, Framing};
 use crate::reason::DisconnectCause;
 use crate::socket::Readiness;
@@ -17,14 +18,17 @@ use crate::socket::Readiness;
 const MAX_EXTENSION: u32 = 12;
 
 impl Net {
-    /// Ends a connection in good order: no more callbacks but [`on_disconnect`](crate::Handler::on_disconnect), and
-    /// sends are refused from now on; what was sent before is written, then the sending side is closed, then the peer's
-    /// close is awaited. All of it within [`disconnect_timeout`](crate::ListenOptions::disconnect_timeout), after which
-    /// the connection is dropped. What the peer still sends is read and forgotten.
+    /// Closes a connection gracefully. No callback but [`on_disconnect`](crate::Handler::on_disconnect) follows, and sends
+    /// are refused from now on. What is queued is written, then the sending side is closed, then the peer's close is
+    /// awaited. What the peer still sends is read and discarded.
+    ///
+    /// [`disconnect_timeout`](crate::ListenOptions::disconnect_timeout) limits how long this takes, after which the
+    /// connection is dropped. To end with a message that also reaches a peer whose queue is full, use
+    /// [`disconnect_with`](Self::disconnect_with).
     ///
     /// A connection that is not established yet is dropped at once.
     ///
-    /// Returns whether there was a connection to end: `false` if it is gone or going already.
+    /// Returns `false` if the connection is closed or closing already.
     pub fn disconnect(&mut self, id: ConnectionId) -> bool {
         match self.connections.get(id).map(|connection| connection.phase) {
             Some(Phase::Connecting) => self.end(id, Some(DisconnectCause::Kicked)),
@@ -40,11 +44,54 @@ impl Net {
         true
     }
 
+    /// Closes a connection gracefully with a last frame, for which there is always room:
+    /// [`max_queued_bytes`](crate::Config::max_queued_bytes) does not apply. Otherwise as [`disconnect`](Self::disconnect).
+    ///
+    /// With [`Backlog::Flush`] it follows everything that is queued. With [`Backlog::Drop`] the queue is dropped, but for
+    /// a frame that is partly written, so that a peer which reads slowly gets the last frame next. (What is in the system's
+    /// send buffer comes before it in either case.)
+    ///
+    /// ```
+    /// use throng::{Backlog, ConnectionId, Frame, Handler, Net, SendError};
+    ///
+    /// struct Chat;
+    ///
+    /// impl Handler for Chat {
+    ///     fn on_data(&mut self, net: &mut Net, id: ConnectionId, frame: Frame<'_>) {
+    ///         if frame.len() > 1000 {
+    ///             let _ = net.disconnect_with(id, b"kicked: too long", Backlog::Drop);
+    ///         } else if let Err(SendError::QueueFull { .. }) = net.send(id, &frame) {
+    ///             let _ = net.disconnect_with(id, b"kicked: too slow", Backlog::Drop);
+    ///         }
+    ///     }
+    /// }
+    /// ```
+    ///
+    /// # Errors
+    /// As [`send`](Self::send), but for `QueueFull`; and [`FrameOpen`](SendError::FrameOpen) if a frame is
+    /// [open](Self::begin_frame) that would have to be finished first. Nothing has changed then: the connection goes on.
+    pub fn disconnect_with(
+        &mut self,
+        id: ConnectionId,
+        payload: &[u8],
+        backlog: Backlog,
+    ) -> Result<(), SendError> {
+        let connection = self.connections.get_mut(id);
+        let connection = connection.ok_or(SendError::Disconnected)?;
+        let dropped = connection.push_last(&mut self.common, payload, backlog)?;
+        self.close(id, DisconnectCause::Kicked);
+        if let Some(connection) = self.connections.get_mut(id) {
+            connection.note_dropped(&dropped);
+        }
+        self.mark_dirty(id);
+        Ok(())
+    }
+
     /// Ends a connection at once: what is queued is dropped, and the peer sees a reset (RST).
     ///
     /// The only callback that follows is [`on_disconnect`](crate::Handler::on_disconnect).
     ///
-    /// Returns whether there was a connection to end: `false` if it is gone already.
+    /// Returns `false` if the connection is closed already.
     pub fn abort(&mut self, id: ConnectionId) -> bool {
         match self.connections.get(id).map(|connection| connection.phase) {
             None | Some(Phase::Closed) => {

@@ -79,6 +79,32 @@ impl FrameLengths {
         self.frames += behind.frames;
     }
 
+    /// Bytes that are missing of the frame that is partly written; 0 if none is.
+    pub(super) fn begun_left(&self) -> u64 {
+        match self.begun {
+            0 => 0,
+            begun => self.front().saturating_sub(begun),
+        }
+    }
+
+    /// The length of the first frame.
+    fn front(&self) -> u64 {
+        let mut runs = self.runs.iter().chain(std::iter::once(&self.last));
+        // There may be runs of nothing.
+        runs.find(|(_, count)| *count > 0)
+            .map_or(0, |(len, _)| *len)
+    }
+
+    /// Forgets all frames but the one that is partly written.
+    pub(super) fn keep_begun(&mut self) {
+        let (begun, front) = (self.begun, self.front());
+        self.clear();
+        if begun > 0 {
+            self.push(front);
+            self.begun = begun;
+        }
+    }
+
     /// Frames that are not written whole.
     #[inline]
     pub(super) fn frames(&self) -> u64 {

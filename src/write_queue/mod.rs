@@ -16,6 +16,7 @@
 //! sealed); the first segment has the serial number `first`, the others those that follow; `unsent` counts the frames that
 //! are not written whole, and `bytes` those of their bytes that are here.
 
+mod backlog;
 mod latest;
 mod lengths;
 #[cfg(test)]
@@ -36,6 +37,7 @@ use lengths::FrameLengths;
 use open::OpenFrame;
 use source::Source;
 
+pub(crate) use backlog::Dropped;
 pub(crate) use source::SourceError;
 
 /// From this many bytes on a payload that is owned is queued by reference. Copying is faster up to 2-4 KiB, measured on
