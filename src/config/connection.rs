@@ -8,6 +8,9 @@ use super::Config;
 use crate::error::OptionsError;
 use crate::frame::Framing;
 
+/// The largest size that systems take, in bytes.
+const MAX_SIZE: u64 = i32::MAX as u64;
+
 /// What becomes of a frame for which a connection's queue has no room.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Overflow {
@@ -248,6 +251,37 @@ connection_options! {
     /// fail with `Unsupported`.
     user_timeout(after: impl Into<Option<Duration>>): Option<Duration> = None;
 
+    /// The size of the kernel's send buffer, in bytes (`SO_SNDBUF`). From 1 byte to 2 GiB - 1; the system may round it up
+    /// or cap it, and Linux doubles it for its own bookkeeping. Default: `None`, as the system does it: Linux grows the
+    /// buffer up to some MiB while the peer reads.
+    ///
+    /// What is in this buffer can no longer be replaced by [`send_latest`](crate::Net::send_latest), and does not count as
+    /// queued. A small buffer therefore keeps data fresh, and limits the throughput to one buffer per round trip.
+    /// [`max_unsent_in_kernel`](Self::max_unsent_in_kernel) costs no throughput, where the platform has it. A size that is
+    /// set is fixed: the system no longer adapts it.
+    send_buffer(bytes: impl Into<Option<u64>>): Option<u64> = None;
+
+    /// The size of the kernel's receive buffer, in bytes (`SO_RCVBUF`), which also limits the TCP window: how much a peer
+    /// can send that is not read. From 1 byte to 2 GiB - 1; the system may round it up or cap it, and Linux doubles it for
+    /// its own bookkeeping. Default: `None`, as the system does it. A size that is set is fixed: the system no longer
+    /// adapts it.
+    ///
+    /// It is set before listening and connecting. Linux ignores it on Unix domain sockets, where the sender's
+    /// [`send_buffer`](Self::send_buffer) is the limit.
+    receive_buffer(bytes: impl Into<Option<u64>>): Option<u64> = None;
+
+    /// How many bytes the kernel takes beyond those that it has already sent to the peer (`TCP_NOTSENT_LOWAT`); the rest
+    /// waits in the connection's queue. From 1 byte to 2 GiB - 1. Default: `None`, as much as fits into the send buffer,
+    /// which may be some MiB.
+    ///
+    /// What waits in the queue can be replaced by [`send_latest`](crate::Net::send_latest) and is seen by
+    /// [`write_stall_timeout`](Self::write_stall_timeout) and the watermarks; what is in the kernel is not. The throughput
+    /// does not suffer from 16 KiB on, at the price of more events and writes. The last write may exceed the limit.
+    ///
+    /// Linux and Android only; elsewhere listening and connecting fail with `Unsupported`. Unix domain sockets have no such
+    /// limit and ignore it: there, set [`send_buffer`](Self::send_buffer).
+    max_unsent_in_kernel(bytes: impl Into<Option<u64>>): Option<u64> = None;
+
     /// How long a [`disconnect`](crate::Net::disconnect) may take to flush the queue and to see the peer close,
     /// before the connection is dropped. Default: 5 s.
     disconnect_timeout(timeout: Duration): Duration = Duration::from_secs(5);
@@ -281,6 +315,22 @@ impl ConnectionOptions {
             .find(|(_, after)| *after == Some(Duration::ZERO))
         {
             return Err(OptionsError::ZeroTimeout { setting });
+        }
+        let sizes = [
+            ("send_buffer", self.send_buffer),
+            ("receive_buffer", self.receive_buffer),
+            ("max_unsent_in_kernel", self.max_unsent_in_kernel),
+        ];
+        for (setting, bytes) in sizes {
+            if let Some(bytes) = bytes.filter(|bytes| !(1..=MAX_SIZE).contains(bytes)) {
+                let (min, max) = (1, MAX_SIZE);
+                return Err(OptionsError::SizeOutOfRange {
+                    setting,
+                    bytes,
+                    min,
+                    max,
+                });
+            }
         }
         let (low_watermark, high_watermark) = (self.low(), self.high());
         if low_watermark >= high_watermark || high_watermark > self.max_queued_bytes {

@@ -19,6 +19,17 @@ pub enum OptionsError {
         /// The setting.
         setting: &'static str,
     },
+    /// The size of a buffer of the kernel that no system takes.
+    SizeOutOfRange {
+        /// The setting.
+        setting: &'static str,
+        /// The size that was asked for, in bytes.
+        bytes: u64,
+        /// The smallest size, in bytes.
+        min: u64,
+        /// The largest size, in bytes.
+        max: u64,
+    },
     /// Not `low_watermark < high_watermark <= max_queued_bytes`.
     WatermarksOutOfOrder {
         /// When backpressure ends, in bytes.
@@ -43,6 +54,15 @@ impl fmt::Display for OptionsError {
             Self::ZeroTimeout { setting } => {
                 write!(f, "expected {setting} to be longer than nothing, got 0")
             }
+            Self::SizeOutOfRange {
+                setting,
+                bytes,
+                min,
+                max,
+            } => write!(
+                f,
+                "expected {setting} to be from {min} to {max} bytes, got {bytes}"
+            ),
             Self::WatermarksOutOfOrder {
                 low_watermark,
                 high_watermark,

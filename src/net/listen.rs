@@ -80,7 +80,7 @@ impl Net {
         let nothing = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
         let mut result = Err(ListenError::Resolve(nothing));
         for addr in addrs {
-            result = ListenSocket::bind(addr, &options, Sharing::of(&options))
+            result = ListenSocket::bind(addr, &options, &terms.options, Sharing::of(&options))
                 .and_then(|socket| Ok(self.open_listener(socket, Arc::clone(&terms))?))
                 .map_err(|error| ListenError::Bind { addr, error });
             if result.is_ok() {

@@ -7,7 +7,7 @@ use std::sync::{Arc, Weak};
 
 use super::error::{ShardError, ShardFailure};
 use super::handles::ShardHandles;
-use crate::config::ListenOptions;
+use crate::config::{Config, ConnectionOptions, ListenOptions};
 use crate::error::ListenError;
 use crate::event_loop::EventLoop;
 use crate::handler::Handler;
@@ -68,18 +68,23 @@ impl Place {
     pub(super) fn open<H: Handler + 'static>(
         self,
         balance: Balance,
+        config: &Config,
         options: &ListenOptions,
         loops: &mut [EventLoop<H>],
         handles: &ShardHandles<H>,
     ) -> Result<Option<SocketAddr>, ShardError> {
+        let failed = |(shard, error)| ShardError::new(shard, ShardFailure::Listen(error));
+        let connection = options
+            .connection(config)
+            .map_err(|error| failed((0, ListenError::Options(error))))?;
         let listened = match self {
             Self::Addrs(addrs) => {
                 let nothing = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
                 let mut result = Err((0, ListenError::Resolve(nothing)));
                 for addr in addrs {
                     result = match balance {
-                        Balance::Kernel => listen_everywhere(addr, options, loops),
-                        Balance::HandOver => bind(addr, options, Sharing::of(options))
+                        Balance::Kernel => listen_everywhere(addr, options, &connection, loops),
+                        Balance::HandOver => bind(addr, options, &connection, Sharing::of(options))
                             .map_err(|error| (0, error))
                             .and_then(|(socket, _)| listen_once(socket, options, loops, handles)),
                     };
@@ -95,16 +100,17 @@ impl Place {
                 .and_then(|socket| listen_once(socket, options, loops, handles)),
             Self::Socket(socket) => listen_once(socket, options, loops, handles),
         };
-        listened.map_err(|(shard, error)| ShardError::new(shard, ShardFailure::Listen(error)))
+        listened.map_err(failed)
     }
 }
 
 fn bind(
     addr: SocketAddr,
     options: &ListenOptions,
+    connection: &ConnectionOptions,
     sharing: Sharing,
 ) -> Result<(ListenSocket, SocketAddr), ListenError> {
-    let bound = ListenSocket::bind(addr, options, sharing).and_then(|socket| {
+    let bound = ListenSocket::bind(addr, options, connection, sharing).and_then(|socket| {
         // Port 0 was any: from here on it is this one.
         let local_addr = socket.local_addr()?.unwrap_or(addr);
         Ok((socket, local_addr))
@@ -115,6 +121,7 @@ fn bind(
 fn listen_everywhere<H: Handler>(
     mut addr: SocketAddr,
     options: &ListenOptions,
+    connection: &ConnectionOptions,
     loops: &mut [EventLoop<H>],
 ) -> Listened {
     // All or none: a socket that listens gets its part of the peers.
@@ -125,7 +132,8 @@ fn listen_everywhere<H: Handler>(
             0 if !options.reuse_port => Sharing::Begin,
             _ => Sharing::Join,
         };
-        let (socket, local_addr) = bind(addr, options, sharing).map_err(|error| (shard, error))?;
+        let (socket, local_addr) =
+            bind(addr, options, connection, sharing).map_err(|error| (shard, error))?;
         addr = local_addr;
         sockets.push(socket);
     }

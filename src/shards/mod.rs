@@ -198,7 +198,8 @@ impl ShardsBuilder {
         let handles = ShardHandles::new(handles, framings.collect());
         let mut local_addrs = Vec::new();
         for (place, options) in self.listeners {
-            local_addrs.push(place.open(self.balance, &options, &mut loops, &handles)?);
+            let opened = place.open(self.balance, &self.config, &options, &mut loops, &handles)?;
+            local_addrs.push(opened);
         }
 
         let make = Arc::new(make);

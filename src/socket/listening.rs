@@ -11,7 +11,7 @@ use mio::{Interest, Registry, Token};
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 use super::stream::{Stream, canonical};
-use super::tuning::tune;
+use super::tuning::{size_buffers, tune};
 use crate::config::{ConnectionOptions, ListenOptions};
 
 /// A socket that listens, as it is [adopted](crate::Net::adopt_listener): made of a listener of the standard library or of
@@ -82,6 +82,7 @@ impl ListenSocket {
     pub(crate) fn bind(
         addr: SocketAddr,
         options: &ListenOptions,
+        connection: &ConnectionOptions,
         sharing: Sharing,
     ) -> io::Result<Self> {
         let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
@@ -101,6 +102,7 @@ impl ListenSocket {
         if begins_alone {
             set_reuse_port(&socket)?;
         }
+        size_buffers(&socket, connection)?;
         socket.listen(i32::try_from(options.backlog).unwrap_or(i32::MAX))?;
         Ok(Self::Tcp(TcpListener::from_std(socket.into())))
     }
@@ -125,13 +127,14 @@ impl ListenSocket {
                 socket.set_nonblocking(true)?;
                 // Most systems let accepted sockets inherit it, which saves a call for each.
                 socket.set_tcp_nodelay(true)?;
-                tune(socket, options)
+                tune(&socket, options)
             }
             #[cfg(unix)]
             Self::Unix(listener) => {
                 let socket = SockRef::from(listener);
                 check_listening(&socket)?;
-                socket.set_nonblocking(true)
+                socket.set_nonblocking(true)?;
+                size_buffers(&socket, options)
             }
         }
     }

@@ -11,9 +11,9 @@ use mio::net::TcpStream;
 #[cfg(unix)]
 use mio::net::UnixStream;
 use mio::{Interest, Registry, Token};
-use socket2::SockRef;
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
-use super::tuning::tune;
+use super::tuning::{size_buffers, tune};
 use crate::config::ConnectionOptions;
 
 /// Whether a read or write that does less than it was asked for has emptied or filled the socket, so that the next byte,
@@ -86,8 +86,20 @@ macro_rules! with_stream {
 
 impl Stream {
     /// Starts to connect; [`is_connected`](Self::is_connected) tells how it went.
-    pub(crate) fn connect(addr: SocketAddr) -> io::Result<Self> {
-        TcpStream::connect(addr).map(Self::Tcp)
+    pub(crate) fn connect(addr: SocketAddr, options: &ConnectionOptions) -> io::Result<Self> {
+        if options.receive_buffer.is_none() {
+            return TcpStream::connect(addr).map(Self::Tcp);
+        }
+        let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
+        size_buffers(&socket, options)?;
+        match socket.connect_timeout(&addr.into(), Duration::ZERO) {
+            // It goes on: this error is not of the system.
+            Err(error)
+                if error.kind() == io::ErrorKind::TimedOut && error.raw_os_error().is_none() => {}
+            result => result?,
+        }
+        socket.set_nonblocking(true)?;
+        Ok(Self::Tcp(TcpStream::from_std(socket.into())))
     }
 
     /// Connects to a Unix domain socket.
@@ -103,10 +115,10 @@ impl Stream {
                 if !has_nodelay {
                     stream.set_nodelay(true)?;
                 }
-                tune(SockRef::from(stream), options)
+                tune(&SockRef::from(stream), options)
             }
             #[cfg(unix)]
-            Self::Unix(_) => Ok(()),
+            Self::Unix(stream) => size_buffers(&SockRef::from(stream), options),
         }
     }
 

@@ -1,21 +1,51 @@
-//! What the kernel does about peers that are gone without a word. Not every platform can, and one that cannot says so.
+//! What the kernel is asked for: sizes of its buffers, and what it does about peers that have vanished. Not every platform
+//! can do all of it, and one that cannot says so.
 
 use std::io;
 use std::time::Duration;
 
-use socket2::SockRef;
+use socket2::Socket;
 
 use crate::config::ConnectionOptions;
 
-/// Asks the kernel for what the options ask for.
-pub(crate) fn tune(socket: SockRef<'_>, options: &ConnectionOptions) -> io::Result<()> {
+/// Asks the kernel for what the options ask for, of a TCP socket.
+pub(super) fn tune(socket: &Socket, options: &ConnectionOptions) -> io::Result<()> {
+    size_buffers(socket, options)?;
+    if let Some(bytes) = options.max_unsent_in_kernel {
+        set_max_unsent(socket, bytes)?;
+    }
     if let Some(after) = options.keepalive {
-        set_keepalive(&socket, after)?;
+        set_keepalive(socket, after)?;
     }
     if let Some(after) = options.user_timeout {
-        set_user_timeout(&socket, after)?;
+        set_user_timeout(socket, after)?;
     }
     Ok(())
+}
+
+/// Asks for what any socket has. TCP looks at the receive buffer when it listens or connects, and chooses its window scale
+/// by it.
+pub(super) fn size_buffers(socket: &Socket, options: &ConnectionOptions) -> io::Result<()> {
+    let size = |bytes: u64| usize::try_from(bytes).unwrap_or(usize::MAX);
+    if let Some(bytes) = options.send_buffer {
+        socket.set_send_buffer_size(size(bytes))?;
+    }
+    if let Some(bytes) = options.receive_buffer {
+        socket.set_recv_buffer_size(size(bytes))?;
+    }
+    Ok(())
+}
+
+#[cfg(any(target_os = "android", target_os = "linux"))]
+fn set_max_unsent(socket: &Socket, bytes: u64) -> io::Result<()> {
+    socket.set_tcp_notsent_lowat(u32::try_from(bytes).unwrap_or(u32::MAX))
+}
+
+#[cfg(not(any(target_os = "android", target_os = "linux")))]
+fn set_max_unsent(_: &Socket, _: u64) -> io::Result<()> {
+    let message =
+        "max_unsent_in_kernel: this platform's TCP_NOTSENT_LOWAT is missing or cannot be reached";
+    Err(io::Error::new(io::ErrorKind::Unsupported, message))
 }
 
 #[cfg(any(
@@ -29,7 +59,7 @@ pub(crate) fn tune(socket: SockRef<'_>, options: &ConnectionOptions) -> io::Resu
     target_os = "netbsd",
     windows
 ))]
-fn set_keepalive(socket: &SockRef<'_>, after: Duration) -> io::Result<()> {
+fn set_keepalive(socket: &Socket, after: Duration) -> io::Result<()> {
     // Most systems know whole seconds only.
     let second = Duration::from_secs(1);
     let keepalive = socket2::TcpKeepalive::new()
@@ -50,18 +80,18 @@ fn set_keepalive(socket: &SockRef<'_>, after: Duration) -> io::Result<()> {
     target_os = "netbsd",
     windows
 )))]
-fn set_keepalive(_: &SockRef<'_>, _: Duration) -> io::Result<()> {
+fn set_keepalive(_: &Socket, _: Duration) -> io::Result<()> {
     let message = "this platform has no TCP_KEEPIDLE";
     Err(io::Error::new(io::ErrorKind::Unsupported, message))
 }
 
 #[cfg(any(target_os = "android", target_os = "linux"))]
-fn set_user_timeout(socket: &SockRef<'_>, after: Duration) -> io::Result<()> {
+fn set_user_timeout(socket: &Socket, after: Duration) -> io::Result<()> {
     socket.set_tcp_user_timeout(Some(after))
 }
 
 #[cfg(not(any(target_os = "android", target_os = "linux")))]
-fn set_user_timeout(_: &SockRef<'_>, _: Duration) -> io::Result<()> {
+fn set_user_timeout(_: &Socket, _: Duration) -> io::Result<()> {
     let message = "this platform has no TCP_USER_TIMEOUT";
     Err(io::Error::new(io::ErrorKind::Unsupported, message))
 }
@@ -78,7 +108,7 @@ mod tests {
         let config = Config::default().keepalive(Duration::from_secs(60));
         let options = ListenOptions::default().user_timeout(Duration::from_millis(1500));
         let options = options.connection(&config).expect("they are right");
-        tune(SockRef::from(&stream), &options).expect("it is Linux");
+        tune(&stream, &options).expect("it is Linux");
         assert!(stream.keepalive().expect("an open socket"));
         let seconds =
             |duration: io::Result<Duration>| duration.expect("an open socket").as_secs_f64();
