@@ -139,6 +139,9 @@ impl Listener {
             return Err(io::ErrorKind::WouldBlock.into());
         };
         let peer = socket.accept()?;
+        if self.peers_linger {
+            let _ = peer.0.do_not_linger();
+        }
         Ok(match &mut self.hand_over {
             Some(hand_over) => hand_over(peer),
             None => Some(peer),

@@ -40,6 +40,9 @@ impl Net {
     /// Takes over a stream that is connected: one that was accepted, or made, by somebody else.
     /// [`on_connect`](crate::Handler::on_connect) comes as for one that was made here, in the next turn.
     ///
+    /// The socket no longer blocks and no longer lingers (`SO_LINGER`), and on Unix it is closed in child processes
+    /// (`FD_CLOEXEC`). Other options of the socket stay as they are, unless `options` sets them.
+    ///
     /// ```
     /// use throng::{Config, ConnectOptions, EventLoop, Framing};
     ///
@@ -84,7 +87,7 @@ impl Net {
             Ok(terms) => terms,
             Err(error) => return Err(Rejected::new(error, stream)),
         };
-        let peer = stream.set_nonblocking().and_then(|()| stream.peer_addr());
+        let peer = stream.take_over().and_then(|()| stream.peer_addr());
         let started = match peer {
             Ok(peer) => self.start(stream, peer, terms, options.timeout),
             Err(error) => Err(Rejected::new(error, stream)),

@@ -44,6 +44,8 @@ pub(crate) struct Listener {
     pub(super) pause_reported: bool,
     /// Whether accepted sockets have TCP_NODELAY from the listener, once one was looked at.
     pub(super) inherits_nodelay: Option<bool>,
+    /// Accepted sockets may have SO_LINGER from the listener, as it was before it was adopted.
+    pub(super) peers_linger: bool,
 }
 
 impl fmt::Debug for Listener {
@@ -115,7 +117,9 @@ impl Net {
 
     /// Takes over a socket that listens already: one that was passed on by the system (socket activation), or bound by a
     /// test. [`backlog`](ListenOptions::backlog), [`only_v6`](ListenOptions::only_v6) and
-    /// [`reuse_port`](ListenOptions::reuse_port) are what they were.
+    /// [`reuse_port`](ListenOptions::reuse_port) are what they were. The socket no longer blocks, its connections do not
+    /// linger (`SO_LINGER`), and on Unix it is closed in child processes (`FD_CLOEXEC`): else a child would keep the port
+    /// open, without serving it, after this process has ended.
     ///
     /// ```
     /// use throng::{Config, EventLoop, ListenOptions};
@@ -182,6 +186,7 @@ impl Net {
         mut socket: ListenSocket,
         terms: Arc<Terms>,
     ) -> Result<ListenerId, Rejected<ListenSocket, io::Error>> {
+        let peers_linger = socket.lingers();
         let mut open = || {
             socket.set_up(&terms.options)?;
             let local_addr = socket.local_addr()?;
@@ -192,7 +197,11 @@ impl Net {
         match open() {
             Ok(local_addr) => {
                 info!("listening on {}", Shown(local_addr));
-                Ok(self.add_listener(Some(socket), local_addr, terms))
+                let id = self.add_listener(Some(socket), local_addr, terms);
+                if let Some(listener) = self.listeners.get_mut(id) {
+                    listener.peers_linger = peers_linger;
+                }
+                Ok(id)
             }
             Err(error) => Err(Rejected::new(error, socket)),
         }
@@ -216,6 +225,7 @@ impl Net {
             paused: false,
             pause_reported: false,
             inherits_nodelay: None,
+            peers_linger: false,
         })
     }
 

@@ -11,7 +11,7 @@ use mio::{Interest, Registry, Token};
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 use super::stream::{Stream, canonical};
-use super::tuning::{size_buffers, tune};
+use super::tuning::{size_buffers, take_over, tune};
 use crate::config::{ConnectionOptions, ListenOptions};
 
 /// A socket that listens, as it is [adopted](crate::Net::adopt_listener): made of a listener of the standard library or of
@@ -124,7 +124,7 @@ impl ListenSocket {
             Self::Tcp(listener) => {
                 let socket = SockRef::from(listener);
                 check_listening(&socket)?;
-                socket.set_nonblocking(true)?;
+                take_over(&socket)?;
                 // Most systems let accepted sockets inherit it, which saves a call for each.
                 socket.set_tcp_nodelay(true)?;
                 tune(&socket, options)
@@ -133,9 +133,18 @@ impl ListenSocket {
             Self::Unix(listener) => {
                 let socket = SockRef::from(listener);
                 check_listening(&socket)?;
-                socket.set_nonblocking(true)?;
+                take_over(&socket)?;
                 size_buffers(&socket, options)
             }
+        }
+    }
+
+    /// Whether its peers may have been told to linger (`SO_LINGER`), which they inherit; those that wait already keep it.
+    pub(crate) fn lingers(&self) -> bool {
+        match self {
+            Self::Tcp(listener) => matches!(SockRef::from(listener).linger(), Ok(Some(_))),
+            #[cfg(unix)]
+            Self::Unix(_) => false,
         }
     }
 

@@ -13,7 +13,7 @@ use mio::net::UnixStream;
 use mio::{Interest, Registry, Token};
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
-use super::tuning::{size_buffers, tune};
+use super::tuning::{size_buffers, take_over, tune};
 use crate::config::ConnectionOptions;
 
 /// Whether a read or write that does less than it was asked for has emptied or filled the socket, so that the next byte,
@@ -122,9 +122,14 @@ impl Stream {
         }
     }
 
-    /// Makes sure that it does not block: where it comes from is not known.
-    pub(crate) fn set_nonblocking(&self) -> io::Result<()> {
-        with_stream!(self, stream => SockRef::from(stream).set_nonblocking(true))
+    /// Makes it one of ours: where it comes from is not known.
+    pub(crate) fn take_over(&self) -> io::Result<()> {
+        with_stream!(self, stream => take_over(&SockRef::from(stream)))
+    }
+
+    /// Lets a close return at once.
+    pub(crate) fn do_not_linger(&self) -> io::Result<()> {
+        with_stream!(self, stream => SockRef::from(stream).set_linger(None))
     }
 
     /// Whether it has TCP_NODELAY, or needs none.

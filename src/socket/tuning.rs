@@ -36,6 +36,18 @@ pub(super) fn size_buffers(socket: &Socket, options: &ConnectionOptions) -> io::
     Ok(())
 }
 
+/// Undoes what a socket of another owner may bring along: that calls block, that a close blocks, that child processes keep
+/// it open, and that a write raises a signal.
+pub(super) fn take_over(socket: &Socket) -> io::Result<()> {
+    socket.set_nonblocking(true)?;
+    socket.set_linger(None)?;
+    #[cfg(unix)]
+    socket.set_cloexec(true)?;
+    #[cfg(target_vendor = "apple")]
+    socket.set_nosigpipe(true)?;
+    Ok(())
+}
+
 #[cfg(any(target_os = "android", target_os = "linux"))]
 fn set_max_unsent(socket: &Socket, bytes: u64) -> io::Result<()> {
     socket.set_tcp_notsent_lowat(u32::try_from(bytes).unwrap_or(u32::MAX))
