@@ -1,6 +1,7 @@
 //! The sockets under connections and listeners. Below the listeners nothing else makes system calls.
 
 mod listening;
+mod no_signal;
 mod readiness;
 mod stream;
 mod tuning;

@@ -2,7 +2,7 @@
 //!
 //! An enum, not a generic parameter: a connection is one type, whatever it runs on.
 
-use std::io::{self, IoSlice, Read, Write};
+use std::io::{self, IoSlice, Read};
 use std::net::{Shutdown, SocketAddr};
 use std::time::Duration;
 
@@ -13,6 +13,7 @@ use mio::net::UnixStream;
 use mio::{Interest, Registry, Token};
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
+use super::no_signal::NO_SIGNAL;
 use super::tuning::{size_buffers, take_over, tune};
 use crate::config::ConnectionOptions;
 
@@ -168,11 +169,15 @@ impl Stream {
 
     #[inline]
     pub(crate) fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        with_stream!(self, stream => retry(|| stream.write(bytes)))
+        with_stream!(self, stream => retry(|| {
+            stream.try_io(|| SockRef::from(&*stream).send_with_flags(bytes, NO_SIGNAL))
+        }))
     }
 
     pub(crate) fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
-        with_stream!(self, stream => retry(|| stream.write_vectored(slices)))
+        with_stream!(self, stream => retry(|| {
+            stream.try_io(|| SockRef::from(&*stream).send_vectored_with_flags(slices, NO_SIGNAL))
+        }))
     }
 
     /// Whether an attempt to connect has come to an end: `false` while it goes on.
