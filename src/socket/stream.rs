@@ -151,6 +151,14 @@ impl Stream {
         }
     }
 
+    fn local_addr(&self) -> io::Result<Option<SocketAddr>> {
+        match self {
+            Self::Tcp(stream) => stream.local_addr().map(|local| Some(canonical(local))),
+            #[cfg(unix)]
+            Self::Unix(_) => Ok(None),
+        }
+    }
+
     /// Whether one more call after a short one would only see WouldBlock.
     #[inline]
     pub(crate) fn short_is_drained(&self) -> bool {
@@ -183,12 +191,19 @@ impl Stream {
     /// Whether an attempt to connect has come to an end: `false` while it goes on.
     ///
     /// The error of the socket comes first: without it a refused attempt could pass for one that goes on. Then only the
-    /// address of a peer proves that there is one.
+    /// address of a peer proves that there is one, unless it is the socket's own: where nobody listens on a port of this
+    /// host, the system may choose that port for the socket itself, and lets it connect.
     pub(crate) fn is_connected(&self) -> io::Result<bool> {
         if let Some(error) = self.take_error()? {
             return Err(error);
         }
         match self.peer_addr() {
+            Ok(peer) if peer.is_some() && peer == self.local_addr()? => {
+                // So that the port is free for those who want to listen there.
+                self.reset_on_close();
+                let message = "nobody listens there, and the socket connected to itself";
+                Err(io::Error::new(io::ErrorKind::ConnectionRefused, message))
+            }
             Ok(_) => Ok(true),
             Err(error) if error.kind() == io::ErrorKind::NotConnected => Ok(false),
             Err(error) => Err(error),
