@@ -11,6 +11,15 @@ use crate::frame::Framing;
 /// The largest size that systems take, in bytes.
 const MAX_SIZE: u64 = i32::MAX as u64;
 
+/// What can be measured with the 32 bits of milliseconds that a connection notes, and some hours for a loop that is late.
+const MAX_TIMEOUT: Duration = Duration::from_secs(49 * 24 * 3600);
+
+/// The longest that Linux takes, which is the shortest of all systems: 15 bits of seconds.
+const MAX_KEEPALIVE: Duration = Duration::from_secs(i16::MAX as u64);
+
+/// The longest that Linux takes, as a number of milliseconds.
+const MAX_USER_TIMEOUT: Duration = Duration::from_millis(i32::MAX as u64);
+
 /// What becomes of a frame for which a connection's queue has no room.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Overflow {
@@ -234,7 +243,7 @@ connection_options! {
 
     /// Lets the kernel probe a connection on which nothing has arrived for so long, and every quarter of that again; after
     /// four probes without an answer it ends, as [`Network`](crate::DisconnectCause::Network): a peer whose machine is
-    /// gone is noticed after twice the time. At least 1 s. Default: `None`, no probes.
+    /// gone is noticed after twice the time. Rounded up to seconds; at most 32,767 s (9 hours). Default: `None`, no probes.
     ///
     /// For peers that may be silent for long and should be kept as long as they are there; one that has to say something
     /// now and then is better served by [`idle_timeout`](Self::idle_timeout). Where the platform cannot be told these
@@ -242,8 +251,8 @@ connection_options! {
     keepalive(after: impl Into<Option<Duration>>): Option<Duration> = None;
 
     /// Lets the kernel end a connection on which bytes were written and not acknowledged for so long, as
-    /// [`Network`](crate::DisconnectCause::Network) (`TCP_USER_TIMEOUT`). Default: `None`, what the system does, which may
-    /// be a quarter of an hour.
+    /// [`Network`](crate::DisconnectCause::Network) (`TCP_USER_TIMEOUT`). Rounded up to milliseconds; at most
+    /// 2,147,483,647 ms (24 days). Default: `None`, what the system does, which may be a quarter of an hour.
     ///
     /// A peer that is there and does not read counts as well, once its buffers are full. It notices that a peer's machine is
     /// gone also while little enough waits to be in the kernel altogether, where
@@ -304,17 +313,24 @@ impl ConnectionOptions {
             });
         }
         let timeouts = [
-            ("idle_timeout", self.idle_timeout),
-            ("frame_stall_timeout", self.frame_stall_timeout),
-            ("write_stall_timeout", self.write_stall_timeout),
-            ("keepalive", self.keepalive),
-            ("user_timeout", self.user_timeout),
+            ("idle_timeout", self.idle_timeout, MAX_TIMEOUT),
+            ("frame_stall_timeout", self.frame_stall_timeout, MAX_TIMEOUT),
+            ("write_stall_timeout", self.write_stall_timeout, MAX_TIMEOUT),
+            ("keepalive", self.keepalive, MAX_KEEPALIVE),
+            ("user_timeout", self.user_timeout, MAX_USER_TIMEOUT),
         ];
-        if let Some((setting, _)) = timeouts
-            .iter()
-            .find(|(_, after)| *after == Some(Duration::ZERO))
-        {
-            return Err(OptionsError::ZeroTimeout { setting });
+        for (setting, timeout, max) in timeouts {
+            match timeout {
+                Some(Duration::ZERO) => return Err(OptionsError::ZeroTimeout { setting }),
+                Some(timeout) if timeout > max => {
+                    return Err(OptionsError::TimeoutTooLong {
+                        setting,
+                        timeout,
+                        max,
+                    });
+                }
+                _ => {}
+            }
         }
         let sizes = [
             ("send_buffer", self.send_buffer),

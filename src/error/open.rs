@@ -1,6 +1,7 @@
 //! What goes wrong before a listener or a connection is there.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 use std::{error, fmt, io};
 
 /// Options that contradict each other, found before anything is opened.
@@ -18,6 +19,15 @@ pub enum OptionsError {
     ZeroTimeout {
         /// The setting.
         setting: &'static str,
+    },
+    /// A timeout that is longer than the loop can measure, or the system can be told.
+    TimeoutTooLong {
+        /// The setting.
+        setting: &'static str,
+        /// The timeout that was asked for.
+        timeout: Duration,
+        /// The longest one.
+        max: Duration,
     },
     /// The size of a buffer of the kernel that no system takes.
     SizeOutOfRange {
@@ -52,8 +62,16 @@ impl fmt::Display for OptionsError {
                 "max_frame_len is {max_frame_len}, but the framing says {framing_max} at most"
             ),
             Self::ZeroTimeout { setting } => {
-                write!(f, "expected {setting} to be longer than nothing, got 0")
+                write!(f, "expected {setting} to be greater than zero, got 0")
             }
+            Self::TimeoutTooLong {
+                setting,
+                timeout,
+                max,
+            } => write!(
+                f,
+                "expected {setting} to be at most {max:?}, got {timeout:?}"
+            ),
             Self::SizeOutOfRange {
                 setting,
                 bytes,
