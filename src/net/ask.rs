@@ -19,7 +19,8 @@ impl Net {
     /// The address of the peer, also inside [`on_disconnect`](crate::Handler::on_disconnect). `None` if the connection is
     /// gone, and for Unix domain sockets, whose peers have none.
     ///
-    /// An IPv4 peer of a dual-stack listener has its IPv4 address.
+    /// An IPv4 peer of a dual-stack listener has its IPv4 address. A link-local IPv6 address has its scope, so that it can be
+    /// connected to.
     pub fn peer_addr(&self, id: ConnectionId) -> Option<SocketAddr> {
         self.connections.get(id)?.peer
     }

@@ -3,7 +3,7 @@
 //! An enum, not a generic parameter: a connection is one type, whatever it runs on.
 
 use std::io::{self, IoSlice, Read};
-use std::net::{Shutdown, SocketAddr};
+use std::net::{IpAddr, Shutdown, SocketAddr};
 use std::time::Duration;
 
 use mio::event::Source;
@@ -258,8 +258,12 @@ impl Stream {
 }
 
 /// The address of a peer, in the one form that there is of it: an IPv4 peer of a dual-stack socket has its IPv4 address.
+/// All others stay as they are, with the scope without which a link-local one cannot be connected to.
 pub(super) fn canonical(peer: SocketAddr) -> SocketAddr {
-    SocketAddr::new(peer.ip().to_canonical(), peer.port())
+    match peer.ip().to_canonical() {
+        IpAddr::V4(addr) => SocketAddr::new(addr.into(), peer.port()),
+        IpAddr::V6(_) => peer,
+    }
 }
 
 /// A signal is no reason to stop.
