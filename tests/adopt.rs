@@ -516,24 +516,8 @@ fn the_end_of_an_adopted_connection_makes_no_room_for_its_address() {
 
 #[cfg(unix)]
 mod unix {
-    use super::support::Echo;
+    use super::support::{Echo, Place};
     use super::*;
-
-    /// A path that nobody else has, and that is gone afterwards.
-    struct Place(std::path::PathBuf);
-
-    impl Place {
-        fn new(name: &str) -> Self {
-            let name = format!("throng-{}-{name}.sock", std::process::id());
-            Self(std::env::temp_dir().join(name))
-        }
-    }
-
-    impl Drop for Place {
-        fn drop(&mut self) {
-            let _ = std::fs::remove_file(&self.0);
-        }
-    }
 
     /// Sends frames of many sizes, one when the last has come back.
     struct Sizes(Vec<usize>);

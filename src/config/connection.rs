@@ -47,6 +47,12 @@ pub struct ListenOptions {
     pub(crate) backlog: u32,
     pub(crate) only_v6: bool,
     pub(crate) reuse_port: bool,
+    #[cfg(unix)]
+    pub(crate) replace_stale_socket: bool,
+    #[cfg(unix)]
+    pub(crate) remove_socket_file: bool,
+    #[cfg(unix)]
+    pub(crate) socket_file_mode: Option<u32>,
 }
 
 impl Default for ListenOptions {
@@ -56,6 +62,12 @@ impl Default for ListenOptions {
             backlog: 4096,
             only_v6: false,
             reuse_port: false,
+            #[cfg(unix)]
+            replace_stale_socket: false,
+            #[cfg(unix)]
+            remove_socket_file: true,
+            #[cfg(unix)]
+            socket_file_mode: None,
         }
     }
 }
@@ -79,6 +91,39 @@ impl ListenOptions {
     /// Where the platform has no such option, listening fails with `Unsupported`.
     pub fn reuse_port(mut self, reuse: bool) -> Self {
         self.reuse_port = reuse;
+        self
+    }
+
+    /// Lets [`listen_unix`](crate::Net::listen_unix) replace the file that a server has left which crashed. Default: false,
+    /// a file in the way is an error.
+    ///
+    /// A file is replaced if it is a socket that refuses a connection. A server that is alive may see that attempt as a peer
+    /// that leaves at once, and keeps its file. It is no lock: of two servers that start at the same moment the second may
+    /// replace the file of the first.
+    #[cfg(unix)]
+    pub fn replace_stale_socket(mut self, replace: bool) -> Self {
+        self.replace_stale_socket = replace;
+        self
+    }
+
+    /// Removes the file that [`listen_unix`](crate::Net::listen_unix) has made when the listener closes or the loop is
+    /// dropped, if it is still the same one. Default: true.
+    ///
+    /// Turn it off where the socket is passed on to another process, which goes on listening at the path.
+    #[cfg(unix)]
+    pub fn remove_socket_file(mut self, remove: bool) -> Self {
+        self.remove_socket_file = remove;
+        self
+    }
+
+    /// The permissions of the file that [`listen_unix`](crate::Net::listen_unix) makes, as of `chmod`: `0o660` lets the
+    /// owner and the group connect. They are set before a peer can connect. Default: `None`, as the umask has it.
+    ///
+    /// Linux asks for permission to write when a peer connects; some other systems ignore the mode of the file, so that
+    /// only that of its directory protects it.
+    #[cfg(unix)]
+    pub fn socket_file_mode(mut self, mode: impl Into<Option<u32>>) -> Self {
+        self.socket_file_mode = mode.into();
         self
     }
 

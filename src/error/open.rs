@@ -137,9 +137,7 @@ impl fmt::Display for ListenError {
             Self::ShuttingDown => f.write_str("cannot listen: the loop shuts down"),
             Self::Resolve(error) => write!(f, "cannot resolve the address to listen on: {error}"),
             Self::Bind { addr, error } => write!(f, "cannot listen on {addr}: {error}"),
-            Self::BindUnix { path, error } => {
-                write!(f, "cannot listen on {}: {error}", path.display())
-            }
+            Self::BindUnix { path, error } => write!(f, "cannot listen on {path:?}: {error}"),
             Self::Adopt(error) => write!(f, "cannot take over a listener: {error}"),
         }
     }
@@ -158,17 +156,22 @@ impl error::Error for ListenError {
     }
 }
 
+impl ListenError {
+    pub(crate) fn kind(&self) -> io::ErrorKind {
+        match self {
+            Self::Options(_) => io::ErrorKind::InvalidInput,
+            Self::ShuttingDown => io::ErrorKind::NotConnected,
+            Self::Resolve(error)
+            | Self::Bind { error, .. }
+            | Self::BindUnix { error, .. }
+            | Self::Adopt(error) => error.kind(),
+        }
+    }
+}
+
 impl From<ListenError> for io::Error {
     fn from(error: ListenError) -> Self {
-        let kind = match &error {
-            ListenError::Options(_) => io::ErrorKind::InvalidInput,
-            ListenError::ShuttingDown => io::ErrorKind::NotConnected,
-            ListenError::Resolve(error)
-            | ListenError::Bind { error, .. }
-            | ListenError::BindUnix { error, .. }
-            | ListenError::Adopt(error) => error.kind(),
-        };
-        Self::new(kind, error)
+        Self::new(error.kind(), error)
     }
 }
 
@@ -216,9 +219,7 @@ impl fmt::Display for ConnectError {
             ),
             Self::ShuttingDown => f.write_str("cannot connect: the loop shuts down"),
             Self::Os { addr, error } => write!(f, "cannot connect to {addr}: {error}"),
-            Self::OsUnix { path, error } => {
-                write!(f, "cannot connect to {}: {error}", path.display())
-            }
+            Self::OsUnix { path, error } => write!(f, "cannot connect to {path:?}: {error}"),
             Self::Adopt(error) => write!(f, "cannot take over a stream: {error}"),
         }
     }

@@ -101,9 +101,9 @@ impl Net {
             self.stats.accept_pauses += 1;
             if !listener.pause_reported {
                 listener.pause_reported = true;
-                let addr = Shown(listener.local_addr);
+                let local = &listener.local;
                 warn!(
-                    "accepting on {addr} pauses until a connection closes, or for {retry:?}: {error}"
+                    "accepting on {local} pauses until a connection closes, or for {retry:?}: {error}"
                 );
             }
         }

@@ -13,10 +13,11 @@ use crate::socket::Stream;
 
 impl Net {
     /// Connects to a Unix domain socket; otherwise as [`connect_with`](Self::connect_with). Keepalive and user timeout do
-    /// not apply.
+    /// not apply. On Linux a path that begins with a NUL byte is an abstract name, as in
+    /// [`listen_unix`](Self::listen_unix).
     ///
     /// # Errors
-    /// As `connect_with`. A socket that has as many peers waiting as it may gives `WouldBlock`: unlike with TCP, it is
+    /// As `connect_with`, and `InvalidInput` if the path is empty, has a NUL inside, or is too long. A socket that has as many peers waiting as it may gives `WouldBlock`: unlike with TCP, it is
     /// not waited for.
     #[cfg(unix)]
     pub fn connect_unix(
@@ -29,11 +30,11 @@ impl Net {
         let started = Stream::connect_unix(path)
             .and_then(|stream| Ok(self.start(stream, None, terms, options.timeout)?));
         let id = started.map_err(|error| {
-            log::warn!("connecting to {} failed: {error}", path.display());
+            log::warn!("connecting to {path:?} failed: {error}");
             let path = path.into();
             ConnectError::OsUnix { path, error }
         })?;
-        info!("{id} connecting to {}", path.display());
+        info!("{id} connecting to {path:?}");
         Ok(id)
     }
 

@@ -1,7 +1,7 @@
 //! The socket under a listener.
 
-use std::io;
 use std::net::SocketAddr;
+use std::{fmt, io};
 
 use mio::event::Source;
 use mio::net::TcpListener;
@@ -12,6 +12,8 @@ use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 use super::stream::{Stream, canonical};
 use super::tuning::{size_buffers, take_over, tune};
+#[cfg(unix)]
+use super::unix::{self, SocketFile};
 use crate::config::{ConnectionOptions, ListenOptions};
 
 /// A socket that listens, as it is [adopted](crate::Net::adopt_listener): made of a listener of the standard library or of
@@ -49,6 +51,28 @@ impl From<UnixListener> for ListenSocket {
 impl From<std::os::unix::net::UnixListener> for ListenSocket {
     fn from(listener: std::os::unix::net::UnixListener) -> Self {
         Self::Unix(UnixListener::from_std(listener))
+    }
+}
+
+/// Where a socket listens: an address of the network, or a name of a Unix domain socket, which may have none.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Local {
+    pub(crate) addr: Option<SocketAddr>,
+    #[cfg(unix)]
+    pub(crate) path: Option<std::path::PathBuf>,
+}
+
+impl fmt::Display for Local {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(addr) = self.addr {
+            return addr.fmt(f);
+        }
+        // An abstract name begins with a NUL, which is shown as such.
+        #[cfg(unix)]
+        if let Some(path) = &self.path {
+            return write!(f, "{path:?}");
+        }
+        f.write_str("a Unix domain socket")
     }
 }
 
@@ -107,14 +131,17 @@ impl ListenSocket {
         Ok(Self::Tcp(TcpListener::from_std(socket.into())))
     }
 
-    /// Listens on a path.
+    /// Listens on a path. The file that this makes goes with the second part.
     #[cfg(unix)]
-    pub(crate) fn bind_unix(path: &std::path::Path, options: &ListenOptions) -> io::Result<Self> {
+    pub(crate) fn bind_unix(
+        path: &std::path::Path,
+        options: &ListenOptions,
+    ) -> io::Result<(Self, Option<SocketFile>)> {
         let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
         socket.set_nonblocking(true)?;
-        socket.bind(&socket2::SockAddr::unix(path)?)?;
+        let file = unix::bind(&socket, path, options)?;
         socket.listen(i32::try_from(options.backlog).unwrap_or(i32::MAX))?;
-        Ok(Self::Unix(UnixListener::from_std(socket.into())))
+        Ok((Self::Unix(UnixListener::from_std(socket.into())), file))
     }
 
     /// Makes it as a listener of a loop has to be. What the platform cannot do for its connections is found here, not with
@@ -148,13 +175,17 @@ impl ListenSocket {
         }
     }
 
-    /// The address, if it is one of the network.
-    pub(crate) fn local_addr(&self) -> io::Result<Option<SocketAddr>> {
+    /// Where it listens.
+    pub(crate) fn local(&self) -> io::Result<Local> {
+        let mut local = Local::default();
         match self {
-            Self::Tcp(listener) => listener.local_addr().map(Some),
+            Self::Tcp(listener) => local.addr = Some(listener.local_addr()?),
             #[cfg(unix)]
-            Self::Unix(_) => Ok(None),
+            Self::Unix(listener) => {
+                local.path = unix::path(&SockRef::from(listener).local_addr()?);
+            }
         }
+        Ok(local)
     }
 
     /// Accepts a peer. One of a Unix domain socket has no address.

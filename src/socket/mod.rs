@@ -5,6 +5,8 @@ mod no_signal;
 mod readiness;
 mod stream;
 mod tuning;
+#[cfg(unix)]
+mod unix;
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -12,9 +14,11 @@ use std::net::SocketAddr;
 use mio::Interest;
 
 pub use listening::ListenSocket;
-pub(crate) use listening::Sharing;
+pub(crate) use listening::{Local, Sharing};
 pub use readiness::Readiness;
 pub use stream::Stream;
+#[cfg(unix)]
+pub(crate) use unix::SocketFile;
 
 /// What is asked of the selector while nothing waits to be written.
 #[cfg(any(target_os = "linux", target_os = "android"))]

@@ -106,7 +106,14 @@ impl Stream {
     /// Connects to a Unix domain socket.
     #[cfg(unix)]
     pub(crate) fn connect_unix(path: &std::path::Path) -> io::Result<Self> {
-        UnixStream::connect(path).map(Self::Unix)
+        let addr = super::unix::address(path)?;
+        if let Some(addr) = addr.as_unix() {
+            return UnixStream::connect_addr(&addr).map(Self::Unix);
+        }
+        let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+        socket.set_nonblocking(true)?;
+        socket.connect(&addr)?;
+        Ok(Self::Unix(UnixStream::from_std(socket.into())))
     }
 
     /// Makes the kernel treat it as the loop and the options want it. `has_nodelay`: it has TCP_NODELAY already.
