@@ -2,10 +2,8 @@
 
 mod support;
 
-use std::time::Duration;
-
 use socket2::{SockRef, Socket};
-use support::{Peer, listening, pattern, turn_until};
+use support::{Peer, pattern, turn_until};
 use throng::{
     Config, ConnectError, ConnectOptions, ConnectionId, DisconnectCause, DisconnectReason,
     EventLoop, Frame, Handler, ListenError, ListenOptions, Net, OptionsError, Stream,
@@ -167,6 +165,8 @@ fn frames_go_through_the_smallest_buffers() {
 
 #[cfg(any(target_os = "android", target_os = "linux"))]
 mod unsent {
+    use std::time::Duration;
+
     use super::*;
 
     #[test]
@@ -190,7 +190,7 @@ mod unsent {
 
     /// How much waits in the queue of a connection whose peer does not read, of `frames` that were sent.
     fn queued_of(options: ListenOptions, frames: usize) -> u64 {
-        let (mut event_loop, addr) = listening(options);
+        let (mut event_loop, addr) = support::listening(options);
         let mut seen = support::Recorder::default();
         let peer = Peer::connect(addr);
         turn_until(&mut event_loop, &mut seen, |seen, _| {

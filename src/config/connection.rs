@@ -329,8 +329,9 @@ connection_options! {
     /// which may be some MiB.
     ///
     /// What waits in the queue can be replaced by [`send_latest`](crate::Net::send_latest) and is seen by
-    /// [`write_stall_timeout`](Self::write_stall_timeout) and the watermarks; what is in the kernel is not. The throughput
-    /// does not suffer from 16 KiB on, at the price of more events and writes. The last write may exceed the limit.
+    /// [`write_stall_timeout`](Self::write_stall_timeout) and the watermarks; what is in the kernel is not. It costs no
+    /// throughput, since what is on its way to the peer does not count, but more events and writes. A write that begins
+    /// below the limit may pass it.
     ///
     /// Linux and Android only; elsewhere listening and connecting fail with `Unsupported`. Unix domain sockets have no such
     /// limit and ignore it: there, set [`send_buffer`](Self::send_buffer).
