@@ -7,7 +7,8 @@
 //!
 //! A player sends where it wants to go, one byte: `w`, `a`, `s` or `d`; `q` ends the game. It receives, for each player
 //! that moved, the number of the player and where it is now: three little-endian `i32`. Whoever reads slowly gets the
-//! newest position of each player and not all that came before.
+//! newest position of each player and not all that came before: what the kernel took could not be replaced any more, so
+//! it is given little.
 
 use std::net::SocketAddr;
 use std::process::ExitCode;
@@ -15,7 +16,8 @@ use std::time::{Duration, Instant};
 use std::{env, io};
 
 use throng::{
-    Config, ConnectionId, DisconnectReason, EventLoop, Expired, Frame, Handler, Net, Origin,
+    Config, ConnectionId, DisconnectReason, EventLoop, Expired, Frame, Handler, ListenOptions, Net,
+    Origin,
 };
 
 const TICKS_PER_SECOND: u32 = 60;
@@ -178,10 +180,23 @@ fn main() -> ExitCode {
     }
 }
 
+/// What one player is sent in about half a second, in bytes.
+const FRESH: u64 = 4096;
+
+/// Positions that a player cannot take yet stay where newer ones replace them, not in the kernel.
+fn fresh() -> ListenOptions {
+    let options = ListenOptions::default();
+    if cfg!(any(target_os = "android", target_os = "linux")) {
+        options.max_unsent_in_kernel(FRESH)
+    } else {
+        options.send_buffer(4 * FRESH)
+    }
+}
+
 fn play(addr: &str, bots: usize, seconds: Option<usize>) -> io::Result<()> {
     let mut event_loop = EventLoop::new(Config::hardened().max_connections_per_ip(None))?;
     let net = event_loop.net();
-    let listener = net.listen(addr)?;
+    let listener = net.listen_with(addr, fresh())?;
     let addr: SocketAddr = net
         .local_addr(listener)
         .ok_or(io::ErrorKind::AddrNotAvailable)?;

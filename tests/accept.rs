@@ -636,3 +636,48 @@ fn the_time_of_a_loop_is_either_busy_or_waited() {
     let fraction = stats.busy.as_secs_f64() / (stats.busy + stats.waited).as_secs_f64();
     assert!((stats.busy_fraction(&before) - fraction).abs() < 1e-9);
 }
+
+/// A link-local address of this machine, with its scope; `None` if it has none.
+#[cfg(target_os = "linux")]
+fn link_local() -> Option<std::net::SocketAddrV6> {
+    // Address, index of the interface, length of the prefix, scope, flags, name.
+    let interfaces = std::fs::read_to_string("/proc/net/if_inet6").ok()?;
+    let found = interfaces.lines().find(|line| line.starts_with("fe80"))?;
+    let mut fields = found.split_whitespace();
+    let addr = u128::from_str_radix(fields.next()?, 16).ok()?;
+    let scope_id = u32::from_str_radix(fields.next()?, 16).ok()?;
+    Some(std::net::SocketAddrV6::new(
+        std::net::Ipv6Addr::from_bits(addr),
+        0,
+        0,
+        scope_id,
+    ))
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn link_local_peer_keeps_its_scope_and_can_be_connected_to() {
+    let Some(addr) = link_local() else {
+        eprintln!("skipped: this machine has no link-local address");
+        return;
+    };
+    let mut event_loop: EventLoop = EventLoop::new(Config::default()).expect("a loop");
+    let net = event_loop.net();
+    let listener = net.listen(addr).expect("an address of this machine");
+    let local_addr = net.local_addr(listener).expect("it is one of the network");
+    let peer = Peer::connect(local_addr);
+    let mut seen = Recorder::default();
+    turn_until(&mut event_loop, &mut seen, |seen, _| {
+        seen.connected().len() == 1
+    });
+    let id = seen.connected()[0];
+    let peer_addr = peer.0.local_addr().expect("it is connected");
+    assert_eq!(event_loop.net().peer_addr(id), Some(peer_addr));
+    // Back to the host that the peer is on.
+    let mut back = event_loop.net().peer_addr(id).expect("it is connected");
+    back.set_port(local_addr.port());
+    let id = event_loop.net().connect(back).expect("a route");
+    turn_until(&mut event_loop, &mut seen, |seen, _| {
+        seen.connected().contains(&id)
+    });
+}

@@ -516,24 +516,8 @@ fn the_end_of_an_adopted_connection_makes_no_room_for_its_address() {
 
 #[cfg(unix)]
 mod unix {
-    use super::support::Echo;
+    use super::support::{Echo, Place};
     use super::*;
-
-    /// A path that nobody else has, and that is gone afterwards.
-    struct Place(std::path::PathBuf);
-
-    impl Place {
-        fn new(name: &str) -> Self {
-            let name = format!("throng-{}-{name}.sock", std::process::id());
-            Self(std::env::temp_dir().join(name))
-        }
-    }
-
-    impl Drop for Place {
-        fn drop(&mut self) {
-            let _ = std::fs::remove_file(&self.0);
-        }
-    }
 
     /// Sends frames of many sizes, one when the last has come back.
     struct Sizes(Vec<usize>);
@@ -809,5 +793,111 @@ mod descriptors {
         let rejected = ListenSocket::try_from(OwnedFd::from(ours)).expect_err("it is connected");
         assert_eq!(rejected.error.kind(), io::ErrorKind::InvalidInput);
         Stream::try_from(rejected.value).expect("that is what it is");
+    }
+}
+
+/// What sockets bring along from a previous owner.
+#[cfg(unix)]
+mod inherited {
+    use std::process::{Child, Command};
+
+    use socket2::SockRef;
+
+    use super::*;
+
+    /// A child process, which has all descriptors that are not closed on exec.
+    struct Heir(Child);
+
+    impl Heir {
+        fn spawn() -> Self {
+            Self(Command::new("sleep").arg("600").spawn().expect("a shell"))
+        }
+    }
+
+    impl Drop for Heir {
+        fn drop(&mut self) {
+            let _ = self.0.kill();
+            let _ = self.0.wait();
+        }
+    }
+
+    const LINGER: Option<Duration> = Some(Duration::from_secs(300));
+
+    /// Both in one test, so that no child of another test has them.
+    #[test]
+    fn adopted_sockets_are_not_inherited_by_child_processes() {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let addr = listener.local_addr().expect("its address");
+        let (ours, mut theirs) = pair();
+        for socket in [SockRef::from(&listener), SockRef::from(&ours)] {
+            socket.set_cloexec(false).expect("an open socket");
+        }
+        let mut event_loop: EventLoop = EventLoop::new(Config::default()).expect("a loop");
+        let net = event_loop.net();
+        net.adopt_listener(listener, ListenOptions::default())
+            .expect("it is taken");
+        let id = net.adopt(ours, ConnectOptions::default());
+        let _heir = Heir::spawn();
+        assert!(net.abort(id.expect("it is taken")));
+        theirs.expect_reset();
+        drop(event_loop);
+        let error = TcpStream::connect(addr).expect_err("nobody listens");
+        assert_eq!(error.kind(), std::io::ErrorKind::ConnectionRefused);
+    }
+
+    /// Whether the one connection of a loop has a socket that lingers: it is released, and looked at.
+    fn lingers(event_loop: &mut EventLoop) -> bool {
+        let mut releaser = Releaser::default();
+        turn_until(event_loop, &mut releaser, |releaser, _| {
+            releaser.0.is_some()
+        });
+        let stream = std_stream(releaser.0.expect("it was released"));
+        let linger = SockRef::from(&stream).linger();
+        linger.expect("an open socket").is_some()
+    }
+
+    #[derive(Default)]
+    struct Releaser(Option<Stream>);
+
+    impl Handler for Releaser {
+        fn on_connect(&mut self, net: &mut Net, id: ConnectionId) {
+            net.release(id).expect("it is open");
+        }
+
+        fn on_data(&mut self, _: &mut Net, _: ConnectionId, _: Frame<'_>) {}
+
+        fn on_disconnect(&mut self, _: &mut Net, _: ConnectionId, reason: DisconnectReason) {
+            if let DisconnectCause::Released(released) = reason.cause {
+                self.0 = Some(released.stream);
+            }
+        }
+    }
+
+    #[test]
+    fn adopted_stream_does_not_linger() {
+        let mut event_loop: EventLoop = EventLoop::new(Config::default()).expect("a loop");
+        let (ours, _theirs) = pair();
+        let linger = SockRef::from(&ours).set_linger(LINGER);
+        linger.expect("an open socket");
+        let adopted = event_loop.net().adopt(ours, ConnectOptions::default());
+        adopted.expect("it is taken");
+        assert!(!lingers(&mut event_loop));
+    }
+
+    #[test]
+    fn peers_of_an_adopted_listener_do_not_linger() {
+        for waits_already in [true, false] {
+            let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+            let addr = listener.local_addr().expect("its address");
+            let linger = SockRef::from(&listener).set_linger(LINGER);
+            linger.expect("an open socket");
+            let early = waits_already.then(|| Peer::connect(addr));
+            let mut event_loop: EventLoop = EventLoop::new(Config::default()).expect("a loop");
+            let net = event_loop.net();
+            net.adopt_listener(listener, ListenOptions::default())
+                .expect("it is taken");
+            let _peer = early.unwrap_or_else(|| Peer::connect(addr));
+            assert!(!lingers(&mut event_loop), "waits already: {waits_already}");
+        }
     }
 }

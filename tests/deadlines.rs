@@ -10,7 +10,7 @@ use std::time::Duration;
 use support::by_hand::Loop;
 use support::{Peer, Recorder, framed};
 use throng::{
-    Config, ConnectionId, DisconnectCause, DisconnectReason, EventLoop, ListenOptions,
+    Config, ConnectionId, DisconnectCause, DisconnectReason, EventLoop, ListenError, ListenOptions,
     OptionsError, Side,
 };
 
@@ -489,6 +489,11 @@ fn a_timeout_of_nothing_is_refused() {
             Config::default().write_stall_timeout(Duration::ZERO),
             "write_stall_timeout",
         ),
+        (Config::default().keepalive(Duration::ZERO), "keepalive"),
+        (
+            Config::default().user_timeout(Duration::ZERO),
+            "user_timeout",
+        ),
     ];
     for (config, setting) in settings {
         let error = <EventLoop>::new(config).expect_err("nothing lives for no time");
@@ -496,6 +501,60 @@ fn a_timeout_of_nothing_is_refused() {
             error.to_string(),
             OptionsError::ZeroTimeout { setting }.to_string()
         );
+    }
+}
+
+#[test]
+fn timeout_that_the_kernel_cannot_take_is_an_error_that_names_setting_value_and_limit() {
+    type Set = fn(ListenOptions, Duration) -> ListenOptions;
+    let settings: [(&str, Duration, Set); 2] = [
+        ("keepalive", 32_767 * SECOND, |options, after| {
+            options.keepalive(after)
+        }),
+        (
+            "user_timeout",
+            Duration::from_millis(2_147_483_647),
+            |options, after| options.user_timeout(after),
+        ),
+    ];
+    let mut event_loop: EventLoop = EventLoop::new(Config::default()).expect("a loop");
+    for (setting, max, set) in settings {
+        for timeout in [max + Duration::from_nanos(1), Duration::MAX] {
+            let options = set(ListenOptions::default(), timeout);
+            let error = event_loop.net().listen_with("127.0.0.1:0", options);
+            let error = error.expect_err("it is too long");
+            let expected = OptionsError::TimeoutTooLong {
+                setting,
+                timeout,
+                max,
+            };
+            assert!(matches!(&error, ListenError::Options(error) if *error == expected));
+            let said = error.to_string();
+            assert!(said.contains(setting) && said.contains(&format!("{max:?}")));
+            assert!(said.contains(&format!("{timeout:?}")), "{said}");
+        }
+        if cfg!(target_os = "linux") {
+            let options = set(ListenOptions::default(), max);
+            let listener = event_loop.net().listen_with("127.0.0.1:0", options);
+            listener.unwrap_or_else(|error| panic!("{setting}: {error}"));
+        }
+    }
+}
+
+#[test]
+fn timeout_that_is_too_long_to_be_measured_is_none() {
+    const DAY: Duration = Duration::from_secs(24 * 3600);
+    for after in [49 * DAY + Duration::from_nanos(1), 60 * DAY, Duration::MAX] {
+        let config = Config::default()
+            .idle_timeout(after)
+            .frame_stall_timeout(after);
+        let (mut looped, mut seen, mut peer, id) = joined(config);
+        peer.write(&[9]);
+        looped.settle(&mut seen, |_, net| net.stats().bytes_received == 1);
+        for _ in 0..20 {
+            looped.pass(10 * DAY, &mut seen);
+        }
+        assert!(looped.net.is_connected(id), "{after:?}");
     }
 }
 

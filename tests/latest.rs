@@ -449,3 +449,40 @@ fn what_is_replaced_by_nothing_ends_backpressure() {
     assert_eq!(scene.notes.drains, 1);
     scene.until(|notes, _| !notes.arrived.is_empty());
 }
+
+/// How many states a peer gets, of 200 that were sent while it did not read, up to the newest.
+#[cfg(any(target_os = "android", target_os = "linux"))]
+fn states_after_a_pause(options: ListenOptions) -> usize {
+    let (mut scene, mut peer, id) = Scene::joined(options);
+    let state = |number: u8| {
+        let mut state = pattern(20_000);
+        state[0] = number;
+        state
+    };
+    for number in 1..=200 {
+        let sent = scene.net().send_latest(id, 0, &state(number));
+        sent.expect("there is room");
+        scene.turns();
+    }
+    let reading = std::thread::spawn(move || {
+        let mut count = 1;
+        while peer.receive()[0] != 200 {
+            count += 1;
+        }
+        count
+    });
+    scene.until(|_, net| net.queued_bytes(id) == 0);
+    reading.join().expect("the newest arrived")
+}
+
+#[cfg(any(target_os = "android", target_os = "linux"))]
+#[test]
+fn peer_that_paused_gets_few_old_states_if_the_kernel_takes_little() {
+    let unlimited = states_after_a_pause(ListenOptions::default());
+    let limited = ListenOptions::default().max_unsent_in_kernel(4096);
+    let limited = states_after_a_pause(limited);
+    let small = states_after_a_pause(ListenOptions::default().send_buffer(4096));
+    // The receive buffer of the peer holds some in any case.
+    assert!(4 * limited < unlimited, "{limited} of {unlimited}");
+    assert!(4 * small < unlimited, "{small} of {unlimited}");
+}

@@ -71,6 +71,15 @@ pub(crate) struct Settings {
     /// The kernel gives up a peer that acknowledges nothing for so long.
     #[arg(long, value_parser = seconds)]
     user_timeout: Option<Duration>,
+    /// The size of the kernel's send buffer of each connection.
+    #[arg(long, value_parser = bytes)]
+    send_buffer: Option<u64>,
+    /// The size of the kernel's receive buffer of each connection.
+    #[arg(long, value_parser = bytes)]
+    receive_buffer: Option<u64>,
+    /// The kernel takes no more than this beyond what it has sent (Linux).
+    #[arg(long, value_parser = bytes)]
+    max_unsent_in_kernel: Option<u64>,
     /// Keeps a connection whose peer has closed its side.
     #[arg(long)]
     allow_half_open: bool,
@@ -145,7 +154,7 @@ impl Settings {
             max_connections accept_again_below max_connections_per_ip memory_budget
             max_frame_len stream_frames_over max_queued_bytes high_watermark low_watermark
             idle_timeout frame_stall_timeout frame_stall_bytes write_stall_timeout disconnect_timeout
-            keepalive user_timeout
+            keepalive user_timeout send_buffer receive_buffer max_unsent_in_kernel
             read_buffer read_budget frames_per_turn write_budget accepts_per_turn events_per_poll accept_retry slow_callback
         }
         if let Some(overflow) = self.overflow {

@@ -10,6 +10,19 @@ use super::Config;
 use crate::error::OptionsError;
 use crate::frame::Framing;
 
+/// The largest size that systems take, in bytes.
+const MAX_SIZE: u64 = i32::MAX as u64;
+
+/// What can be measured with the 32 bits of milliseconds that a connection notes, and some hours for a loop that is late.
+/// What is longer is never.
+const MAX_TIMEOUT: Duration = Duration::from_secs(49 * 24 * 3600);
+
+/// The longest that Linux takes, which is the shortest of all systems: 15 bits of seconds.
+const MAX_KEEPALIVE: Duration = Duration::from_secs(i16::MAX as u64);
+
+/// The longest that Linux takes, as a number of milliseconds.
+const MAX_USER_TIMEOUT: Duration = Duration::from_millis(i32::MAX as u64);
+
 /// What becomes of a frame for which a connection's queue has no room.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Overflow {
@@ -37,6 +50,12 @@ pub struct ListenOptions {
     pub(crate) backlog: u32,
     pub(crate) only_v6: bool,
     pub(crate) reuse_port: bool,
+    #[cfg(unix)]
+    pub(crate) replace_stale_socket: bool,
+    #[cfg(unix)]
+    pub(crate) remove_socket_file: bool,
+    #[cfg(unix)]
+    pub(crate) socket_file_mode: Option<u32>,
 }
 
 impl Default for ListenOptions {
@@ -46,6 +65,12 @@ impl Default for ListenOptions {
             backlog: 4096,
             only_v6: false,
             reuse_port: false,
+            #[cfg(unix)]
+            replace_stale_socket: false,
+            #[cfg(unix)]
+            remove_socket_file: true,
+            #[cfg(unix)]
+            socket_file_mode: None,
         }
     }
 }
@@ -69,6 +94,39 @@ impl ListenOptions {
     /// Where the platform has no such option, listening fails with `Unsupported`.
     pub fn reuse_port(mut self, reuse: bool) -> Self {
         self.reuse_port = reuse;
+        self
+    }
+
+    /// Lets [`listen_unix`](crate::Net::listen_unix) replace the file that a server has left which crashed. Default: false,
+    /// a file in the way is an error.
+    ///
+    /// A file is replaced if it is a socket that refuses a connection. A server that is alive may see that attempt as a peer
+    /// that leaves at once, and keeps its file. It is no lock: of two servers that start at the same moment the second may
+    /// replace the file of the first.
+    #[cfg(unix)]
+    pub fn replace_stale_socket(mut self, replace: bool) -> Self {
+        self.replace_stale_socket = replace;
+        self
+    }
+
+    /// Removes the file that [`listen_unix`](crate::Net::listen_unix) has made when the listener closes or the loop is
+    /// dropped, if it is still the same one. Default: true.
+    ///
+    /// Turn it off where the socket is passed on to another process, which goes on listening at the path.
+    #[cfg(unix)]
+    pub fn remove_socket_file(mut self, remove: bool) -> Self {
+        self.remove_socket_file = remove;
+        self
+    }
+
+    /// The permissions of the file that [`listen_unix`](crate::Net::listen_unix) makes, as of `chmod`: `0o660` lets the
+    /// owner and the group connect. They are set before a peer can connect. Default: `None`, as the umask has it.
+    ///
+    /// Linux asks for permission to write when a peer connects; some other systems ignore the mode of the file, so that
+    /// only that of its directory protects it.
+    #[cfg(unix)]
+    pub fn socket_file_mode(mut self, mode: impl Into<Option<u32>>) -> Self {
+        self.socket_file_mode = mode.into();
         self
     }
 
@@ -145,7 +203,9 @@ macro_rules! connection_options {
                     let reach = options.framing.max_payload_len();
                     options.max_frame_len = options.max_frame_len.min(reach);
                 }
-                options.validate().map(|()| options)
+                options.validate()?;
+                options.forget_what_never_comes();
+                Ok(options)
             }
         }
 
@@ -223,7 +283,7 @@ connection_options! {
     read_under_backpressure(read: bool): Option<bool> = None;
 
     /// How long a connection may be without a byte in either direction, before it is ended as
-    /// [`Idle`](crate::DisconnectCause::Idle). At most 49 days. Default: `None`, for ever.
+    /// [`Idle`](crate::DisconnectCause::Idle). More than 49 days is no limit. Default: `None`, no limit.
     ///
     /// Before it is ended, a read and a write are tried: bytes that are already in the kernel count.
     ///
@@ -232,8 +292,8 @@ connection_options! {
     idle_timeout(timeout: impl Into<Option<Duration>>): Option<Duration> = None;
 
     /// The period in which a frame that was begun has to grow by [`frame_stall_bytes`](Self::frame_stall_bytes), or to be
-    /// complete: else the connection is ended as [`FrameStalled`](crate::DisconnectCause::FrameStalled). At most 49 days.
-    /// Default: `None`, a frame may take for ever.
+    /// complete: else the connection is ended as [`FrameStalled`](crate::DisconnectCause::FrameStalled). More than
+    /// 49 days is no limit. Default: `None`, no limit.
     ///
     /// It is what rids a server of peers that send a byte now and then to stay (slowloris), and lets a slow uploader go
     /// on as long as it is honest. The time stands still while the connection is not read.
@@ -244,7 +304,7 @@ connection_options! {
     frame_stall_bytes(bytes: u64): u64 = 1024;
 
     /// How long the peer may take nothing of what is queued, before the connection is ended as
-    /// [`WriteStalled`](crate::DisconnectCause::WriteStalled). At most 49 days. Default: `None`, for ever.
+    /// [`WriteStalled`](crate::DisconnectCause::WriteStalled). More than 49 days is no limit. Default: `None`, no limit.
     ///
     /// Any byte it takes restarts the time: a slow reader stays. Before the connection is ended a write is tried, because
     /// the system takes bytes long before it reports that it would. A peer takes bytes in the steps in which its system
@@ -253,7 +313,7 @@ connection_options! {
 
     /// Lets the kernel probe a connection on which nothing has arrived for so long, and every quarter of that again; after
     /// four probes without an answer it ends, as [`Network`](crate::DisconnectCause::Network): a peer whose machine is
-    /// gone is noticed after twice the time. At least 1 s. Default: `None`, no probes.
+    /// gone is noticed after twice the time. Rounded up to seconds; at most 32,767 s (9 hours). Default: `None`, no probes.
     ///
     /// For peers that may be silent for long and should be kept as long as they are there; one that has to say something
     /// now and then is better served by [`idle_timeout`](Self::idle_timeout). Where the platform cannot be told these
@@ -261,14 +321,46 @@ connection_options! {
     keepalive(after: impl Into<Option<Duration>>): Option<Duration> = None;
 
     /// Lets the kernel end a connection on which bytes were written and not acknowledged for so long, as
-    /// [`Network`](crate::DisconnectCause::Network) (`TCP_USER_TIMEOUT`). Default: `None`, what the system does, which may
-    /// be a quarter of an hour.
+    /// [`Network`](crate::DisconnectCause::Network) (`TCP_USER_TIMEOUT`). Rounded up to milliseconds; at most
+    /// 2,147,483,647 ms (24 days). Default: `None`, what the system does, which may be a quarter of an hour.
     ///
     /// A peer that is there and does not read counts as well, once its buffers are full. It notices that a peer's machine is
     /// gone also while little enough waits to be in the kernel altogether, where
     /// [`write_stall_timeout`](Self::write_stall_timeout) sees nothing. Linux only; elsewhere listening and connecting
     /// fail with `Unsupported`.
     user_timeout(after: impl Into<Option<Duration>>): Option<Duration> = None;
+
+    /// The size of the kernel's send buffer, in bytes (`SO_SNDBUF`). From 1 byte to 2 GiB - 1; the system may round it up
+    /// or cap it, and Linux doubles it for its own bookkeeping. Default: `None`, as the system does it: Linux grows the
+    /// buffer up to some MiB while the peer reads.
+    ///
+    /// What is in this buffer can no longer be replaced by [`send_latest`](crate::Net::send_latest), and does not count as
+    /// queued. A small buffer therefore keeps data fresh, and limits the throughput to one buffer per round trip.
+    /// [`max_unsent_in_kernel`](Self::max_unsent_in_kernel) costs no throughput, where the platform has it. A size that is
+    /// set is fixed: the system no longer adapts it.
+    send_buffer(bytes: impl Into<Option<u64>>): Option<u64> = None;
+
+    /// The size of the kernel's receive buffer, in bytes (`SO_RCVBUF`), which also limits the TCP window: how much a peer
+    /// can send that is not read. From 1 byte to 2 GiB - 1; the system may round it up or cap it, and Linux doubles it for
+    /// its own bookkeeping. Default: `None`, as the system does it. A size that is set is fixed: the system no longer
+    /// adapts it.
+    ///
+    /// It is set before listening and connecting. Linux ignores it on Unix domain sockets, where the sender's
+    /// [`send_buffer`](Self::send_buffer) is the limit.
+    receive_buffer(bytes: impl Into<Option<u64>>): Option<u64> = None;
+
+    /// How many bytes the kernel takes beyond those that it has already sent to the peer (`TCP_NOTSENT_LOWAT`); the rest
+    /// waits in the connection's queue. From 1 byte to 2 GiB - 1. Default: `None`, as much as fits into the send buffer,
+    /// which may be some MiB.
+    ///
+    /// What waits in the queue can be replaced by [`send_latest`](crate::Net::send_latest) and is seen by
+    /// [`write_stall_timeout`](Self::write_stall_timeout) and the watermarks; what is in the kernel is not. It costs no
+    /// throughput, since what is on its way to the peer does not count, but more events and writes. A write that begins
+    /// below the limit may pass it.
+    ///
+    /// Linux and Android only; elsewhere listening and connecting fail with `Unsupported`. Unix domain sockets have no such
+    /// limit and ignore it: there, set [`send_buffer`](Self::send_buffer).
+    max_unsent_in_kernel(bytes: impl Into<Option<u64>>): Option<u64> = None;
 
     /// How long a closing connection waits for its peer: to take the next byte of what is queued and, once everything is
     /// written, to close. Then the connection is dropped, as
@@ -298,17 +390,48 @@ impl ConnectionOptions {
             });
         }
         let timeouts = [
-            ("idle_timeout", self.idle_timeout),
-            ("frame_stall_timeout", self.frame_stall_timeout),
-            ("write_stall_timeout", self.write_stall_timeout),
-            ("keepalive", self.keepalive),
-            ("user_timeout", self.user_timeout),
+            ("idle_timeout", self.idle_timeout, Duration::MAX),
+            (
+                "frame_stall_timeout",
+                self.frame_stall_timeout,
+                Duration::MAX,
+            ),
+            (
+                "write_stall_timeout",
+                self.write_stall_timeout,
+                Duration::MAX,
+            ),
+            ("keepalive", self.keepalive, MAX_KEEPALIVE),
+            ("user_timeout", self.user_timeout, MAX_USER_TIMEOUT),
         ];
-        if let Some((setting, _)) = timeouts
-            .iter()
-            .find(|(_, after)| *after == Some(Duration::ZERO))
-        {
-            return Err(OptionsError::ZeroTimeout { setting });
+        for (setting, timeout, max) in timeouts {
+            match timeout {
+                Some(Duration::ZERO) => return Err(OptionsError::ZeroTimeout { setting }),
+                Some(timeout) if timeout > max => {
+                    return Err(OptionsError::TimeoutTooLong {
+                        setting,
+                        timeout,
+                        max,
+                    });
+                }
+                _ => {}
+            }
+        }
+        let sizes = [
+            ("send_buffer", self.send_buffer),
+            ("receive_buffer", self.receive_buffer),
+            ("max_unsent_in_kernel", self.max_unsent_in_kernel),
+        ];
+        for (setting, bytes) in sizes {
+            if let Some(bytes) = bytes.filter(|bytes| !(1..=MAX_SIZE).contains(bytes)) {
+                let (min, max) = (1, MAX_SIZE);
+                return Err(OptionsError::SizeOutOfRange {
+                    setting,
+                    bytes,
+                    min,
+                    max,
+                });
+            }
         }
         let (low_watermark, high_watermark) = (self.low(), self.high());
         if low_watermark >= high_watermark || high_watermark > self.max_queued_bytes {
@@ -319,6 +442,17 @@ impl ConnectionOptions {
             });
         }
         Ok(())
+    }
+
+    /// Timeouts that are too long to be measured are none.
+    fn forget_what_never_comes(&mut self) {
+        for timeout in [
+            &mut self.idle_timeout,
+            &mut self.frame_stall_timeout,
+            &mut self.write_stall_timeout,
+        ] {
+            *timeout = timeout.filter(|timeout| *timeout <= MAX_TIMEOUT);
+        }
     }
 
     /// The high watermark, in bytes.

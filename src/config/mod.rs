@@ -121,8 +121,8 @@ impl Config {
     }
 
     /// How many inbound connections the loop has at most from one address; with IPv6, from one /64 network, which is what
-    /// a single customer has. A peer above it is accepted and closed at once, logged and counted. Default: `None`, no
-    /// limit.
+    /// a single customer has. Link-local addresses (`fe80::/10`) count one by one, on each link. A peer above it is accepted
+    /// and closed at once, logged and counted. Default: `None`, no limit.
     ///
     /// Many people share an address behind a mobile network or an office's router, so a limit of one is one too low.
     pub fn max_connections_per_ip(mut self, connections: impl Into<Option<usize>>) -> Self {

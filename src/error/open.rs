@@ -1,6 +1,7 @@
 //! What goes wrong before a listener or a connection is there.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 use std::{error, fmt, io};
 
 /// Options that contradict each other, found before anything is opened.
@@ -18,6 +19,26 @@ pub enum OptionsError {
     ZeroTimeout {
         /// The setting.
         setting: &'static str,
+    },
+    /// A timeout that is longer than the system can be told.
+    TimeoutTooLong {
+        /// The setting.
+        setting: &'static str,
+        /// The timeout that was asked for.
+        timeout: Duration,
+        /// The longest one.
+        max: Duration,
+    },
+    /// The size of a buffer of the kernel that no system takes.
+    SizeOutOfRange {
+        /// The setting.
+        setting: &'static str,
+        /// The size that was asked for, in bytes.
+        bytes: u64,
+        /// The smallest size, in bytes.
+        min: u64,
+        /// The largest size, in bytes.
+        max: u64,
     },
     /// Not `low_watermark < high_watermark <= max_queued_bytes`.
     WatermarksOutOfOrder {
@@ -41,8 +62,25 @@ impl fmt::Display for OptionsError {
                 "max_frame_len is {max_frame_len}, but the framing says {framing_max} at most"
             ),
             Self::ZeroTimeout { setting } => {
-                write!(f, "expected {setting} to be longer than nothing, got 0")
+                write!(f, "expected {setting} to be greater than zero, got 0")
             }
+            Self::TimeoutTooLong {
+                setting,
+                timeout,
+                max,
+            } => write!(
+                f,
+                "expected {setting} to be at most {max:?}, got {timeout:?}"
+            ),
+            Self::SizeOutOfRange {
+                setting,
+                bytes,
+                min,
+                max,
+            } => write!(
+                f,
+                "expected {setting} to be from {min} to {max} bytes, got {bytes}"
+            ),
             Self::WatermarksOutOfOrder {
                 low_watermark,
                 high_watermark,
@@ -99,9 +137,7 @@ impl fmt::Display for ListenError {
             Self::ShuttingDown => f.write_str("cannot listen: the loop shuts down"),
             Self::Resolve(error) => write!(f, "cannot resolve the address to listen on: {error}"),
             Self::Bind { addr, error } => write!(f, "cannot listen on {addr}: {error}"),
-            Self::BindUnix { path, error } => {
-                write!(f, "cannot listen on {}: {error}", path.display())
-            }
+            Self::BindUnix { path, error } => write!(f, "cannot listen on {path:?}: {error}"),
             Self::Adopt(error) => write!(f, "cannot take over a listener: {error}"),
         }
     }
@@ -120,17 +156,22 @@ impl error::Error for ListenError {
     }
 }
 
+impl ListenError {
+    pub(crate) fn kind(&self) -> io::ErrorKind {
+        match self {
+            Self::Options(_) => io::ErrorKind::InvalidInput,
+            Self::ShuttingDown => io::ErrorKind::NotConnected,
+            Self::Resolve(error)
+            | Self::Bind { error, .. }
+            | Self::BindUnix { error, .. }
+            | Self::Adopt(error) => error.kind(),
+        }
+    }
+}
+
 impl From<ListenError> for io::Error {
     fn from(error: ListenError) -> Self {
-        let kind = match &error {
-            ListenError::Options(_) => io::ErrorKind::InvalidInput,
-            ListenError::ShuttingDown => io::ErrorKind::NotConnected,
-            ListenError::Resolve(error)
-            | ListenError::Bind { error, .. }
-            | ListenError::BindUnix { error, .. }
-            | ListenError::Adopt(error) => error.kind(),
-        };
-        Self::new(kind, error)
+        Self::new(error.kind(), error)
     }
 }
 
@@ -178,9 +219,7 @@ impl fmt::Display for ConnectError {
             ),
             Self::ShuttingDown => f.write_str("cannot connect: the loop shuts down"),
             Self::Os { addr, error } => write!(f, "cannot connect to {addr}: {error}"),
-            Self::OsUnix { path, error } => {
-                write!(f, "cannot connect to {}: {error}", path.display())
-            }
+            Self::OsUnix { path, error } => write!(f, "cannot connect to {path:?}: {error}"),
             Self::Adopt(error) => write!(f, "cannot take over a stream: {error}"),
         }
     }

@@ -120,7 +120,7 @@ impl Net {
             self.stats.accept_pauses += 1;
             if !listener.pause_reported {
                 listener.pause_reported = true;
-                let addr = Shown(listener.local_addr);
+                let addr = listener.local.clone();
                 self.warn(
                     Warning::AcceptPaused,
                     format_args!("accepting on {addr} pauses until a connection closes, or for {retry:?}: {error}"),
@@ -161,6 +161,9 @@ impl Listener {
             return Err(io::ErrorKind::WouldBlock.into());
         };
         let peer = socket.accept()?;
+        if self.peers_linger {
+            let _ = peer.0.do_not_linger();
+        }
         Ok(match &mut self.hand_over {
             Some(hand_over) => hand_over(peer),
             None => Some(peer),

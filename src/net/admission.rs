@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use super::Warning;
 use crate::config::Config;
@@ -17,7 +17,7 @@ pub(crate) enum Refusal {
         below: usize,
     },
     TooManyFrom {
-        network: IpAddr,
+        network: Network,
         max: usize,
     },
     /// [`on_accept`](crate::Handler::on_accept) said so.
@@ -43,7 +43,7 @@ pub(super) struct Admissions {
     /// There were as many as there may be, and have not been few enough since.
     recovering: bool,
     /// Inbound connections by the network they come from; empty where that is not limited.
-    by_network: HashMap<IpAddr, usize>,
+    by_network: HashMap<Network, usize>,
 }
 
 impl Admissions {
@@ -66,7 +66,7 @@ impl Admissions {
             }
         }
         if let (Some(max), Some(peer)) = (config.max_connections_per_ip, peer) {
-            let network = network(peer);
+            let network = Network::of(peer);
             let count = self.by_network.get(&network).copied().unwrap_or(0);
             if count >= max {
                 return Err(Refusal::TooManyFrom { network, max });
@@ -77,7 +77,7 @@ impl Admissions {
 
     pub(super) fn joined(&mut self, config: &Config, peer: Option<SocketAddr>) {
         if let (Some(_), Some(peer)) = (config.max_connections_per_ip, peer) {
-            *self.by_network.entry(network(peer)).or_default() += 1;
+            *self.by_network.entry(Network::of(peer)).or_default() += 1;
         }
     }
 
@@ -85,7 +85,7 @@ impl Admissions {
         let Some(peer) = peer.filter(|_| !self.by_network.is_empty()) else {
             return;
         };
-        let network = network(peer);
+        let network = Network::of(peer);
         if let Some(count) = self.by_network.get_mut(&network) {
             *count -= 1;
             if *count == 0 {
@@ -95,11 +95,39 @@ impl Admissions {
     }
 }
 
-/// What counts as one address: with IPv6 whoever has one has a whole /64, by RFC 6177.
-fn network(peer: SocketAddr) -> IpAddr {
-    match peer.ip() {
-        IpAddr::V4(addr) => addr.into(),
-        IpAddr::V6(addr) => Ipv6Addr::from_bits(addr.to_bits() >> 64 << 64).into(),
+/// What counts as one address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Network {
+    V4(Ipv4Addr),
+    /// Whoever has one address has a whole /64, by RFC 6177.
+    V6(Ipv6Addr),
+    /// All hosts of a link share the /64 of its link-local addresses, and all links have the same.
+    LinkLocal {
+        addr: Ipv6Addr,
+        scope_id: u32,
+    },
+}
+
+impl Network {
+    fn of(peer: SocketAddr) -> Self {
+        match peer {
+            SocketAddr::V4(peer) => Self::V4(*peer.ip()),
+            SocketAddr::V6(peer) if peer.ip().is_unicast_link_local() => Self::LinkLocal {
+                addr: *peer.ip(),
+                scope_id: peer.scope_id(),
+            },
+            SocketAddr::V6(peer) => Self::V6(Ipv6Addr::from_bits(peer.ip().to_bits() >> 64 << 64)),
+        }
+    }
+}
+
+impl fmt::Display for Network {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::V4(addr) => addr.fmt(f),
+            Self::V6(prefix) => write!(f, "{prefix}/64"),
+            Self::LinkLocal { addr, scope_id } => write!(f, "{addr}%{scope_id}"),
+        }
     }
 }
 
@@ -141,6 +169,41 @@ mod tests {
         assert!(comes("192.0.2.1"));
         assert!(comes("192.0.2.2"));
         assert!(!comes("192.0.2.1"));
+    }
+
+    #[test]
+    fn link_local_addresses_count_each_for_itself_on_each_link() {
+        let config = Config::default().max_connections_per_ip(1);
+        let mut admissions = Admissions::default();
+        let mut comes = |addr: &str| {
+            let peer = Some(addr.parse().expect("an address"));
+            let admitted = admissions.check(&config, 0, peer).is_ok();
+            if admitted {
+                admissions.joined(&config, peer);
+            }
+            admitted
+        };
+        assert!(comes("[fe80::1%2]:1"));
+        assert!(comes("[fe80::2%2]:1"), "another host");
+        assert!(comes("[fe80::1%3]:1"), "another link");
+        assert!(!comes("[fe80::1%2]:2"));
+        assert!(comes("[febf::ffff:1%2]:1"), "the last of fe80::/10");
+        assert!(comes("[febf::ffff:2%2]:1"));
+    }
+
+    #[test]
+    fn refusal_names_a_network_or_an_address_with_its_scope() {
+        let refused = |addr: &str| {
+            let network = Network::of(addr.parse().expect("an address"));
+            Refusal::TooManyFrom { network, max: 1 }.to_string()
+        };
+        for (addr, named) in [
+            ("192.0.2.1:9", "from 192.0.2.1 "),
+            ("[2001:db8::1]:9", "from 2001:db8::/64 "),
+            ("[fe80::1%7]:9", "from fe80::1%7 "),
+        ] {
+            assert!(refused(addr).contains(named), "{}", refused(addr));
+        }
     }
 
     #[test]

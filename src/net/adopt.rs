@@ -13,10 +13,11 @@ use crate::socket::Stream;
 
 impl Net {
     /// Connects to a Unix domain socket; otherwise as [`connect_with`](Self::connect_with). Keepalive and user timeout do
-    /// not apply.
+    /// not apply. On Linux a path that begins with a NUL byte is an abstract name, as in
+    /// [`listen_unix`](Self::listen_unix).
     ///
     /// # Errors
-    /// As `connect_with`. A socket that has as many peers waiting as it may gives `WouldBlock`: unlike with TCP, it is
+    /// As `connect_with`, and `InvalidInput` if the path is empty, has a NUL inside, or is too long. A socket that has as many peers waiting as it may gives `WouldBlock`: unlike with TCP, it is
     /// not waited for.
     #[cfg(unix)]
     pub fn connect_unix(
@@ -31,17 +32,20 @@ impl Net {
         let id = started.map_err(|error| {
             self.warn(
                 super::Warning::ConnectFailed,
-                format_args!("connecting to {} failed: {error}", path.display()),
+                format_args!("connecting to {path:?} failed: {error}"),
             );
             let path = path.into();
             ConnectError::OsUnix { path, error }
         })?;
-        info!("{id} connecting to {}", path.display());
+        info!("{id} connecting to {path:?}");
         Ok(id)
     }
 
     /// Takes over a stream that is connected: one that was accepted, or made, by somebody else.
     /// [`on_connect`](crate::Handler::on_connect) comes as for one that was made here, in the next turn.
+    ///
+    /// The socket no longer blocks and no longer lingers (`SO_LINGER`), and on Unix it is closed in child processes
+    /// (`FD_CLOEXEC`). Other options of the socket stay as they are, unless `options` sets them.
     ///
     /// ```
     /// use throng::{Config, ConnectOptions, EventLoop, Framing};
@@ -87,7 +91,7 @@ impl Net {
             Ok(terms) => terms,
             Err(error) => return Err(Rejected::new(error, stream)),
         };
-        let peer = stream.set_nonblocking().and_then(|()| stream.peer_addr());
+        let peer = stream.take_over().and_then(|()| stream.peer_addr());
         let started = match peer {
             Ok(peer) => self.start(stream, peer, terms, options.timeout),
             Err(error) => Err(Rejected::new(error, stream)),

@@ -6,6 +6,7 @@ use std::time::Instant;
 use super::{Net, Stats};
 use crate::connection::Origin;
 use crate::connection_id::{ConnectionId, ListenerId};
+use crate::socket::Local;
 
 impl Net {
     /// Whether the connection is established: from [`on_connect`](crate::Handler::on_connect) until it is disconnected by
@@ -19,7 +20,8 @@ impl Net {
     /// The address of the peer, also inside [`on_disconnect`](crate::Handler::on_disconnect). `None` if the connection is
     /// gone, and for Unix domain sockets, whose peers have none.
     ///
-    /// An IPv4 peer of a dual-stack listener has its IPv4 address.
+    /// An IPv4 peer of a dual-stack listener has its IPv4 address. A link-local IPv6 address has its scope, so that it can be
+    /// connected to.
     pub fn peer_addr(&self, id: ConnectionId) -> Option<SocketAddr> {
         self.connections.get(id)?.peer
     }
@@ -43,7 +45,22 @@ impl Net {
 
     /// The address a listener has: tells the port where port 0 was asked for. `None` for Unix domain sockets.
     pub fn local_addr(&self, id: ListenerId) -> Option<SocketAddr> {
-        self.listeners.get(id)?.local_addr
+        self.listeners.get(id)?.local.addr
+    }
+
+    /// The path of a listener on a Unix domain socket, as it was given; an abstract name begins with a NUL byte. `None` for
+    /// TCP, and for sockets without a name.
+    #[cfg(unix)]
+    pub fn local_path(&self, id: ListenerId) -> Option<&std::path::Path> {
+        self.listeners.get(id)?.local.path.as_deref()
+    }
+
+    /// Where a listener listens.
+    pub(crate) fn local(&self, id: ListenerId) -> Local {
+        let listener = self.listeners.get(id);
+        listener
+            .map(|listener| listener.local.clone())
+            .unwrap_or_default()
     }
 
     /// The ids of all established connections, as of now, in order of their index.

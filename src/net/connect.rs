@@ -20,7 +20,8 @@ impl Net {
     /// Connects to a peer, with the default [`ConnectOptions`].
     ///
     /// The call does not wait: [`on_connect`](crate::Handler::on_connect) comes when the connection is established, or
-    /// [`on_disconnect`](crate::Handler::on_disconnect) alone if that fails.
+    /// [`on_disconnect`](crate::Handler::on_disconnect) alone if that fails. A socket that the system connects to itself,
+    /// which happens on ports of this host where nobody listens, counts as refused.
     ///
     /// It takes a [`SocketAddr`], not a name, because to resolve a name blocks, often for seconds, and would hold up all
     /// other connections. Resolve it before the loop runs, or on another thread:
@@ -52,7 +53,7 @@ impl Net {
         options: ConnectOptions,
     ) -> Result<ConnectionId, ConnectError> {
         let terms = self.terms_of_one(Origin::Outbound, &options)?;
-        let started = Stream::connect(addr)
+        let started = Stream::connect(addr, &terms.options)
             .and_then(|stream| Ok(self.start(stream, Some(addr), terms, options.timeout)?));
         match started {
             Ok(id) => {

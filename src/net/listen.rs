@@ -14,7 +14,9 @@ use crate::config::ListenOptions;
 use crate::connection::{Origin, Terms};
 use crate::connection_id::{ListenerId, Source};
 use crate::error::{ListenError, Rejected};
-use crate::socket::{ListenSocket, Sharing, Shown, Stream};
+#[cfg(unix)]
+use crate::socket::SocketFile;
+use crate::socket::{ListenSocket, Local, Sharing, Stream};
 
 /// An accepted socket, and the address of its peer if it has one.
 pub(crate) type Peer = (Stream, Option<SocketAddr>);
@@ -23,6 +25,9 @@ pub(crate) type Peer = (Stream, Option<SocketAddr>);
 pub(crate) type HandOver = Box<dyn FnMut(Peer) -> Option<Peer> + Send>;
 
 pub(crate) struct Listener {
+    /// The file that was made for the socket, if it goes with the listener. It is removed before the socket is closed.
+    #[cfg(unix)]
+    file: Option<SocketFile>,
     /// None, if all peers are handed in.
     pub(super) socket: Option<ListenSocket>,
     /// Peers that others have accepted.
@@ -31,8 +36,8 @@ pub(crate) struct Listener {
     pub(super) hand_over: Option<HandOver>,
     /// Tells those who hand peers in that it is there.
     pub(super) presence: Option<Arc<()>>,
-    /// The address, if it is one of the network.
-    pub(super) local_addr: Option<SocketAddr>,
+    /// Where it listens.
+    pub(super) local: Local,
     pub(super) terms: Arc<Terms>,
     /// It stands in the ready list.
     pub(crate) listed: bool,
@@ -44,12 +49,14 @@ pub(crate) struct Listener {
     pub(super) pause_reported: bool,
     /// Whether accepted sockets have TCP_NODELAY from the listener, once one was looked at.
     pub(super) inherits_nodelay: Option<bool>,
+    /// Accepted sockets may have SO_LINGER from the listener, as it was before it was adopted.
+    pub(super) peers_linger: bool,
 }
 
 impl fmt::Debug for Listener {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Listener")
-            .field("local_addr", &self.local_addr)
+            .field("local", &self.local)
             .finish_non_exhaustive()
     }
 }
@@ -80,7 +87,7 @@ impl Net {
         let nothing = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
         let mut result = Err(ListenError::Resolve(nothing));
         for addr in addrs {
-            result = ListenSocket::bind(addr, &options, Sharing::of(&options))
+            result = ListenSocket::bind(addr, &options, &terms.options, Sharing::of(&options))
                 .and_then(|socket| Ok(self.open_listener(socket, Arc::clone(&terms))?))
                 .map_err(|error| ListenError::Bind { addr, error });
             if result.is_ok() {
@@ -93,10 +100,16 @@ impl Net {
     /// Listens on the path of a Unix domain socket; see [`listen`](Self::listen). The peers have no address, keepalive
     /// and user timeout do not apply, and there are no resets: a stream that is cut off looks like one that ended.
     ///
-    /// A file that is left of an earlier server has to be removed first, and is not removed when this one closes.
+    /// The file is removed when the listener closes, or the loop is dropped, unless
+    /// [`remove_socket_file`](ListenOptions::remove_socket_file) is turned off or another file has taken its place. A file
+    /// that is left of a server that crashed is an error, unless
+    /// [`replace_stale_socket`](ListenOptions::replace_stale_socket) is set.
+    ///
+    /// On Linux a path that begins with a NUL byte is an abstract name, which has no file: `"\0game"`.
     ///
     /// # Errors
-    /// If there is a file at `path`, or none can be made; if the options contradict each other.
+    /// If there is a file at `path`, or none can be made; if the options contradict each other. `InvalidInput` if `path` is
+    /// empty, has a NUL inside, or is longer than the system allows (about 100 bytes).
     #[cfg(unix)]
     pub fn listen_unix(
         &mut self,
@@ -105,17 +118,36 @@ impl Net {
     ) -> Result<ListenerId, ListenError> {
         let terms = self.terms_of_next(&options)?;
         let path = path.as_ref();
-        let opened = ListenSocket::bind_unix(path, &options)
-            .and_then(|socket| Ok(self.open_listener(socket, terms)?));
+        let opened = ListenSocket::bind_unix(path, &options).and_then(|(socket, file)| {
+            let id = self.open_listener(socket, terms)?;
+            self.own_file(id, file, &options);
+            Ok(id)
+        });
         opened.map_err(|error| ListenError::BindUnix {
             path: path.into(),
             error,
         })
     }
 
+    /// Lets the file of a listener go with it, unless the options say otherwise.
+    #[cfg(unix)]
+    pub(crate) fn own_file(
+        &mut self,
+        id: ListenerId,
+        file: Option<SocketFile>,
+        options: &ListenOptions,
+    ) {
+        match (self.listeners.get_mut(id), file) {
+            (Some(listener), file) if options.remove_socket_file => listener.file = file,
+            (_, file) => file.into_iter().for_each(SocketFile::keep),
+        }
+    }
+
     /// Takes over a socket that listens already: one that was passed on by the system (socket activation), or bound by a
     /// test. [`backlog`](ListenOptions::backlog), [`only_v6`](ListenOptions::only_v6) and
-    /// [`reuse_port`](ListenOptions::reuse_port) are what they were.
+    /// [`reuse_port`](ListenOptions::reuse_port) are what they were. The socket no longer blocks, its connections do not
+    /// linger (`SO_LINGER`), and on Unix it is closed in child processes (`FD_CLOEXEC`): else a child would keep the port
+    /// open, without serving it, after this process has ended.
     ///
     /// ```
     /// use throng::{Config, EventLoop, ListenOptions};
@@ -147,11 +179,11 @@ impl Net {
     pub(crate) fn listen_by_hand(
         &mut self,
         options: &ListenOptions,
-        local_addr: Option<SocketAddr>,
+        local: Local,
         presence: Arc<()>,
     ) -> Result<ListenerId, ListenError> {
         let terms = self.terms_of_next(options)?;
-        let id = self.add_listener(None, local_addr, terms);
+        let id = self.add_listener(None, local, terms);
         if let Some(listener) = self.listeners.get_mut(id) {
             listener.presence = Some(presence);
         }
@@ -182,17 +214,22 @@ impl Net {
         mut socket: ListenSocket,
         terms: Arc<Terms>,
     ) -> Result<ListenerId, Rejected<ListenSocket, io::Error>> {
+        let peers_linger = socket.lingers();
         let mut open = || {
             socket.set_up(&terms.options)?;
-            let local_addr = socket.local_addr()?;
+            let local = socket.local()?;
             let token = Source::Listener(self.listeners.next_id()).token();
             socket.register(&self.common.registry, token)?;
-            Ok(local_addr)
+            Ok(local)
         };
         match open() {
-            Ok(local_addr) => {
-                info!("listening on {}", Shown(local_addr));
-                Ok(self.add_listener(Some(socket), local_addr, terms))
+            Ok(local) => {
+                info!("listening on {local}");
+                let id = self.add_listener(Some(socket), local, terms);
+                if let Some(listener) = self.listeners.get_mut(id) {
+                    listener.peers_linger = peers_linger;
+                }
+                Ok(id)
             }
             Err(error) => Err(Rejected::new(error, socket)),
         }
@@ -201,21 +238,24 @@ impl Net {
     fn add_listener(
         &mut self,
         socket: Option<ListenSocket>,
-        local_addr: Option<SocketAddr>,
+        local: Local,
         terms: Arc<Terms>,
     ) -> ListenerId {
         self.listeners.insert(Listener {
+            #[cfg(unix)]
+            file: None,
             socket,
             handed: VecDeque::new(),
             hand_over: None,
             presence: None,
-            local_addr,
+            local,
             terms,
             listed: false,
             readable: false,
             paused: false,
             pause_reported: false,
             inherits_nodelay: None,
+            peers_linger: false,
         })
     }
 
@@ -249,8 +289,10 @@ impl Net {
         listener.presence = None;
         if let Some(socket) = &mut listener.socket {
             socket.deregister(&self.common.registry);
-            info!("no longer listening on {}", Shown(listener.local_addr));
+            info!("no longer listening on {}", listener.local);
         }
+        #[cfg(unix)]
+        drop(listener.file.take());
         self.listeners.free(id);
         true
     }

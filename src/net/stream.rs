@@ -152,7 +152,9 @@ impl Net {
     ///
     /// The new frame goes to the end of the queue, so that it never overtakes what was sent before it; the old one is
     /// taken out, and counted in [`frames_replaced`](crate::Stats::frames_replaced). A frame that is partly written is
-    /// finished as it is. Slots belong to the connection, and are any numbers: one for each object of a game, say. For
+    /// finished as it is, and so is what the kernel has taken, which may be some MiB:
+    /// [`max_unsent_in_kernel`](crate::ListenOptions::max_unsent_in_kernel) and
+    /// [`send_buffer`](crate::ListenOptions::send_buffer) limit that. Slots belong to the connection, and are any numbers: one for each object of a game, say. For
     /// a peer that reads as fast as it is sent to, this is [`send`](Self::send).
     ///
     /// To replace a frame costs time in proportion to the slots that wait, so a few hundred of them are well, not a

@@ -7,12 +7,13 @@ use std::sync::{Arc, Weak};
 
 use super::error::{ShardError, ShardFailure};
 use super::handles::ShardHandles;
-use crate::config::ListenOptions;
+use crate::config::{Config, ConnectionOptions, ListenOptions};
+use crate::connection_id::ListenerId;
 use crate::error::ListenError;
 use crate::event_loop::EventLoop;
 use crate::handler::Handler;
 use crate::net::Peer;
-use crate::socket::{ListenSocket, Sharing};
+use crate::socket::{ListenSocket, Local, Sharing};
 
 /// How the peers of a listener get to the shards.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -60,26 +61,31 @@ pub(super) enum Place {
     Socket(ListenSocket),
 }
 
-/// The address, if it is one of the network; or which shard could not listen, and why.
-type Listened = Result<Option<SocketAddr>, (usize, ListenError)>;
+/// The listener, which has the same id in all shards; or which shard could not listen, and why.
+type Listened = Result<Option<ListenerId>, (usize, ListenError)>;
 
 impl Place {
     /// Opens a listener for all shards. There is nothing to balance by the kernel but TCP addresses.
     pub(super) fn open<H: Handler + 'static>(
         self,
         balance: Balance,
+        config: &Config,
         options: &ListenOptions,
         loops: &mut [EventLoop<H>],
         handles: &ShardHandles<H>,
-    ) -> Result<Option<SocketAddr>, ShardError> {
+    ) -> Result<Local, ShardError> {
+        let failed = |(shard, error)| ShardError::new(shard, ShardFailure::Listen(error));
+        let connection = options
+            .connection(config)
+            .map_err(|error| failed((0, ListenError::Options(error))))?;
         let listened = match self {
             Self::Addrs(addrs) => {
                 let nothing = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
                 let mut result = Err((0, ListenError::Resolve(nothing)));
                 for addr in addrs {
                     result = match balance {
-                        Balance::Kernel => listen_everywhere(addr, options, loops),
-                        Balance::HandOver => bind(addr, options, Sharing::of(options))
+                        Balance::Kernel => listen_everywhere(addr, options, &connection, loops),
+                        Balance::HandOver => bind(addr, options, &connection, Sharing::of(options))
                             .map_err(|error| (0, error))
                             .and_then(|(socket, _)| listen_once(socket, options, loops, handles)),
                     };
@@ -92,21 +98,30 @@ impl Place {
             #[cfg(unix)]
             Self::Path(path) => ListenSocket::bind_unix(&path, options)
                 .map_err(|error| (0, ListenError::BindUnix { path, error }))
-                .and_then(|socket| listen_once(socket, options, loops, handles)),
+                .and_then(|(socket, file)| {
+                    let listener = listen_once(socket, options, loops, handles)?;
+                    if let (Some(first), Some(id)) = (loops.first_mut(), listener) {
+                        first.net().own_file(id, file, options);
+                    }
+                    Ok(listener)
+                }),
             Self::Socket(socket) => listen_once(socket, options, loops, handles),
         };
-        listened.map_err(|(shard, error)| ShardError::new(shard, ShardFailure::Listen(error)))
+        let listener = listened.map_err(failed)?;
+        let first = loops.first_mut().zip(listener);
+        Ok(first.map_or_else(Local::default, |(first, id)| first.net().local(id)))
     }
 }
 
 fn bind(
     addr: SocketAddr,
     options: &ListenOptions,
+    connection: &ConnectionOptions,
     sharing: Sharing,
 ) -> Result<(ListenSocket, SocketAddr), ListenError> {
-    let bound = ListenSocket::bind(addr, options, sharing).and_then(|socket| {
+    let bound = ListenSocket::bind(addr, options, connection, sharing).and_then(|socket| {
         // Port 0 was any: from here on it is this one.
-        let local_addr = socket.local_addr()?.unwrap_or(addr);
+        let local_addr = socket.local()?.addr.unwrap_or(addr);
         Ok((socket, local_addr))
     });
     bound.map_err(|error| ListenError::Bind { addr, error })
@@ -115,6 +130,7 @@ fn bind(
 fn listen_everywhere<H: Handler>(
     mut addr: SocketAddr,
     options: &ListenOptions,
+    connection: &ConnectionOptions,
     loops: &mut [EventLoop<H>],
 ) -> Listened {
     // All or none: a socket that listens gets its part of the peers.
@@ -125,15 +141,17 @@ fn listen_everywhere<H: Handler>(
             0 if !options.reuse_port => Sharing::Begin,
             _ => Sharing::Join,
         };
-        let (socket, local_addr) = bind(addr, options, sharing).map_err(|error| (shard, error))?;
+        let (socket, local_addr) =
+            bind(addr, options, connection, sharing).map_err(|error| (shard, error))?;
         addr = local_addr;
         sockets.push(socket);
     }
+    let mut listener = None;
     for (shard, (event_loop, socket)) in loops.iter_mut().zip(sockets).enumerate() {
         let adopted = event_loop.net().adopt_listener(socket, options.clone());
-        adopted.map_err(|rejected| (shard, rejected.error))?;
+        listener = Some(adopted.map_err(|rejected| (shard, rejected.error))?);
     }
-    Ok(Some(addr))
+    Ok(listener)
 }
 
 /// Lets the first shard accept, and the others get their part of the peers as long as they have the listener.
@@ -150,14 +168,14 @@ fn listen_once<H: Handler + 'static>(
     let listener = net
         .adopt_listener(socket, options.clone())
         .map_err(|rejected| (0, rejected.error))?;
-    let local_addr = net.local_addr(listener);
+    let local = net.local(listener);
     let mut present: Vec<Weak<()>> = Vec::new();
     for (event_loop, shard) in others.iter_mut().zip(1..) {
         let presence = Arc::new(());
         present.push(Arc::downgrade(&presence));
         let by_hand = event_loop
             .net()
-            .listen_by_hand(options, local_addr, presence);
+            .listen_by_hand(options, local.clone(), presence);
         by_hand.map_err(|error| (shard, error))?;
     }
     let handles = handles.clone();
@@ -177,5 +195,5 @@ fn listen_once<H: Handler + 'static>(
             }
         }),
     );
-    Ok(local_addr)
+    Ok(Some(listener))
 }

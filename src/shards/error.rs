@@ -74,8 +74,8 @@ impl error::Error for ShardError {
 impl From<ShardError> for io::Error {
     fn from(error: ShardError) -> Self {
         let kind = match &error.failure {
-            ShardFailure::Listen(ListenError::Bind { error, .. }) => error.kind(),
-            ShardFailure::Listen(_) | ShardFailure::Panicked(_) => io::ErrorKind::Other,
+            ShardFailure::Listen(error) => error.kind(),
+            ShardFailure::Panicked(_) => io::ErrorKind::Other,
             ShardFailure::Failed(error) => error.kind(),
         };
         Self::new(kind, error)

@@ -23,7 +23,7 @@ use crate::event_loop::EventLoop;
 use crate::handler::Handler;
 use crate::mailbox::InLoop;
 use crate::net::Net;
-use crate::socket::ListenSocket;
+use crate::socket::{ListenSocket, Local};
 
 use balance::Place;
 
@@ -77,7 +77,7 @@ pub struct ShardsBuilder {
 pub struct Shards<H: ?Sized> {
     handles: ShardHandles<H>,
     threads: Vec<JoinHandle<io::Result<()>>>,
-    local_addrs: Vec<Option<SocketAddr>>,
+    locals: Vec<Local>,
 }
 
 impl Shards<dyn Handler> {
@@ -95,7 +95,13 @@ impl Shards<dyn Handler> {
 impl<H: Handler + 'static> Shards<H> {
     /// The address of the `n`th listener of the [builder](ShardsBuilder), counted from 0. `None` for Unix domain sockets.
     pub fn local_addr(&self, n: usize) -> Option<SocketAddr> {
-        self.local_addrs.get(n).copied().flatten()
+        self.locals.get(n)?.addr
+    }
+
+    /// The path of the `n`th listener of the [builder](ShardsBuilder), as [`Net::local_path`].
+    #[cfg(unix)]
+    pub fn local_path(&self, n: usize) -> Option<&std::path::Path> {
+        self.locals.get(n)?.path.as_deref()
     }
 
     /// The way to the shards, for any thread.
@@ -196,9 +202,10 @@ impl ShardsBuilder {
             .map(|options| (options.framing, options.max_frame_len));
         let handles = loops.iter().map(EventLoop::handle).collect();
         let handles = ShardHandles::new(handles, framings.collect());
-        let mut local_addrs = Vec::new();
+        let mut locals = Vec::new();
         for (place, options) in self.listeners {
-            local_addrs.push(place.open(self.balance, &options, &mut loops, &handles)?);
+            let opened = place.open(self.balance, &self.config, &options, &mut loops, &handles)?;
+            locals.push(opened);
         }
 
         let make = Arc::new(make);
@@ -226,7 +233,7 @@ impl ShardsBuilder {
         let shards = Shards {
             handles,
             threads,
-            local_addrs,
+            locals,
         };
         // It ends when all have reported or are gone.
         if reports.iter().count() < self.shards {
@@ -304,7 +311,7 @@ impl<H: ?Sized> fmt::Debug for Shards<H> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Shards")
             .field("handles", &self.handles)
-            .field("local_addrs", &self.local_addrs)
+            .field("locals", &self.locals)
             .finish_non_exhaustive()
     }
 }

@@ -1,7 +1,7 @@
 //! The socket under a listener.
 
-use std::io;
 use std::net::SocketAddr;
+use std::{fmt, io};
 
 use mio::event::Source;
 use mio::net::TcpListener;
@@ -11,7 +11,9 @@ use mio::{Interest, Registry, Token};
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 use super::stream::{Stream, canonical};
-use super::tuning::tune;
+use super::tuning::{size_buffers, take_over, tune};
+#[cfg(unix)]
+use super::unix::{self, SocketFile};
 use crate::config::{ConnectionOptions, ListenOptions};
 
 /// A socket that listens, as it is [adopted](crate::Net::adopt_listener): made of a listener of the standard library or of
@@ -52,6 +54,28 @@ impl From<std::os::unix::net::UnixListener> for ListenSocket {
     }
 }
 
+/// Where a socket listens: an address of the network, or a name of a Unix domain socket, which may have none.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Local {
+    pub(crate) addr: Option<SocketAddr>,
+    #[cfg(unix)]
+    pub(crate) path: Option<std::path::PathBuf>,
+}
+
+impl fmt::Display for Local {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(addr) = self.addr {
+            return addr.fmt(f);
+        }
+        // An abstract name begins with a NUL, which is shown as such.
+        #[cfg(unix)]
+        if let Some(path) = &self.path {
+            return write!(f, "{path:?}");
+        }
+        f.write_str("a Unix domain socket")
+    }
+}
+
 /// Whether several sockets listen on one address (`SO_REUSEPORT`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Sharing {
@@ -82,6 +106,7 @@ impl ListenSocket {
     pub(crate) fn bind(
         addr: SocketAddr,
         options: &ListenOptions,
+        connection: &ConnectionOptions,
         sharing: Sharing,
     ) -> io::Result<Self> {
         let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
@@ -101,18 +126,22 @@ impl ListenSocket {
         if begins_alone {
             set_reuse_port(&socket)?;
         }
+        size_buffers(&socket, connection)?;
         socket.listen(i32::try_from(options.backlog).unwrap_or(i32::MAX))?;
         Ok(Self::Tcp(TcpListener::from_std(socket.into())))
     }
 
-    /// Listens on a path.
+    /// Listens on a path. The file that this makes goes with the second part.
     #[cfg(unix)]
-    pub(crate) fn bind_unix(path: &std::path::Path, options: &ListenOptions) -> io::Result<Self> {
+    pub(crate) fn bind_unix(
+        path: &std::path::Path,
+        options: &ListenOptions,
+    ) -> io::Result<(Self, Option<SocketFile>)> {
         let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
         socket.set_nonblocking(true)?;
-        socket.bind(&socket2::SockAddr::unix(path)?)?;
+        let file = unix::bind(&socket, path, options)?;
         socket.listen(i32::try_from(options.backlog).unwrap_or(i32::MAX))?;
-        Ok(Self::Unix(UnixListener::from_std(socket.into())))
+        Ok((Self::Unix(UnixListener::from_std(socket.into())), file))
     }
 
     /// Makes it as a listener of a loop has to be. What the platform cannot do for its connections is found here, not with
@@ -122,27 +151,41 @@ impl ListenSocket {
             Self::Tcp(listener) => {
                 let socket = SockRef::from(listener);
                 check_listening(&socket)?;
-                socket.set_nonblocking(true)?;
+                take_over(&socket)?;
                 // Most systems let accepted sockets inherit it, which saves a call for each.
                 socket.set_tcp_nodelay(true)?;
-                tune(socket, options)
+                tune(&socket, options)
             }
             #[cfg(unix)]
             Self::Unix(listener) => {
                 let socket = SockRef::from(listener);
                 check_listening(&socket)?;
-                socket.set_nonblocking(true)
+                take_over(&socket)?;
+                size_buffers(&socket, options)
             }
         }
     }
 
-    /// The address, if it is one of the network.
-    pub(crate) fn local_addr(&self) -> io::Result<Option<SocketAddr>> {
+    /// Whether its peers may have been told to linger (`SO_LINGER`), which they inherit; those that wait already keep it.
+    pub(crate) fn lingers(&self) -> bool {
         match self {
-            Self::Tcp(listener) => listener.local_addr().map(Some),
+            Self::Tcp(listener) => matches!(SockRef::from(listener).linger(), Ok(Some(_))),
             #[cfg(unix)]
-            Self::Unix(_) => Ok(None),
+            Self::Unix(_) => false,
         }
+    }
+
+    /// Where it listens.
+    pub(crate) fn local(&self) -> io::Result<Local> {
+        let mut local = Local::default();
+        match self {
+            Self::Tcp(listener) => local.addr = Some(listener.local_addr()?),
+            #[cfg(unix)]
+            Self::Unix(listener) => {
+                local.path = unix::path(&SockRef::from(listener).local_addr()?);
+            }
+        }
+        Ok(local)
     }
 
     /// Accepts a peer. One of a Unix domain socket has no address.

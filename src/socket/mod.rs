@@ -4,9 +4,12 @@ mod claim;
 #[cfg(unix)]
 mod descriptor;
 mod listening;
+mod no_signal;
 mod readiness;
 mod stream;
 mod tuning;
+#[cfg(unix)]
+mod unix;
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -15,9 +18,11 @@ use mio::Interest;
 
 pub(crate) use claim::{claim, give_up};
 pub use listening::ListenSocket;
-pub(crate) use listening::Sharing;
+pub(crate) use listening::{Local, Sharing};
 pub use readiness::Readiness;
 pub use stream::Stream;
+#[cfg(unix)]
+pub(crate) use unix::SocketFile;
 
 /// What is asked of the selector while nothing waits to be written.
 #[cfg(any(target_os = "linux", target_os = "android"))]

@@ -2,8 +2,8 @@
 //!
 //! An enum, not a generic parameter: a connection is one type, whatever it runs on.
 
-use std::io::{self, IoSlice, Read, Write};
-use std::net::{Shutdown, SocketAddr};
+use std::io::{self, IoSlice, Read};
+use std::net::{IpAddr, Shutdown, SocketAddr};
 use std::time::Duration;
 
 use mio::event::Source;
@@ -11,9 +11,10 @@ use mio::net::TcpStream;
 #[cfg(unix)]
 use mio::net::UnixStream;
 use mio::{Interest, Registry, Token};
-use socket2::SockRef;
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
-use super::tuning::tune;
+use super::no_signal::NO_SIGNAL;
+use super::tuning::{size_buffers, take_over, tune};
 use crate::config::ConnectionOptions;
 
 /// Whether a read or write that does less than it was asked for has emptied or filled the socket, so that the next byte,
@@ -86,14 +87,33 @@ macro_rules! with_stream {
 
 impl Stream {
     /// Starts to connect; [`is_connected`](Self::is_connected) tells how it went.
-    pub(crate) fn connect(addr: SocketAddr) -> io::Result<Self> {
-        TcpStream::connect(addr).map(Self::Tcp)
+    pub(crate) fn connect(addr: SocketAddr, options: &ConnectionOptions) -> io::Result<Self> {
+        if options.receive_buffer.is_none() {
+            return TcpStream::connect(addr).map(Self::Tcp);
+        }
+        let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
+        size_buffers(&socket, options)?;
+        match socket.connect_timeout(&addr.into(), Duration::ZERO) {
+            // It goes on: this error is not of the system.
+            Err(error)
+                if error.kind() == io::ErrorKind::TimedOut && error.raw_os_error().is_none() => {}
+            result => result?,
+        }
+        socket.set_nonblocking(true)?;
+        Ok(Self::Tcp(TcpStream::from_std(socket.into())))
     }
 
     /// Connects to a Unix domain socket.
     #[cfg(unix)]
     pub(crate) fn connect_unix(path: &std::path::Path) -> io::Result<Self> {
-        UnixStream::connect(path).map(Self::Unix)
+        let addr = super::unix::address(path)?;
+        if let Some(addr) = addr.as_unix() {
+            return UnixStream::connect_addr(&addr).map(Self::Unix);
+        }
+        let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+        socket.set_nonblocking(true)?;
+        socket.connect(&addr)?;
+        Ok(Self::Unix(UnixStream::from_std(socket.into())))
     }
 
     /// Makes the kernel treat it as the loop and the options want it. `has_nodelay`: it has TCP_NODELAY already.
@@ -103,16 +123,21 @@ impl Stream {
                 if !has_nodelay {
                     stream.set_nodelay(true)?;
                 }
-                tune(SockRef::from(stream), options)
+                tune(&SockRef::from(stream), options)
             }
             #[cfg(unix)]
-            Self::Unix(_) => Ok(()),
+            Self::Unix(stream) => size_buffers(&SockRef::from(stream), options),
         }
     }
 
-    /// Makes sure that it does not block: where it comes from is not known.
-    pub(crate) fn set_nonblocking(&self) -> io::Result<()> {
-        with_stream!(self, stream => SockRef::from(stream).set_nonblocking(true))
+    /// Makes it one of ours: where it comes from is not known.
+    pub(crate) fn take_over(&self) -> io::Result<()> {
+        with_stream!(self, stream => take_over(&SockRef::from(stream)))
+    }
+
+    /// Lets a close return at once.
+    pub(crate) fn do_not_linger(&self) -> io::Result<()> {
+        with_stream!(self, stream => SockRef::from(stream).set_linger(None))
     }
 
     /// Whether it has TCP_NODELAY, or needs none.
@@ -130,6 +155,14 @@ impl Stream {
             Self::Tcp(stream) => stream.peer_addr().map(|peer| Some(canonical(peer))),
             #[cfg(unix)]
             Self::Unix(stream) => stream.peer_addr().map(|_| None),
+        }
+    }
+
+    fn local_addr(&self) -> io::Result<Option<SocketAddr>> {
+        match self {
+            Self::Tcp(stream) => stream.local_addr().map(|local| Some(canonical(local))),
+            #[cfg(unix)]
+            Self::Unix(_) => Ok(None),
         }
     }
 
@@ -151,22 +184,33 @@ impl Stream {
 
     #[inline]
     pub(crate) fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        with_stream!(self, stream => retry(|| stream.write(bytes)))
+        with_stream!(self, stream => retry(|| {
+            stream.try_io(|| SockRef::from(&*stream).send_with_flags(bytes, NO_SIGNAL))
+        }))
     }
 
     pub(crate) fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
-        with_stream!(self, stream => retry(|| stream.write_vectored(slices)))
+        with_stream!(self, stream => retry(|| {
+            stream.try_io(|| SockRef::from(&*stream).send_vectored_with_flags(slices, NO_SIGNAL))
+        }))
     }
 
     /// Whether an attempt to connect has come to an end: `false` while it goes on.
     ///
     /// The error of the socket comes first: without it a refused attempt could pass for one that goes on. Then only the
-    /// address of a peer proves that there is one.
+    /// address of a peer proves that there is one, unless it is the socket's own: where nobody listens on a port of this
+    /// host, the system may choose that port for the socket itself, and lets it connect.
     pub(crate) fn is_connected(&self) -> io::Result<bool> {
         if let Some(error) = self.take_error()? {
             return Err(error);
         }
         match self.peer_addr() {
+            Ok(peer) if peer.is_some() && peer == self.local_addr()? => {
+                // So that the port is free for those who want to listen there.
+                self.reset_on_close();
+                let message = "nobody listens there, and the socket connected to itself";
+                Err(io::Error::new(io::ErrorKind::ConnectionRefused, message))
+            }
             Ok(_) => Ok(true),
             Err(error) if error.kind() == io::ErrorKind::NotConnected => Ok(false),
             Err(error) => Err(error),
@@ -221,8 +265,12 @@ impl Stream {
 }
 
 /// The address of a peer, in the one form that there is of it: an IPv4 peer of a dual-stack socket has its IPv4 address.
+/// All others stay as they are, with the scope without which a link-local one cannot be connected to.
 pub(super) fn canonical(peer: SocketAddr) -> SocketAddr {
-    SocketAddr::new(peer.ip().to_canonical(), peer.port())
+    match peer.ip().to_canonical() {
+        IpAddr::V4(addr) => SocketAddr::new(addr.into(), peer.port()),
+        IpAddr::V6(_) => peer,
+    }
 }
 
 /// A signal is no reason to stop.

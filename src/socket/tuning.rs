@@ -1,21 +1,69 @@
-//! What the kernel does about peers that are gone without a word. Not every platform can, and one that cannot says so.
+//! What the kernel is asked for: sizes of its buffers, and what it does about peers that have vanished. Not every platform
+//! can do all of it, and one that cannot says so.
 
 use std::io;
 use std::time::Duration;
 
-use socket2::SockRef;
+use socket2::Socket;
 
 use crate::config::ConnectionOptions;
 
-/// Asks the kernel for what the options ask for.
-pub(crate) fn tune(socket: SockRef<'_>, options: &ConnectionOptions) -> io::Result<()> {
+const SECOND: Duration = Duration::from_secs(1);
+const MILLISECOND: Duration = Duration::from_millis(1);
+
+/// Asks the kernel for what the options ask for, of a TCP socket.
+pub(super) fn tune(socket: &Socket, options: &ConnectionOptions) -> io::Result<()> {
+    size_buffers(socket, options)?;
+    if let Some(bytes) = options.max_unsent_in_kernel {
+        set_max_unsent(socket, bytes)?;
+    }
     if let Some(after) = options.keepalive {
-        set_keepalive(&socket, after)?;
+        // Most systems know whole seconds only.
+        let after = rounded_up(after, SECOND);
+        set_keepalive(socket, after, rounded_up(after / 4, SECOND))?;
     }
     if let Some(after) = options.user_timeout {
-        set_user_timeout(&socket, after)?;
+        // Less than a millisecond would be none at all, and none is no limit.
+        set_user_timeout(socket, rounded_up(after, MILLISECOND))?;
     }
     Ok(())
+}
+
+/// Asks for what any socket has. TCP looks at the receive buffer when it listens or connects, and chooses its window scale
+/// by it.
+pub(super) fn size_buffers(socket: &Socket, options: &ConnectionOptions) -> io::Result<()> {
+    let size = |bytes: u64| usize::try_from(bytes).unwrap_or(usize::MAX);
+    if let Some(bytes) = options.send_buffer {
+        socket.set_send_buffer_size(size(bytes))?;
+    }
+    if let Some(bytes) = options.receive_buffer {
+        socket.set_recv_buffer_size(size(bytes))?;
+    }
+    Ok(())
+}
+
+/// Undoes what a socket of another owner may bring along: that calls block, that a close blocks, that child processes keep
+/// it open, and that a write raises a signal.
+pub(super) fn take_over(socket: &Socket) -> io::Result<()> {
+    socket.set_nonblocking(true)?;
+    socket.set_linger(None)?;
+    #[cfg(unix)]
+    socket.set_cloexec(true)?;
+    #[cfg(target_vendor = "apple")]
+    socket.set_nosigpipe(true)?;
+    Ok(())
+}
+
+#[cfg(any(target_os = "android", target_os = "linux"))]
+fn set_max_unsent(socket: &Socket, bytes: u64) -> io::Result<()> {
+    socket.set_tcp_notsent_lowat(u32::try_from(bytes).unwrap_or(u32::MAX))
+}
+
+#[cfg(not(any(target_os = "android", target_os = "linux")))]
+fn set_max_unsent(_: &Socket, _: u64) -> io::Result<()> {
+    let message =
+        "max_unsent_in_kernel: this platform's TCP_NOTSENT_LOWAT is missing or cannot be reached";
+    Err(io::Error::new(io::ErrorKind::Unsupported, message))
 }
 
 #[cfg(any(
@@ -29,12 +77,10 @@ pub(crate) fn tune(socket: SockRef<'_>, options: &ConnectionOptions) -> io::Resu
     target_os = "netbsd",
     windows
 ))]
-fn set_keepalive(socket: &SockRef<'_>, after: Duration) -> io::Result<()> {
-    // Most systems know whole seconds only.
-    let second = Duration::from_secs(1);
+fn set_keepalive(socket: &Socket, after: Duration, every: Duration) -> io::Result<()> {
     let keepalive = socket2::TcpKeepalive::new()
-        .with_time(after.max(second))
-        .with_interval((after / 4).max(second))
+        .with_time(after)
+        .with_interval(every)
         .with_retries(4);
     socket.set_tcp_keepalive(&keepalive)
 }
@@ -50,20 +96,26 @@ fn set_keepalive(socket: &SockRef<'_>, after: Duration) -> io::Result<()> {
     target_os = "netbsd",
     windows
 )))]
-fn set_keepalive(_: &SockRef<'_>, _: Duration) -> io::Result<()> {
+fn set_keepalive(_: &Socket, _: Duration, _: Duration) -> io::Result<()> {
     let message = "this platform has no TCP_KEEPIDLE";
     Err(io::Error::new(io::ErrorKind::Unsupported, message))
 }
 
 #[cfg(any(target_os = "android", target_os = "linux"))]
-fn set_user_timeout(socket: &SockRef<'_>, after: Duration) -> io::Result<()> {
+fn set_user_timeout(socket: &Socket, after: Duration) -> io::Result<()> {
     socket.set_tcp_user_timeout(Some(after))
 }
 
 #[cfg(not(any(target_os = "android", target_os = "linux")))]
-fn set_user_timeout(_: &SockRef<'_>, _: Duration) -> io::Result<()> {
+fn set_user_timeout(_: &Socket, _: Duration) -> io::Result<()> {
     let message = "this platform has no TCP_USER_TIMEOUT";
     Err(io::Error::new(io::ErrorKind::Unsupported, message))
+}
+
+/// The next multiple of a unit that is not less: a system that counts in units would cut off the rest.
+fn rounded_up(duration: Duration, unit: Duration) -> Duration {
+    let units = duration.as_nanos().div_ceil(unit.as_nanos());
+    unit * u32::try_from(units).unwrap_or(u32::MAX)
 }
 
 #[cfg(all(test, target_os = "linux"))]
@@ -71,23 +123,56 @@ mod tests {
     use super::*;
     use crate::{Config, ListenOptions};
 
+    /// The kernel's keepalive time and interval, and its user timeout.
+    fn told(config: Config) -> (Duration, Duration, Option<Duration>) {
+        let socket = Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None);
+        let socket = socket.expect("a socket");
+        let options = ListenOptions::default().connection(&config);
+        tune(&socket, &options.expect("they are right")).expect("it is Linux");
+        (
+            socket.tcp_keepalive_time().expect("an open socket"),
+            socket.tcp_keepalive_interval().expect("an open socket"),
+            socket.tcp_user_timeout().expect("an open socket"),
+        )
+    }
+
     #[test]
-    fn the_kernel_is_told_what_the_options_say() {
-        let stream = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None);
-        let stream = stream.expect("a socket");
-        let config = Config::default().keepalive(Duration::from_secs(60));
-        let options = ListenOptions::default().user_timeout(Duration::from_millis(1500));
+    fn times_are_rounded_up_to_what_the_kernel_counts() {
+        let nanosecond = Duration::from_nanos(1);
+        let shortest = Config::default()
+            .keepalive(nanosecond)
+            .user_timeout(nanosecond);
+        assert_eq!(told(shortest), (SECOND, SECOND, Some(MILLISECOND)));
+        let between = Config::default()
+            .keepalive(4 * SECOND + MILLISECOND)
+            .user_timeout(MILLISECOND + nanosecond);
+        let expected = (5 * SECOND, 2 * SECOND, Some(2 * MILLISECOND));
+        assert_eq!(told(between), expected);
+    }
+
+    #[test]
+    fn longest_times_are_taken_by_the_kernel() {
+        let keepalive = Duration::from_secs(32_767);
+        let user_timeout = Duration::from_millis(2_147_483_647);
+        let longest = Config::default()
+            .keepalive(keepalive)
+            .user_timeout(user_timeout);
+        let (time, _, timeout) = told(longest);
+        assert_eq!((time, timeout), (keepalive, Some(user_timeout)));
+    }
+
+    #[test]
+    fn kernel_is_told_what_the_options_say() {
+        let socket = Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None);
+        let socket = socket.expect("a socket");
+        let config = Config::default().keepalive(60 * SECOND);
+        let options = ListenOptions::default().user_timeout(1500 * MILLISECOND);
         let options = options.connection(&config).expect("they are right");
-        tune(SockRef::from(&stream), &options).expect("it is Linux");
-        assert!(stream.keepalive().expect("an open socket"));
-        let seconds =
-            |duration: io::Result<Duration>| duration.expect("an open socket").as_secs_f64();
-        assert_eq!(seconds(stream.tcp_keepalive_time()), 60.0);
-        assert_eq!(seconds(stream.tcp_keepalive_interval()), 15.0);
-        assert_eq!(stream.tcp_keepalive_retries().expect("an open socket"), 4);
-        assert_eq!(
-            stream.tcp_user_timeout().expect("an open socket"),
-            Some(Duration::from_millis(1500))
-        );
+        tune(&socket, &options).expect("it is Linux");
+        assert!(socket.keepalive().expect("an open socket"));
+        assert_eq!(socket.tcp_keepalive_retries().expect("an open socket"), 4);
+        let config = config.user_timeout(1500 * MILLISECOND);
+        let expected = (60 * SECOND, 15 * SECOND, Some(1500 * MILLISECOND));
+        assert_eq!(told(config), expected);
     }
 }

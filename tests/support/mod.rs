@@ -278,6 +278,22 @@ pub fn refusing() -> (socket2::Socket, SocketAddr) {
     (socket, addr.expect("an IPv4 address"))
 }
 
+/// A path that nobody else has, and that is gone afterwards.
+pub struct Place(pub std::path::PathBuf);
+
+impl Place {
+    pub fn new(name: &str) -> Self {
+        let name = format!("throng-{}-{name}.sock", std::process::id());
+        Self(std::env::temp_dir().join(name))
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
 /// A frame of the default framing, as it goes over the wire.
 pub fn framed(payload: &[u8]) -> Vec<u8> {
     let mut wire = (payload.len() as u32).to_le_bytes().to_vec();

@@ -1,0 +1,34 @@
+//! Writes that raise no signal.
+//!
+//! A write to a connection that is broken raises SIGPIPE on Unix, which ends a process that has not changed the default
+//! action: a C program or a Python module that hosts a loop. The flag prevents it, for each write. The standard library
+//! sets it for plain writes and not for vectored ones.
+
+/// `MSG_NOSIGNAL`, by the headers of each system. Apple's sockets have the option SO_NOSIGPIPE instead; Windows has no such
+/// signal.
+pub(super) const NO_SIGNAL: i32 = if cfg!(any(
+    target_os = "android",
+    target_os = "fuchsia",
+    target_os = "linux"
+)) {
+    0x4000
+} else if cfg!(target_os = "freebsd") {
+    0x2_0000
+} else if cfg!(any(
+    target_os = "dragonfly",
+    target_os = "hurd",
+    target_os = "netbsd",
+    target_os = "openbsd"
+)) {
+    0x400
+} else if cfg!(any(target_os = "illumos", target_os = "solaris")) {
+    0x200
+} else if cfg!(target_os = "haiku") {
+    0x800
+} else if cfg!(target_os = "aix") {
+    0x100
+} else if cfg!(target_os = "cygwin") {
+    0x20
+} else {
+    0
+};
