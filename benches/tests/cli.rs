@@ -16,6 +16,17 @@ fn tool(arguments: &[&str]) -> Command {
     command
 }
 
+/// The tool in a shell that has set a limit.
+#[cfg(unix)]
+fn limited(limit: &str) -> Command {
+    let mut shell = Command::new("sh");
+    shell
+        .args(["-c", &format!("ulimit {limit} && exec \"$@\""), "sh"])
+        .arg(env!("CARGO_BIN_EXE_throng-bench"))
+        .stdin(Stdio::null());
+    shell
+}
+
 fn output(arguments: &[&str]) -> Output {
     tool(arguments).output().expect("the tool runs")
 }
@@ -436,11 +447,7 @@ fn a_load_that_cannot_keep_up_ends_on_time_and_says_so() {
     for connections in ["1", "300"] {
         let path = scratch(&format!("limit{connections}.json"));
         let mut command = if cfg!(target_os = "linux") {
-            let mut shell = Command::new("sh");
-            shell
-                .args(["-c", "ulimit -v 1000000 && exec \"$@\"", "sh"])
-                .arg(env!("CARGO_BIN_EXE_throng-bench"));
-            shell
+            limited("-v 1000000")
         } else {
             tool(&[])
         };
@@ -539,6 +546,48 @@ fn the_demo_fits_under_a_low_limit_and_names_the_remedy() {
         "{said}"
     );
     assert!(said.contains("ulimit -Hn 10064"), "{said}");
+}
+
+#[cfg(unix)]
+#[test]
+fn every_command_fits_under_a_low_limit_or_names_what_is_missing() {
+    let commands: [&[&str]; 8] = [
+        &["handles", "--threads", "2", "--frames", "200"],
+        &["ticks", "--seconds", "0.2", "--connections", "200"],
+        &["demo", "--seconds", "0.1", "--connections", "200"],
+        &["timers", "--count", "10"],
+        &["torture", "--quick", "liars"],
+        &["torture", "--quick", "descriptors"],
+        &["load", "--seconds", "0.1", "--connections", "200"],
+        &["compare", "--rounds", "1", "--seconds", "0.1"],
+    ];
+    let server = Serve::start(&[]);
+    for arguments in commands {
+        let name = arguments[0];
+        // With 150 some fit; with 12 not even what each process needs for itself.
+        for limit in ["-n 150", "-n 12"] {
+            let mut command = limited(limit);
+            command.args(arguments);
+            match name {
+                "load" => command.args(["--addr", &server.addr()]),
+                "compare" => command.args(["--cells", "200_1_64"]),
+                _ => &mut command,
+            };
+            let output = finish(&mut command);
+            let said = String::from_utf8_lossy(&output.stdout);
+            let complained = String::from_utf8_lossy(&output.stderr);
+            if limit == "-n 150" {
+                assert!(output.status.success(), "{arguments:?}: {output:?}");
+                let cut = said.contains("raise that with `ulimit -Hn");
+                assert_eq!(cut, name != "timers", "{arguments:?}: {said}");
+            } else if !output.status.success() {
+                assert!(
+                    complained.contains("Too many open files") || complained.contains("ulimit -n"),
+                    "{arguments:?}: {complained}"
+                );
+            }
+        }
+    }
 }
 
 #[cfg(unix)]
