@@ -273,6 +273,25 @@ fn serve_relays_between_two_whole_frames_and_such_as_come_in_pieces() {
     assert_eq!(first.read(&mut [0]).expect("a clean end"), 0);
 }
 
+#[test]
+fn relay_pairs_nobody_with_a_peer_that_has_left() {
+    let server = Serve::start(&["--mode", "relay"]);
+    for words in [None, Some(b"anybody there?")] {
+        let mut left = server.peer();
+        if let Some(words) = words {
+            send(&mut left, words);
+        }
+        left.shutdown(std::net::Shutdown::Write)
+            .expect("a live socket");
+        let mut pair = [server.peer(), server.peer()];
+        for (from, to) in [(0, 1), (1, 0)] {
+            send(&mut pair[from], b"hello");
+            assert_eq!(receive(&mut pair[to]), b"hello");
+        }
+        assert_eq!(left.read(&mut [0]).expect("a clean end"), 0);
+    }
+}
+
 #[cfg(target_os = "linux")]
 #[test]
 fn torture_tells_what_it_saw_and_judges_it() {

@@ -11,7 +11,8 @@ impl Net {
     /// rest of a burst whose frames are just being delivered included, and the peer is slowed down by TCP. A paused
     /// connection causes no wake-ups; frames are sent to it as before.
     ///
-    /// The end of the stream stands behind what is kept, and is told after it; a reset is told at once.
+    /// EOF is reported after buffered data, once the connection is resumed; a reset is reported immediately.
+    /// [`peer_has_closed`](Self::peer_has_closed) returns whether the peer has closed its side meanwhile.
     ///
     /// Returns `false` if the connection is gone or going.
     ///

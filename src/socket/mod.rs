@@ -1,5 +1,6 @@
 //! The sockets under connections and listeners. Below the listeners nothing else makes system calls.
 
+mod eof;
 mod listening;
 mod readiness;
 mod stream;
@@ -10,6 +11,7 @@ use std::net::SocketAddr;
 
 use mio::Interest;
 
+pub(crate) use eof::peer_has_closed;
 pub use listening::ListenSocket;
 pub(crate) use listening::Sharing;
 pub use readiness::Readiness;
