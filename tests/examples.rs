@@ -241,6 +241,19 @@ fn the_chat_client_says_why_it_cannot_connect() {
 }
 
 #[test]
+fn the_chat_client_tries_all_addresses() {
+    let (_refusing, refusing) = support::refusing();
+    let mut server = Example::start("chat_server", &[ANY_PORT]);
+    let addrs = [refusing, refusing, server.listening_on()].map(|addr| addr.to_string());
+    let mut client = Example::start("chat_client", &addrs.each_ref().map(String::as_str));
+    client.type_in("/name Alice");
+    client.expect_line("Alice");
+    client.end_input();
+    let output = client.finish();
+    assert!(output.status.success(), "{output:?}");
+}
+
+#[test]
 fn the_echo_client_resolves_names() {
     // The name may have an IPv6 address as well, at which nobody listens.
     let server = Server::echo();

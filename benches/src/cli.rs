@@ -130,7 +130,7 @@ pub(crate) struct LoadOptions {
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1024))]
     pub(crate) pipeline: u32,
     /// So many frames a second, on all connections together, instead of a number in flight; latency counts from when a
-    /// frame was due.
+    /// frame was due. Frames that cannot be sent are counted as errors.
     #[arg(long, conflicts_with = "pipeline", value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) rate: Option<u32>,
     /// Bytes of payload of a frame.
@@ -276,14 +276,18 @@ pub(crate) fn seconds(text: &str) -> Result<Duration, String> {
     Ok(Duration::from_secs_f64(seconds))
 }
 
-/// The first address a text stands for.
-pub(crate) fn resolve(addr: &str) -> Result<SocketAddr, Problem> {
+/// All addresses a text stands for; at least one.
+pub(crate) fn resolve(addr: &str) -> Result<Vec<SocketAddr>, Problem> {
     let problem =
         |why: String| Problem::usage(format!("cannot resolve the address '{addr}': {why}"));
-    let mut addrs = addr
+    let addrs = addr
         .to_socket_addrs()
         .map_err(|error| problem(error.to_string()))?;
-    addrs.next().ok_or_else(|| problem("it has none".into()))
+    let addrs: Vec<_> = addrs.collect();
+    if addrs.is_empty() {
+        return Err(problem("it has none".into()));
+    }
+    Ok(addrs)
 }
 
 /// Help goes to standard output as it is; a mistake becomes one line, and exit code 2.

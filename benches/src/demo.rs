@@ -23,13 +23,13 @@ pub(crate) fn run(options: &DemoOptions, json: Option<&Path>) -> Result<(), Prob
 
     let memory_before = usage::anonymous_bytes(server.pid());
     let spec = Spec {
-        addr: server.addr,
+        addrs: vec![server.addr],
         connections,
         pace: Pace::InFlight(options.pipeline),
         size: options.size,
         latency: true,
     };
-    let mut load = Load::connect(spec)?;
+    let mut load = Load::connect(&spec)?;
     let memory_after = usage::anonymous_bytes(server.pid());
     let per_connection = memory_after
         .zip(memory_before)

@@ -11,12 +11,16 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use serde_json::json;
-use throng::{Config, ConnectionId, EventLoop, Expired, Frame, Handle, Handler, MailboxError, Net};
+use throng::{
+    Config, ConnectionId, DisconnectReason, EventLoop, Expired, Frame, Handle, Handler,
+    MailboxError, Net,
+};
 
 use crate::cli::HandlesOptions;
 use crate::problem::Problem;
 use crate::report::{self, grouped};
-use crate::usage;
+use crate::watch::{TICK, Watch};
+use crate::{limits, usage};
 
 /// More commands for a wake-up are expected, where enough are sent.
 const COMMANDS_PER_WAKE_UP: u64 = 100;
@@ -42,6 +46,8 @@ struct Receiving {
     received: u64,
     all: u64,
     wrong: u64,
+    /// Why a connection ended, which none does before all has come.
+    problem: Option<String>,
 }
 
 impl Handler for Receiving {
@@ -62,6 +68,12 @@ impl Handler for Receiving {
     }
 
     fn on_timer(&mut self, net: &mut Net, _: Expired) {
+        net.stop();
+    }
+
+    fn on_disconnect(&mut self, net: &mut Net, id: ConnectionId, reason: DisconnectReason) {
+        self.problem
+            .get_or_insert_with(|| format!("connection {id} ended: {reason}"));
         net.stop();
     }
 }
@@ -86,6 +98,11 @@ fn read(frame: &[u8]) -> (usize, u64) {
 }
 
 pub(crate) fn run(options: &HandlesOptions, json: Option<&Path>) -> Result<(), Problem> {
+    // Both ends of a connection are in this process.
+    let options = &HandlesOptions {
+        connections: limits::fit_beside(options.connections, 2, 0),
+        ..options.clone()
+    };
     let (threads, frames) = (options.threads as usize, u64::from(options.frames));
     let all = threads as u64 * frames;
     let config = Config::default()
@@ -105,8 +122,16 @@ pub(crate) fn run(options: &HandlesOptions, json: Option<&Path>) -> Result<(), P
     });
 
     let mut sending = Sending::default();
+    let mut watch = Watch::new();
     while sending.0.len() < options.connections as usize {
-        event_loop.turn(&mut sending, None)?;
+        event_loop.turn(&mut sending, Some(TICK))?;
+        if is_done.try_recv().is_ok() {
+            received(checking)?;
+            return Err(Problem::failed("the other end has ended early"));
+        }
+        let connected = sending.0.len() as u64;
+        limits::expect_accepting(&event_loop.net().stats())?;
+        watch.expect(connected, "no connection was established")?;
     }
     let before = usage::anonymous_bytes(std::process::id());
     let senders: Vec<_> = (0..threads)
@@ -126,16 +151,15 @@ pub(crate) fn run(options: &HandlesOptions, json: Option<&Path>) -> Result<(), P
         }
     }
     let took = began.elapsed();
-    for sender in senders {
+    let (received, wrong) = received(checking)?;
+    let stats = event_loop.net().stats();
+    // Senders that still wait for room are told that there will be none.
+    drop(event_loop);
+    let sent = senders.into_iter().try_for_each(|sender| {
         sender
             .join()
-            .map_err(|_| Problem::failed("a sender panicked"))??;
-    }
-    let (received, wrong) = checking
-        .join()
-        .map_err(|_| Problem::failed("the other end panicked"))??;
-
-    let stats = event_loop.net().stats();
+            .map_err(|_| Problem::failed("a sender panicked"))?
+    });
     let timed = all - stalled.commands.min(all);
     let per_second = timed as f64 / commands_took.unwrap_or(took).as_secs_f64();
     let per_wake_up = stats.commands as f64 / stats.wake_ups.max(1) as f64;
@@ -186,12 +210,20 @@ pub(crate) fn run(options: &HandlesOptions, json: Option<&Path>) -> Result<(), P
             "{received} of {all} frames arrived, {wrong} out of order"
         )));
     }
+    sent?;
     if frames >= ENOUGH && stats.commands < stats.wake_ups * COMMANDS_PER_WAKE_UP {
         return Err(Problem::failed(format!(
             "a wake-up for {per_wake_up:.0} commands, where one for {COMMANDS_PER_WAKE_UP} is the most"
         )));
     }
     Ok(())
+}
+
+/// What the other end has received: how many frames, and how many not in their turn.
+fn received(checking: JoinHandle<Result<(u64, u64), Problem>>) -> Result<(u64, u64), Problem> {
+    checking
+        .join()
+        .map_err(|_| Problem::failed("the other end panicked"))?
 }
 
 /// What waits for a loop that stands still.
@@ -257,8 +289,12 @@ fn check(addr: SocketAddr, options: &HandlesOptions, all: u64) -> Result<(u64, u
         received: 0,
         all,
         wrong: 0,
+        problem: None,
     };
     event_loop.net().set_timer(options.patience, 0);
     event_loop.run(&mut receiving)?;
-    Ok((receiving.received, receiving.wrong))
+    match receiving.problem {
+        Some(problem) => Err(Problem::failed(problem)),
+        None => Ok((receiving.received, receiving.wrong)),
+    }
 }

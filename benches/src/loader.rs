@@ -16,8 +16,8 @@ use crate::report;
 
 /// The process itself: works until nobody tells it anything any more.
 pub(crate) fn run(options: &LoadOptions) -> Result<(), Problem> {
-    let mut load = Load::connect(Spec {
-        addr: cli::resolve(&options.addr)?,
+    let mut load = Load::connect(&Spec {
+        addrs: cli::resolve(&options.addr)?,
         connections: options.connections,
         pace: Pace::of(options),
         size: options.size,
@@ -30,6 +30,10 @@ pub(crate) fn run(options: &LoadOptions) -> Result<(), Problem> {
             .parse()
             .map_err(|_| Problem::usage("expected milliseconds"))?;
         let figures = load.measure(Duration::from_millis(millis))?;
+        // They would be taken for those of the next stretch.
+        if let Some(1..) = figures.open_loop.map(|outcome| outcome.unanswered) {
+            return Err(Problem::failed("the server falls behind the load"));
+        }
         report::say(format_args!(
             "{} {} {} {}",
             figures.frames,

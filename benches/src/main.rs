@@ -23,6 +23,7 @@ mod ticks;
 mod timers;
 mod torture;
 mod usage;
+mod watch;
 mod yardstick;
 
 use std::process::ExitCode;

@@ -72,16 +72,17 @@ impl Handler for Relay {
     }
 
     fn on_connect(&mut self, net: &mut Net, id: ConnectionId) {
-        match self.single.take() {
-            Some(other) => {
+        if let Some(other) = self.single.take() {
+            // That a paused peer has left is not reported.
+            if !net.peer_has_closed(other) {
                 self.partners.extend([(id, other), (other, id)]);
                 net.resume(other);
+                return;
             }
-            None => {
-                self.single = Some(id);
-                net.pause(id);
-            }
+            net.disconnect(other);
         }
+        self.single = Some(id);
+        net.pause(id);
     }
 
     fn on_data(&mut self, net: &mut Net, id: ConnectionId, frame: Frame<'_>) {

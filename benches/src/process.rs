@@ -66,6 +66,18 @@ impl Process {
     }
 }
 
+impl Process {
+    /// Fails if the process has ended. What it had to complain of it has said on standard error.
+    pub(crate) fn expect_alive(&mut self) -> Result<(), Problem> {
+        match self.child.try_wait()? {
+            None => Ok(()),
+            Some(status) => Err(Problem::failed(format!(
+                "a process that was started has ended: {status}"
+            ))),
+        }
+    }
+}
+
 impl Drop for Process {
     fn drop(&mut self) {
         let _ = self.child.kill();

@@ -140,9 +140,10 @@ impl Settings {
             8 => prefix.u64(),
             _ => prefix,
         });
-        config = config
-            .read_under_backpressure(self.read_under_backpressure)
-            .allow_half_open(self.allow_half_open);
+        config = config.allow_half_open(self.allow_half_open);
+        if self.read_under_backpressure {
+            config = config.read_under_backpressure(true);
+        }
         macro_rules! set {
             ($($name:ident)*) => {
                 $(if let Some(value) = self.$name {

@@ -5,12 +5,14 @@ use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
 use serde_json::json;
-use throng::{Config, ConnectionId, EventLoop, Expired, Frame, Handler, Net};
+use throng::{Config, ConnectionId, DisconnectReason, EventLoop, Expired, Frame, Handler, Net};
 
 use crate::cli::TicksOptions;
+use crate::limits;
 use crate::problem::Problem;
 use crate::process::Process;
 use crate::report::{self, grouped};
+use crate::watch::{self, Watch};
 
 const TICK: u64 = 0;
 const END: u64 = 1;
@@ -20,6 +22,8 @@ struct World {
     missed: u64,
     /// In microseconds.
     lateness: Histogram<u64>,
+    /// Without its load the loop is not measured.
+    problem: Option<String>,
 }
 
 impl Handler for World {
@@ -38,6 +42,12 @@ impl Handler for World {
         let late = Instant::now().saturating_duration_since(expired.due);
         self.lateness.saturating_record(late.as_micros() as u64);
     }
+
+    fn on_disconnect(&mut self, net: &mut Net, id: ConnectionId, reason: DisconnectReason) {
+        self.problem
+            .get_or_insert_with(|| format!("connection {id} of the load ended: {reason}"));
+        net.stop();
+    }
 }
 
 pub(crate) fn run(options: &TicksOptions, json: Option<&Path>) -> Result<(), Problem> {
@@ -48,12 +58,13 @@ pub(crate) fn run(options: &TicksOptions, json: Option<&Path>) -> Result<(), Pro
         .local_addr(listener)
         .ok_or_else(|| Problem::failed("no address"))?;
     let seconds = options.seconds.as_secs_f64();
-    let _load = Process::start(&[
+    let connections = limits::fit(options.connections);
+    let mut load = Process::start(&[
         "load",
         "--addr",
         &addr.to_string(),
         "--connections",
-        &options.connections.to_string(),
+        &connections.to_string(),
         // It ends after the measurement, and is ended with this process.
         "--seconds",
         &(seconds + 60.0).to_string(),
@@ -62,18 +73,25 @@ pub(crate) fn run(options: &TicksOptions, json: Option<&Path>) -> Result<(), Pro
         ticks: 0,
         missed: 0,
         lateness: Histogram::new(3).map_err(|error| Problem::failed(error.to_string()))?,
+        problem: None,
     };
     // The load connects first.
-    let before = loop {
-        event_loop.turn(&mut world, None)?;
-        if event_loop.net().len() == options.connections as usize {
-            break event_loop.net().stats();
-        }
-    };
+    let mut watch = Watch::new();
+    while event_loop.net().len() < connections as usize {
+        event_loop.turn(&mut world, Some(watch::TICK))?;
+        load.expect_alive()?;
+        let connected = event_loop.net().len() as u64;
+        limits::expect_accepting(&event_loop.net().stats())?;
+        watch.expect(connected, "no connection of the load was established")?;
+    }
+    let before = event_loop.net().stats();
     let net = event_loop.net();
     net.set_interval(Duration::from_secs(1) / options.hz, TICK);
     net.set_timer(options.seconds, END);
     event_loop.run(&mut world)?;
+    if let Some(problem) = world.problem {
+        return Err(Problem::failed(problem));
+    }
 
     let stats = event_loop.net().stats();
     let quantile = |q| world.lateness.value_at_quantile(q);
@@ -84,7 +102,7 @@ pub(crate) fn run(options: &TicksOptions, json: Option<&Path>) -> Result<(), Pro
         options.hz,
         world.missed,
         grouped((frames as f64 / seconds) as u64),
-        options.connections,
+        connections,
         100.0 * stats.busy_fraction(&before),
     ));
     report::say(format_args!(
@@ -98,7 +116,7 @@ pub(crate) fn run(options: &TicksOptions, json: Option<&Path>) -> Result<(), Pro
         &json!({
             "hz": options.hz,
             "seconds": seconds,
-            "connections": options.connections,
+            "connections": connections,
             "ticks": world.ticks,
             "missed": world.missed,
             "frames": frames,

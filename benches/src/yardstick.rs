@@ -41,7 +41,7 @@ mod linux {
     const CLOSED: u32 = libc::EPOLLRDHUP as u32;
 
     pub(super) fn run(options: &YardstickOptions) -> Result<(), Problem> {
-        let listener = TcpListener::bind(cli::resolve(&options.addr)?)
+        let listener = TcpListener::bind(&cli::resolve(&options.addr)?[..])
             .and_then(|listener| prepare(&listener).map(|()| listener))
             .map_err(|error| {
                 Problem::usage(format!("cannot listen on {}: {error}", options.addr))

@@ -16,6 +16,17 @@ fn tool(arguments: &[&str]) -> Command {
     command
 }
 
+/// The tool in a shell that has set a limit.
+#[cfg(unix)]
+fn limited(limit: &str) -> Command {
+    let mut shell = Command::new("sh");
+    shell
+        .args(["-c", &format!("ulimit {limit} && exec \"$@\""), "sh"])
+        .arg(env!("CARGO_BIN_EXE_throng-bench"))
+        .stdin(Stdio::null());
+    shell
+}
+
 fn output(arguments: &[&str]) -> Output {
     tool(arguments).output().expect("the tool runs")
 }
@@ -63,6 +74,21 @@ impl Drop for Serve {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// Runs the tool to its end, which must come.
+fn finish(command: &mut Command) -> Output {
+    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = child.spawn().expect("the tool runs");
+    let deadline = Instant::now() + PATIENCE;
+    while child.try_wait().expect("a child").is_none() {
+        if Instant::now() > deadline {
+            let _ = child.kill();
+            panic!("it does not end: {:?}", child.wait_with_output());
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    child.wait_with_output().expect("its output")
 }
 
 /// Waits for an end that must come.
@@ -247,6 +273,25 @@ fn serve_relays_between_two_whole_frames_and_such_as_come_in_pieces() {
     assert_eq!(first.read(&mut [0]).expect("a clean end"), 0);
 }
 
+#[test]
+fn relay_pairs_nobody_with_a_peer_that_has_left() {
+    let server = Serve::start(&["--mode", "relay"]);
+    for words in [None, Some(b"anybody there?")] {
+        let mut left = server.peer();
+        if let Some(words) = words {
+            send(&mut left, words);
+        }
+        left.shutdown(std::net::Shutdown::Write)
+            .expect("a live socket");
+        let mut pair = [server.peer(), server.peer()];
+        for (from, to) in [(0, 1), (1, 0)] {
+            send(&mut pair[from], b"hello");
+            assert_eq!(receive(&mut pair[to]), b"hello");
+        }
+        assert_eq!(left.read(&mut [0]).expect("a clean end"), 0);
+    }
+}
+
 #[cfg(target_os = "linux")]
 #[test]
 fn torture_tells_what_it_saw_and_judges_it() {
@@ -323,6 +368,23 @@ fn load_checks_what_comes_back_and_tells_how_it_went() {
     }
 }
 
+/// More than all buffers between client and server hold, several times: each side waits for the other to read.
+#[test]
+fn load_and_demo_read_however_much_is_in_flight() {
+    let server = Serve::start(&[]);
+    let addr = server.addr();
+    for command in [&["load", "--addr", &addr][..], &["demo"]] {
+        for (pipeline, size) in [("200", "65536"), ("1000", "30000")] {
+            let output = finish(
+                tool(command)
+                    .args(["--connections", "1", "--pipeline", pipeline])
+                    .args(["--size", size, "--seconds", "0.1"]),
+            );
+            assert!(output.status.success(), "{command:?}: {output:?}");
+        }
+    }
+}
+
 /// A server that stands still gets no fewer frames for it, and what is late by then is late from when it was due.
 #[cfg(unix)]
 #[test]
@@ -353,6 +415,81 @@ fn an_open_loop_does_not_wait_for_the_server() {
     assert!(frames >= Some(200), "{figures}");
     let max = figures["load"]["latency_ns"]["max"].as_u64();
     assert!(max >= Some(STALL.as_nanos() as u64 * 9 / 10), "{figures}");
+}
+
+/// Of a server that stands still for longer than the generator can keep what is due, it is reported what found no room.
+#[cfg(unix)]
+#[test]
+fn an_open_loop_counts_what_finds_no_room_and_goes_on() {
+    let server = Serve::start(&[]);
+    let path = scratch("no_room.json");
+    kill("-STOP", server.child.id());
+    // In a second that is 100 MB: five times of what queue and sockets hold.
+    let mut load = tool(&["load", "--addr", &server.addr(), "--connections", "1"])
+        .args(["--rate", "400", "--size", "250000", "--seconds", "2"])
+        .arg("--json")
+        .arg(&path)
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("the tool runs");
+    let mut stdout = BufReader::new(load.stdout.take().expect("it is piped"));
+    // It tells of its progress once a second.
+    for begin in ["connected", " "] {
+        let mut line = String::new();
+        stdout.read_line(&mut line).expect("a line");
+        assert!(line.starts_with(begin), "{line}");
+    }
+    kill("-CONT", server.child.id());
+    let mut said = String::new();
+    stdout.read_to_string(&mut said).expect("text");
+    assert!(wait(&mut load).success(), "{said}");
+    assert!(said.contains("too much was on its way"), "{said}");
+    let figures = &json(&path)["load"];
+    let open_loop = &figures["open_loop"];
+    let errors = &open_loop["errors"];
+    let counted = |value: &Value| value.as_u64().unwrap_or_else(|| panic!("{figures}"));
+    assert!(counted(&errors["no_room"]) > 0, "{figures}");
+    assert_eq!(counted(&open_loop["due"]), 800);
+    let not_sent = counted(&errors["no_room"]) + counted(&errors["not_reached"]);
+    assert_eq!(counted(&open_loop["sent"]) + not_sent, 800, "{figures}");
+    let answered = counted(&figures["frames"]) + counted(&errors["unanswered"]);
+    assert_eq!(counted(&open_loop["sent"]), answered, "{figures}");
+    // The first frame was due at the start.
+    let max = counted(&figures["latency_ns"]["max"]);
+    assert!(max >= 900_000_000, "{figures}");
+}
+
+/// In bounded memory, too: it is cut off where the shell can do that.
+#[test]
+fn a_load_that_cannot_keep_up_ends_on_time_and_says_so() {
+    let server = Serve::start(&[]);
+    for connections in ["1", "300"] {
+        let path = scratch(&format!("limit{connections}.json"));
+        let mut command = if cfg!(target_os = "linux") {
+            limited("-v 1000000")
+        } else {
+            tool(&[])
+        };
+        let output = finish(
+            command
+                .args(["load", "--addr", &server.addr(), "--connections"])
+                .args([connections, "--rate", "20000000", "--seconds", "1"])
+                .arg("--json")
+                .arg(&path),
+        );
+        assert!(output.status.success(), "{output:?}");
+        let said = String::from_utf8_lossy(&output.stdout);
+        assert!(
+            said.contains("the load generator was the limit"),
+            "{output:?}"
+        );
+        let figures = &json(&path)["load"];
+        let open_loop = &figures["open_loop"];
+        assert_eq!(open_loop["generator_was_the_limit"], true, "{figures}");
+        assert_eq!(open_loop["due"], 20_000_000, "{figures}");
+        // A second, and two for answers.
+        assert!(figures["seconds"].as_f64() < Some(20.0), "{figures}");
+    }
 }
 
 #[test]
@@ -428,6 +565,48 @@ fn the_demo_fits_under_a_low_limit_and_names_the_remedy() {
         "{said}"
     );
     assert!(said.contains("ulimit -Hn 10064"), "{said}");
+}
+
+#[cfg(unix)]
+#[test]
+fn every_command_fits_under_a_low_limit_or_names_what_is_missing() {
+    let commands: [&[&str]; 8] = [
+        &["handles", "--threads", "2", "--frames", "200"],
+        &["ticks", "--seconds", "0.2", "--connections", "200"],
+        &["demo", "--seconds", "0.1", "--connections", "200"],
+        &["timers", "--count", "10"],
+        &["torture", "--quick", "liars"],
+        &["torture", "--quick", "descriptors"],
+        &["load", "--seconds", "0.1", "--connections", "200"],
+        &["compare", "--rounds", "1", "--seconds", "0.1"],
+    ];
+    let server = Serve::start(&[]);
+    for arguments in commands {
+        let name = arguments[0];
+        // With 150 some fit; with 12 not even what each process needs for itself.
+        for limit in ["-n 150", "-n 12"] {
+            let mut command = limited(limit);
+            command.args(arguments);
+            match name {
+                "load" => command.args(["--addr", &server.addr()]),
+                "compare" => command.args(["--cells", "200_1_64"]),
+                _ => &mut command,
+            };
+            let output = finish(&mut command);
+            let said = String::from_utf8_lossy(&output.stdout);
+            let complained = String::from_utf8_lossy(&output.stderr);
+            if limit == "-n 150" {
+                assert!(output.status.success(), "{arguments:?}: {output:?}");
+                let cut = said.contains("raise that with `ulimit -Hn");
+                assert_eq!(cut, name != "timers", "{arguments:?}: {said}");
+            } else if !output.status.success() {
+                assert!(
+                    complained.contains("Too many open files") || complained.contains("ulimit -n"),
+                    "{arguments:?}: {complained}"
+                );
+            }
+        }
+    }
 }
 
 #[cfg(unix)]

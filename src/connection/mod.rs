@@ -36,7 +36,7 @@ use crate::config::ConnectionOptions;
 use crate::error::DecodeError;
 use crate::frame::{Cut, FrameDecoder, Framing, WholeFrames};
 use crate::memory::Memory;
-use crate::socket::{NO_INTEREST, READ_INTEREST, Readiness, Stream};
+use crate::socket::{NO_INTEREST, READ_INTEREST, Readiness, Stream, peer_has_closed};
 use crate::tick::Tick;
 use crate::timers::{NO_TIMER, TimerKey};
 use crate::write_queue::WriteQueue;
@@ -358,6 +358,14 @@ impl Connection {
     /// Whether the peer's end of stream has been read.
     pub(crate) fn read_ended(&self) -> bool {
         self.read_ended
+    }
+
+    /// Whether the peer of an established connection has closed its sending side, be the end read or not.
+    pub(crate) fn peer_has_closed(&self) -> bool {
+        let is_known = self.read_ended || self.readiness.has(Readiness::READ_CLOSED);
+        let has_peer = self.phase != Phase::Connecting;
+        let socket = self.socket.as_ref().filter(|_| has_peer);
+        socket.is_some_and(|socket| is_known || peer_has_closed(socket))
     }
 
     /// What was read and not shown is still wanted.

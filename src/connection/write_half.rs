@@ -57,7 +57,7 @@ impl Connection {
         self.at_once_up_to = 0;
         self.relieve(common.now);
         // There is an end to be read, whatever events have told so far.
-        self.readiness |= Readiness::READABLE | Readiness::READ_CLOSED;
+        self.readiness |= Readiness::READABLE;
         self.active_at = common.now;
     }
 }

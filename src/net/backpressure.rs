@@ -11,8 +11,9 @@ impl Net {
     /// rest of a burst whose frames are just being delivered included, and the peer is slowed down by TCP. A paused
     /// connection causes no wake-ups; frames are sent to it as before.
     ///
-    /// EOF is reported after the data that is kept. A reset is reported immediately, and what was not delivered is
-    /// [counted](crate::DisconnectReason::unshown_bytes).
+    /// EOF is reported after the data that is kept, once the connection is resumed;
+    /// [`peer_has_closed`](Self::peer_has_closed) returns whether the peer has closed its side meanwhile. A reset is reported
+    /// immediately, and what was not delivered is [counted](crate::DisconnectReason::unshown_bytes).
     ///
     /// Returns `false` if the connection is gone or going.
     ///

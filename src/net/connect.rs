@@ -24,16 +24,43 @@ impl Net {
     /// which happens on ports of this host where nobody listens, counts as refused.
     ///
     /// It takes a [`SocketAddr`], not a name, because to resolve a name blocks, often for seconds, and would hold up all
-    /// other connections. Resolve it before the loop runs, or on another thread:
+    /// other connections. Resolve it before the loop runs, or on another thread, and try all its addresses: a name often
+    /// has several, of which some do not answer.
     ///
     /// ```no_run
-    /// use std::net::ToSocketAddrs;
-    /// # use throng::{Config, EventLoop};
-    /// # let mut event_loop: EventLoop = EventLoop::new(Config::default())?;
+    /// use std::net::{SocketAddr, ToSocketAddrs};
+    /// use throng::{Config, ConnectionId, DisconnectReason, EventLoop, Frame, Handler, Net, Stage};
     ///
-    /// let addr = "game.example.org:5000".to_socket_addrs()?.next();
-    /// let addr = addr.ok_or_else(|| std::io::Error::other("the name has no address"))?;
-    /// let id = event_loop.net().connect(addr)?;
+    /// struct Client {
+    ///     untried: std::vec::IntoIter<SocketAddr>,
+    /// }
+    ///
+    /// impl Client {
+    ///     /// Starts to connect to the next address. Returns `false` if none is left.
+    ///     fn connect_next(&mut self, net: &mut Net) -> bool {
+    ///         self.untried.any(|addr| net.connect(addr).is_ok())
+    ///     }
+    /// }
+    ///
+    /// impl Handler for Client {
+    ///     fn on_data(&mut self, _: &mut Net, _: ConnectionId, frame: Frame<'_>) {
+    ///         println!("{frame:?}");
+    ///     }
+    ///
+    ///     fn on_disconnect(&mut self, net: &mut Net, _: ConnectionId, reason: DisconnectReason) {
+    ///         if reason.stage != Stage::Connecting || !self.connect_next(net) {
+    ///             eprintln!("{reason}");
+    ///             net.stop();
+    ///         }
+    ///     }
+    /// }
+    ///
+    /// let untried = "game.example.org:5000".to_socket_addrs()?;
+    /// let mut client = Client { untried };
+    /// let mut event_loop = EventLoop::new(Config::default())?;
+    /// if client.connect_next(event_loop.net()) {
+    ///     event_loop.run(&mut client)?;
+    /// }
     /// # Ok::<(), std::io::Error>(())
     /// ```
     ///

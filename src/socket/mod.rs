@@ -3,6 +3,7 @@
 mod claim;
 #[cfg(unix)]
 mod descriptor;
+mod eof;
 mod listening;
 mod no_signal;
 mod readiness;
@@ -17,6 +18,7 @@ use std::net::SocketAddr;
 use mio::Interest;
 
 pub(crate) use claim::{claim, give_up};
+pub(crate) use eof::peer_has_closed;
 pub use listening::ListenSocket;
 pub(crate) use listening::{Local, Sharing};
 pub use readiness::Readiness;

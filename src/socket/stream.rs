@@ -222,6 +222,20 @@ impl Stream {
         with_stream!(self, stream => stream.take_error())
     }
 
+    pub(super) fn as_socket(&self) -> SockRef<'_> {
+        with_stream!(self, stream => SockRef::from(stream))
+    }
+
+    /// The same socket under another descriptor.
+    pub(super) fn try_clone(&self) -> io::Result<Self> {
+        let copy = self.as_socket().try_clone()?;
+        Ok(match self {
+            Self::Tcp(_) => std::net::TcpStream::from(copy).into(),
+            #[cfg(unix)]
+            Self::Unix(_) => std::os::unix::net::UnixStream::from(copy).into(),
+        })
+    }
+
     /// Tells the peer that nothing more will come.
     pub(crate) fn shutdown_write(&self) -> io::Result<()> {
         with_stream!(self, stream => stream.shutdown(Shutdown::Write))
@@ -275,7 +289,7 @@ pub(super) fn canonical(peer: SocketAddr) -> SocketAddr {
 
 /// A signal is no reason to stop.
 #[inline]
-fn retry<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+pub(super) fn retry<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
     loop {
         match call() {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}

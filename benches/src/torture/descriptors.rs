@@ -10,7 +10,7 @@ use crate::usage;
 pub(super) fn run(bench: &Bench) -> Result<Vec<Verdict>, Problem> {
     let server = bench.serve_after(Some("ulimit -n 64"), &[])?;
     let mut clients = Vec::new();
-    for number in 0..500_u32 {
+    for number in 0..bench.connections(500, 0) {
         let mut client = TcpStream::connect(server.addr)?;
         client.set_read_timeout(Some(PATIENCE))?;
         client.write_all(&4_u32.to_le_bytes())?;
@@ -42,7 +42,7 @@ pub(super) fn run(bench: &Bench) -> Result<Vec<Verdict>, Problem> {
             "%",
         ),
         Verdict::at_least(
-            "of 500 clients are served",
+            format!("of {count} clients are served"),
             served.count() as f64,
             count,
             "clients",

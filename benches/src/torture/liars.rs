@@ -10,7 +10,7 @@ pub(super) fn run(bench: &Bench) -> Result<Vec<Verdict>, Problem> {
     let server = bench.serve(&[])?;
     let peak = Peak::watch(&server)?;
     let mut liars = Vec::new();
-    for _ in 0..bench.connections(500) {
+    for _ in 0..bench.connections(500, 0) {
         let mut liar = TcpStream::connect(server.addr)?;
         liar.write_all(&u32::MAX.to_le_bytes())?;
         liar.write_all(&[7; 100])?;

@@ -177,9 +177,9 @@ impl Bench {
         if self.quick { all / 8 } else { all }
     }
 
-    /// A number of connections, as far as the limit on open files allows.
-    fn connections(&self, connections: u32) -> u32 {
-        limits::fit(connections)
+    /// A number of connections, as far as the limit on open files allows that many beside others.
+    fn connections(&self, connections: u32, others: u32) -> u32 {
+        limits::fit_beside(connections, 1, others)
     }
 
     /// The 99th percentile of the latency that a thousand connections see which send at a fixed rate, without an attack and
@@ -189,7 +189,9 @@ impl Bench {
         server: &Server,
         mut attack: impl FnMut(bool) -> Result<(), Problem>,
     ) -> Result<(Duration, Duration), Problem> {
-        let mut pinger = Loader::start(server, 1000, Pace::PerSecond(5000), 64)?;
+        // They are in a process of their own.
+        let pingers = self.connections(1000, 0);
+        let mut pinger = Loader::start(server, pingers, Pace::PerSecond(5000), 64)?;
         pinger.work(self.time(1))?;
         let (mut calm, mut under) = (Vec::new(), Vec::new());
         for _ in 0..if self.quick { 1 } else { 5 } {

@@ -10,6 +10,7 @@ use crate::problem::Problem;
 /// A frame has to grow by so much in each period of [`PERIOD`].
 const LEAST: u64 = KIB;
 const PERIOD: Duration = Duration::from_secs(2);
+const HONEST_PEERS: u32 = 100;
 /// What the honest send, 1 KiB in each second, a piece at a time.
 const HONEST: u64 = 8 * KIB;
 const PIECE: u64 = 64;
@@ -23,8 +24,8 @@ pub(super) fn run(bench: &Bench) -> Result<Vec<Verdict>, Problem> {
         &period,
     ];
     let server = bench.serve(&limits)?;
-    let mut slow = begin(server.addr, bench.connections(2000), 4 * KIB)?;
-    let mut honest = begin(server.addr, 100, HONEST)?;
+    let mut slow = begin(server.addr, bench.connections(2000, HONEST_PEERS), 4 * KIB)?;
+    let mut honest = begin(server.addr, HONEST_PEERS, HONEST)?;
     let (slow_count, honest_count) = (slow.len(), honest.len());
 
     let pieces = HONEST / PIECE;

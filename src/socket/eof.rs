@@ -1,0 +1,99 @@
+//! Whether a peer has closed its sending side, also where bytes come before the end that were not read.
+//!
+//! No read tells of that without taking the bytes, and while a connection is not read the loop's selector is not asked
+//! for it. So another selector is: it has the socket under a second descriptor, and looks at it once.
+
+use std::io;
+use std::mem::MaybeUninit;
+use std::time::Duration;
+
+use mio::event::Event;
+use mio::{Events, Interest, Poll, Token};
+use socket2::SockRef;
+
+use super::Stream;
+use super::stream::retry;
+
+/// Whether it has. Costs a few system calls. Where there is no descriptor left, the answer is `false` if unread bytes come
+/// before the end.
+pub(crate) fn peer_has_closed(stream: &Stream) -> bool {
+    select(stream).unwrap_or_else(|_| peek(stream.as_socket()))
+}
+
+fn select(stream: &Stream) -> io::Result<bool> {
+    let mut copy = stream.try_clone()?;
+    let mut poll = Poll::new()?;
+    copy.register(poll.registry(), Token(0), Interest::READABLE)?;
+    let mut events = Events::with_capacity(1);
+    retry(|| poll.poll(&mut events, Some(Duration::ZERO)))?;
+    Ok(events.iter().any(Event::is_read_closed))
+}
+
+fn peek(socket: SockRef<'_>) -> bool {
+    match retry(|| socket.peek(&mut [MaybeUninit::uninit()])) {
+        Ok(bytes) => bytes == 0,
+        Err(error) => error.kind() != io::ErrorKind::WouldBlock,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+    use std::net::{Shutdown, TcpListener, TcpStream};
+
+    use super::*;
+
+    fn tcp() -> (Stream, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let addr = listener.local_addr().expect("its address");
+        let peer = TcpStream::connect(addr).expect("it listens");
+        let (ours, _) = listener.accept().expect("the peer");
+        ours.set_nonblocking(true).expect("a live socket");
+        (ours.into(), peer)
+    }
+
+    /// What it says, and what it says without a descriptor. What a peer did may take a moment to arrive.
+    fn await_end(ours: &Stream) -> (bool, bool) {
+        let deadline = std::time::Instant::now() + Duration::from_secs(60);
+        while !select(ours).expect("descriptors") {
+            assert!(std::time::Instant::now() < deadline, "no end");
+            std::thread::yield_now();
+        }
+        (peer_has_closed(ours), peek(ours.as_socket()))
+    }
+
+    #[test]
+    fn end_of_stream_is_seen_behind_unread_bytes_and_without_a_descriptor_if_there_are_none() {
+        for bytes in [0, 1, 1000] {
+            let (ours, mut peer) = tcp();
+            peer.write_all(&vec![7; bytes]).expect("room");
+            assert!(!peer_has_closed(&ours) && !peek(ours.as_socket()));
+            peer.shutdown(Shutdown::Write).expect("a live socket");
+            assert_eq!(await_end(&ours), (true, bytes == 0), "{bytes}");
+        }
+    }
+
+    #[test]
+    fn reset_is_an_end_with_a_descriptor_and_without() {
+        let (ours, peer) = tcp();
+        SockRef::from(&peer)
+            .set_linger(Some(Duration::ZERO))
+            .expect("a live socket");
+        drop(peer);
+        assert_eq!(await_end(&ours), (true, true));
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn end_of_a_unix_socket_is_seen_behind_unread_bytes() {
+        for bytes in [0, 1000] {
+            let (ours, mut peer) = std::os::unix::net::UnixStream::pair().expect("a pair");
+            ours.set_nonblocking(true).expect("a live socket");
+            let ours = Stream::from(ours);
+            peer.write_all(&vec![7; bytes]).expect("room");
+            assert!(!peer_has_closed(&ours) && !peek(ours.as_socket()));
+            peer.shutdown(Shutdown::Write).expect("a live socket");
+            assert_eq!(await_end(&ours), (true, bytes == 0), "{bytes}");
+        }
+    }
+}
