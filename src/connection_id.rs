@@ -15,8 +15,11 @@
 //! closes, and its slot is freed only after the batch of events has been handled.
 
 use std::fmt;
+use std::str::FromStr;
 
 use mio::Token;
+
+use crate::error::ParseIdError;
 
 const OURS: usize = 1 << (usize::BITS - 1);
 const LISTENER: usize = OURS >> 1;
@@ -36,6 +39,12 @@ pub(crate) trait SlotId: Copy {
     fn from_parts(slot: u32, serial: u32) -> Self;
     fn slot(self) -> usize;
     fn serial(self) -> u32;
+}
+
+/// Reads a number in the one form in which it is written: digits, without a sign or leading zeros.
+pub(crate) fn parse_number<N: FromStr>(text: &str) -> Option<N> {
+    let is_canonical = text == "0" || !text.starts_with(['0', '+']);
+    text.parse().ok().filter(|_| is_canonical)
 }
 
 macro_rules! id {
@@ -84,6 +93,32 @@ macro_rules! id {
             }
         }
 
+        /// The index in the upper half, the generation in the lower: for callers in other languages, and for files.
+        impl From<$name> for u64 {
+            fn from(id: $name) -> Self {
+                Self::from(id.index) << 32 | Self::from(id.generation)
+            }
+        }
+
+        /// The reverse. A number that never was an id gives one that names nothing.
+        impl From<u64> for $name {
+            fn from(number: u64) -> Self {
+                Self::new((number >> 32) as u32, number as u32)
+            }
+        }
+
+        /// Reads what [`Display`](fmt::Display) writes, and nothing else.
+        impl FromStr for $name {
+            type Err = ParseIdError;
+
+            fn from_str(text: &str) -> Result<Self, ParseIdError> {
+                let id = text.split_once('#').and_then(|(index, generation)| {
+                    Some(Self::new(parse_number(index)?, parse_number(generation)?))
+                });
+                id.ok_or(ParseIdError { expected: "17#3" })
+            }
+        }
+
         impl fmt::Debug for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 write!(f, concat!(stringify!($name), "({})"), self)
@@ -95,7 +130,17 @@ macro_rules! id {
 id! {
     /// Names one connection, for ever: an id is never given to another connection of the same loop.
     ///
-    /// It prints as `17#3`: slot 17, which had three tenants before.
+    /// It prints as `17#3`: slot 17, which had three tenants before. It can be read from that text, and converted to and
+    /// from a `u64`:
+    ///
+    /// ```
+    /// use throng::ConnectionId;
+    ///
+    /// let id: ConnectionId = "17#3".parse()?;
+    /// assert_eq!((id.index(), id.generation()), (17, 3));
+    /// assert_eq!(ConnectionId::from(u64::from(id)), id);
+    /// # Ok::<(), throng::ParseIdError>(())
+    /// ```
     ///
     /// Ids are unique within one [`Net`](crate::Net). After its connection has ended an id stays valid to ask
     /// with: every call says that the connection is gone.
@@ -189,5 +234,48 @@ mod tests {
         assert_eq!(id.to_string(), "17#3");
         assert_eq!(format!("{id:?}"), "ConnectionId(17#3)");
         assert_eq!((id.index(), id.generation()), (17, 3));
+    }
+
+    #[test]
+    fn ids_survive_the_way_through_text_and_through_a_number() {
+        for index in [0, 1, 17, u32::MAX] {
+            for generation in [0, 3, u32::MAX] {
+                let id = ConnectionId::new(index, generation);
+                assert_eq!(id.to_string().parse(), Ok(id));
+                assert_eq!(ConnectionId::from(u64::from(id)), id);
+                let id = ListenerId::new(index, generation);
+                assert_eq!(id.to_string().parse(), Ok(id));
+                assert_eq!(ListenerId::from(u64::from(id)), id);
+            }
+        }
+        assert_eq!(u64::from(ConnectionId::new(17, 3)), 17 << 32 | 3);
+    }
+
+    #[test]
+    fn what_is_no_id_is_refused() {
+        let texts = [
+            "",
+            "#",
+            "17",
+            "17#",
+            "#3",
+            "17#3#",
+            "1:17#3",
+            "+17#3",
+            "17#+3",
+            "-1#3",
+            "017#3",
+            "17#00",
+            " 17#3",
+            "17#3\n",
+            "4294967296#0",
+            "0#4294967296",
+            "ConnectionId(17#3)",
+        ];
+        for text in texts {
+            let error = text.parse::<ConnectionId>().expect_err(text);
+            assert_eq!(error.to_string(), "expected an id in the form 17#3");
+            assert!(text.parse::<ListenerId>().is_err(), "{text}");
+        }
     }
 }

@@ -140,8 +140,7 @@ impl<H: Handler + ?Sized> EventLoop<H> {
             Err(error) => return Err(error),
         }
         // 2 read the clock
-        let began = Instant::now();
-        self.net.begin_turn(began);
+        self.net.begin_turn(Instant::now());
         // 3 merge events into the ready list
         let mut count = 0;
         for event in &self.events {
@@ -154,7 +153,7 @@ impl<H: Handler + ?Sized> EventLoop<H> {
         // 5 to 8
         self.net.finish_turn(handler);
         let ended = Instant::now();
-        self.net.note_times(began - now, ended - began);
+        self.net.note_turn_end(ended);
         Ok(ended)
     }
 

@@ -52,9 +52,12 @@ pub trait Handler {
         net.refuse_chunk(id, &chunk);
     }
 
-    /// A peer wants in. Called once for each accepted socket, before it has an id or costs memory, unless there are
-    /// [`max_connections`](crate::Config::max_connections) already. The peer of a Unix domain socket has no address. The
-    /// default admits everyone.
+    /// A peer wants in. Called once for each accepted socket, before it has an id or costs memory, unless a limit such as
+    /// [`max_connections`](crate::Config::max_connections) refuses it first. The peer of a Unix domain socket has no
+    /// address. The default admits everyone.
+    ///
+    /// The limits hold for what this call does, too: if it takes the last place itself, with [`Net::connect`] or
+    /// [`Net::adopt`], or closes the listener, the peer is refused even if it is admitted here.
     fn on_accept(
         &mut self,
         net: &mut Net,
@@ -86,7 +89,8 @@ pub trait Handler {
     }
 
     /// A timer fired that was set with [`Net::set_timer`] or one of its kin. Called once, or for each time of an interval;
-    /// not after [`Net::cancel_timer`], nor for a connection that is ended.
+    /// not after [`Net::cancel_timer`], nor for a connection that is ended. Never before the instant it was set for, which
+    /// [`Net::set_timer`] counts from the start of the turn in which it was called.
     fn on_timer(&mut self, net: &mut Net, expired: Expired) {
         let _ = (net, expired);
     }

@@ -21,8 +21,11 @@ mod config;
 mod connection;
 mod connection_id;
 mod dispatch;
+#[cfg(test)]
+mod duration_limits;
 mod error;
 mod event_loop;
+mod flood;
 mod frame;
 mod handler;
 mod mailbox;
@@ -40,7 +43,7 @@ pub use connection::Origin;
 pub use connection_id::{ConnectionId, ListenerId};
 pub use error::{
     ConnectError, DecodeError, EncodeError, FirstBytes, ListenError, MailboxError, OptionsError,
-    RegisterError, Rejected, ReleaseError, SendError,
+    ParseIdError, RegisterError, Rejected, ReleaseError, SendError,
 };
 pub use event_loop::EventLoop;
 pub use frame::{

@@ -45,6 +45,11 @@ impl Memory {
         }
     }
 
+    /// How often a payload is kept by queues.
+    pub(crate) fn sharing(&self, payload: &Bytes) -> usize {
+        self.shared.get(&key(payload)).copied().unwrap_or(0)
+    }
+
     /// A queue no longer keeps a payload.
     pub(crate) fn unshare(&mut self, payload: &Bytes) {
         let Some(queues) = self.shared.get_mut(&key(payload)) else {

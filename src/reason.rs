@@ -137,7 +137,7 @@ pub enum DisconnectCause {
         queued: u64,
     },
     /// All connections of the loop together held more than the [`memory_budget`](crate::Config::memory_budget), and this
-    /// one the most.
+    /// one was among the fewest whose end frees enough.
     MemoryBudget {
         /// What this connection held, in bytes: queued for it, or received of a frame that was not complete.
         held: u64,
@@ -299,7 +299,7 @@ impl fmt::Display for DisconnectCause {
             ),
             Self::MemoryBudget { held, budget } => write!(
                 f,
-                "the connections hold more than the budget of {budget} bytes, this one the most, {held}"
+                "the connections hold more than the budget of {budget} bytes, this one {held} of them"
             ),
             Self::SlowConsumer { queued, max } => write!(
                 f,

@@ -25,6 +25,14 @@ const KEPT: usize = 1024;
 pub(crate) const NO_TIMER: u32 = u32::MAX;
 const NONE: u32 = NO_TIMER;
 
+/// What is further ahead than a clock can say is put there: 136 years.
+const FOREVER: Duration = Duration::from_secs(u32::MAX as u64);
+
+/// The instant `after` another. No duration is too long: [`Duration::MAX`] is never.
+pub(crate) fn later(at: Instant, after: Duration) -> Instant {
+    at.checked_add(after.min(FOREVER)).unwrap_or(at)
+}
+
 /// Names a timer, until it has fired or was cancelled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct TimerKey {

@@ -62,6 +62,40 @@ fn outbound_connections_count_towards_max_connections() {
     assert!(error.to_string().contains("its 1 connections"), "{error}");
 }
 
+/// Connects to another server while a peer is being admitted, and admits it.
+struct Proxy {
+    upstream: SocketAddr,
+    most: usize,
+}
+
+impl Handler for Proxy {
+    fn on_accept(&mut self, net: &mut Net, _: ListenerId, _: Option<SocketAddr>) -> Admission {
+        net.connect(self.upstream).expect("there is a place left");
+        Admission::Admit
+    }
+
+    fn on_connect(&mut self, net: &mut Net, _: ConnectionId) {
+        self.most = self.most.max(net.len());
+    }
+
+    fn on_data(&mut self, _: &mut Net, _: ConnectionId, _: Frame<'_>) {}
+}
+
+#[test]
+fn peer_whose_admission_takes_the_last_place_is_turned_away() {
+    let (mut event_loop, addr) = limited(1);
+    let upstream = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let upstream = upstream.local_addr().map(|addr| (addr, upstream));
+    let (upstream, _kept) = upstream.expect("its address");
+    let mut proxy = Proxy { upstream, most: 0 };
+    let mut peer = Peer::connect(addr);
+    turn_until(&mut event_loop, &mut proxy, |proxy, _| proxy.most > 0);
+    assert_eq!(proxy.most, 1);
+    peer.expect_end();
+    let stats = event_loop.net().stats();
+    assert_eq!((stats.refused, stats.accepted), (1, 0));
+}
+
 #[test]
 fn a_full_loop_may_wait_until_it_has_some_places_before_it_accepts_again() {
     let config = Config::default().max_connections(4).accept_again_below(2);
@@ -230,6 +264,7 @@ fn a_listener_may_be_closed_while_it_accepts() {
     }
     assert_eq!((closer.asked, closer.connected), (1, 0));
     assert!(event_loop.net().is_empty());
+    assert_eq!(event_loop.net().stats().refused, 1);
 }
 
 #[test]
@@ -588,10 +623,10 @@ fn the_preset_for_the_open_internet_fits_every_framing_and_can_be_changed() {
 
 #[test]
 fn the_time_of_a_loop_is_either_busy_or_waited() {
+    let began = Instant::now();
     let mut event_loop = EventLoop::new(Config::default()).expect("a loop");
     let before = event_loop.net().stats();
     let wait = Duration::from_millis(20);
-    let began = Instant::now();
     event_loop
         .turn(&mut Recorder::default(), Some(wait))
         .expect("a turn");

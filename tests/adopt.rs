@@ -731,3 +731,83 @@ mod unix {
         looped.settle(&mut seen, |seen, _| seen.connected().len() == 1);
     }
 }
+
+#[cfg(unix)]
+mod descriptors {
+    use std::io;
+    use std::net::UdpSocket;
+    use std::os::fd::{AsRawFd, OwnedFd};
+    use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
+
+    use super::*;
+
+    #[test]
+    fn stream_made_of_a_descriptor_knows_its_family() {
+        let (ours, mut peer) = pair();
+        let stream = Stream::try_from(OwnedFd::from(ours)).expect("it is TCP");
+        assert!(matches!(stream, Stream::Tcp(_)));
+        let (unix, _other) = UnixStream::pair().expect("two ends");
+        let unix = Stream::try_from(OwnedFd::from(unix)).expect("it is of the Unix domain");
+        assert!(matches!(unix, Stream::Unix(_)));
+
+        let mut event_loop: EventLoop = EventLoop::new(Config::default()).expect("a loop");
+        let net = event_loop.net();
+        net.adopt(stream, ConnectOptions::default())
+            .expect("it is connected");
+        peer.send(b"hello");
+        let mut seen = Recorder::echoing();
+        turn_until(&mut event_loop, &mut seen, |seen, _| {
+            !seen.frames().is_empty()
+        });
+        assert_eq!(peer.receive(), b"hello");
+    }
+
+    #[test]
+    fn listener_made_of_a_descriptor_knows_its_family() {
+        for addr in ["127.0.0.1:0", "[::1]:0"] {
+            let Ok(listener) = TcpListener::bind(addr) else {
+                continue; // no IPv6 here
+            };
+            let addr = listener.local_addr().expect("its address");
+            let socket = ListenSocket::try_from(OwnedFd::from(listener)).expect("it listens");
+            assert!(matches!(socket, ListenSocket::Tcp(_)));
+            let mut event_loop = EventLoop::new(Config::default()).expect("a loop");
+            let net = event_loop.net();
+            net.adopt_listener(socket, ListenOptions::default())
+                .expect("it listens");
+            let _peer = Peer::connect(addr);
+            turn_until(&mut event_loop, &mut Recorder::default(), |_, net| {
+                net.len() == 1
+            });
+        }
+        let path = std::env::temp_dir().join(format!("throng-fd-{}", std::process::id()));
+        let listener = UnixListener::bind(&path).expect("a free path");
+        std::fs::remove_file(&path).expect("it is there");
+        let socket = ListenSocket::try_from(OwnedFd::from(listener)).expect("it listens");
+        assert!(matches!(socket, ListenSocket::Unix(_)));
+    }
+
+    #[test]
+    fn descriptor_that_is_no_stream_socket_is_given_back() {
+        let file = std::fs::File::open("/dev/null").expect("a file");
+        let udp = UdpSocket::bind("127.0.0.1:0").expect("a port");
+        let unix = UnixDatagram::unbound().expect("a socket");
+        for fd in [OwnedFd::from(file), udp.into(), unix.into()] {
+            let number = fd.as_raw_fd();
+            let rejected = Stream::try_from(fd).expect_err("it is no stream");
+            assert_eq!(rejected.value.as_raw_fd(), number);
+            assert_eq!(rejected.error.kind(), io::ErrorKind::InvalidInput);
+            let rejected = ListenSocket::try_from(rejected.value).expect_err("nor a listener");
+            assert_eq!(rejected.error.kind(), io::ErrorKind::InvalidInput);
+        }
+    }
+
+    #[cfg(any(target_os = "android", target_os = "freebsd", target_os = "linux"))]
+    #[test]
+    fn descriptor_of_a_socket_that_does_not_listen_is_no_listener() {
+        let (ours, _peer) = pair();
+        let rejected = ListenSocket::try_from(OwnedFd::from(ours)).expect_err("it is connected");
+        assert_eq!(rejected.error.kind(), io::ErrorKind::InvalidInput);
+        Stream::try_from(rejected.value).expect("that is what it is");
+    }
+}

@@ -837,3 +837,139 @@ fn who_is_resumed_under_backpressure_is_read_when_that_is_over() {
         reader.join().expect("all of it");
     }
 }
+
+// ----- Two peers that both send before they read -----
+
+/// Sends requests without end in sight, and counts what is answered.
+struct Asking {
+    requests: usize,
+    answers: usize,
+}
+
+impl Handler for Asking {
+    fn on_connect(&mut self, net: &mut Net, id: ConnectionId) {
+        for number in 0..self.requests {
+            let request = Bytes::from(vec![number as u8; 64 * 1024]);
+            net.send_bytes(id, request).expect("there is room");
+        }
+    }
+
+    fn on_data(&mut self, net: &mut Net, id: ConnectionId, frame: Frame<'_>) {
+        assert!(frame.len() == 64 * 1024 && frame.iter().all(|byte| *byte == self.answers as u8));
+        self.answers += 1;
+        if self.answers == self.requests {
+            net.disconnect(id);
+        }
+    }
+
+    fn on_disconnect(&mut self, net: &mut Net, _: ConnectionId, reason: throng::DisconnectReason) {
+        assert_eq!(self.answers, self.requests, "{reason}");
+        net.stop();
+    }
+}
+
+/// An echo server, on a thread that ends when its one peer has left.
+fn echo_once(
+    config: Config,
+    listen: impl FnOnce(&mut Net) + Send + 'static,
+) -> std::thread::JoinHandle<()> {
+    struct Echo;
+
+    impl Handler for Echo {
+        fn on_data(&mut self, net: &mut Net, id: ConnectionId, frame: Frame<'_>) {
+            net.send_frame(id, frame).expect("there is room");
+        }
+
+        fn on_disconnect(
+            &mut self,
+            net: &mut Net,
+            _: ConnectionId,
+            reason: throng::DisconnectReason,
+        ) {
+            assert!(
+                matches!(reason.cause, DisconnectCause::PeerClosed),
+                "{reason}"
+            );
+            net.stop();
+        }
+    }
+
+    let mut event_loop = EventLoop::new(config).expect("a loop");
+    listen(event_loop.net());
+    std::thread::spawn(move || event_loop.run(&mut Echo).expect("it runs"))
+}
+
+/// Has all requests answered, or fails with patience.
+fn ask(requests: usize, connect: impl FnOnce(&mut Net)) {
+    let mut event_loop = EventLoop::new(Config::default()).expect("a loop");
+    connect(event_loop.net());
+    let mut asking = Asking {
+        requests,
+        answers: 0,
+    };
+    turn_until(&mut event_loop, &mut asking, |_, net| net.is_stopping());
+}
+
+#[test]
+fn client_and_server_with_the_default_settings_do_not_wait_for_each_other() {
+    for config in [Config::default(), Config::hardened()] {
+        let (tell, told) = std::sync::mpsc::channel();
+        let server = echo_once(config, move |net| {
+            let listener = net.listen("127.0.0.1:0").expect("a listener");
+            tell.send(net.local_addr(listener)).expect("the test waits");
+        });
+        let addr = told.recv().expect("it listens").expect("its address");
+        ask(200, |net| _ = net.connect(addr).expect("an attempt"));
+        server.join().expect("no panic");
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn client_and_server_do_not_wait_for_each_other_over_a_unix_socket() {
+    use throng::ConnectOptions;
+
+    for config in [Config::default(), Config::hardened()] {
+        let (ours, theirs) = std::os::unix::net::UnixStream::pair().expect("two sockets");
+        let server = echo_once(config, |net| {
+            let adopted = net.adopt(theirs, ConnectOptions::default());
+            adopted.expect("it is connected");
+        });
+        // Who has connected is not known of an adopted stream: the side that asks says so.
+        let asking = ConnectOptions::default().read_under_backpressure(true);
+        ask(200, |net| {
+            _ = net.adopt(ours, asking).expect("it is connected")
+        });
+        server.join().expect("no panic");
+    }
+}
+
+#[test]
+fn outbound_connection_stops_reading_under_backpressure_if_told_to() {
+    for (told, reads) in [(None, true), (Some(true), true), (Some(false), false)] {
+        let mut looped = support::by_hand::Loop::new(Config::default());
+        let mut seen = Recorder::default();
+        let server = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+        let addr = server.local_addr().expect("its address");
+        let options = match told {
+            Some(read) => throng::ConnectOptions::default().read_under_backpressure(read),
+            None => throng::ConnectOptions::default(),
+        };
+        let id = looped.net.connect_with(addr, options).expect("an attempt");
+        let mut peer = Peer(server.accept().expect("the attempt").0);
+        looped.settle(&mut seen, |_, net| net.is_connected(id));
+        let sent = looped.net.send_bytes(id, Bytes::from(vec![7; 12 << 20]));
+        sent.expect("there is room");
+        looped.rest(&mut seen);
+        assert!(looped.net.is_congested(id));
+        peer.send(b"an answer");
+        if reads {
+            looped.settle(&mut seen, |seen, _| !seen.frames().is_empty());
+        } else {
+            for _ in 0..10 {
+                looped.turn(Duration::from_millis(2), &mut seen);
+            }
+            assert!(seen.frames().is_empty());
+        }
+    }
+}

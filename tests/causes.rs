@@ -460,7 +460,7 @@ fn all_together_hold_too_much() -> String {
     };
     assert!(held > 100_000, "{held}");
     let words = format!(
-        "the connections hold more than the budget of 100000 bytes, this one the most, {held}"
+        "the connections hold more than the budget of 100000 bytes, this one {held} of them"
     );
     assert_told(&reason, Side::Us, Stage::Open, &words);
     assert_eq!(counts(&reason), (0, 0, held));

@@ -398,6 +398,80 @@ fn a_turn_in_a_callback_is_none() {
     assert!(nests.0 == frames);
 }
 
+#[cfg(any(target_os = "android", target_os = "illumos", target_os = "linux"))]
+#[test]
+fn second_net_on_a_registry_is_refused_until_the_first_is_dropped() {
+    use throng::mio::Poll;
+
+    let attach = |poll: &Poll| Net::attach(poll.registry(), Config::default(), Instant::now());
+    let (poll, other) = (Poll::new().expect("a poll"), Poll::new().expect("a poll"));
+    let first = attach(&poll).expect("it is the first");
+    let error = attach(&poll).expect_err("it is the second");
+    assert_eq!(error.kind(), std::io::ErrorKind::AlreadyExists);
+    let clone = poll.registry().try_clone().expect("a descriptor");
+    Net::attach(&clone, Config::default(), Instant::now()).expect_err("it is the same registry");
+    let _elsewhere = attach(&other).expect("it is another registry");
+    drop(first);
+    let second = attach(&poll).expect("there is none any more");
+    drop(poll);
+    // The descriptor of the poll may be used again; that is not the same registry.
+    let another = Poll::new().expect("a poll");
+    let _third = attach(&another).expect("it is another registry");
+    drop(second);
+}
+
+#[test]
+fn turn_in_a_posted_closure_is_none() {
+    let mut looped = support::by_hand::Loop::new(Config::default());
+    let mut seen = Recorder::default();
+    let (mut peer, _) = looped.join(&mut seen);
+    let mut mailbox: throng::Mailbox<Recorder> = throng::Mailbox::new(&Config::default(), || {});
+    let nests = |seen: &mut Recorder, net: &mut Net| {
+        net.finish_turn(seen);
+        assert!(seen.frames().is_empty(), "on_data was called in a closure");
+    };
+    mailbox.handle().post(nests).expect("there is room");
+    peer.send(b"hello");
+    // The event has come, and was not dispatched yet, when the closure runs.
+    looped.turn_with(&mut seen, |net, seen| mailbox.deliver(seen, net));
+    looped.settle(&mut seen, |seen, _| !seen.frames().is_empty());
+    assert_eq!(seen.frames(), [b"hello"]);
+}
+
+#[test]
+fn time_between_turns_counts_as_waited() {
+    let mut looped = support::by_hand::Loop::new(Config::default());
+    let mut seen = Recorder::default();
+    let (began, before) = (looped.now, looped.net.stats());
+    for _ in 0..10 {
+        looped.pass(Duration::from_millis(90), &mut seen);
+        looped.now += Duration::from_millis(10);
+        looped.net.note_turn_end(looped.now);
+    }
+    let stats = looped.net.stats();
+    assert_eq!(stats.busy, Duration::from_millis(100));
+    assert_eq!(stats.waited, Duration::from_millis(900));
+    assert_eq!(stats.longest_turn, Duration::from_millis(10));
+    assert_eq!(stats.busy + stats.waited, looped.now - began);
+    assert!((stats.busy_fraction(&before) - 0.1).abs() < 1e-9);
+}
+
+/// An owner that waits elsewhere, and makes turns that do not wait.
+#[test]
+fn wait_of_an_outer_loop_counts_as_waited() {
+    let mut event_loop = EventLoop::new(Config::default()).expect("a loop");
+    let before = event_loop.net().stats();
+    for _ in 0..5 {
+        // Time that passes elsewhere: what is measured, not something to wait for.
+        std::thread::sleep(Duration::from_millis(10));
+        event_loop
+            .turn(&mut Recorder::default(), Some(Duration::ZERO))
+            .expect("a turn");
+    }
+    let stats = event_loop.net().stats();
+    assert!(stats.waited - before.waited >= Duration::from_millis(50));
+}
+
 #[test]
 fn the_clock_does_not_go_back() {
     let mut looped = support::by_hand::Loop::new(Config::default());

@@ -32,6 +32,50 @@ impl FrameFormat for Checked {
     fn max_payload_len(&self) -> u64 {
         255
     }
+
+    fn check_trailer(&self, trailer: &[u8]) -> Result<(), DecodeError> {
+        match trailer {
+            b"<" => Ok(()),
+            _ => Err(DecodeError::malformed("'<'", trailer)),
+        }
+    }
+}
+
+/// Lines that end with two bytes, between which a read may end.
+#[derive(Debug)]
+struct Crlf;
+
+impl FrameFormat for Crlf {
+    fn decode(&self, input: &[u8], scanned: usize) -> Result<Decoded, DecodeError> {
+        let start = scanned.saturating_sub(1);
+        let end = input[start..].windows(2).position(|pair| pair == b"\r\n");
+        Ok(match end {
+            Some(at) => Decoded::Frame {
+                header: 0,
+                payload: (start + at) as u64,
+                trailer: 2,
+            },
+            None => Decoded::Incomplete,
+        })
+    }
+
+    fn encode(&self, _: u64, envelope: &mut Envelope) -> Result<(), EncodeError> {
+        envelope.push_trailer(b"\r\n");
+        Ok(())
+    }
+
+    fn max_payload_len(&self) -> u64 {
+        u64::MAX
+    }
+
+    fn check(&self, payload: &[u8]) -> Result<(), EncodeError> {
+        if payload.contains(&b'\n') {
+            return Err(EncodeError::Refused {
+                expected: "a line without LF",
+            });
+        }
+        Ok(())
+    }
 }
 
 fn framings() -> Vec<Framing> {
@@ -47,6 +91,7 @@ fn framings() -> Vec<Framing> {
         Framing::varint(),
         Framing::delimiter(b'\n'),
         Framing::custom(Checked),
+        Framing::custom(Crlf),
     ]
 }
 
@@ -82,13 +127,14 @@ fn decode(
 
 #[test]
 fn every_split_of_a_short_stream_gives_the_same_frames() {
-    let payloads: [&[&[u8]]; 6] = [
+    let payloads: [&[&[u8]]; 7] = [
         &[b""],
         &[b"", b"", b"a"],
         &[b"ab", b"", b"c"],
         &[b"hello"],
         &[b"a", b"bc", b""],
         &[b"0123456"],
+        &[b"one", b"\r", b"two\r"],
     ];
     for framing in framings() {
         for payloads in payloads {
@@ -380,4 +426,106 @@ fn a_custom_format_that_talks_nonsense_is_an_error_not_a_hang() {
         Err(EncodeError::Refused { .. })
     ));
     assert!(wire.is_empty(), "a header of 33 bytes has no room");
+}
+
+#[test]
+fn any_buffer_gets_the_bytes_that_a_vector_gets() {
+    use bytes::{BufMut, BytesMut};
+
+    for framing in framings() {
+        let encoder = FrameEncoder::new(framing.clone());
+        let wire = encode(&framing, &[b"hello".to_vec(), Vec::new()]);
+        let (mut vector, mut shared) = (b"old".to_vec(), BytesMut::from("old"));
+        let mut exact = vec![0; wire.len()];
+        let mut room = &mut exact[..];
+        let (mut first, mut second) = ([0; 3], [0; 300]);
+        let mut chain = (&mut first[..]).chain_mut(&mut second[..]);
+        let buffers: [&mut dyn BufMut; 4] = [&mut vector, &mut shared, &mut room, &mut chain];
+        for buffer in buffers {
+            encoder.encode_to(b"hello", buffer).expect("there is room");
+            encoder.encode_to(b"", buffer).expect("there is room");
+        }
+        assert_eq!(vector, [b"old", &wire[..]].concat(), "{framing:?}");
+        assert_eq!(shared, vector);
+        assert_eq!(room.len(), 0);
+        assert_eq!(exact, wire);
+        assert_eq!([&first[..], &second[..]].concat()[..wire.len()], wire);
+    }
+}
+
+#[test]
+fn buffer_without_room_for_a_frame_is_left_as_it_was() {
+    let encoder = FrameEncoder::new(Framing::custom(Checked)).max_frame_len(5);
+    for room in 0..8 {
+        let mut buffer = vec![b'-'; room];
+        let mut out = &mut buffer[..];
+        let needed = 2 + 5 + 1;
+        let expected = Err(EncodeError::NoRoom { needed, left: room });
+        assert_eq!(encoder.encode_to(b"hello", &mut out), expected);
+        assert_eq!(out.len(), room);
+        assert_eq!(buffer, vec![b'-'; room]);
+    }
+    let mut out = Vec::new();
+    let error = encoder.encode_to(b"longer", &mut out).expect_err("it is");
+    assert!(matches!(
+        error,
+        EncodeError::FrameTooLarge { len: 6, max: 5 }
+    ));
+    assert!(out.is_empty());
+}
+
+#[test]
+fn frame_with_a_wrong_trailer_is_an_error_in_every_split() {
+    let framing = Framing::custom(Checked);
+    let wire = b">\x02ok<>\x05hello;";
+    for mask in 0..1_u32 << (wire.len() - 1) {
+        let mut decoder = FrameDecoder::new(framing.clone());
+        let (mut frames, mut result, mut start) = (Vec::new(), Ok(()), 0);
+        for cut in (1..=wire.len()).filter(|cut| *cut == wire.len() || mask & 1 << (cut - 1) != 0) {
+            let mut piece = &wire[start..cut];
+            start = cut;
+            loop {
+                match decoder.decode(&mut piece) {
+                    Ok(Some(frame)) => frames.push(frame.to_vec()),
+                    Ok(None) => break,
+                    Err(error) => {
+                        result = Err(error);
+                        break;
+                    }
+                }
+            }
+        }
+        assert_eq!(frames, [b"ok"], "split {mask:b}");
+        assert_eq!(result, Err(DecodeError::malformed("'<'", b";")));
+    }
+}
+
+#[test]
+fn trailer_longer_than_one_that_can_be_written_is_not_checked() {
+    #[derive(Debug)]
+    struct Long(u32);
+    impl FrameFormat for Long {
+        fn decode(&self, _: &[u8], _: usize) -> Result<Decoded, DecodeError> {
+            Ok(Decoded::Frame {
+                header: 1,
+                payload: 1,
+                trailer: self.0,
+            })
+        }
+        fn encode(&self, _: u64, _: &mut Envelope) -> Result<(), EncodeError> {
+            Ok(())
+        }
+        fn max_payload_len(&self) -> u64 {
+            1
+        }
+        fn check_trailer(&self, trailer: &[u8]) -> Result<(), DecodeError> {
+            Err(DecodeError::malformed("another", trailer))
+        }
+    }
+    for (trailer, passes) in [(0, true), (1, false), (32, false), (33, true)] {
+        let mut decoder = FrameDecoder::new(Framing::custom(Long(trailer)));
+        let wire = vec![b'x'; 2 + trailer as usize];
+        let frame = decoder.decode(&mut &wire[..]).map(|frame| frame.is_some());
+        assert_eq!(frame.is_ok_and(|frame| frame), passes, "{trailer} bytes");
+    }
 }

@@ -125,6 +125,7 @@ impl Chaos {
             }
             Err(SendError::Connecting) => assert!(life.outbound && !life.connected, "{life:?}"),
             Err(SendError::Disconnected) => {}
+            Err(SendError::WriteFailed) => assert!(life.connected && !life.let_go, "{life:?}"),
             Err(error) => panic!("{error}"),
         }
     }

@@ -350,3 +350,95 @@ fn a_callback_that_holds_the_loop_is_named_and_counted_whichever_it_is() {
         assert!(stats.longest_turn >= Slow::FOR && stats.busy >= stats.longest_turn);
     }
 }
+
+/// The warnings so far that say all of these words.
+fn warnings(words: &[&str]) -> Vec<String> {
+    LINES.with_borrow(|lines| {
+        let warnings = lines.iter().filter(|line| line.0 == Level::Warn);
+        let lines = warnings.map(|line| line.1.clone());
+        lines
+            .filter(|line| words.iter().all(|word| line.contains(word)))
+            .collect()
+    })
+}
+
+/// How many peers these warnings are about: one each, or as many as they count.
+fn total(warnings: &[String]) -> u64 {
+    let count = |line: &String| match line.split_once(" more ") {
+        Some((count, _)) => count.parse().expect("a number"),
+        None => 1,
+    };
+    warnings.iter().map(count).sum()
+}
+
+#[test]
+fn flood_of_refused_peers_is_one_line_and_a_count() {
+    const PEERS: u64 = 60;
+    capture();
+    let config = Config::default().max_connections(0);
+    let mut event_loop = EventLoop::new(config).expect("a loop");
+    let addr = listen(&mut event_loop, ListenOptions::default());
+    let _peers: Vec<_> = (0..PEERS).map(|_| Peer::connect(addr)).collect();
+    let began = Instant::now();
+    turn_until(&mut event_loop, &mut Bouncer, |_, net| {
+        net.stats().refused == PEERS
+    });
+    // The count comes though no further peer does.
+    let words = ["refused"];
+    turn_until(&mut event_loop, &mut Bouncer, |_, _| {
+        total(&warnings(&words)) == PEERS
+    });
+    let lines = warnings(&words);
+    assert!(
+        lines.len() as u64 <= 2 + began.elapsed().as_secs(),
+        "{lines:?}"
+    );
+    assert!(lines[0].contains("there are 0 connections already"));
+    assert!(lines[1].contains("max_connections is reached"), "{lines:?}");
+    // Each of them is there for debugging, and the loop is idle again.
+    let for_debugging = LINES.with_borrow(|lines| {
+        let lines = lines.iter().filter(|line| line.1.starts_with("refused "));
+        lines.count() as u64
+    });
+    assert_eq!(for_debugging, PEERS);
+    assert_eq!(event_loop.next_timeout(), None);
+}
+
+#[test]
+fn what_was_counted_is_reported_when_the_loop_is_dropped() {
+    capture();
+    let (mut event_loop, addr) = listening(ListenOptions::default());
+    let _peers = [
+        Peer::connect(addr),
+        Peer::connect(addr),
+        Peer::connect(addr),
+    ];
+    turn_until(&mut event_loop, &mut Bouncer, |_, net| {
+        net.stats().refused == 3
+    });
+    drop(event_loop);
+    let lines = warnings(&["refused", "not admitted"]);
+    assert_eq!(total(&lines), 3, "{lines:?}");
+}
+
+#[test]
+fn flood_of_one_kind_hides_no_other() {
+    capture();
+    let config = Config::default().max_connections_per_ip(0);
+    let mut event_loop = EventLoop::new(config).expect("a loop");
+    let addr = listen(&mut event_loop, ListenOptions::default());
+    let _peers = [Peer::connect(addr), Peer::connect(addr)];
+    turn_until(&mut event_loop, &mut Bouncer, |_, net| {
+        net.stats().refused == 2
+    });
+    let (_refusing, nowhere) = support::refusing();
+    let mut seen = Recorder::default();
+    for ends in 1..=2 {
+        event_loop.net().connect(nowhere).expect("it starts");
+        turn_until(&mut event_loop, &mut seen, |seen, _| {
+            seen.ends().len() == ends
+        });
+    }
+    assert!(!warnings(&["refused ", "127.0.0.1 already"]).is_empty());
+    assert!(!warnings(&["connecting to", "failed"]).is_empty());
+}

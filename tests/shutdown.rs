@@ -274,6 +274,52 @@ fn who_stands_in_the_door_does_not_come_in() {
     drop(peers);
 }
 
+/// What becomes of a peer that has connected and sent something, but was not accepted, when its listener is ended.
+#[cfg(target_os = "linux")]
+#[test]
+fn peer_in_the_backlog_is_reset_however_its_listener_ends() {
+    type End = fn(EventLoop, throng::ListenerId);
+    let ends: [End; 3] = [
+        |mut event_loop, listener| {
+            assert!(event_loop.net().close_listener(listener));
+        },
+        |mut event_loop, _| event_loop.net().shutdown(LONG),
+        |event_loop, _| drop(event_loop),
+    ];
+    for end in ends {
+        let mut event_loop = EventLoop::new(Config::default()).expect("a loop");
+        let net = event_loop.net();
+        let listener = net.listen("127.0.0.1:0").expect("a port");
+        let addr = net.local_addr(listener).expect("its address");
+        let (mut silent, mut talking) = (Peer::connect(addr), Peer::connect(addr));
+        talking.send(b"hello");
+        end(event_loop, listener);
+        silent.expect_reset();
+        talking.expect_reset();
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn backlog_outlives_a_listener_of_which_a_clone_is_kept() {
+    let socket = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let clone = socket.try_clone().expect("a descriptor");
+    let addr = socket.local_addr().expect("its address");
+    let mut event_loop = EventLoop::new(Config::default()).expect("a loop");
+    let net = event_loop.net();
+    let options = ListenOptions::default;
+    let listener = net.adopt_listener(socket, options()).expect("it listens");
+    let mut peer = Peer::connect(addr);
+    peer.send(b"still there");
+    assert!(net.close_listener(listener));
+    net.adopt_listener(clone, options()).expect("it listens");
+    let mut echo = support::Recorder::echoing();
+    support::turn_until(&mut event_loop, &mut echo, |echo, _| {
+        !echo.frames().is_empty()
+    });
+    assert_eq!(peer.receive(), b"still there");
+}
+
 #[test]
 fn a_panic_in_the_last_on_disconnect_does_not_put_off_the_end() {
     struct Panics;

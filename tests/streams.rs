@@ -595,3 +595,121 @@ fn a_format_of_ones_own_is_asked_for_the_length_and_shown_the_pieces() {
         "{reason}"
     );
 }
+
+#[test]
+fn frame_that_was_accepted_takes_its_first_piece_however_little_may_be_queued() {
+    for max in [1, 3, 4, 5] {
+        let options = ListenOptions::default().max_queued_bytes(max);
+        let (mut scene, mut peer, id) = Scene::joined(options);
+        let net = scene.net();
+        net.begin_frame(id, 10).expect("none is open");
+        net.push_chunk(id, b"").expect("nothing is no piece");
+        net.push_chunk(id, b"01234")
+            .expect("the frame was accepted");
+        assert!(net.is_congested(id), "{max}");
+        let refused = net.push_chunk(id, b"56789");
+        assert!(matches!(refused, Err(SendError::QueueFull { .. })), "{max}");
+        scene.turns();
+        assert!(!scene.net().is_congested(id), "{max}");
+        scene.net().push_chunk(id, b"56789").expect("there is room");
+        scene.net().finish_frame(id).expect("it is complete");
+        scene.turns();
+        assert_eq!(peer.receive(), b"0123456789");
+        scene.expect_nothing_held();
+    }
+}
+
+/// A length, the payload, and an end that has to be right.
+#[derive(Debug)]
+struct Ended;
+
+impl FrameFormat for Ended {
+    fn decode(&self, input: &[u8], _: usize) -> Result<Decoded, DecodeError> {
+        Ok(Decoded::Frame {
+            header: 1,
+            payload: u64::from(input[0]),
+            trailer: 3,
+        })
+    }
+
+    fn encode(&self, payload_len: u64, envelope: &mut Envelope) -> Result<(), EncodeError> {
+        envelope.push_header(&[payload_len as u8]);
+        envelope.push_trailer(b"end");
+        Ok(())
+    }
+
+    fn max_payload_len(&self) -> u64 {
+        255
+    }
+
+    fn check_trailer(&self, trailer: &[u8]) -> Result<(), DecodeError> {
+        match trailer {
+            b"end" => Ok(()),
+            _ => Err(DecodeError::malformed("end", trailer)),
+        }
+    }
+}
+
+/// A connection whose frames have a trailer that is checked; what it is sent comes byte by byte.
+fn send_slowly(over: u64, wire: &[u8]) -> Scene {
+    let options = ListenOptions::default().framing(Framing::custom(Ended));
+    let (mut scene, mut peer, _) = Scene::joined(options.stream_frames_over(over));
+    for (number, byte) in wire.iter().enumerate() {
+        peer.write(std::slice::from_ref(byte));
+        scene.until(|_, net| net.stats().bytes_received == number as u64 + 1);
+        let held = scene.net().memory_in_use();
+        assert!(held <= over + 4, "{held} bytes are held");
+        if number + 1 < wire.len() {
+            let idle = scene.event_loop.next_timeout();
+            assert_ne!(idle, Some(Duration::ZERO), "there is nothing to do");
+        }
+    }
+    scene
+}
+
+#[test]
+fn last_piece_comes_when_the_trailer_is_known_to_be_right() {
+    for over in [0, 5, 10] {
+        let mut scene = send_slowly(over, b"\x06abcdefe");
+        assert!(scene.notes.arrived.is_empty(), "it may still be wrong");
+        if over < 6 {
+            assert_eq!(scene.notes.coming, b"abcde");
+        }
+        // The same again, to its end, with another frame behind it.
+        scene = send_slowly(over, b"\x06abcdefend\x00end");
+        let first = match over < 6 {
+            true => Arrived::Streamed(b"abcdef".to_vec()),
+            false => Arrived::Whole(b"abcdef".to_vec()),
+        };
+        assert_eq!(scene.notes.arrived, [first, Arrived::Whole(Vec::new())]);
+        scene.expect_nothing_held();
+    }
+}
+
+#[test]
+fn wrong_trailer_ends_the_connection_and_its_frame_is_never_complete() {
+    for over in [0, 5, 10] {
+        let mut scene = send_slowly(over, b"\x01xend\x06abcdefeND");
+        scene.until(|notes, _| !notes.ends.is_empty());
+        assert_eq!(scene.notes.arrived.len(), 1, "the frame before it");
+        let reason = scene.end();
+        assert!(
+            matches!(reason.cause, DisconnectCause::Malformed { expected: "end", first_bytes } if first_bytes.as_bytes() == b"eND"),
+            "{reason}"
+        );
+    }
+}
+
+#[test]
+fn connection_released_inside_a_trailer_takes_along_what_was_not_shown() {
+    let options = ListenOptions::default().framing(Framing::custom(Ended));
+    let (mut scene, mut peer, id) = Scene::joined(options.stream_frames_over(0));
+    peer.write(b"\x03abce");
+    scene.until(|_, net| net.stats().bytes_received == 5);
+    assert_eq!(scene.notes.coming, b"ab");
+    scene.net().release(id).expect("it is open");
+    match scene.end().cause {
+        DisconnectCause::Released(released) => assert_eq!(released.unread, b"ce"),
+        other => panic!("it was released, not {other:?}"),
+    }
+}

@@ -7,7 +7,9 @@ use std::time::{Duration, Instant};
 use proptest::prelude::*;
 use support::by_hand::{Loop, Scene};
 use support::{Peer, Recorder};
-use throng::{Config, ConnectionId, DisconnectReason, Expired, Frame, Handler, Net, TimerId};
+use throng::{
+    Config, ConnectionId, DisconnectReason, EventLoop, Expired, Frame, Handler, Net, TimerId,
+};
 
 /// What to do when a timer fires.
 type Then = Box<dyn FnMut(&mut Net, Expired)>;
@@ -73,6 +75,51 @@ fn a_timer_fires_once_when_its_time_has_come() {
     assert_eq!(clock.fired.len(), 1);
     assert!(!looped.net.cancel_timer(timer), "it has fired");
     assert_eq!(looped.net.next_deadline(), None);
+}
+
+#[test]
+fn time_of_a_timer_counts_from_the_start_of_the_turn_and_an_instant_is_what_it_is() {
+    const WORK: Duration = Duration::from_millis(30);
+    const AFTER: Duration = Duration::from_millis(20);
+    /// Works longer than its timers are to take, sets them, and notes when.
+    struct Worker {
+        set_at: Option<Instant>,
+        fired: Vec<(Expired, Instant)>,
+    }
+    impl Handler for Worker {
+        fn on_data(&mut self, _: &mut Net, _: ConnectionId, _: Frame<'_>) {}
+
+        fn on_timer(&mut self, net: &mut Net, expired: Expired) {
+            if self.set_at.is_some() {
+                self.fired.push((expired, Instant::now()));
+                return;
+            }
+            let began = Instant::now();
+            while began.elapsed() < WORK {
+                std::hint::spin_loop();
+            }
+            let now = Instant::now();
+            self.set_at = Some(now);
+            net.set_timer(AFTER, 1);
+            net.set_timer_at(now + AFTER, 2);
+        }
+    }
+    let mut event_loop = EventLoop::new(Config::default()).expect("a loop");
+    event_loop.net().set_timer(Duration::ZERO, 0);
+    let mut worker = Worker {
+        set_at: None,
+        fired: Vec::new(),
+    };
+    support::turn_until(&mut event_loop, &mut worker, |worker, _| {
+        worker.fired.len() == 2
+    });
+    let set_at = worker.set_at.expect("it was set");
+    let [(of_the_turn, _), (of_the_clock, fired_at)] = worker.fired[..] else {
+        panic!("two: {:?}", worker.fired);
+    };
+    assert_eq!((of_the_turn.key, of_the_clock.key), (1, 2));
+    assert!(of_the_turn.due < set_at, "it was due when it was set");
+    assert!(of_the_clock.due >= set_at + AFTER && fired_at >= set_at + AFTER);
 }
 
 #[test]

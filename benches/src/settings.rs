@@ -26,7 +26,7 @@ pub(crate) struct Settings {
     /// More connections from one address are refused.
     #[arg(long)]
     max_connections_per_ip: Option<usize>,
-    /// All connections together may hold so much; who holds the most goes.
+    /// All connections together may hold so much; beyond it, as few as possible are ended.
     #[arg(long, value_parser = bytes)]
     memory_budget: Option<u64>,
     /// A peer that sends a longer frame is disconnected.

@@ -2,6 +2,8 @@
 //!
 //! Each setting is named once, below; three types have a setter for it.
 
+#[cfg(test)]
+use std::any::Any;
 use std::time::Duration;
 
 use super::Config;
@@ -93,6 +95,7 @@ impl Default for ConnectOptions {
 
 impl ConnectOptions {
     /// How long establishing the connection may take. Default: 10 s, where operating systems try for minutes.
+    /// [`Duration::MAX`] leaves it to the operating system.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;
         self
@@ -115,6 +118,14 @@ macro_rules! connection_options {
         impl Default for ConnectionOptions {
             fn default() -> Self {
                 Self { $($name: $default,)* }
+            }
+        }
+
+        #[cfg(test)]
+        impl ConnectionOptions {
+            /// Each setting with its name, so that a test can try all of one type and forget none.
+            pub(super) fn fields(&mut self) -> Vec<(&'static str, &mut dyn Any)> {
+                vec![$((stringify!($name), &mut self.$name as &mut dyn Any),)*]
             }
         }
 
@@ -188,8 +199,8 @@ connection_options! {
     /// What becomes of a frame above [`max_queued_bytes`](Self::max_queued_bytes). Default: [`Overflow::Refuse`].
     overflow(policy: Overflow): Overflow = Overflow::Refuse;
 
-    /// A connection for which more than this waits to be written, in bytes, is under backpressure: it is not read
-    /// (see [`read_under_backpressure`](Self::read_under_backpressure)), and
+    /// A connection for which more than this waits to be written, in bytes, is under backpressure: reading from it stops
+    /// (unless [`read_under_backpressure`](Self::read_under_backpressure) is set, as for outbound connections), and
     /// [`on_drain`](crate::Handler::on_drain) will tell when that is over. Default: 1 MiB, a burst of any usual size, or
     /// [`max_queued_bytes`](Self::max_queued_bytes) if that is less.
     high_watermark(bytes: u64): Option<u64> = None;
@@ -198,12 +209,18 @@ connection_options! {
     /// [`high_watermark`](Self::high_watermark), which keeps the socket busy until more is sent.
     low_watermark(bytes: u64): Option<u64> = None;
 
-    /// Goes on reading from a peer that does not read what it is sent. Default: false, so that whoever answers each
-    /// frame with one, as an echo server does, stays within its limits whatever the peer does.
+    /// Whether a peer that does not read what it is sent is still read. Default: outbound connections are, inbound and
+    /// [adopted](crate::Net::adopt) ones are not.
     ///
-    /// Set it where a peer must be heard all the time: then [`max_queued_bytes`](Self::max_queued_bytes) alone bounds
-    /// what waits.
-    read_under_backpressure(read: bool): bool = false;
+    /// A server that answers each frame with one, as an echo server does, stays within its limits if it stops reading from
+    /// a peer that does not drain its answers. Such a peer waits until it has read. If both sides did that they would wait
+    /// for each other for ever: each with a full queue, each not reading until its own queue has drained. So the side that
+    /// asks, usually the one that connected, goes on reading.
+    ///
+    /// Set it to `true` where a peer must be heard all the time, and on the asking side of an adopted stream: then
+    /// [`max_queued_bytes`](Self::max_queued_bytes) alone limits what is queued. Set it to `false` on an outbound connection
+    /// whose peer sends requests that are answered.
+    read_under_backpressure(read: bool): Option<bool> = None;
 
     /// How long a connection may be without a byte in either direction, before it is ended as
     /// [`Idle`](crate::DisconnectCause::Idle). At most 49 days. Default: `None`, for ever.
@@ -249,7 +266,7 @@ connection_options! {
     user_timeout(after: impl Into<Option<Duration>>): Option<Duration> = None;
 
     /// How long a [`disconnect`](crate::Net::disconnect) may take to flush the queue and to see the peer close,
-    /// before the connection is dropped. Default: 5 s.
+    /// before the connection is dropped. Default: 5 s. [`Duration::MAX`] is no limit.
     disconnect_timeout(timeout: Duration): Duration = Duration::from_secs(5);
 
     /// Keeps the connection when the peer closes its sending side, for late replies.

@@ -70,6 +70,39 @@ impl Default for Config {
     }
 }
 
+#[cfg(test)]
+impl Config {
+    /// Each setting with its name, so that a test can try all of one type and forget none.
+    pub(crate) fn fields(&mut self) -> Vec<(&'static str, &mut dyn std::any::Any)> {
+        macro_rules! fields {
+            ($($name:ident),* $(,)?) => {{
+                let Self { connection, $($name),* } = self;
+                let mut fields = connection.fields();
+                $(fields.push((stringify!($name), $name));)*
+                fields
+            }};
+        }
+        fields![
+            max_connections,
+            accept_again_below,
+            max_connections_per_ip,
+            memory_budget,
+            read_buffer,
+            read_budget,
+            frames_per_turn,
+            write_budget,
+            accepts_per_turn,
+            events_per_poll,
+            max_pending_commands,
+            max_pending_bytes,
+            commands_per_turn,
+            timers_per_turn,
+            accept_retry,
+            slow_callback,
+        ]
+    }
+}
+
 impl Config {
     /// How many connections the loop has at most, inbound and outbound together.
     ///
@@ -100,10 +133,11 @@ impl Config {
     /// How much all connections together may hold, in bytes: what is queued for them, and what has arrived of frames that
     /// are not complete. Default: no limit.
     ///
-    /// When it is exceeded, the connection that holds the most is ended, as
-    /// [`MemoryBudget`](crate::DisconnectCause::MemoryBudget), and the next one, until the rest fits. What counts is what
-    /// is there, not what a peer has promised; a payload that several queues [share](crate::Net::send_bytes) counts once.
-    /// A payload that was given to the handler is its own affair.
+    /// When it is exceeded, what is queued is written first, as far as the sockets take it. If that is not enough, as few
+    /// connections as possible are ended, as [`MemoryBudget`](crate::DisconnectCause::MemoryBudget): those that free the
+    /// most. What counts is what is there, not what a peer has promised. A payload that several queues
+    /// [share](crate::Net::send_bytes) counts once, and is free when the last of them has written it: a broadcast that is on
+    /// its way to many readers ends none of them. A payload that was given to the handler does not count.
     pub fn memory_budget(mut self, bytes: u64) -> Self {
         self.memory_budget = bytes;
         self
@@ -181,9 +215,10 @@ impl Config {
     }
 
     /// How long accepting pauses when the system has no descriptor or memory for another connection. It is resumed
-    /// earlier when a connection closes. Default: 100 ms.
+    /// earlier when a connection closes. At least 1 ms; [`Duration::MAX`] means that only a connection that closes ends the
+    /// pause. Default: 100 ms.
     pub fn accept_retry(mut self, pause: Duration) -> Self {
-        self.accept_retry = pause;
+        self.accept_retry = pause.max(Duration::from_millis(1));
         self
     }
 

@@ -1,7 +1,7 @@
 //! Bytes that come before those of the socket: somebody has read them already, who gave the stream away, or we have, and
 //! they are to be cut anew because the framing has changed. They take the way of all that is read.
 
-use super::{Aside, Common, Connection, Fill};
+use super::{Common, Connection, Fill};
 use crate::error::DecodeError;
 use crate::frame::Need;
 use crate::socket::Readiness;
@@ -31,7 +31,7 @@ impl Connection {
             return Ok(());
         }
         let more = bytes.len();
-        if let Some(Aside::Ahead(ahead)) = self.aside.as_deref() {
+        if let Some(ahead) = self.ahead() {
             let rest = ahead.rest();
             let requested = rest.len();
             bytes
@@ -40,7 +40,7 @@ impl Connection {
             bytes.extend_from_slice(rest);
         }
         common.memory.add(more);
-        self.aside = Some(Box::new(Aside::Ahead(Ahead { bytes, at: 0 })));
+        self.aside.get_or_insert_default().ahead = Some(Ahead { bytes, at: 0 });
         self.note_ahead();
         Ok(())
     }
@@ -53,21 +53,31 @@ impl Connection {
     }
 
     pub(super) fn ahead_len(&self) -> usize {
-        match self.aside.as_deref() {
-            Some(Aside::Ahead(ahead)) => ahead.rest().len(),
-            _ => 0,
+        self.ahead().map_or(0, |ahead| ahead.rest().len())
+    }
+
+    fn ahead(&self) -> Option<&Ahead> {
+        self.aside.as_ref()?.ahead.as_ref()
+    }
+
+    /// Forgets what is ahead, of which nothing is left.
+    fn drop_ahead(&mut self) {
+        self.readiness.remove(Readiness::AHEAD);
+        if let Some(aside) = &mut self.aside {
+            aside.ahead = None;
         }
+        self.aside.take_if(|aside| aside.is_empty());
     }
 
     /// Takes what is ahead, to be given away or dropped.
     pub(super) fn take_ahead(&mut self, common: &mut Common) -> Vec<u8> {
-        self.readiness.remove(Readiness::AHEAD);
-        let Some(Aside::Ahead(ahead)) = self.aside.as_deref_mut() else {
-            return Vec::new();
-        };
-        let mut bytes = std::mem::take(&mut ahead.bytes);
-        bytes.drain(..ahead.at);
-        self.aside = None;
+        let ahead = self.aside.as_mut().and_then(|aside| aside.ahead.take());
+        self.drop_ahead();
+        let mut bytes = Vec::new();
+        if let Some(ahead) = ahead {
+            bytes = ahead.bytes;
+            bytes.drain(..ahead.at);
+        }
         common.memory.sub(bytes.len());
         bytes
     }
@@ -80,7 +90,7 @@ impl Connection {
         most: usize,
         common: &mut Common,
     ) -> Fill {
-        let Some(Aside::Ahead(ahead)) = self.aside.as_deref_mut() else {
+        let Some(ahead) = self.aside.as_mut().and_then(|aside| aside.ahead.as_mut()) else {
             self.readiness.remove(Readiness::AHEAD);
             return Fill::Blocked;
         };
@@ -101,8 +111,7 @@ impl Connection {
         room[..taken].copy_from_slice(&rest[..taken]);
         ahead.at += taken;
         if ahead.rest().is_empty() {
-            self.aside = None;
-            self.readiness.remove(Readiness::AHEAD);
+            self.drop_ahead();
         }
         match start {
             Some(start) => {

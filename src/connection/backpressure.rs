@@ -92,7 +92,7 @@ impl Connection {
     #[cold]
     pub(super) fn become_congested(&mut self) {
         self.pressure.add(Pressure::CONGESTED);
-        if !self.terms.options.read_under_backpressure {
+        if !self.terms.reads_under_backpressure() {
             self.hold_back(HeldBack::CONGESTED);
         }
     }
@@ -120,10 +120,14 @@ impl Connection {
         Err(self.full(queued))
     }
 
-    /// The same for a piece of the open frame: what waits behind it takes none of its room.
+    /// The same for a piece of the open frame. What is queued behind the frame takes none of its room, and there is always
+    /// room for the first piece: the frame was accepted.
     pub(super) fn check_room_in_front(&mut self) -> Result<(), SendError> {
         let flowing = self.flowing();
-        if flowing < self.terms.options.max_queued_bytes {
+        let queue = self.queue.as_ref();
+        if flowing < self.terms.options.max_queued_bytes
+            || queue.is_some_and(|queue| queue.awaits_first_piece())
+        {
             return Ok(());
         }
         Err(self.full(flowing))

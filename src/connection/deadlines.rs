@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use super::{Connection, HeldBack};
+use super::{Connection, HeldBack, WriteHalf};
 use crate::reason::DisconnectCause;
 use crate::tick::Tick;
 
@@ -24,7 +24,13 @@ pub(crate) enum Clock {
 impl Connection {
     pub(crate) fn look_at_clock(&mut self, now: Tick) -> Clock {
         let mut ahead: Option<Duration> = None;
-        for check in [Self::check_idle, Self::check_frame, Self::check_write] {
+        let checks = [
+            Self::check_idle,
+            Self::check_frame,
+            Self::check_write,
+            Self::check_failed_write,
+        ];
+        for check in checks {
             match check(self, now) {
                 Clock::Over(cause) => return Clock::Over(cause),
                 Clock::Ahead(left) => ahead = Some(ahead.map_or(left, |other| other.min(left))),
@@ -80,7 +86,7 @@ impl Connection {
         else {
             return Clock::Nothing;
         };
-        if !self.awaits_writable {
+        if self.write_half != WriteHalf::Blocked {
             return Clock::Nothing;
         }
         match after.checked_sub(now.since(queue.progress_at)) {
@@ -90,6 +96,26 @@ impl Connection {
                 Clock::Over(DisconnectCause::WriteStalled { after, queued })
             }
         }
+    }
+
+    /// A write has failed, and the peer neither sends anything nor closes.
+    fn check_failed_write(&mut self, now: Tick) -> Clock {
+        let after = self.terms.options.disconnect_timeout;
+        if !self.has_failed_write() {
+            return Clock::Nothing;
+        }
+        if self.held_back != HeldBack::NOT {
+            return Clock::Ahead(after);
+        }
+        match after.checked_sub(now.since(self.active_at)) {
+            Some(left) if !left.is_zero() => Clock::Ahead(left),
+            _ => Clock::Over(DisconnectCause::DrainTimedOut { after }),
+        }
+    }
+
+    /// How long ago a byte was last written or, of an open connection, read.
+    pub(crate) fn inactive_for(&self, now: Tick) -> Duration {
+        now.since(self.active_at)
     }
 
     /// Takes note that a read has left a frame unfinished, or has made one grow by `read` bytes. Returns how soon the

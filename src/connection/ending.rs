@@ -2,10 +2,26 @@
 
 use std::io;
 
-use super::{Aside, Common, Connection, HeldBack, Phase};
+use super::ahead::Ahead;
+use super::{Common, Connection, HeldBack, Phase};
 use crate::error::{DecodeError, ReleaseError};
 use crate::reason::{DisconnectCause, DisconnectReason, Released, Stage};
 use crate::socket::Stream;
+
+/// What few connections have.
+#[derive(Debug, Default)]
+pub(super) struct Aside {
+    /// Bytes that come before those of the socket.
+    pub(super) ahead: Option<Ahead>,
+    /// Why it will end, once that is decided.
+    pub(super) ending: Option<DisconnectReason>,
+}
+
+impl Aside {
+    pub(super) fn is_empty(&self) -> bool {
+        self.ahead.is_none() && self.ending.is_none()
+    }
+}
 
 impl Drop for Connection {
     /// One that is dropped with its loop is cut off, if something was left to be written, as any other.
@@ -34,7 +50,7 @@ impl Connection {
         let mut reason = self.reason(cause);
         reason.unshown_bytes = self.unshown();
         self.drop_input(common);
-        self.aside = Some(Box::new(Aside::Ending(reason)));
+        self.aside.get_or_insert_default().ending = Some(reason);
         self.phase = Phase::Closing;
         self.at_once_up_to = 0;
         // The peer's close has to be seen.
@@ -44,9 +60,9 @@ impl Connection {
     /// Decides that the connection will be given away when its queue is flushed. What is held goes with it.
     pub(crate) fn begin_release(&mut self) -> Result<(), ReleaseError> {
         match self.phase {
-            Phase::Open => {}
+            Phase::Open if !self.has_failed_write() => {}
             Phase::Connecting => return Err(ReleaseError::Connecting),
-            Phase::Closing | Phase::Releasing | Phase::Draining | Phase::Closed => {
+            Phase::Open | Phase::Closing | Phase::Releasing | Phase::Draining | Phase::Closed => {
                 return Err(ReleaseError::Disconnected);
             }
         }
@@ -65,36 +81,31 @@ impl Connection {
         self.socket.as_ref().map_or(Ok(()), Stream::shutdown_write)
     }
 
-    /// Lets go of the socket and of all memory. The cause decided by [`close`](Self::close) stands, unless another one
-    /// overrules it.
+    /// Closes the socket and gives all memory back. The cause decided by [`close`](Self::close) stands, unless another one
+    /// overrules it; that of a [failed write](Self::fail_write) always does.
     pub(crate) fn finish(&mut self, overruling: Option<DisconnectCause>, common: &mut Common) {
         let decided = self.take_reason();
-        let unshown = decided.as_ref().map_or(0, |reason| reason.unshown_bytes) + self.unshown();
-        let is_cut_off = overruling.is_some();
-        let mut reason = match (overruling, decided) {
-            (Some(cause), _) => self.reason(cause),
-            (None, Some(reason)) => reason,
+        let overruling = overruling.filter(|_| !self.has_failed_write());
+        let is_cut_off = overruling.is_some() || self.has_failed_write();
+        let unshown = self.unshown();
+        let mut reason = match (decided, overruling) {
+            (Some(reason), None) => reason,
+            (Some(decided), Some(cause)) => DisconnectReason {
+                unsent_frames: decided.unsent_frames,
+                unsent_bytes: decided.unsent_bytes,
+                unshown_bytes: decided.unshown_bytes,
+                ..self.reason(cause)
+            },
+            (None, Some(cause)) => self.reason(cause),
             (None, None) => {
                 let cause = self.give_away(common);
                 self.reason(cause)
             }
         };
-        reason.unshown_bytes = match &reason.cause {
-            DisconnectCause::Released(_) => 0,
-            _ => unshown,
-        };
-        if let Some(queue) = &mut self.queue {
-            reason.unsent_frames = queue.frames();
-            reason.unsent_bytes = queue.unsent_bytes();
-            let Common {
-                memory, buffers, ..
-            } = common;
-            let copied = queue.clear(|payload| {
-                memory.unshare(&payload);
-                buffers.put_shared(payload);
-            });
-            memory.sub(copied);
+        if !matches!(reason.cause, DisconnectCause::Released(_)) {
+            reason.unshown_bytes += unshown;
         }
+        self.drop_queue(&mut reason, common);
         if let Some(mut socket) = self.socket.take() {
             socket.deregister(&common.registry);
             // A stream that is cut off must not look like one that ends.
@@ -103,11 +114,35 @@ impl Connection {
                 socket.reset_on_close();
             }
         }
-        self.release_queue(common);
         self.drop_input(common);
-        self.aside = Some(Box::new(Aside::Ending(reason)));
+        self.aside.get_or_insert_default().ending = Some(reason);
         self.phase = Phase::Closed;
         self.at_once_up_to = 0;
+    }
+
+    /// Drops what is queued, and counts it in the reason.
+    pub(super) fn drop_queue(&mut self, reason: &mut DisconnectReason, common: &mut Common) {
+        if let Some(queue) = &mut self.queue {
+            reason.unsent_frames += queue.frames();
+            reason.unsent_bytes = reason.unsent_bytes.saturating_add(queue.unsent_bytes());
+            let Common {
+                memory, buffers, ..
+            } = common;
+            let copied = queue.clear(|payload| {
+                memory.unshare(&payload);
+                buffers.put_shared(payload);
+            });
+            memory.sub(copied);
+            self.release_queue(common);
+        }
+    }
+
+    /// Counts bytes in the reason of the end that arrived, and that nobody will be shown.
+    pub(crate) fn note_unread(&mut self, bytes: u64) {
+        let aside = self.aside.as_mut();
+        if let Some(reason) = aside.and_then(|aside| aside.ending.as_mut()) {
+            reason.unshown_bytes += bytes;
+        }
     }
 
     /// Takes the socket out of a connection that is released, and what was read and not shown.
@@ -145,14 +180,12 @@ impl Connection {
 
     /// The reason of a finished connection.
     pub(crate) fn take_reason(&mut self) -> Option<DisconnectReason> {
-        let is_reason = |aside: &mut Box<Aside>| matches!(**aside, Aside::Ending(_));
-        match *self.aside.take_if(is_reason)? {
-            Aside::Ending(reason) => Some(reason),
-            Aside::Ahead(_) => None,
-        }
+        let reason = self.aside.as_mut()?.ending.take();
+        self.aside.take_if(|aside| aside.is_empty());
+        reason
     }
 
-    fn reason(&self, cause: DisconnectCause) -> DisconnectReason {
+    pub(super) fn reason(&self, cause: DisconnectCause) -> DisconnectReason {
         DisconnectReason {
             stage: match (self.phase, &cause) {
                 (Phase::Connecting, _) => Stage::Connecting,

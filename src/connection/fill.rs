@@ -6,6 +6,9 @@ use super::{Common, Connection};
 use crate::frame::Need;
 use crate::socket::Readiness;
 
+/// How much is discarded at most to know how much it was, in bytes: more than sockets hold, unless they are told to.
+const MAX_DISCARDED: u64 = 16 * 1024 * 1024;
+
 /// What one fill brought.
 #[derive(Debug)]
 pub(crate) enum Fill {
@@ -139,8 +142,18 @@ impl Connection {
     }
 
     fn nothing_to_read(&mut self) {
-        self.readiness
-            .remove(Readiness::READABLE | Readiness::READ_CLOSED | Readiness::PRIORITY);
+        self.readiness.remove(Readiness::READ);
+    }
+
+    /// Reads and forgets what has arrived on a connection that fails while it is not read, and says how much that was.
+    pub(crate) fn discard_unread(&mut self, buffer: &mut [u8]) -> u64 {
+        let mut unread = 0;
+        while unread < MAX_DISCARDED
+            && let Ok(read @ 1..) = self.read(buffer)
+        {
+            unread += read as u64;
+        }
+        unread
     }
 
     /// Reads and forgets, while the peer's close is awaited.

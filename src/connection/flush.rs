@@ -4,7 +4,7 @@ use std::io::{self, IoSlice};
 
 use mio::Token;
 
-use super::{Common, Connection, Pressure};
+use super::{Common, Connection, Pressure, WriteHalf};
 use crate::reason::DisconnectCause;
 use crate::socket::{Readiness, Stream};
 use crate::write_queue::{Next, SourceError, WriteQueue};
@@ -26,6 +26,9 @@ pub(crate) enum Flush {
     Waiting,
     /// The budget is used up.
     Budget,
+    /// The socket failed: nothing more can be written.
+    NotWritten(io::Error),
+    /// What is queued cannot be completed, or the selector failed: the connection cannot go on.
     Failed(Box<DisconnectCause>),
 }
 
@@ -39,7 +42,7 @@ impl Connection {
         let outcome = self.write_out(budget, common);
         if matches!(outcome, Flush::Done) {
             self.release_queue(common);
-            if !self.awaits_writable && self.pressure == Pressure::NONE {
+            if self.write_half == WriteHalf::Ready && self.pressure == Pressure::NONE {
                 // The usual case: there was room, and there still is.
                 return outcome;
             }
@@ -54,16 +57,18 @@ impl Connection {
             self.relieve(common.now);
         }
         match outcome {
-            Flush::Done | Flush::Waiting => self.note_written(false),
+            Flush::Done | Flush::Waiting => self.note_written(WriteHalf::Ready),
             Flush::Blocked => {
-                if let Some(queue) = self.queue.as_mut().filter(|_| !self.awaits_writable) {
+                if let Some(queue) = &mut self.queue
+                    && self.write_half == WriteHalf::Ready
+                {
                     queue.progress_at = common.now;
                 }
-                self.note_written(true);
+                self.note_written(WriteHalf::Blocked);
             }
             // It tells nothing of the socket.
             Flush::Budget => {}
-            Flush::Failed(_) => return outcome,
+            Flush::NotWritten(_) | Flush::Failed(_) => return outcome,
         }
         // Also if backpressure has ended in the middle of a queue: the next flush may find nothing to settle.
         match self.update_interest(&common.registry, token) {
@@ -72,8 +77,8 @@ impl Connection {
         }
     }
 
-    fn note_written(&mut self, awaits_writable: bool) {
-        self.awaits_writable = awaits_writable;
+    fn note_written(&mut self, write_half: WriteHalf) {
+        self.write_half = write_half;
         self.readiness.remove(Readiness::WRITABLE);
     }
 
@@ -110,7 +115,7 @@ impl Connection {
             };
             written.calls += 1;
             match result {
-                Ok(0) => break not_written(io::ErrorKind::WriteZero.into()),
+                Ok(0) => break Flush::NotWritten(io::ErrorKind::WriteZero.into()),
                 Ok(n) => {
                     let copied = queue.advance(n, |payload| {
                         memory.unshare(&payload);
@@ -132,7 +137,7 @@ impl Connection {
                     }
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break Flush::Blocked,
-                Err(error) => break not_written(error),
+                Err(error) => break Flush::NotWritten(error),
             }
         };
         if bytes > 0 {
@@ -147,11 +152,6 @@ impl Connection {
 #[cold]
 fn failed(cause: DisconnectCause) -> Flush {
     Flush::Failed(Box::new(cause))
-}
-
-#[cold]
-fn not_written(error: io::Error) -> Flush {
-    failed(DisconnectCause::of_socket(error))
 }
 
 impl From<SourceError> for DisconnectCause {

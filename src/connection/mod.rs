@@ -23,23 +23,25 @@ mod flush;
 mod queueing;
 mod stream;
 mod terms;
+mod write_half;
 
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use mio::{Interest, Registry, Token};
 
 use crate::config::ConnectionOptions;
 use crate::error::DecodeError;
 use crate::frame::{Cut, FrameDecoder, Framing, WholeFrames};
 use crate::memory::Memory;
-use crate::reason::DisconnectReason;
 use crate::socket::{NO_INTEREST, READ_INTEREST, Readiness, Stream};
 use crate::tick::Tick;
 use crate::timers::{NO_TIMER, TimerKey};
 use crate::write_queue::WriteQueue;
-use ahead::Ahead;
+use ending::Aside;
+use write_half::WriteHalf;
 
 pub(crate) use backpressure::{HeldBack, Pressure};
 pub(crate) use common::Common;
@@ -64,15 +66,6 @@ pub(crate) enum Phase {
     Closed,
 }
 
-/// What few connections have, and none at the same time: what is ahead is dropped when the end is decided.
-#[derive(Debug)]
-enum Aside {
-    /// Bytes that come before those of the socket.
-    Ahead(Ahead),
-    /// Why it ends.
-    Ending(DisconnectReason),
-}
-
 /// The order of the fields is theirs in memory: what is needed for each event fits into two cache lines, together with
 /// the generation of the slot. With ten thousand connections in turn each line is a cache miss.
 #[derive(Debug)]
@@ -90,8 +83,8 @@ pub(crate) struct Connection {
     pub(crate) dirty: bool,
     /// Whole frames may be held that were not delivered.
     pub(crate) undelivered: bool,
-    /// The last write did not take all: WRITABLE readiness has to come first.
-    awaits_writable: bool,
+    /// Whether it can be written to.
+    write_half: WriteHalf,
     /// The peer's end of stream has been read.
     read_ended: bool,
     /// A frame was begun and is not complete.
@@ -142,7 +135,7 @@ impl Connection {
             is_heavy: false,
             dirty: false,
             undelivered: false,
-            awaits_writable: false,
+            write_half: WriteHalf::Ready,
             read_ended: false,
             inside_frame: false,
             active_at: Tick::default(),
@@ -228,13 +221,19 @@ impl Connection {
         self.held_back != HeldBack::NOT && self.readiness.has(Readiness::ERROR)
     }
 
-    fn may_write(&self) -> bool {
-        !self.awaits_writable || self.readiness.has(Readiness::WRITABLE)
-    }
-
     /// Bytes that are there because of this connection: queued, or received of a frame that is not complete.
     pub(crate) fn held(&self) -> u64 {
         self.queued_bytes() + self.unshown()
+    }
+
+    /// Those of them that no other connection can hold as well.
+    pub(crate) fn held_alone(&self) -> u64 {
+        self.queue.as_ref().map_or(0, |queue| queue.copied()) + self.unshown()
+    }
+
+    /// The payloads that are queued by reference, which other connections may hold as well.
+    pub(crate) fn shared_payloads(&self) -> impl Iterator<Item = &Bytes> {
+        self.queue.iter().flat_map(|queue| queue.shared_payloads())
     }
 
     /// Bytes that have arrived and were not shown.
@@ -337,7 +336,7 @@ impl Connection {
         } else {
             NO_INTEREST
         };
-        if self.awaits_writable {
+        if self.write_half == WriteHalf::Blocked {
             wanted = wanted.add(Interest::WRITABLE);
         }
         if wanted == self.interest || self.phase == Phase::Connecting {

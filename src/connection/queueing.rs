@@ -76,6 +76,7 @@ impl Connection {
     #[inline]
     pub(super) fn check_open(&self) -> Result<(), SendError> {
         match self.phase {
+            Phase::Open if self.has_failed_write() => Err(SendError::WriteFailed),
             Phase::Open => Ok(()),
             Phase::Connecting => Err(SendError::Connecting),
             Phase::Closing | Phase::Releasing | Phase::Draining | Phase::Closed => {

@@ -21,3 +21,12 @@ pub(crate) struct Terms {
     pub(crate) origin: Origin,
     pub(crate) options: ConnectionOptions,
 }
+
+impl Terms {
+    /// Whether a connection is read while its peer does not read. Of two peers one has to be, or they wait for each other:
+    /// unless told otherwise that is the one that has connected.
+    pub(crate) fn reads_under_backpressure(&self) -> bool {
+        let told = self.options.read_under_backpressure;
+        told.unwrap_or(self.origin == Origin::Outbound)
+    }
+}

@@ -3,15 +3,16 @@
 //! A source counts as served when that is done, and a connection keeps its readiness until a read refutes it. So nothing
 //! is lost when a handler panics: the next turn goes on where this one broke off.
 
+mod deadlines;
 mod delivery;
 
-use log::{error, info, trace, warn};
+use log::{error, info, trace};
 
 use crate::connection::{Fill, Origin, Phase};
 use crate::connection_id::{ConnectionId, ListenerId, Source};
 use crate::handler::{Admission, Handler};
 use crate::mailbox::InLoop;
-use crate::net::{Accepted, Net};
+use crate::net::{Accepted, Net, Refusal, Warning};
 use crate::reason::DisconnectCause;
 use crate::socket::{Readiness, Shown};
 use delivery::Delivery;
@@ -21,7 +22,8 @@ impl Net {
     /// made here, and all work is bounded: what goes beyond a budget is left for the next turn, and
     /// [`next_timeout`](Self::next_timeout) says so.
     ///
-    /// In a callback there is a turn already: there it does nothing but log an error.
+    /// Callbacks do not nest: in a callback, a closure that a [`Handle`](crate::Handle) has posted included, it does nothing
+    /// but log an error.
     pub fn finish_turn<H: Handler + ?Sized>(&mut self, handler: &mut H) {
         let Some(turn) = Turn::begin(self) else {
             return error!("finish_turn was called in a callback");
@@ -30,7 +32,7 @@ impl Net {
         net.stats.turns += 1;
         net.dispatch_foreign(handler);
         net.dispatch_ready(handler);
-        net.expire_timers();
+        net.expire_deadlines(handler);
         net.fire_timers(handler);
         net.announce_drained(handler);
         net.announce_ended(handler);
@@ -107,7 +109,7 @@ impl Net {
                 handler.on_accept(net, listener, peer)
             });
             if admission == Admission::Refuse {
-                self.refuse(peer, format_args!("not admitted"));
+                self.refuse(peer, &Refusal::NotAdmitted);
                 continue;
             }
             if let Some(id) = self.admit(listener, stream, peer) {
@@ -250,13 +252,13 @@ impl Net {
         let Some(connection) = self.connections.get_mut(id) else {
             return;
         };
+        // What was looked at is known now. What a write waits for is not among it.
+        connection.readiness.remove(Readiness::ERROR);
         if connection.read_ended() {
-            connection.readiness = Readiness::default();
-        } else {
-            connection.readiness.remove(Readiness::ERROR);
+            connection.readiness.remove(Readiness::READ);
         }
         if let Some(error) = connection.take_error() {
-            self.end(id, Some(DisconnectCause::of_socket(error)));
+            self.fail_write(id, error);
         }
     }
 
@@ -265,47 +267,23 @@ impl Net {
             return;
         };
         match connection.end_of_stream() {
-            DisconnectCause::PeerClosed if connection.options().allow_half_open => {
+            DisconnectCause::PeerClosed
+                if connection.options().allow_half_open && !connection.has_failed_write() =>
+            {
                 self.call("on_half_close", id, |net| handler.on_half_close(net, id));
             }
             cause => self.close(id, cause),
         }
     }
 
-    /// Takes a connection on its way out further: flushes, and reads to see the peer's close.
-    fn drain(&mut self, id: ConnectionId) {
-        let mut budget = self.config.read_budget;
-        loop {
-            self.flush(id);
-            let Some(connection) = self.connections.get_mut(id) else {
-                return;
-            };
-            if connection.phase == Phase::Closed
-                || !connection.readiness.has(Readiness::READABLE)
-                || budget == 0
-            {
-                return;
-            }
-            let waits_for_flush = connection.phase == Phase::Closing;
-            match connection.discard(&mut self.read_buffer) {
-                Fill::Bytes { read, .. } => budget = budget.saturating_sub(read),
-                Fill::Blocked => return,
-                Fill::Ended if waits_for_flush => return,
-                Fill::Ended => return self.end(id, None),
-                Fill::Failed(error) => {
-                    return self.end(id, Some(DisconnectCause::of_socket(error)));
-                }
-                Fill::NoMemory { .. } => return,
-            }
-        }
-    }
-
     fn announce_drained<H: Handler + ?Sized>(&mut self, handler: &mut H) {
         for _ in 0..self.drained.len() {
             if let Some(id) = self.drained.pop_front()
-                && self.is_connected(id)
+                && let Some(connection) = self.connections.get(id)
+                && connection.is_open()
+                && !connection.has_failed_write()
                 // Congested again, it will be drained again.
-                && !self.is_congested(id)
+                && !connection.is_congested()
             {
                 self.call("on_drain", id, |net| handler.on_drain(net, id));
             }
@@ -326,7 +304,10 @@ impl Net {
                     reason.cause
                 {
                     let peer = Shown(connection.peer);
-                    warn!("{id} connecting to {peer} failed: {reason}");
+                    self.warn(
+                        Warning::ConnectFailed,
+                        format_args!("{id} connecting to {peer} failed: {reason}"),
+                    );
                 } else {
                     info!("{id} closed: {reason}");
                 }

@@ -1,6 +1,6 @@
 //! What goes wrong between bytes and frames.
 
-use std::{error, fmt};
+use std::{error, fmt, io};
 
 /// The first bytes of something that could not be understood, kept so that a person can see what arrived.
 ///
@@ -113,6 +113,18 @@ impl fmt::Display for DecodeError {
 
 impl error::Error for DecodeError {}
 
+impl From<DecodeError> for io::Error {
+    fn from(error: DecodeError) -> Self {
+        let kind = match &error {
+            DecodeError::FrameTooLarge { .. } | DecodeError::Malformed { .. } => {
+                io::ErrorKind::InvalidData
+            }
+            DecodeError::OutOfMemory { .. } => io::ErrorKind::OutOfMemory,
+        };
+        Self::new(kind, error)
+    }
+}
+
 /// Why a payload cannot be sent as a frame of the format.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
@@ -135,6 +147,13 @@ pub enum EncodeError {
     Refused {
         /// What the format expects of a payload.
         expected: &'static str,
+    },
+    /// The buffer is of fixed length and has no room for the frame.
+    NoRoom {
+        /// The length of the frame with its header and trailer, in bytes.
+        needed: usize,
+        /// How many bytes the buffer has left.
+        left: usize,
     },
     /// The memory for the encoded frame could not be had.
     OutOfMemory {
@@ -161,6 +180,12 @@ impl fmt::Display for EncodeError {
                 delimiter.escape_ascii()
             ),
             Self::Refused { expected } => write!(f, "the format expects {expected}"),
+            Self::NoRoom { needed, left } => {
+                write!(
+                    f,
+                    "a frame of {needed} bytes, where the buffer has room for {left}"
+                )
+            }
             Self::OutOfMemory { requested } => {
                 write!(f, "no memory for a frame of {requested} bytes")
             }
@@ -169,3 +194,46 @@ impl fmt::Display for EncodeError {
 }
 
 impl error::Error for EncodeError {}
+
+impl From<EncodeError> for io::Error {
+    fn from(error: EncodeError) -> Self {
+        Self::new(error.kind(), error)
+    }
+}
+
+impl EncodeError {
+    /// The kind of the same error as an [`io::Error`].
+    pub(super) fn kind(&self) -> io::ErrorKind {
+        match self {
+            Self::OutOfMemory { .. } => io::ErrorKind::OutOfMemory,
+            Self::NoRoom { .. } => io::ErrorKind::WriteZero,
+            Self::FrameTooLarge { .. } | Self::ContainsDelimiter { .. } | Self::Refused { .. } => {
+                io::ErrorKind::InvalidInput
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn framing_errors_become_io_errors_and_can_be_found_in_them() {
+        let malformed = DecodeError::malformed("a length", b"x");
+        let error = io::Error::from(malformed.clone());
+        assert_eq!(error.kind(), io::ErrorKind::InvalidData);
+        let inner = error.get_ref().and_then(|error| error.downcast_ref());
+        assert_eq!(inner, Some(&malformed));
+        let error = io::Error::from(DecodeError::OutOfMemory { requested: 1 });
+        assert_eq!(error.kind(), io::ErrorKind::OutOfMemory);
+
+        let refused = EncodeError::Refused { expected: "less" };
+        let error = io::Error::from(refused.clone());
+        assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
+        let inner = error.get_ref().and_then(|error| error.downcast_ref());
+        assert_eq!(inner, Some(&refused));
+        let error = io::Error::from(EncodeError::OutOfMemory { requested: 1 });
+        assert_eq!(error.kind(), io::ErrorKind::OutOfMemory);
+    }
+}

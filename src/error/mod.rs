@@ -5,6 +5,7 @@
 mod framing;
 mod mailbox;
 mod open;
+mod parse_id;
 mod register;
 mod release;
 mod send;
@@ -12,6 +13,7 @@ mod send;
 pub use framing::{DecodeError, EncodeError, FirstBytes};
 pub use mailbox::MailboxError;
 pub use open::{ConnectError, ListenError, OptionsError};
+pub use parse_id::ParseIdError;
 pub use register::RegisterError;
 pub use release::ReleaseError;
 pub use send::{Rejected, SendError};

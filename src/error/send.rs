@@ -12,6 +12,9 @@ pub enum SendError {
     Disconnected,
     /// The connection is not established yet: wait for [`on_connect`](crate::Handler::on_connect).
     Connecting,
+    /// A write has failed: the peer takes nothing any more. What it sent before is still delivered; then
+    /// [`on_disconnect`](crate::Handler::on_disconnect) reports why.
+    WriteFailed,
     /// The payload cannot be a frame of the connection's framing.
     Encode(EncodeError),
     /// The closure given to [`send_with`](crate::Net::send_with) failed.
@@ -45,6 +48,7 @@ impl fmt::Display for SendError {
         match self {
             Self::Disconnected => f.write_str("not sent: the connection is gone or closing"),
             Self::Connecting => f.write_str("not sent: the connection is not established yet"),
+            Self::WriteFailed => f.write_str("not sent: an earlier write to the peer failed"),
             Self::Encode(error) => write!(f, "not sent: {error}"),
             Self::Writer(error) => write!(f, "not sent: the encoding closure failed: {error}"),
             Self::FrameOpen { missing } => write!(
@@ -84,9 +88,9 @@ impl From<SendError> for io::Error {
     fn from(error: SendError) -> Self {
         let kind = match &error {
             SendError::Disconnected | SendError::Connecting => io::ErrorKind::NotConnected,
-            SendError::Encode(EncodeError::OutOfMemory { .. }) => io::ErrorKind::OutOfMemory,
-            SendError::Encode(_)
-            | SendError::FrameOpen { .. }
+            SendError::WriteFailed => io::ErrorKind::BrokenPipe,
+            SendError::Encode(error) => error.kind(),
+            SendError::FrameOpen { .. }
             | SendError::NoFrameOpen
             | SendError::ChunkTooLong { .. } => io::ErrorKind::InvalidInput,
             SendError::Writer(error) => error.kind(),

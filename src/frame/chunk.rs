@@ -8,7 +8,7 @@ use bytes::Bytes;
 use super::payload::Frame;
 
 /// Where a piece lies in its frame.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Extent {
     pub(crate) offset: u64,
     pub(crate) total: Option<u64>,
@@ -48,7 +48,8 @@ impl<'a> Chunk<'a> {
         self.extent.offset == 0
     }
 
-    /// Whether it is the last piece of its frame. The last one may be empty where the format does not tell the length.
+    /// Whether it is the last piece of its frame. The last one may be empty where the format does not tell the length. Where
+    /// the format [checks the trailer](crate::FrameFormat::check_trailer), the last piece comes after that.
     pub fn is_last(&self) -> bool {
         self.extent.is_last
     }

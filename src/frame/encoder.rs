@@ -4,6 +4,8 @@
 
 use std::io;
 
+use bytes::BufMut;
+
 use super::format::Envelope;
 use super::framing::Framing;
 use crate::error::EncodeError;
@@ -55,6 +57,45 @@ impl FrameEncoder {
             Some(_) => Ok(()),
             None => append(&self.framing, self.max_frame_len, payload, out),
         }
+    }
+
+    /// Writes `payload` as one frame to any buffer: a `BytesMut`, a slice of fixed length, a chain of both.
+    ///
+    /// ```
+    /// use throng::{EncodeError, FrameEncoder, Framing};
+    ///
+    /// let encoder = FrameEncoder::new(Framing::length_prefix().u8());
+    /// let mut packet = [0; 8];
+    /// let mut room = &mut packet[..];
+    /// encoder.encode_to(b"one", &mut room)?;
+    /// encoder.encode_to(b"two", &mut room)?;
+    /// let error = encoder.encode_to(b"three", &mut room).unwrap_err();
+    /// assert_eq!(error, EncodeError::NoRoom { needed: 6, left: 0 });
+    /// assert_eq!(&packet, b"\x03one\x03two");
+    /// # Ok::<(), EncodeError>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`encode`](Self::encode), and [`NoRoom`](EncodeError::NoRoom) for a buffer that cannot grow. `out` is unchanged.
+    /// A buffer that grows does so in its own way: a `Vec` or `BytesMut` aborts the process if there is no memory, where
+    /// `encode` returns an error.
+    pub fn encode_to(
+        &self,
+        payload: &[u8],
+        out: &mut (impl BufMut + ?Sized),
+    ) -> Result<(), EncodeError> {
+        let envelope = envelope(&self.framing, self.max_frame_len, payload)?;
+        let (header, trailer) = (envelope.header(), envelope.trailer());
+        // A payload that is there is at most half of what can be addressed.
+        let needed = header.len() + payload.len() + trailer.len();
+        let left = out.remaining_mut();
+        if needed > left {
+            return Err(EncodeError::NoRoom { needed, left });
+        }
+        out.put_slice(header);
+        out.put_slice(payload);
+        out.put_slice(trailer);
+        Ok(())
     }
 }
 

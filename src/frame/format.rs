@@ -21,7 +21,8 @@ pub enum Decoded {
         header: usize,
         /// Bytes of payload.
         payload: u64,
-        /// Bytes after the payload that belong to the frame and are not shown to anybody.
+        /// Bytes after the payload that belong to the frame and are not delivered. What they are is
+        /// [checked](FrameFormat::check_trailer) when they have arrived.
         trailer: u32,
     },
 }
@@ -46,8 +47,8 @@ pub struct Envelope {
 }
 
 impl Envelope {
-    /// The longest header, and the longest trailer, in bytes.
-    pub const MAX: usize = Inline::MAX;
+    /// The longest header, and the longest trailer: 32 bytes each.
+    pub const MAX: usize = 32;
 
     /// Appends to the bytes that go before the payload. What exceeds [`MAX`](Self::MAX) makes the encoding fail.
     pub fn push_header(&mut self, bytes: &[u8]) {
@@ -84,17 +85,15 @@ impl fmt::Debug for Envelope {
     }
 }
 
-/// Up to [`MAX`](Self::MAX) bytes in place.
+/// Up to [`Envelope::MAX`] bytes in place.
 #[derive(Clone, Copy, Default)]
 struct Inline {
-    bytes: [u8; Self::MAX],
+    bytes: [u8; Envelope::MAX],
     len: u8,
     overflowed: bool,
 }
 
 impl Inline {
-    const MAX: usize = 32;
-
     fn push(&mut self, bytes: &[u8]) {
         let start = usize::from(self.len);
         match self.bytes.get_mut(start..start + bytes.len()) {
@@ -159,8 +158,56 @@ impl Inline {
 pub trait FrameFormat: fmt::Debug + Send + Sync {
     /// Finds the extent of the frame that `input` begins with.
     ///
-    /// `input` starts at the boundary of a frame and is not empty. The first `scanned` bytes were shown before, with
-    /// the answer [`Decoded::Incomplete`]: a format that searches for an end need not look at them again.
+    /// `input` starts at the boundary of a frame and is not empty. The first `scanned` bytes were passed before, with the
+    /// answer [`Decoded::Incomplete`]: they contain no whole end of a frame, but may contain the first part of one. A
+    /// format that searches for an end of `n` bytes therefore resumes `n - 1` bytes before `scanned`:
+    ///
+    /// ```
+    /// use throng::{DecodeError, Decoded, EncodeError, Envelope, FrameDecoder, FrameFormat, Framing};
+    ///
+    /// /// Lines that end with CR LF.
+    /// #[derive(Debug)]
+    /// struct Crlf;
+    ///
+    /// impl FrameFormat for Crlf {
+    ///     fn decode(&self, input: &[u8], scanned: usize) -> Result<Decoded, DecodeError> {
+    ///         // The CR may be the last byte that was scanned.
+    ///         let start = scanned.saturating_sub(1);
+    ///         let end = input[start..].windows(2).position(|pair| pair == b"\r\n");
+    ///         Ok(match end {
+    ///             Some(at) => Decoded::Frame { header: 0, payload: (start + at) as u64, trailer: 2 },
+    ///             None => Decoded::Incomplete,
+    ///         })
+    ///     }
+    ///
+    ///     fn encode(&self, _: u64, envelope: &mut Envelope) -> Result<(), EncodeError> {
+    ///         envelope.push_trailer(b"\r\n");
+    ///         Ok(())
+    ///     }
+    ///
+    ///     fn max_payload_len(&self) -> u64 {
+    ///         u64::MAX
+    ///     }
+    ///
+    ///     fn check(&self, payload: &[u8]) -> Result<(), EncodeError> {
+    ///         // Refusing every LF also works for a payload that is checked piece by piece.
+    ///         if payload.contains(&b'\n') {
+    ///             return Err(EncodeError::Refused { expected: "a line without LF" });
+    ///         }
+    ///         Ok(())
+    ///     }
+    /// }
+    ///
+    /// let mut decoder = FrameDecoder::new(Framing::custom(Crlf));
+    /// let mut lines = Vec::new();
+    /// for mut piece in [&b"one\r"[..], b"\ntwo\r\n"] {
+    ///     while let Some(line) = decoder.decode(&mut piece)? {
+    ///         lines.push(line.to_vec());
+    ///     }
+    /// }
+    /// assert_eq!(lines, [b"one", b"two"]);
+    /// # Ok::<(), DecodeError>(())
+    /// ```
     ///
     /// # Errors
     /// What can be no frame is an error, and ends the connection; [`DecodeError::malformed`] makes one.
@@ -175,6 +222,66 @@ pub trait FrameFormat: fmt::Debug + Send + Sync {
 
     /// The longest payload the format can say, in bytes.
     fn max_payload_len(&self) -> u64;
+
+    /// Checks the trailer of a frame, which has the length that [`decode`](Self::decode) gave. The default accepts any.
+    ///
+    /// It is called once per frame with a trailer, when all of the trailer has arrived, and before the frame is delivered;
+    /// of a frame that is delivered in [pieces](crate::Handler::on_chunk), before the last one is. Not checked are a
+    /// trailer of more than [`Envelope::MAX`] bytes, which [`encode`](Self::encode) could not write, and that of a frame
+    /// between whose pieces the framing [was changed](crate::Net::set_framing).
+    ///
+    /// ```
+    /// use throng::{DecodeError, Decoded, EncodeError, Envelope, FrameDecoder, FrameFormat, Framing};
+    ///
+    /// /// `5:hello,`
+    /// #[derive(Debug)]
+    /// struct Netstring;
+    ///
+    /// impl FrameFormat for Netstring {
+    ///     fn decode(&self, input: &[u8], _scanned: usize) -> Result<Decoded, DecodeError> {
+    ///         let malformed = || DecodeError::malformed("a decimal length and ':'", input);
+    ///         let start = &input[..input.len().min(10)];
+    ///         let digits = start.iter().take_while(|byte| byte.is_ascii_digit()).count();
+    ///         match start.get(digits) {
+    ///             None if digits < 10 => return Ok(Decoded::Incomplete),
+    ///             Some(b':') if digits == 1 || digits > 1 && start[0] != b'0' => {}
+    ///             _ => return Err(malformed()),
+    ///         }
+    ///         let length = std::str::from_utf8(&start[..digits]).ok().and_then(|text| text.parse().ok());
+    ///         let payload = length.ok_or_else(malformed)?;
+    ///         Ok(Decoded::Frame { header: digits + 1, payload, trailer: 1 })
+    ///     }
+    ///
+    ///     fn check_trailer(&self, trailer: &[u8]) -> Result<(), DecodeError> {
+    ///         match trailer {
+    ///             b"," => Ok(()),
+    ///             _ => Err(DecodeError::malformed("',' behind the payload", trailer)),
+    ///         }
+    ///     }
+    ///
+    ///     fn encode(&self, payload_len: u64, envelope: &mut Envelope) -> Result<(), EncodeError> {
+    ///         envelope.push_header(format!("{payload_len}:").as_bytes());
+    ///         envelope.push_trailer(b",");
+    ///         Ok(())
+    ///     }
+    ///
+    ///     fn max_payload_len(&self) -> u64 {
+    ///         999_999_999
+    ///     }
+    /// }
+    ///
+    /// let mut decoder = FrameDecoder::new(Framing::custom(Netstring));
+    /// assert_eq!(&*decoder.decode(&mut &b"5:hello,"[..])?.unwrap(), b"hello");
+    /// assert!(decoder.decode(&mut &b"5:hello;"[..]).is_err());
+    /// # Ok::<(), DecodeError>(())
+    /// ```
+    ///
+    /// # Errors
+    /// A trailer that is not the one of the format is an error, and ends the connection.
+    fn check_trailer(&self, trailer: &[u8]) -> Result<(), DecodeError> {
+        let _ = trailer;
+        Ok(())
+    }
 
     /// Looks at a payload before it is sent, for formats that cannot carry every byte. The default accepts all.
     ///

@@ -155,6 +155,22 @@ impl Framing {
         Ok(envelope)
     }
 
+    /// Whether a trailer of this length is looked at.
+    pub(super) fn checks_trailer(&self, len: usize) -> bool {
+        matches!(self.0, Kind::Custom(_)) && (1..=Envelope::MAX).contains(&len)
+    }
+
+    /// Whether a trailer that has arrived is that of a frame.
+    #[inline]
+    pub(super) fn check_trailer(&self, trailer: &[u8]) -> Result<(), DecodeError> {
+        match &self.0 {
+            Kind::Custom(format) if self.checks_trailer(trailer.len()) => {
+                format.check_trailer(trailer)
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Whether the payload, as such, can be carried.
     pub(crate) fn check(&self, payload: &[u8]) -> Result<(), EncodeError> {
         match &self.0 {

@@ -1,9 +1,10 @@
 //! `Frame`: a payload on its way through a callback, and who owns its bytes.
 
+use std::borrow::Cow;
 use std::ops::Deref;
 use std::{fmt, mem};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 
 /// The payload of one frame, without what framed it. Derefs to `&[u8]`.
 ///
@@ -12,7 +13,8 @@ use bytes::Bytes;
 /// [`into_bytes`](Self::into_bytes) keeps it beyond the callback;
 /// [`Net::send_frame`](crate::Net::send_frame) passes it on.
 ///
-/// Calls that send to many take anything that converts into a `Frame`: slices are copied, `Bytes` shared.
+/// Calls that send to many take anything that converts into a `Frame`: slices, strings, vectors, boxes, `Bytes`, and
+/// references to them. What is borrowed is copied, what is owned is not.
 ///
 /// ```
 /// use throng::Frame;
@@ -112,5 +114,81 @@ impl From<Bytes> for Frame<'_> {
 impl From<Vec<u8>> for Frame<'_> {
     fn from(bytes: Vec<u8>) -> Self {
         Self(Repr::Shared(bytes.into()))
+    }
+}
+
+/// Each of these is borrowed, or taken over without a copy.
+macro_rules! frame_from {
+    ($($type:ty: $value:ident => $repr:expr;)*) => {
+        $(impl<'a> From<$type> for Frame<'a> {
+            fn from($value: $type) -> Self {
+                Self($repr)
+            }
+        })*
+    };
+}
+
+frame_from! {
+    &'a String: text => Repr::Borrowed(text.as_bytes());
+    &'a Vec<u8>: bytes => Repr::Borrowed(bytes);
+    &'a Bytes: bytes => Repr::Shared(bytes.clone());
+    String: text => Repr::Shared(text.into());
+    Box<str>: text => Repr::Shared(text.into_boxed_bytes().into());
+    Box<[u8]>: bytes => Repr::Shared(bytes.into());
+    BytesMut: bytes => Repr::Shared(bytes.freeze());
+}
+
+impl<'a> From<Cow<'a, [u8]>> for Frame<'a> {
+    fn from(bytes: Cow<'a, [u8]>) -> Self {
+        match bytes {
+            Cow::Borrowed(bytes) => bytes.into(),
+            Cow::Owned(bytes) => bytes.into(),
+        }
+    }
+}
+
+impl<'a> From<Cow<'a, str>> for Frame<'a> {
+    fn from(text: Cow<'a, str>) -> Self {
+        match text {
+            Cow::Borrowed(text) => text.into(),
+            Cow::Owned(text) => text.into(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whatever_holds_bytes_becomes_a_frame() {
+        fn is_hello<'a>(frame: impl Into<Frame<'a>>) {
+            assert_eq!(&*frame.into(), b"hello");
+        }
+        let (text, bytes) = ("hello".to_owned(), b"hello".to_vec());
+        let shared = Bytes::from_static(b"hello");
+        is_hello("hello");
+        is_hello(b"hello");
+        is_hello(&b"hello"[..]);
+        is_hello(&text);
+        is_hello(&bytes);
+        is_hello(&shared);
+        is_hello(text.clone());
+        is_hello(bytes.clone());
+        is_hello(shared);
+        is_hello(text.clone().into_boxed_str());
+        is_hello(bytes.clone().into_boxed_slice());
+        is_hello(BytesMut::from(&bytes[..]));
+        is_hello(Cow::Borrowed("hello"));
+        is_hello(Cow::<str>::Owned(text));
+        is_hello(Cow::Borrowed(&b"hello"[..]));
+        is_hello(Cow::<[u8]>::Owned(bytes));
+    }
+
+    #[test]
+    fn owned_bytes_become_a_frame_without_a_copy() {
+        let text = "hello".repeat(1000);
+        let at = text.as_ptr();
+        assert_eq!(Frame::from(text).into_bytes().as_ptr(), at);
     }
 }

@@ -18,6 +18,8 @@ mod sync {
 
 use std::fmt;
 
+use log::error;
+
 use crate::config::Config;
 use crate::net::Net;
 use channel::Receiver;
@@ -114,6 +116,11 @@ impl<H: ?Sized> Mailbox<H> {
 
     #[cold]
     fn run(&mut self, handler: &mut H, net: &mut Net) {
+        if net.in_turn {
+            return error!("deliver was called in a callback");
+        }
+        // What is posted is a callback as any other: there is no turn in it.
+        net.in_turn = true;
         let _callbacks = InLoop::enter();
         let mut batch = Batch {
             commands: &mut self.commands,
@@ -143,6 +150,7 @@ struct Batch<'m, H: ?Sized> {
 
 impl<H: ?Sized> Drop for Batch<'_, H> {
     fn drop(&mut self) {
+        self.net.in_turn = false;
         if !self.is_empty {
             self.net.note_mail();
         }

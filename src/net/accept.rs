@@ -4,13 +4,14 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use log::{info, warn};
+use log::info;
 
 use super::listen::{Listener, Peer};
-use super::{Deadline, Net};
+use super::{Deadline, Net, Refusal, Warning};
 use crate::connection::Phase;
 use crate::connection_id::{ConnectionId, ListenerId, Source};
 use crate::socket::{Shown, Stream};
+use crate::timers::later;
 
 /// What one accept brought.
 #[derive(Debug)]
@@ -31,13 +32,11 @@ impl Net {
         match listener.next_peer() {
             Ok(None) => Accepted::Nobody,
             Ok(Some((stream, peer))) => {
-                let connections = self.occupied();
-                let checked = self.admissions.check(&self.config, connections, peer);
-                if let Err(refusal) = checked {
-                    self.refuse(peer, format_args!("{refusal}"));
-                    return Accepted::Nobody;
+                if self.has_room_for(peer) {
+                    Accepted::Peer(stream, peer)
+                } else {
+                    Accepted::Nobody
                 }
-                Accepted::Peer(stream, peer)
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 listener.readable = false;
@@ -46,7 +45,10 @@ impl Net {
             }
             Err(error) if concerns_one_peer(&error) => {
                 self.stats.accept_failures += 1;
-                warn!("accepting a peer failed: {error}");
+                self.warn(
+                    Warning::AcceptFailed,
+                    format_args!("accepting a peer failed: {error}"),
+                );
                 Accepted::Nobody
             }
             Err(error) => {
@@ -56,21 +58,34 @@ impl Net {
         }
     }
 
-    /// Counts and logs a peer that is turned away.
-    pub(crate) fn refuse(&mut self, peer: Option<SocketAddr>, why: std::fmt::Arguments<'_>) {
-        self.stats.refused += 1;
-        warn!("refused {}: {why}", Shown(peer));
+    /// Whether the limits allow one more connection. If not, the peer is turned away.
+    fn has_room_for(&mut self, peer: Option<SocketAddr>) -> bool {
+        let connections = self.occupied();
+        let checked = self.admissions.check(&self.config, connections, peer);
+        checked.map_err(|why| self.refuse(peer, &why)).is_ok()
     }
 
-    /// Gives an accepted peer a slot.
+    /// Counts and logs a peer that is turned away.
+    pub(crate) fn refuse(&mut self, peer: Option<SocketAddr>, why: &Refusal) {
+        self.stats.refused += 1;
+        let peer = Shown(peer);
+        self.warn(why.warning(), format_args!("refused {peer}: {why}"));
+    }
+
+    /// Gives an accepted peer a slot. The callback that admitted it may have closed its listener, or taken the last place.
     pub(crate) fn admit(
         &mut self,
         listener_id: ListenerId,
         stream: Stream,
         peer: Option<SocketAddr>,
     ) -> Option<ConnectionId> {
-        // The listener may have been closed by the callback that admitted the peer.
-        let listener = self.listeners.get_mut(listener_id)?;
+        if !self.has_room_for(peer) {
+            return None;
+        }
+        let Some(listener) = self.listeners.get_mut(listener_id) else {
+            self.refuse(peer, &Refusal::ListenerClosed);
+            return None;
+        };
         let terms = Arc::clone(&listener.terms);
         let result = listener
             .set_up(&stream)
@@ -85,7 +100,11 @@ impl Net {
             }
             Err(error) => {
                 self.stats.accept_failures += 1;
-                warn!("accepting {} failed: {error}", Shown(peer));
+                let peer = Shown(peer);
+                self.warn(
+                    Warning::AcceptFailed,
+                    format_args!("accepting {peer} failed: {error}"),
+                );
                 None
             }
         }
@@ -102,19 +121,22 @@ impl Net {
             if !listener.pause_reported {
                 listener.pause_reported = true;
                 let addr = Shown(listener.local_addr);
-                warn!(
-                    "accepting on {addr} pauses until a connection closes, or for {retry:?}: {error}"
+                self.warn(
+                    Warning::AcceptPaused,
+                    format_args!("accepting on {addr} pauses until a connection closes, or for {retry:?}: {error}"),
                 );
             }
         }
         if self.accept_retry.is_none() {
-            let timer = self.timers.insert(self.now + retry, Deadline::AcceptRetry);
+            let timer = self
+                .timers
+                .insert(later(self.now, retry), Deadline::AcceptRetry);
             self.accept_retry = Some(timer);
         }
     }
 
     /// Lets the listeners that paused try again.
-    pub(super) fn resume_accepting(&mut self) {
+    pub(crate) fn resume_accepting(&mut self) {
         let Some(timer) = self.accept_retry.take() else {
             return;
         };

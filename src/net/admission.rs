@@ -4,14 +4,38 @@ use std::collections::HashMap;
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
+use super::Warning;
 use crate::config::Config;
 
 /// Why a peer is turned away.
 #[derive(Debug)]
 pub(crate) enum Refusal {
-    Full { max: usize },
-    Recovering { below: usize },
-    TooManyFrom { network: IpAddr, max: usize },
+    Full {
+        max: usize,
+    },
+    Recovering {
+        below: usize,
+    },
+    TooManyFrom {
+        network: IpAddr,
+        max: usize,
+    },
+    /// [`on_accept`](crate::Handler::on_accept) said so.
+    NotAdmitted,
+    /// It was accepted, but its listener has been closed since.
+    ListenerClosed,
+}
+
+impl Refusal {
+    pub(super) fn warning(&self) -> Warning {
+        match self {
+            Self::Full { .. } => Warning::Full,
+            Self::Recovering { .. } => Warning::Recovering,
+            Self::TooManyFrom { .. } => Warning::TooManyFrom,
+            Self::NotAdmitted => Warning::NotAdmitted,
+            Self::ListenerClosed => Warning::ListenerClosed,
+        }
+    }
 }
 
 #[derive(Debug, Default)]
@@ -89,6 +113,8 @@ impl fmt::Display for Refusal {
             Self::TooManyFrom { network, max } => {
                 write!(f, "there are {max} connections from {network} already")
             }
+            Self::NotAdmitted => f.write_str("not admitted"),
+            Self::ListenerClosed => f.write_str("the listener is closed"),
         }
     }
 }

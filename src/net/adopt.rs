@@ -29,7 +29,10 @@ impl Net {
         let started = Stream::connect_unix(path)
             .and_then(|stream| Ok(self.start(stream, None, terms, options.timeout)?));
         let id = started.map_err(|error| {
-            log::warn!("connecting to {} failed: {error}", path.display());
+            self.warn(
+                super::Warning::ConnectFailed,
+                format_args!("connecting to {} failed: {error}", path.display()),
+            );
             let path = path.into();
             ConnectError::OsUnix { path, error }
         })?;

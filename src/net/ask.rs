@@ -8,8 +8,8 @@ use crate::connection::Origin;
 use crate::connection_id::{ConnectionId, ListenerId};
 
 impl Net {
-    /// Whether the connection is established, so that sends are accepted: from
-    /// [`on_connect`](crate::Handler::on_connect) until it is disconnected by either side.
+    /// Whether the connection is established: from [`on_connect`](crate::Handler::on_connect) until it is disconnected by
+    /// either side. As long as it is, sends are accepted, unless a [write has failed](crate::SendError::WriteFailed).
     pub fn is_connected(&self, id: ConnectionId) -> bool {
         self.connections
             .get(id)

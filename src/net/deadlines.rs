@@ -62,15 +62,16 @@ impl Net {
         }
     }
 
-    pub(super) fn check(&mut self, id: ConnectionId) {
-        let Some(connection) = self.connections.get_mut(id) else {
-            return;
-        };
-        connection.timer = None;
-        match connection.look_at_clock(self.common.now) {
-            Clock::Over(cause) => self.end(id, Some(cause)),
-            Clock::Ahead(left) => self.watch(id, Some(left)),
-            Clock::Nothing => {}
-        }
+    /// What the clock says of an open connection.
+    pub(crate) fn look_at_clock(&mut self, id: ConnectionId) -> Clock {
+        let now = self.common.now;
+        let connection = self.connections.get_mut(id);
+        connection.map_or(Clock::Nothing, |connection| connection.look_at_clock(now))
+    }
+
+    /// Has the clock of a connection looked at in `after`, and not at any other time.
+    pub(crate) fn watch_anew(&mut self, id: ConnectionId, after: Option<Duration>) {
+        self.forget_deadline(id);
+        self.watch(id, after);
     }
 }

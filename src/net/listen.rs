@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use log::{debug, info};
 
-use super::Net;
+use super::{Net, Refusal};
 use crate::config::ListenOptions;
 use crate::connection::{Origin, Terms};
 use crate::connection_id::{ListenerId, Source};
@@ -172,7 +172,7 @@ impl Net {
                 listener.handed.push_back(peer);
                 self.list_listener(id);
             }
-            None => self.refuse(peer.1, format_args!("the listener is closed")),
+            None => self.refuse(peer.1, &Refusal::ListenerClosed),
         }
     }
 
@@ -232,6 +232,11 @@ impl Net {
     }
 
     /// Stops listening. Connections that came through the listener stay.
+    ///
+    /// Peers in the backlog are lost: the kernel has established their connections, but they were not accepted. They see a
+    /// reset (Linux), also if they have sent something. The backlog outlives the listener only where another descriptor
+    /// keeps the socket open: a clone of a socket that was [adopted](Self::adopt_listener), or another process that shares
+    /// it.
     ///
     /// Returns `false` if it is closed already.
     pub fn close_listener(&mut self, id: ListenerId) -> bool {

@@ -4,9 +4,9 @@
 //! runs a callback, so callbacks never nest. [`crate::dispatch`] does that, between turns and nowhere else.
 //!
 //! One file per group of operations:
-//! [`listen`](mod@listen), [`accept`](mod@accept), [`admission`], [`peers`], [`adopt`],
-//! [`send`], [`stream`], [`backpressure`], [`budget`],
-//! [`deadlines`], [`timers`], [`foreign`], [`shutdown`], [`ask`], [`turn`].
+//! [`listen`](mod@listen), [`accept`](mod@accept), [`admission`], [`connect`], [`adopt`], [`lifecycle`],
+//! [`send`], [`stream`], [`flush`], [`backpressure`], [`budget`],
+//! [`deadlines`], [`timers`], [`foreign`], [`shutdown`], [`ask`], [`warnings`], [`turn`].
 
 mod accept;
 mod admission;
@@ -14,11 +14,13 @@ mod adopt;
 mod ask;
 mod backpressure;
 mod budget;
+mod connect;
 mod deadlines;
 mod fanout;
+mod flush;
 mod foreign;
+mod lifecycle;
 mod listen;
-mod peers;
 mod send;
 mod shutdown;
 mod slow;
@@ -27,6 +29,7 @@ mod stream;
 mod table;
 mod timers;
 mod turn;
+mod warnings;
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -38,20 +41,23 @@ use mio::{Registry, Token};
 use crate::config::{Config, ListenOptions};
 use crate::connection::{Common, Connection};
 use crate::connection_id::{ConnectionId, ListenerId, Source};
-use crate::socket::Readiness;
+use crate::socket::{Readiness, claim, give_up};
 use crate::timers::{TimerKey, Timers};
 use admission::Admissions;
 use shutdown::Shutdown;
 use table::Table;
 use timers::UserTimer;
+use warnings::Warnings;
 
 pub(crate) use accept::Accepted;
+pub(crate) use admission::Refusal;
 pub(crate) use fanout::Encoded;
 pub use fanout::SendReport;
 use listen::Listener;
 pub(crate) use listen::Peer;
 pub use stats::Stats;
 pub use timers::{Expired, TimerId};
+pub(crate) use warnings::Warning;
 
 /// The connections of a loop, and everything that can be done with them.
 ///
@@ -92,12 +98,14 @@ pub use timers::{Expired, TimerId};
 /// # Ok::<(), std::io::Error>(())
 /// ```
 ///
-/// Tokens with the top bit set are [the `Net`'s](Self::owns); all others are free for your sources. One registry bears one
-/// `Net`.
+/// Tokens with the top bit set are [the `Net`'s](Self::owns); all others are free for your sources. At most one
+/// `Net` per registry.
 pub struct Net {
     pub(crate) config: Config,
     pub(crate) common: Common,
     pub(crate) now: Instant,
+    /// When the last turn ended, as far as that was noted.
+    turn_ended: Instant,
     pub(crate) connections: Table<Connection, ConnectionId>,
     pub(crate) listeners: Table<Listener, ListenerId>,
     /// Sources with work to do, each once in one of the two: those of which an event told, and those that want much, more
@@ -126,9 +134,12 @@ pub struct Net {
     /// The read buffer of all connections. Taken out while its content is delivered.
     pub(crate) read_buffer: Vec<u8>,
     admissions: Admissions,
+    /// The turn in which everything queued was last tried to be written for the sake of memory.
+    tried_to_write: u64,
     /// Some listener waits for a descriptor to become free; this ends its patience.
     accept_retry: Option<TimerKey>,
     trim_scheduled: bool,
+    warnings: Warnings,
     /// Callbacks are being made.
     pub(crate) in_turn: bool,
     /// Some connection has left its phase or changed its framing: who delivers to one has to look at it anew.
@@ -144,17 +155,19 @@ pub struct Net {
 
 /// What is to happen at an instant.
 #[derive(Debug, Clone, Copy)]
-enum Deadline {
+pub(crate) enum Deadline {
     /// An attempt to connect has had its time.
     Connect(ConnectionId, Duration),
     /// An open connection may have been idle, or without progress, for too long.
     Check(ConnectionId),
-    /// A closing connection has had its time.
-    Drain(ConnectionId),
+    /// A closing connection has had its time, unless its peer goes on to take bytes: then it may go on until the instant.
+    Drain(ConnectionId, Instant),
     /// Listeners that paused try again.
     AcceptRetry,
     /// A shutdown has had its time.
     Shutdown(Duration),
+    /// Warnings were counted, which is to be logged.
+    Report(Warning),
     /// Unused memory goes back to the allocator.
     Trim,
 }
@@ -165,14 +178,19 @@ impl Net {
     /// `now` is the present time; from here on [`begin_turn`](Self::begin_turn) tells it.
     ///
     /// # Errors
-    /// If the registry cannot be cloned, or if settings contradict each other.
+    /// If the registry cannot be cloned, or if settings contradict each other. `AlreadyExists` if another `Net` is
+    /// attached to the registry, or to a clone of it, and was not dropped: the two would take each other's events. Only
+    /// epoll can tell (Linux, Android, illumos); elsewhere it is up to you.
     pub fn attach(registry: &Registry, config: Config, now: Instant) -> io::Result<Self> {
         ListenOptions::default().connection(&config)?;
+        let registry = registry.try_clone()?;
+        claim(&registry)?;
         Ok(Self {
             read_buffer: vec![0; config.read_buffer],
             config,
-            common: Common::new(registry.try_clone()?),
+            common: Common::new(registry),
             now,
+            turn_ended: now,
             connections: Table::new(),
             listeners: Table::new(),
             ready: Vec::new(),
@@ -190,8 +208,10 @@ impl Net {
             in_turn: false,
             foreign: VecDeque::new(),
             admissions: Admissions::default(),
+            tried_to_write: 0,
             accept_retry: None,
             trim_scheduled: false,
+            warnings: Warnings::default(),
             upset: false,
             shutdown: None,
             stopping: false,
@@ -199,6 +219,12 @@ impl Net {
             mail_until: 0,
             stats: Stats::default(),
         })
+    }
+}
+
+impl Drop for Net {
+    fn drop(&mut self) {
+        give_up(&self.common.registry);
     }
 }
 

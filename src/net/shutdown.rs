@@ -8,10 +8,7 @@ use super::{Deadline, Net};
 use crate::connection::Phase;
 use crate::connection_id::{ConnectionId, ListenerId};
 use crate::reason::DisconnectCause;
-use crate::timers::TimerKey;
-
-/// More than a year makes no difference.
-const LONGEST: Duration = Duration::from_secs(366 * 24 * 60 * 60);
+use crate::timers::{TimerKey, later};
 
 /// A shutdown under way.
 #[derive(Debug)]
@@ -23,6 +20,8 @@ pub(super) struct Shutdown {
 impl Net {
     /// Ends the loop in good order: closes the listeners, [disconnects](Self::disconnect) everybody, and when all are
     /// gone, or after `timeout`, at the end of a turn, [stops](Self::stop), so that [`run`](crate::EventLoop::run) returns.
+    ///
+    /// Peers that wait in the backlog of a listener are reset, as by [`close_listener`](Self::close_listener).
     ///
     /// What was sent before is written, as long as the peers take it. Until the end no peer is accepted, and
     /// [`listen`](Self::listen) and [`connect`](Self::connect) fail; attempts to connect that are under way are dropped.
@@ -57,8 +56,7 @@ impl Net {
     /// # Ok::<(), std::io::Error>(())
     /// ```
     pub fn shutdown(&mut self, timeout: Duration) {
-        let timeout = timeout.min(LONGEST);
-        let deadline = self.now + timeout;
+        let deadline = later(self.now, timeout);
         match &self.shutdown {
             Some(shutdown) if shutdown.deadline <= deadline => return,
             Some(shutdown) => {
@@ -101,8 +99,16 @@ impl Net {
         }
     }
 
-    /// The time is over.
-    pub(super) fn cut_short(&mut self, after: Duration) {
+    /// The time is over. What a last try finishes is not cut off.
+    pub(crate) fn cut_short(&mut self, after: Duration) {
+        for id in self.in_phase(|phase| matches!(phase, Phase::Closing | Phase::Draining)) {
+            self.pretend_ready(id);
+            self.drain(id);
+        }
+        for id in self.in_phase(|phase| phase == Phase::Releasing) {
+            self.pretend_ready(id);
+            self.flush(id);
+        }
         for id in self.in_phase(|phase| phase != Phase::Closed) {
             self.end(id, Some(DisconnectCause::DrainTimedOut { after }));
         }

@@ -21,7 +21,8 @@ pub struct Stats {
     pub turns: u64,
     /// Time spent in turns, the wait for events not included.
     pub busy: Duration,
-    /// Time spent waiting for events.
+    /// Time between turns: spent waiting for events, or in the owner's own loop. Where turns are driven without an
+    /// [`EventLoop`](crate::EventLoop), both are zero unless [`note_turn_end`](crate::Net::note_turn_end) is called.
     pub waited: Duration,
     /// The longest time a turn took after its wait: so late the loop has been in looking at what happened meanwhile.
     pub longest_turn: Duration,

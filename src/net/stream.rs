@@ -124,7 +124,8 @@ impl Net {
 
     /// Queues the next piece of the frame that is open, copying it; see [`begin_frame`](Self::begin_frame).
     ///
-    /// The pieces that wait count against [`max_queued_bytes`](crate::Config::max_queued_bytes). That they are more
+    /// The pieces that wait count against [`max_queued_bytes`](crate::Config::max_queued_bytes), but for the first piece
+    /// there is always room: a frame that was accepted can begin. That they are more
     /// than the peer takes shows in [`is_congested`](Self::is_congested), and [`on_drain`](crate::Handler::on_drain)
     /// tells when to go on.
     ///

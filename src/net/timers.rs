@@ -8,13 +8,10 @@ use std::time::{Duration, Instant};
 use super::Net;
 use crate::connection::Phase;
 use crate::connection_id::ConnectionId;
-use crate::timers::{NO_TIMER, TimerKey};
+use crate::timers::{NO_TIMER, TimerKey, later};
 
 /// The shortest period of an interval: what timers are exact to.
 const SHORTEST: Duration = Duration::from_millis(1);
-
-/// So far ahead is what is further than a clock can say: 136 years.
-const FOREVER: Duration = Duration::from_secs(u32::MAX as u64);
 
 /// Names a timer that was set, until it has fired for the last time or was cancelled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -72,11 +69,16 @@ impl Interval {
 }
 
 impl Net {
-    /// Sets a timer: [`on_timer`](crate::Handler::on_timer) is called with `key` when `after` has passed since the
-    /// beginning of this [turn](Self::now).
+    /// Sets a timer: [`on_timer`](crate::Handler::on_timer) is called with `key` at [`now`](Self::now) `+ after`, in a
+    /// later turn.
     ///
-    /// A timer never fires early, and up to two milliseconds late, or as late as the loop is. Those of one millisecond may
-    /// fire in any order. Setting and cancelling cost the same with ten timers and with a million.
+    /// All times of a turn count from its start, [`now`](Self::now). A callback that has worked for 300 ms and sets a timer
+    /// of 200 ms finds it due in the next turn. To count from the present moment, use
+    /// `set_timer_at(Instant::now() + after, key)`.
+    ///
+    /// A timer never fires before the instant it is set for. It fires up to two milliseconds later, or as late as the loop
+    /// is. Timers of the same millisecond may fire in any order. Setting and cancelling cost the same with ten timers and
+    /// with a million.
     ///
     /// ```
     /// use std::time::Duration;
@@ -110,7 +112,8 @@ impl Net {
         self.add_timer(at, None, key, None)
     }
 
-    /// Sets a timer that fires every `period` (at least 1 ms), the first time after one: the tick of a game.
+    /// Sets a timer that fires every `period` (at least 1 ms), the first time at [`now`](Self::now) `+ period`: the tick of
+    /// a game.
     ///
     /// It does not drift: the times are counted from the first one, whenever the loop gets to them. If it is so late that
     /// some have passed, [`missed`](Expired::missed) says how many. A period below 3 ms comes often so, since timers are late
@@ -152,7 +155,8 @@ impl Net {
     }
 
     /// Sets a [timer](Self::set_timer) that belongs to a connection and ends with it: once it is
-    /// [disconnected](Self::disconnect) by either side, its timers do not fire any more.
+    /// [disconnected](Self::disconnect) by either side, its timers do not fire any more. Like that of `set_timer`, its time
+    /// counts from the start of the turn.
     ///
     /// `None` if the connection is gone or going.
     pub fn set_connection_timer(
@@ -290,8 +294,4 @@ impl Net {
             missed,
         })
     }
-}
-
-fn later(at: Instant, after: Duration) -> Instant {
-    at.checked_add(after.min(FOREVER)).unwrap_or(at)
 }

@@ -8,9 +8,9 @@ use mio::event::Event;
 
 use super::{Deadline, Net};
 use crate::connection_id::{ConnectionId, Source, is_ours};
-use crate::reason::DisconnectCause;
 use crate::socket::Readiness;
 use crate::tick::Tick;
+use crate::timers::later;
 
 /// How long memory stays unused before it goes back to the allocator.
 const TRIM_AFTER: Duration = Duration::from_secs(1);
@@ -100,12 +100,17 @@ impl Net {
         Some(self.next_deadline()?.saturating_duration_since(now))
     }
 
-    /// Takes note of how long a turn waited for events and how long it worked after that, for [`Stats`](crate::Stats). An
-    /// [`EventLoop`](crate::EventLoop) does that itself.
-    pub fn note_times(&mut self, waited: Duration, busy: Duration) {
-        self.stats.waited += waited;
-        self.stats.busy += busy;
+    /// Notes that a turn ended at `now`, for the times in [`Stats`](crate::Stats): the turn was busy since
+    /// [`begin_turn`](Self::begin_turn), and whatever the owner did between the end of the turn before and that counts as
+    /// waited. To be called right after [`finish_turn`](Self::finish_turn), if these times are of interest; an
+    /// [`EventLoop`](crate::EventLoop) does so itself.
+    pub fn note_turn_end(&mut self, now: Instant) {
+        let busy = now.saturating_duration_since(self.now);
+        let waited = self.now.saturating_duration_since(self.turn_ended);
+        self.stats.waited = self.stats.waited.saturating_add(waited);
+        self.stats.busy = self.stats.busy.saturating_add(busy);
         self.stats.longest_turn = self.stats.longest_turn.max(busy);
+        self.turn_ended = now.max(self.now);
     }
 
     /// Whether there is work that needs no further event.
@@ -163,28 +168,13 @@ impl Net {
         self.mail_until = self.stats.turns + 2;
     }
 
-    pub(crate) fn expire_timers(&mut self) {
-        while let Some(deadline) = self.timers.expire(self.now) {
-            match deadline {
-                Deadline::Connect(id, after) => {
-                    self.time_out(id, DisconnectCause::ConnectTimedOut { after });
-                }
-                Deadline::Check(id) => self.check(id),
-                Deadline::Drain(id) => {
-                    if let Some(connection) = self.connections.get(id) {
-                        let after = connection.options().disconnect_timeout;
-                        self.time_out(id, DisconnectCause::DrainTimedOut { after });
-                    }
-                }
-                Deadline::Shutdown(after) => self.cut_short(after),
-                Deadline::AcceptRetry => self.resume_accepting(),
-                Deadline::Trim => self.trim(),
-            }
-        }
+    /// The next deadline that has come.
+    pub(crate) fn next_expired(&mut self) -> Option<Deadline> {
+        self.timers.expire(self.now)
     }
 
     /// Gives memory back that nobody uses.
-    fn trim(&mut self) {
+    pub(crate) fn trim(&mut self) {
         self.trim_scheduled = false;
         self.common.buffers.trim();
         self.user_timers.trim();
@@ -198,26 +188,6 @@ impl Net {
         self.foreign.shrink_to(LIST_KEPT);
     }
 
-    fn time_out(&mut self, id: ConnectionId, cause: DisconnectCause) {
-        let Some(connection) = self.connections.get_mut(id) else {
-            return;
-        };
-        connection.timer = None;
-        self.end(id, Some(cause));
-    }
-
-    /// Writes to the connections that were written to outside of their own event.
-    pub(crate) fn flush_dirty(&mut self) {
-        for i in 0..self.dirty.len() {
-            let id = self.dirty[i];
-            if let Some(connection) = self.connections.get_mut(id) {
-                connection.dirty = false;
-                self.flush(id);
-            }
-        }
-        self.dirty.clear();
-    }
-
     pub(crate) fn free_slots(&mut self) {
         for id in self.announced.drain(..) {
             self.connections.free(id);
@@ -227,7 +197,8 @@ impl Net {
         let is_retaining = self.common.buffers.is_retaining() || self.user_timers.is_retaining();
         if !self.trim_scheduled && is_retaining {
             self.trim_scheduled = true;
-            self.timers.insert(self.now + TRIM_AFTER, Deadline::Trim);
+            let at = later(self.now, TRIM_AFTER);
+            self.timers.insert(at, Deadline::Trim);
         }
     }
 }

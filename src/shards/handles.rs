@@ -1,20 +1,29 @@
 //! The way to the shards, and the names of their connections.
 
 use std::fmt;
+use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::connection_id::ConnectionId;
-use crate::error::{MailboxError, Rejected};
+use crate::connection_id::{ConnectionId, parse_number};
+use crate::error::{MailboxError, ParseIdError, Rejected};
 use crate::frame::Framing;
 use crate::mailbox::Handle;
 use crate::net::Encoded;
 
 /// Names a connection of [`Shards`](crate::Shards): a [`ConnectionId`] is one only within its shard.
 ///
-/// It prints as `1:17#3`: connection `17#3` of shard 1.
+/// It prints as `1:17#3`: connection `17#3` of shard 1. It can be read from that text:
+///
+/// ```
+/// use throng::ShardedId;
+///
+/// let id: ShardedId = "1:17#3".parse()?;
+/// assert_eq!((id.shard, id.connection.index()), (1, 17));
+/// # Ok::<(), throng::ParseIdError>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ShardedId {
     /// The shard, from 0.
@@ -26,6 +35,21 @@ pub struct ShardedId {
 impl fmt::Display for ShardedId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}:{}", self.shard, self.connection)
+    }
+}
+
+/// Reads what [`Display`](fmt::Display) writes, and nothing else.
+impl FromStr for ShardedId {
+    type Err = ParseIdError;
+
+    fn from_str(text: &str) -> Result<Self, ParseIdError> {
+        let id = text.split_once(':').and_then(|(shard, connection)| {
+            Some(Self {
+                shard: parse_number(shard)?,
+                connection: connection.parse().ok()?,
+            })
+        });
+        id.ok_or(ParseIdError { expected: "1:17#3" })
     }
 }
 
@@ -119,5 +143,24 @@ impl<H: ?Sized> Clone for ShardHandles<H> {
 impl<H: ?Sized> fmt::Debug for ShardHandles<H> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_list().entries(self.iter()).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sharded_ids_survive_the_way_through_text() {
+        for shard in [0, 1, usize::MAX] {
+            let connection = ConnectionId::from(17 << 32 | 3);
+            let id = ShardedId { shard, connection };
+            assert_eq!(id.to_string().parse(), Ok(id));
+        }
+        for text in [
+            "", ":", "17#3", "1:", ":17#3", "01:17#3", "+1:17#3", "1:2:17#3", "1:17",
+        ] {
+            assert!(text.parse::<ShardedId>().is_err(), "{text}");
+        }
     }
 }

@@ -15,7 +15,7 @@ use super::tuning::tune;
 use crate::config::{ConnectionOptions, ListenOptions};
 
 /// A socket that listens, as it is [adopted](crate::Net::adopt_listener): made of a listener of the standard library or of
-/// mio.
+/// mio, or on Unix of an `OwnedFd`.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum ListenSocket {
@@ -176,7 +176,7 @@ impl ListenSocket {
 
 /// A socket that was bound only would be tried again and again.
 #[cfg(any(target_os = "android", target_os = "freebsd", target_os = "linux"))]
-fn check_listening(socket: &Socket) -> io::Result<()> {
+pub(super) fn check_listening(socket: &Socket) -> io::Result<()> {
     if socket.is_listener()? {
         return Ok(());
     }
@@ -185,7 +185,7 @@ fn check_listening(socket: &Socket) -> io::Result<()> {
 }
 
 #[cfg(not(any(target_os = "android", target_os = "freebsd", target_os = "linux")))]
-fn check_listening(_: &Socket) -> io::Result<()> {
+pub(super) fn check_listening(_: &Socket) -> io::Result<()> {
     Ok(())
 }
 

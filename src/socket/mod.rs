@@ -1,5 +1,8 @@
 //! The sockets under connections and listeners. Below the listeners nothing else makes system calls.
 
+mod claim;
+#[cfg(unix)]
+mod descriptor;
 mod listening;
 mod readiness;
 mod stream;
@@ -10,6 +13,7 @@ use std::net::SocketAddr;
 
 use mio::Interest;
 
+pub(crate) use claim::{claim, give_up};
 pub use listening::ListenSocket;
 pub(crate) use listening::Sharing;
 pub use readiness::Readiness;

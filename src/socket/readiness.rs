@@ -43,6 +43,8 @@ impl Readiness {
     pub(crate) const ERROR: Self = Self(1 << 3);
     /// Urgent data arrived: reads may stop short at it.
     pub(crate) const PRIORITY: Self = Self(1 << 4);
+    /// All that a read looks at.
+    pub(crate) const READ: Self = Self(Self::READABLE.0 | Self::READ_CLOSED.0 | Self::PRIORITY.0);
     /// Bytes are there that come before those of the socket. No event tells of them.
     pub(crate) const AHEAD: Self = Self(1 << 5);
 

@@ -23,7 +23,7 @@ const SHORT_IS_DRAINED: bool = cfg!(any(target_os = "linux", target_os = "androi
 
 /// The stream under a connection, as it is [adopted](crate::Net::adopt) and [released](crate::Net::release).
 ///
-/// It is made of a stream of the standard library or of mio, and can be taken apart again:
+/// It is made of a stream of the standard library or of mio, or on Unix of an `OwnedFd`, and can be taken apart again:
 ///
 /// ```
 /// # fn example(stream: throng::Stream) -> std::io::Result<()> {

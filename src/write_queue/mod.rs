@@ -123,6 +123,18 @@ impl WriteQueue {
         self.bytes - self.shared + self.behind().map_or(0, Self::copied)
     }
 
+    /// The payloads that are kept by reference.
+    pub(crate) fn shared_payloads(&self) -> impl Iterator<Item = &Bytes> {
+        let behind = self.behind().into_iter().flat_map(|behind| &behind.sealed);
+        self.sealed
+            .iter()
+            .chain(behind)
+            .filter_map(|segment| match segment {
+                Segment::Shared(payload) => Some(payload),
+                Segment::Copied(_) | Segment::Source(_) => None,
+            })
+    }
+
     /// Frames that wait to be written; one that is partly written still counts.
     pub(crate) fn frames(&self) -> u64 {
         self.unsent.frames() + self.behind().map_or(0, Self::frames)

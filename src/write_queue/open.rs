@@ -8,6 +8,8 @@ use crate::frame::{self, Envelope, Framing};
 pub(super) struct OpenFrame {
     /// Bytes of payload that are still to come.
     left: u64,
+    /// Some have come.
+    begun: bool,
     envelope: Envelope,
     framing: Framing,
     /// The frames that wait for its end.
@@ -31,6 +33,7 @@ impl WriteQueue {
         self.promise(len.saturating_add(around as u64));
         self.open = Some(Box::new(OpenFrame {
             left: len,
+            begun: false,
             envelope,
             framing: framing.clone(),
             behind: Self::default(),
@@ -53,6 +56,7 @@ impl WriteQueue {
         self.append_bytes(piece)?;
         if let Some(open) = &mut self.open {
             open.left = left;
+            open.begun |= !piece.is_empty();
         }
         Ok(())
     }
@@ -71,6 +75,11 @@ impl WriteQueue {
             self.append(open.behind);
         }
         Ok(())
+    }
+
+    /// Whether a frame is open of which no piece was given yet.
+    pub(crate) fn awaits_first_piece(&self) -> bool {
+        self.open.as_ref().is_some_and(|open| !open.begun)
     }
 
     /// How many bytes of payload are to come of the frame that is open.

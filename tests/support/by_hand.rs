@@ -45,6 +45,18 @@ impl Loop {
     }
 
     pub fn turn(&mut self, wait: Duration, handler: &mut impl Handler) {
+        self.poll(wait);
+        self.net.finish_turn(handler);
+    }
+
+    /// Waits for an event, and turns with something done between the events and the callbacks.
+    pub fn turn_with<H: Handler>(&mut self, handler: &mut H, act: impl FnOnce(&mut Net, &mut H)) {
+        self.poll(PATIENCE);
+        act(&mut self.net, handler);
+        self.net.finish_turn(handler);
+    }
+
+    fn poll(&mut self, wait: Duration) {
         let wait = self
             .net
             .next_timeout(self.now)
@@ -56,7 +68,6 @@ impl Loop {
         for event in &self.events {
             self.net.handle_event(event);
         }
-        self.net.finish_turn(handler);
     }
 
     /// Turns while no time passes.

@@ -81,6 +81,7 @@ impl FrameDecoder {
             };
             return Ok(None);
         }
+        self.framing.check_trailer(&self.held[payload..need])?;
         self.state = BOUNDARY;
         self.held.truncate(payload);
         Ok(Some(std::mem::take(&mut self.held)))

@@ -71,8 +71,14 @@ enum State {
         trailer: u32,
         filled: usize,
     },
-    /// Inside a payload that is cut into chunks, or its trailer. Nothing is held.
-    Stream { at: u64, total: u64, trailer: u32 },
+    /// Inside a payload that is cut into chunks, or a trailer that is not checked. Where it is, the last byte of the payload
+    /// is not cut before the whole trailer has arrived: that byte and a part of the trailer is all that is held.
+    Stream {
+        at: u64,
+        total: u64,
+        trailer: u32,
+        checked: bool,
+    },
     /// The same, in a format that does not tell how long it is.
     Line { at: u64, delimiter: u8 },
 }
@@ -216,6 +222,10 @@ impl FrameDecoder {
             }
             State::Stream { .. } | State::Line { .. } => Vec::new(),
         };
+        if let State::Stream { checked, .. } = &mut self.state {
+            // It is not for the new framing to say what the trailer should be.
+            *checked = false;
+        }
         self.max_frame_len = write_limit(&framing, max_frame_len);
         self.whole_max = whole_max(&framing, self.max_frame_len, stream_over);
         self.framing = framing;
@@ -294,9 +304,11 @@ impl FrameDecoder {
         };
         match input.split_at_checked(payload.saturating_add(trailer as usize)) {
             Some((frame, rest)) => {
+                let (payload, trailer) = frame.split_at(payload);
+                self.framing.check_trailer(trailer)?;
                 *input = rest;
                 self.state = BOUNDARY;
-                Ok(Some(Cut::Borrowed(&frame[..payload])))
+                Ok(Some(Cut::Borrowed(payload)))
             }
             None => {
                 self.state = State::Body {

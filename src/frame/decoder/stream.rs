@@ -5,6 +5,16 @@ use crate::error::DecodeError;
 use crate::frame::chunk::Extent;
 use crate::frame::{Framing, delimiter};
 
+/// What is taken off the front of the input at a time.
+#[derive(Default)]
+struct Piece {
+    extent: Extent,
+    /// So many bytes are payload, to be passed on.
+    len: usize,
+    /// So many bytes are taken: payload, and trailer behind it.
+    taken: usize,
+}
+
 impl FrameDecoder {
     /// Does not hold frames with a payload of more than `bytes`: they are cut into chunks.
     pub(crate) fn stream_frames_over(mut self, bytes: u64) -> Self {
@@ -27,6 +37,7 @@ impl FrameDecoder {
             at: 0,
             total,
             trailer,
+            checked: self.framing.checks_trailer(trailer as usize),
         };
         Ok(())
     }
@@ -68,33 +79,23 @@ impl FrameDecoder {
     ) -> Result<Option<Cut<'i>>, DecodeError> {
         let mut held = std::mem::take(&mut self.held);
         self.begin_stream(total, trailer, &held)?;
-        let first = match usize::try_from(total) {
-            Ok(total) => header.saturating_add(total).min(held.len()),
-            Err(_) => held.len(),
-        };
-        // What lies behind the payload is looked at again where it lies in the input: without `whole` there was no frame.
-        let behind = (held.len() - first).min(whole.len());
-        *input = &whole[whole.len() - behind..];
-        held.truncate(first);
+        let payload_end = usize::try_from(total)
+            .map_or(held.len(), |total| header.saturating_add(total))
+            .min(held.len());
+        let frame_end = payload_end.saturating_add(trailer as usize).min(held.len());
+        // Without `whole` the extent was not known, so the frame does not end before that.
+        let excess = (held.len() - frame_end).min(whole.len());
+        *input = &whole[whole.len() - excess..];
+        held.truncate(frame_end);
         held.drain(..header);
-        let at = held.len() as u64;
-        let is_last = at == total;
+        let piece = self.take_piece(&held)?;
+        self.held = held.split_off(piece.taken);
+        held.truncate(piece.len);
         if held.is_empty() {
-            // There was the header, and nothing of the payload yet.
-            self.state = State::Stream { at, total, trailer };
-            return self.cut_chunk(input);
+            // There was the header, and nothing of the payload that may be passed on yet.
+            return Ok(None);
         }
-        self.state = if is_last {
-            skip_trailer(input, total, trailer)
-        } else {
-            State::Stream { at, total, trailer }
-        };
-        let extent = Extent {
-            offset: 0,
-            total: Some(total),
-            is_last,
-        };
-        Ok(Some(Cut::HeldChunk(extent, held)))
+        Ok(Some(Cut::HeldChunk(piece.extent, held)))
     }
 
     /// The next chunk of the frame that is being streamed.
@@ -106,46 +107,70 @@ impl FrameDecoder {
     ) -> Result<Option<Cut<'i>>, DecodeError> {
         match self.state {
             _ if input.is_empty() => Ok(None),
-            State::Stream { at, total, trailer } if at == total => {
-                // The last chunk was delivered; its trailer was on its way.
-                self.state = skip_trailer(input, total, trailer);
-                self.cut_chunk(input)
-            }
-            State::Stream { at, total, trailer } => {
-                Ok(Some(self.cut_counted(input, at, total, trailer)))
+            State::Stream { .. } => {
+                let front = *input;
+                let piece = self.take_piece(front)?;
+                *input = &front[piece.taken..];
+                match piece {
+                    // The rest of the trailer is awaited.
+                    Piece { taken: 0, .. } => Ok(None),
+                    // The last chunk was cut before; that was its trailer.
+                    Piece { len: 0, .. } => self.cut_chunk(input),
+                    Piece { len, extent, .. } => Ok(Some(Cut::Chunk(extent, &front[..len]))),
+                }
             }
             State::Line { at, delimiter } => Ok(Some(self.cut_line(input, at, delimiter))),
             State::Header { .. } | State::Body { .. } => self.cut_borrowed(input),
         }
     }
 
-    fn cut_counted<'i>(
-        &mut self,
-        input: &mut &'i [u8],
-        at: u64,
-        total: u64,
-        trailer: u32,
-    ) -> Cut<'i> {
-        let len = usize::try_from(total - at).map_or(input.len(), |left| left.min(input.len()));
-        let (bytes, rest) = input.split_at(len);
-        *input = rest;
+    /// Takes what `input` begins with of the frame that is being streamed: payload, then trailer. A trailer that has to be
+    /// checked is taken together with the last byte of the payload, so that the last chunk is that of a good frame.
+    fn take_piece(&mut self, input: &[u8]) -> Result<Piece, DecodeError> {
+        let State::Stream {
+            at,
+            total,
+            trailer,
+            checked,
+        } = self.state
+        else {
+            return Ok(Piece::default());
+        };
+        let left = usize::try_from(total - at).unwrap_or(usize::MAX);
+        let (payload, behind) = input.split_at(left.min(input.len()));
+        let mut len = payload.len();
+        let mut skipped = 0;
+        if at + len as u64 == total {
+            match behind.get(..trailer as usize) {
+                Some(bytes) if checked => {
+                    self.framing.check_trailer(bytes)?;
+                    skipped = bytes.len();
+                }
+                None if checked => len -= 1,
+                _ => skipped = behind.len().min(trailer as usize),
+            }
+        }
         let end = at + len as u64;
-        let is_last = end == total;
-        self.state = if is_last {
-            skip_trailer(input, total, trailer)
+        let trailer = trailer - skipped as u32;
+        self.state = if end == total && trailer == 0 {
+            BOUNDARY
         } else {
             State::Stream {
                 at: end,
                 total,
                 trailer,
+                checked,
             }
         };
-        let extent = Extent {
-            offset: at,
-            total: Some(total),
-            is_last,
-        };
-        Cut::Chunk(extent, bytes)
+        Ok(Piece {
+            extent: Extent {
+                offset: at,
+                total: Some(total),
+                is_last: end == total,
+            },
+            len,
+            taken: len + skipped,
+        })
     }
 
     fn cut_line<'i>(&mut self, input: &mut &'i [u8], at: u64, delimiter: u8) -> Cut<'i> {
@@ -181,29 +206,15 @@ pub(super) fn whole_max(framing: &Framing, max_frame_len: u64, stream_over: u64)
     }
 }
 
-/// Behind the payload of a streamed frame: skips as much of its trailer as has come.
-fn skip_trailer(input: &mut &[u8], total: u64, trailer: u32) -> State {
-    let skipped = input.len().min(trailer as usize);
-    *input = &input[skipped..];
-    match trailer - skipped as u32 {
-        0 => BOUNDARY,
-        trailer => State::Stream {
-            at: total,
-            total,
-            trailer,
-        },
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
     use super::*;
     use crate::EncodeError;
-    use crate::frame::{Decoded, Envelope, FrameEncoder, FrameFormat};
+    use crate::frame::{Decoded, Envelope, FrameEncoder, FrameFormat, Need};
 
-    /// A length, a payload, and three bytes behind it that nobody sees.
+    /// A length, a payload, and three bytes behind it that have to be right.
     #[derive(Debug)]
     struct Trailing;
 
@@ -225,6 +236,47 @@ mod tests {
         fn max_payload_len(&self) -> u64 {
             255
         }
+
+        fn check_trailer(&self, trailer: &[u8]) -> Result<(), DecodeError> {
+            match trailer {
+                b"end" => Ok(()),
+                _ => Err(DecodeError::malformed("end", trailer)),
+            }
+        }
+    }
+
+    /// Ends with two bytes. Its extent is found behind the payload, where the end may have arrived in part before.
+    #[derive(Debug)]
+    struct Crlf {
+        checks: bool,
+    }
+
+    impl FrameFormat for Crlf {
+        fn decode(&self, input: &[u8], scanned: usize) -> Result<Decoded, DecodeError> {
+            let start = scanned.saturating_sub(1);
+            let end = input[start..].windows(2).position(|pair| pair == b"\r\n");
+            Ok(match end {
+                Some(at) => Decoded::Frame {
+                    header: 0,
+                    payload: (start + at) as u64,
+                    trailer: 2 + 40 * u32::from(!self.checks),
+                },
+                None => Decoded::Incomplete,
+            })
+        }
+
+        fn encode(&self, _: u64, _: &mut Envelope) -> Result<(), EncodeError> {
+            Ok(())
+        }
+
+        fn max_payload_len(&self) -> u64 {
+            u64::MAX
+        }
+
+        fn check_trailer(&self, trailer: &[u8]) -> Result<(), DecodeError> {
+            assert_eq!((self.checks, trailer), (true, &b"\r\n"[..]));
+            Ok(())
+        }
     }
 
     fn framings() -> Vec<Framing> {
@@ -237,20 +289,33 @@ mod tests {
         ]
     }
 
-    /// What comes out: whole frames, and streamed ones put together again.
-    #[derive(Debug, Default, PartialEq)]
+    /// What comes out of a stream: whole frames, and streamed ones put together again.
     struct Seen {
+        decoder: FrameDecoder,
+        over: u64,
+        /// The size of the read buffer.
+        buffer: usize,
         frames: Vec<(Vec<u8>, bool)>,
         open: Option<Vec<u8>>,
     }
 
     impl Seen {
-        fn chunk(&mut self, extent: Extent, bytes: &[u8], over: u64) {
+        fn new(framing: &Framing, over: u64, buffer: usize) -> Self {
+            Self {
+                decoder: FrameDecoder::new(framing.clone()).stream_frames_over(over),
+                over,
+                buffer,
+                frames: Vec::new(),
+                open: None,
+            }
+        }
+
+        fn chunk(&mut self, extent: Extent, bytes: &[u8]) {
             let open = self.open.get_or_insert_default();
             assert_eq!(extent.offset, open.len() as u64, "no gap, no overlap");
             open.extend_from_slice(bytes);
             if let Some(total) = extent.total {
-                assert!(total > over && total >= open.len() as u64);
+                assert!(total > self.over && total >= open.len() as u64);
                 assert_eq!(extent.is_last, total == open.len() as u64);
             }
             assert!(!bytes.is_empty() || extent.is_last, "a piece of nothing");
@@ -260,21 +325,42 @@ mod tests {
             }
         }
 
-        fn feed(&mut self, decoder: &mut FrameDecoder, mut input: &[u8], over: u64) {
+        /// Cuts a piece of the stream.
+        fn feed(&mut self, piece: &[u8]) -> Result<(), DecodeError> {
+            let mut front = match self.decoder.need(self.buffer) {
+                Need::Prepend => self.decoder.take_held(),
+                Need::Fresh | Need::Append | Need::Direct => Vec::new(),
+            };
+            front.extend_from_slice(piece);
+            let mut input = &front[..];
             loop {
-                match decoder.cut(&mut input).expect("good frames") {
+                match self.decoder.cut(&mut input)? {
                     Some(Cut::Borrowed(frame)) => self.frames.push((frame.to_vec(), false)),
                     Some(Cut::Assembled(frame)) => self.frames.push((frame, false)),
-                    Some(Cut::Chunk(extent, bytes)) => self.chunk(extent, bytes, over),
-                    Some(Cut::HeldChunk(extent, bytes)) => self.chunk(extent, &bytes, over),
-                    None => break,
+                    Some(Cut::Chunk(extent, bytes)) => self.chunk(extent, bytes),
+                    Some(Cut::HeldChunk(extent, bytes)) => self.chunk(extent, &bytes),
+                    None => return self.decoder.hold(input, Vec::new()),
                 }
             }
-            decoder.hold(input, Vec::new()).expect("memory");
-            assert!(
-                decoder.held_bytes() as u64 <= over + 16,
-                "more is held than has to be"
-            );
+        }
+
+        /// Cuts a whole stream that comes in pieces of these lengths, again and again. No more than `most` bytes are held.
+        fn feed_all(
+            &mut self,
+            mut wire: &[u8],
+            cuts: &[usize],
+            most: u64,
+        ) -> Result<(), DecodeError> {
+            for cut in cuts.iter().cycle() {
+                if wire.is_empty() {
+                    break;
+                }
+                let (piece, rest) = wire.split_at((*cut).min(wire.len()));
+                self.feed(piece)?;
+                assert!(self.decoder.held_bytes() as u64 <= most);
+                wire = rest;
+            }
+            Ok(())
         }
     }
 
@@ -285,6 +371,7 @@ mod tests {
             lens in prop::collection::vec(0..250_usize, 0..12),
             over in 0..250_u64,
             cuts in prop::collection::vec(1..90_usize, 1..40),
+            buffer in prop_oneof![Just(0), 0..1000_usize],
         ) {
             let framing = framings().swap_remove(which);
             let encoder = FrameEncoder::new(framing.clone());
@@ -294,21 +381,81 @@ mod tests {
                 encoder.encode(&payload, &mut wire).expect("it fits");
                 expected.push((payload, len as u64 > over));
             }
-            let mut decoder = FrameDecoder::new(framing).stream_frames_over(over);
-            let mut seen = Seen::default();
-            let mut rest = &wire[..];
-            for cut in cuts.iter().cycle() {
-                if rest.is_empty() {
-                    break;
-                }
-                let (piece, after) = rest.split_at((*cut).min(rest.len()));
-                seen.feed(&mut decoder, piece, over);
-                rest = after;
-            }
-            prop_assert!(!decoder.is_inside_frame());
+            let mut seen = Seen::new(&framing, over, buffer);
+            seen.feed_all(&wire, &cuts, over + 16).expect("good frames");
+            prop_assert!(!seen.decoder.is_inside_frame());
             prop_assert_eq!(seen.open, None);
             // A line that had to be held whole when its end came may have come as one.
             prop_assert_eq!(seen.frames, expected);
+        }
+
+        /// Of good frames and one with a wrong trailer the good ones are passed on, and of the other nothing that would
+        /// make it complete: however the stream is split, and whether frames are held or not.
+        #[test]
+        fn wrong_trailer_is_an_error_in_every_split(
+            lens in prop::collection::vec(0..60_usize, 1..6),
+            wrong in 0..3_usize,
+            over in 0..60_u64,
+            cuts in prop::collection::vec(1..20_usize, 1..40),
+            buffer in prop_oneof![Just(0), 0..1000_usize],
+        ) {
+            let framing = Framing::custom(Trailing);
+            let encoder = FrameEncoder::new(framing.clone());
+            let (mut wire, mut expected) = (Vec::new(), Vec::new());
+            for len in lens {
+                let payload = vec![b'x'; len];
+                encoder.encode(&payload, &mut wire).expect("it fits");
+                expected.push((payload, len as u64 > over));
+            }
+            expected.pop();
+            let at = wire.len() - 3 + wrong;
+            wire[at] ^= 1;
+            let mut seen = Seen::new(&framing, over, buffer);
+            let error = seen.feed_all(&wire, &cuts, over + 16);
+            let expected_error = DecodeError::malformed("end", &wire[wire.len() - 3..]);
+            prop_assert_eq!(error, Err(expected_error));
+            prop_assert_eq!(seen.frames, expected);
+        }
+
+        /// Also an end of which a part was held when the rest came belongs to its frame alone.
+        #[test]
+        fn frames_whose_extent_is_found_at_their_end_come_whole_or_in_pieces(
+            lens in prop::collection::vec(0..60_usize, 1..6),
+            checks: bool,
+            over in 0..60_u64,
+            cuts in prop::collection::vec(1..20_usize, 1..40),
+            buffer in prop_oneof![Just(0), 0..1000_usize],
+        ) {
+            let (mut wire, mut expected) = (Vec::new(), Vec::new());
+            for len in lens {
+                wire.resize(wire.len() + len, b'x');
+                wire.extend_from_slice(b"\r\n");
+                wire.resize(wire.len() + 40 * usize::from(!checks), b'-');
+                expected.push((vec![b'x'; len], len as u64 > over));
+            }
+            let framing = Framing::custom(Crlf { checks });
+            let mut seen = Seen::new(&framing, over, buffer);
+            // What is held is not limited here: the format needs all of it.
+            seen.feed_all(&wire, &cuts, u64::MAX).expect("good frames");
+            prop_assert!(!seen.decoder.is_inside_frame());
+            prop_assert_eq!(seen.frames, expected);
+        }
+    }
+
+    #[test]
+    fn trailer_of_a_frame_whose_framing_changed_is_skipped() {
+        let framing = Framing::custom(Trailing);
+        for pieces in [&[&b"\x03a"[..], b"bce", b"Nd"][..], &[b"\x03ab", b"ceNd"]] {
+            let mut seen = Seen::new(&framing, 0, 100);
+            for (number, piece) in pieces.iter().enumerate() {
+                if number == 1 {
+                    let anew = seen.decoder.set_framing(Framing::raw(), u64::MAX, u64::MAX);
+                    assert_eq!(anew, Ok(Vec::new()));
+                }
+                seen.feed(piece).expect("nothing is checked");
+            }
+            assert_eq!(seen.frames, [(b"abc".to_vec(), true)]);
+            assert!(!seen.decoder.is_inside_frame());
         }
     }
 

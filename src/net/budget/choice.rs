@@ -1,0 +1,195 @@
+//! Which connections to end so that a number of bytes becomes free, and as few as possible. Pure.
+//!
+//! To end a connection frees what it alone holds. A payload that several queues share becomes free with the last of them:
+//! to end one of a hundred readers of a broadcast frees nothing.
+
+/// What a connection holds.
+#[derive(Debug)]
+pub(super) struct Holder {
+    /// Bytes that nobody else holds.
+    pub(super) own: u64,
+    /// The payloads that it shares, by their index; one that is queued twice stands here twice.
+    pub(super) shares: Vec<usize>,
+}
+
+/// A payload that queues keep by reference.
+#[derive(Debug)]
+pub(super) struct Payload {
+    pub(super) len: u64,
+    /// How often it is queued.
+    pub(super) queues: usize,
+}
+
+/// The indices of those holders without which `excess` bytes are free; all of them, if that is not enough.
+///
+/// Whether it takes fewer to let go of what each holds alone or of what they share is found by trying both.
+pub(super) fn choose(excess: u64, holders: &[Holder], payloads: &mut [Payload]) -> Vec<usize> {
+    // A shared payload counts for each of its queues with an equal part.
+    let part = |index: &usize| {
+        let payload = &payloads[*index];
+        payload.len / payload.queues.max(1) as u64
+    };
+    let weights: Vec<u64> = holders
+        .iter()
+        .map(|holder| holder.own + holder.shares.iter().map(part).sum::<u64>())
+        .collect();
+    let by_weight = choose_by(excess, holders, payloads, |index| weights[index]);
+    for index in &by_weight {
+        give_back(&holders[*index], payloads);
+    }
+    let by_own = choose_by(excess, holders, payloads, |index| holders[index].own);
+    if by_own.len() < by_weight.len() {
+        by_own
+    } else {
+        by_weight
+    }
+}
+
+/// Takes holders, the heaviest first, until enough is free, and gives those back that turn out not to be needed.
+fn choose_by(
+    excess: u64,
+    holders: &[Holder],
+    payloads: &mut [Payload],
+    weight: impl Fn(usize) -> u64,
+) -> Vec<usize> {
+    let mut order: Vec<usize> = (0..holders.len()).collect();
+    order.sort_unstable_by_key(|index| std::cmp::Reverse(weight(*index)));
+    let mut freed = 0;
+    let mut chosen = Vec::new();
+    for index in order {
+        if freed >= excess {
+            break;
+        }
+        freed += take(&holders[index], payloads);
+        chosen.push(index);
+    }
+    // The heaviest stay: those that were taken last are given back first.
+    for at in (0..chosen.len()).rev() {
+        let holder = &holders[chosen[at]];
+        let needed = give_back(holder, payloads);
+        if freed - needed >= excess {
+            freed -= needed;
+            chosen.remove(at);
+        } else {
+            take(holder, payloads);
+        }
+    }
+    chosen
+}
+
+/// Takes a holder away. Returns how much that frees.
+fn take(holder: &Holder, payloads: &mut [Payload]) -> u64 {
+    let mut freed = holder.own;
+    for index in &holder.shares {
+        let payload = &mut payloads[*index];
+        payload.queues = payload.queues.saturating_sub(1);
+        if payload.queues == 0 {
+            freed += payload.len;
+        }
+    }
+    freed
+}
+
+/// Puts a holder back. Returns how much that takes.
+fn give_back(holder: &Holder, payloads: &mut [Payload]) -> u64 {
+    let mut needed = holder.own;
+    for index in &holder.shares {
+        let payload = &mut payloads[*index];
+        if payload.queues == 0 {
+            needed += payload.len;
+        }
+        payload.queues += 1;
+    }
+    needed
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn alone(own: u64) -> Holder {
+        Holder {
+            own,
+            shares: Vec::new(),
+        }
+    }
+
+    fn sharing(own: u64, shares: &[usize]) -> Holder {
+        let shares = shares.to_vec();
+        Holder { own, shares }
+    }
+
+    /// The payloads, as often queued as the holders have them.
+    fn payloads(lens: &[u64], holders: &[Holder]) -> Vec<Payload> {
+        let all = || holders.iter().flat_map(|holder| &holder.shares);
+        let payload = |(index, len): (usize, &u64)| Payload {
+            len: *len,
+            queues: all().filter(|share| **share == index).count(),
+        };
+        lens.iter().enumerate().map(payload).collect()
+    }
+
+    #[test]
+    fn payload_that_many_share_ends_none_of_them() {
+        let mut holders: Vec<Holder> = (0..10).map(|_| alone(950_000)).collect();
+        holders.extend((0..20).map(|_| sharing(4, &[0])));
+        let mut shared = payloads(&[1 << 20], &holders);
+        let chosen = choose(62_896, &holders, &mut shared);
+        assert_eq!(chosen.len(), 1);
+        assert!(chosen[0] < 10);
+    }
+
+    #[test]
+    fn all_that_share_a_payload_are_ended_if_nothing_else_helps() {
+        let holders = [alone(10), sharing(4, &[0]), sharing(4, &[0]), alone(20)];
+        let mut shared = payloads(&[1000], &holders);
+        let mut chosen = choose(900, &holders, &mut shared);
+        chosen.sort_unstable();
+        assert_eq!(chosen, [1, 2]);
+    }
+
+    #[test]
+    fn holder_that_does_not_help_is_given_back() {
+        // The first weighs the most, and its payload stays with the third.
+        let holders = [sharing(0, &[0]), alone(300), sharing(0, &[0])];
+        let mut shared = payloads(&[1000], &holders);
+        assert_eq!(choose(250, &holders, &mut shared).len(), 1);
+    }
+
+    proptest! {
+        /// Enough is free without the chosen, and none of them could stay.
+        #[test]
+        fn no_holder_is_chosen_without_need(
+            holders in prop::collection::vec(
+                (0..1000_u64, prop::collection::vec(0..6_usize, 0..4)), 1..30),
+            lens in prop::array::uniform6(1..5000_u64),
+            part in 1..=100_u64,
+        ) {
+            let holders: Vec<Holder> =
+                holders.iter().map(|(own, shares)| sharing(*own, shares)).collect();
+            let held = |without: &[usize]| {
+                let left: Vec<&Holder> = (0..holders.len())
+                    .filter(|index| !without.contains(index))
+                    .map(|index| &holders[index])
+                    .collect();
+                let own: u64 = left.iter().map(|holder| holder.own).sum();
+                let shared: u64 = (0..6)
+                    .filter(|index| left.iter().any(|holder| holder.shares.contains(index)))
+                    .map(|index| lens[index])
+                    .sum();
+                own + shared
+            };
+            let all = held(&[]);
+            let excess = (all * part).div_ceil(100);
+            let chosen = choose(excess, &holders, &mut payloads(&lens, &holders));
+            prop_assert!(all - held(&chosen) >= excess);
+            for at in 0..chosen.len() {
+                let mut fewer = chosen.clone();
+                fewer.remove(at);
+                prop_assert!(all - held(&fewer) < excess, "{chosen:?} without {at} is enough");
+            }
+        }
+    }
+}

@@ -1,0 +1,150 @@
+//! Making connections: attempts, and what becomes of those that succeed.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use log::info;
+use mio::Interest;
+
+use super::{Deadline, Net, Warning};
+use crate::config::ConnectOptions;
+use crate::connection::{Connection, Origin, Phase, Terms};
+use crate::connection_id::{ConnectionId, Source};
+use crate::error::{ConnectError, Rejected};
+use crate::reason::DisconnectCause;
+use crate::socket::{READ_INTEREST, Shown, Stream};
+
+impl Net {
+    /// Connects to a peer, with the default [`ConnectOptions`].
+    ///
+    /// The call does not wait: [`on_connect`](crate::Handler::on_connect) comes when the connection is established, or
+    /// [`on_disconnect`](crate::Handler::on_disconnect) alone if that fails.
+    ///
+    /// It takes a [`SocketAddr`], not a name, because to resolve a name blocks, often for seconds, and would hold up all
+    /// other connections. Resolve it before the loop runs, or on another thread:
+    ///
+    /// ```no_run
+    /// use std::net::ToSocketAddrs;
+    /// # use throng::{Config, EventLoop};
+    /// # let mut event_loop: EventLoop = EventLoop::new(Config::default())?;
+    ///
+    /// let addr = "game.example.org:5000".to_socket_addrs()?.next();
+    /// let addr = addr.ok_or_else(|| std::io::Error::other("the name has no address"))?;
+    /// let id = event_loop.net().connect(addr)?;
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// If the attempt cannot even be started: no descriptor left, too many connections, no route.
+    pub fn connect(&mut self, addr: SocketAddr) -> Result<ConnectionId, ConnectError> {
+        self.connect_with(addr, ConnectOptions::default())
+    }
+
+    /// Connects to a peer; see [`connect`](Self::connect).
+    ///
+    /// # Errors
+    /// As `connect`, and if the options contradict each other.
+    pub fn connect_with(
+        &mut self,
+        addr: SocketAddr,
+        options: ConnectOptions,
+    ) -> Result<ConnectionId, ConnectError> {
+        let terms = self.terms_of_one(Origin::Outbound, &options)?;
+        let started = Stream::connect(addr)
+            .and_then(|stream| Ok(self.start(stream, Some(addr), terms, options.timeout)?));
+        match started {
+            Ok(id) => {
+                info!("{id} connecting to {addr}");
+                Ok(id)
+            }
+            Err(error) => {
+                self.warn(
+                    Warning::ConnectFailed,
+                    format_args!("connecting to {addr} failed: {error}"),
+                );
+                Err(ConnectError::Os { addr, error })
+            }
+        }
+    }
+
+    /// The terms for a connection of this side's own, if there may be one more.
+    pub(super) fn terms_of_one(
+        &self,
+        origin: Origin,
+        options: &ConnectOptions,
+    ) -> Result<Arc<Terms>, ConnectError> {
+        let options = options
+            .connection(&self.config)
+            .map_err(ConnectError::Options)?;
+        if self.is_shutting_down() {
+            return Err(ConnectError::ShuttingDown);
+        }
+        if self.occupied() >= self.config.max_connections {
+            return Err(ConnectError::TooManyConnections {
+                max_connections: self.config.max_connections,
+            });
+        }
+        Ok(Arc::new(Terms { origin, options }))
+    }
+
+    /// Gives a stream of this side's own a slot, in which it becomes established when the selector tells so.
+    pub(super) fn start(
+        &mut self,
+        stream: Stream,
+        peer: Option<SocketAddr>,
+        terms: Arc<Terms>,
+        timeout: Duration,
+    ) -> Result<ConnectionId, Rejected<Stream, io::Error>> {
+        if let Err(error) = stream.set_up(&terms.options, false) {
+            return Err(Rejected::new(error, stream));
+        }
+        let id = self.add(stream, peer, Phase::Connecting, terms)?;
+        self.set_deadline(id, timeout, Deadline::Connect(id, timeout));
+        Ok(id)
+    }
+
+    /// Registers a stream and gives it a slot.
+    pub(super) fn add(
+        &mut self,
+        mut stream: Stream,
+        peer: Option<SocketAddr>,
+        phase: Phase,
+        terms: Arc<Terms>,
+    ) -> Result<ConnectionId, Rejected<Stream, io::Error>> {
+        let interest = if phase == Phase::Open {
+            READ_INTEREST
+        } else {
+            Interest::WRITABLE
+        };
+        let token = Source::Connection(self.connections.next_id()).token();
+        if let Err(error) = stream.register(&self.common.registry, token, interest) {
+            return Err(Rejected::new(error, stream));
+        }
+        let connection = Connection::new(stream, peer, phase, interest, terms, self.common.now);
+        if connection.is_open() {
+            self.open += 1;
+        }
+        Ok(self.connections.insert(connection))
+    }
+
+    /// Makes an attempt to connect an open connection.
+    pub(crate) fn establish(&mut self, id: ConnectionId) {
+        let Some(connection) = self.connections.get_mut(id) else {
+            return;
+        };
+        if let Some(timer) = connection.timer.take() {
+            self.timers.cancel(timer);
+        }
+        self.open += 1;
+        match connection.established(&self.common, Source::Connection(id).token()) {
+            Ok(()) => {
+                self.stats.connected += 1;
+                info!("{id} connected to {}", Shown(connection.peer));
+                self.watch_new(id);
+            }
+            Err(error) => self.end(id, Some(DisconnectCause::Network(error))),
+        }
+    }
+}

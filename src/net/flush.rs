@@ -1,0 +1,99 @@
+//! Writing what is queued, and telling the selector what a connection waits for.
+
+use log::trace;
+
+use super::Net;
+use crate::connection::{Flush, Phase, Pressure};
+use crate::connection_id::{ConnectionId, Source};
+use crate::reason::DisconnectCause;
+
+impl Net {
+    /// Writes what is queued for a connection, as far as socket and budget allow, and takes a closing one further.
+    pub(crate) fn flush(&mut self, id: ConnectionId) {
+        let Some(connection) = self.connections.get_mut(id) else {
+            return;
+        };
+        connection.dirty = false;
+        if connection.has_queued() || connection.pressure() != Pressure::NONE {
+            let token = Source::Connection(id).token();
+            let (budget, before) = (self.config.write_budget, self.common.written.bytes);
+            let pressure = connection.pressure();
+            let outcome = connection.flush(budget, token, &mut self.common);
+            trace!("{id} wrote {} bytes", self.common.written.bytes - before);
+            if connection.pressure().has_eased(pressure) {
+                self.relieved(id);
+            }
+            match outcome {
+                Flush::Done => {}
+                Flush::Blocked => {
+                    self.watch_blocked(id);
+                    return self.limit_closing(id);
+                }
+                // Nobody is going to give what is missing.
+                Flush::Waiting if self.is_left_open(id) => {}
+                Flush::Waiting => return self.limit_closing(id),
+                Flush::Budget => {
+                    self.limit_closing(id);
+                    return self.list(id);
+                }
+                Flush::NotWritten(error) => return self.fail_write(id, error),
+                Flush::Failed(cause) => return self.end(id, Some(*cause)),
+            }
+        }
+        let Some(connection) = self.connections.get_mut(id) else {
+            return;
+        };
+        match connection.phase {
+            Phase::Closing if !connection.read_ended() => {}
+            // The peer's end was read, or is somebody else's business from here on.
+            Phase::Closing | Phase::Releasing => return self.end(id, None),
+            _ => return,
+        }
+        match connection.half_close() {
+            Ok(()) => {
+                if connection.is_runnable() {
+                    self.list(id);
+                }
+                self.limit_closing(id);
+            }
+            Err(error) => self.end(id, Some(DisconnectCause::of_socket(error))),
+        }
+    }
+
+    fn is_left_open(&self, id: ConnectionId) -> bool {
+        let connection = self.connections.get(id);
+        connection.is_some_and(|connection| connection.is_left_open())
+    }
+
+    /// Tells the selector what a connection waits for, if that has changed.
+    pub(super) fn update_interest(&mut self, id: ConnectionId) {
+        let token = Source::Connection(id).token();
+        if let Some(connection) = self.connections.get_mut(id)
+            && let Err(error) = connection.update_interest(&self.common.registry, token)
+        {
+            self.end(id, Some(DisconnectCause::Network(error)));
+        }
+    }
+
+    /// Sees to it that a connection is flushed in this turn.
+    pub(super) fn mark_dirty(&mut self, id: ConnectionId) {
+        if let Some(connection) = self.connections.get_mut(id)
+            && !connection.dirty
+        {
+            connection.dirty = true;
+            self.dirty.push(id);
+        }
+    }
+
+    /// Writes to the connections that were written to outside of their own event.
+    pub(crate) fn flush_dirty(&mut self) {
+        for i in 0..self.dirty.len() {
+            let id = self.dirty[i];
+            if let Some(connection) = self.connections.get_mut(id) {
+                connection.dirty = false;
+                self.flush(id);
+            }
+        }
+        self.dirty.clear();
+    }
+}

@@ -1,0 +1,238 @@
+//! How connections end: gracefully, at once, or by a failure.
+
+use std::io;
+use std::time::Duration;
+
+use log::debug;
+
+use super::{Deadline, Net};
+use crate::connection::{Fill, Origin, Phase};
+use crate::connection_id::ConnectionId;
+use crate::frame::{Chunk, Framing};
+use crate::reason::DisconnectCause;
+use crate::socket::Readiness;
+
+/// How many times its [`disconnect_timeout`](crate::Config::disconnect_timeout) a connection may take to close while its
+/// peer takes what is queued.
+const MAX_EXTENSION: u32 = 12;
+
+impl Net {
+    /// Ends a connection in good order: no more callbacks but [`on_disconnect`](crate::Handler::on_disconnect), and
+    /// sends are refused from now on; what was sent before is written, then the sending side is closed, then the peer's
+    /// close is awaited. All of it within [`disconnect_timeout`](crate::ListenOptions::disconnect_timeout), after which
+    /// the connection is dropped. What the peer still sends is read and forgotten.
+    ///
+    /// A connection that is not established yet is dropped at once.
+    ///
+    /// Returns whether there was a connection to end: `false` if it is gone or going already.
+    pub fn disconnect(&mut self, id: ConnectionId) -> bool {
+        match self.connections.get(id).map(|connection| connection.phase) {
+            Some(Phase::Connecting) => self.end(id, Some(DisconnectCause::Kicked)),
+            Some(Phase::Open) => {
+                self.close(id, DisconnectCause::Kicked);
+                self.mark_dirty(id);
+            }
+            _ => {
+                debug!("{id}: disconnect: not connected");
+                return false;
+            }
+        }
+        true
+    }
+
+    /// Ends a connection at once: what is queued is dropped, and the peer sees a reset (RST).
+    ///
+    /// The only callback that follows is [`on_disconnect`](crate::Handler::on_disconnect).
+    ///
+    /// Returns whether there was a connection to end: `false` if it is gone already.
+    pub fn abort(&mut self, id: ConnectionId) -> bool {
+        match self.connections.get(id).map(|connection| connection.phase) {
+            None | Some(Phase::Closed) => {
+                debug!("{id}: abort: not connected");
+                false
+            }
+            Some(_) => {
+                self.end(id, Some(DisconnectCause::Aborted));
+                true
+            }
+        }
+    }
+
+    /// Lets an open connection end when its queue is flushed.
+    pub(crate) fn close(&mut self, id: ConnectionId, cause: DisconnectCause) {
+        if let Some(connection) = self.connections.get_mut(id) {
+            if connection.has_failed_write() {
+                // There is nothing left to write, and why it ends is decided.
+                return self.end(id, None);
+            }
+            if let Some(timer) = connection.timer.take() {
+                self.timers.cancel(timer);
+            }
+            connection.close(cause, &mut self.common);
+            self.open -= 1;
+            self.end_timers(id);
+            self.upset = true;
+            self.update_interest(id);
+        }
+    }
+
+    /// Ends a connection: the socket is closed, the memory given back, the announcement queued. Without a cause of its
+    /// own the one given to [`close`](Self::close) stands.
+    pub(crate) fn end(&mut self, id: ConnectionId, cause: Option<DisconnectCause>) {
+        let Some(connection) = self.connections.get_mut(id) else {
+            return;
+        };
+        match connection.phase {
+            Phase::Closed => return,
+            Phase::Open => self.open -= 1,
+            Phase::Connecting | Phase::Closing | Phase::Releasing | Phase::Draining => {}
+        }
+        if let Some(timer) = connection.timer.take() {
+            self.timers.cancel(timer);
+        }
+        if matches!(connection.origin(), Origin::Listener(_)) {
+            self.admissions.left(connection.peer);
+        }
+        connection.finish(cause, &mut self.common);
+        self.end_timers(id);
+        self.upset = true;
+        self.ended.push_back(id);
+        self.stats.disconnected += 1;
+        self.resume_accepting();
+    }
+
+    /// A write has failed: that is the end of the write half. What has arrived is delivered, and then the connection ends.
+    #[cold]
+    pub(crate) fn fail_write(&mut self, id: ConnectionId, error: io::Error) {
+        let Some(connection) = self.connections.get_mut(id) else {
+            return;
+        };
+        self.upset = true;
+        if connection.outlives_failed_write() {
+            debug!("{id} cannot be written to: {error}");
+            connection.fail_write(error, &mut self.common);
+            let patience = connection.options().disconnect_timeout;
+            self.list(id);
+            self.watch(id, Some(patience));
+            return self.update_interest(id);
+        }
+        let unread = if connection.wants_input() {
+            connection.discard_unread(&mut self.read_buffer)
+        } else {
+            0
+        };
+        self.end(id, Some(DisconnectCause::of_socket(error)));
+        if let Some(connection) = self.connections.get_mut(id) {
+            connection.note_unread(unread);
+        }
+    }
+
+    /// Sees to it that a closing connection has a deadline, which it has from a shutdown.
+    ///
+    /// Each time it has come, the connection goes on if its peer has taken bytes meanwhile, but not for ever.
+    pub(super) fn limit_closing(&mut self, id: ConnectionId) {
+        if let Some(connection) = self.connections.get(id)
+            && connection.timer.is_none()
+            && !connection.is_open()
+            && self.shutdown.is_none()
+        {
+            let after = connection.options().disconnect_timeout;
+            let most = after.saturating_mul(MAX_EXTENSION);
+            let until = self.now.checked_add(most);
+            if let Some(until) = until.or_else(|| self.now.checked_add(after)) {
+                self.set_deadline(id, after, Deadline::Drain(id, until));
+            }
+        }
+    }
+
+    /// Gives a connection a deadline, in place of the one that it had.
+    pub(crate) fn set_deadline(&mut self, id: ConnectionId, after: Duration, deadline: Deadline) {
+        self.forget_deadline(id);
+        let Some(at) = self.now.checked_add(after) else {
+            return;
+        };
+        if let Some(connection) = self.connections.get_mut(id) {
+            connection.timer = Some(self.timers.insert(at, deadline));
+        }
+    }
+
+    pub(super) fn forget_deadline(&mut self, id: ConnectionId) {
+        let connection = self.connections.get_mut(id);
+        if let Some(timer) = connection.and_then(|connection| connection.timer.take()) {
+            self.timers.cancel(timer);
+        }
+    }
+
+    /// Lets a connection be served as if an event had reported all there can be.
+    pub(crate) fn pretend_ready(&mut self, id: ConnectionId) {
+        if let Some(connection) = self.connections.get_mut(id) {
+            connection.readiness |= Readiness::READABLE | Readiness::WRITABLE;
+        }
+    }
+
+    /// Changes the framing of a connection, both ways, as after a handshake: from the next frame sent, and from the byte
+    /// after the frame that is being delivered. [`max_frame_len`](crate::ListenOptions::max_frame_len) stays.
+    ///
+    /// Whenever it is called, what was not shown yet is cut anew, be it the beginning of a frame, and a frame that is shown in
+    /// [pieces](crate::Handler::on_chunk) goes on to its end. But only in [`on_data`](crate::Handler::on_data) it is certain
+    /// which frame was the last to be shown.
+    ///
+    /// Returns `false` if the connection is gone or going.
+    pub fn set_framing(&mut self, id: ConnectionId, framing: impl Into<Framing>) -> bool {
+        match self.connections.get_mut(id) {
+            Some(connection) if matches!(connection.phase, Phase::Connecting | Phase::Open) => {
+                self.upset = true;
+                match connection.set_framing(framing.into(), &mut self.common) {
+                    Ok(()) if connection.is_runnable() => self.list(id),
+                    Ok(()) => {}
+                    Err(error) => self.end(id, Some(error.into())),
+                }
+                true
+            }
+            _ => {
+                debug!("{id}: set_framing: not connected");
+                false
+            }
+        }
+    }
+
+    /// Ends a connection whose handler has no place for a chunk.
+    #[cold]
+    pub(crate) fn refuse_chunk(&mut self, id: ConnectionId, chunk: &Chunk<'_>) {
+        let total = chunk.total();
+        self.end(id, Some(DisconnectCause::ChunkNotHandled { total }));
+    }
+
+    /// How many connections there are that have not ended, in any phase.
+    pub(super) fn occupied(&self) -> usize {
+        self.connections.len() - self.ended.len() - self.announced.len()
+    }
+
+    /// Takes a closing connection further: flushes, and reads to see the peer's close.
+    pub(crate) fn drain(&mut self, id: ConnectionId) {
+        let mut budget = self.config.read_budget;
+        loop {
+            self.flush(id);
+            let Some(connection) = self.connections.get_mut(id) else {
+                return;
+            };
+            if connection.phase == Phase::Closed
+                || !connection.readiness.has(Readiness::READABLE)
+                || budget == 0
+            {
+                return;
+            }
+            let waits_for_flush = connection.phase == Phase::Closing;
+            match connection.discard(&mut self.read_buffer) {
+                Fill::Bytes { read, .. } => budget = budget.saturating_sub(read),
+                Fill::Blocked => return,
+                Fill::Ended if waits_for_flush => return,
+                Fill::Ended => return self.end(id, None),
+                Fill::Failed(error) => {
+                    return self.end(id, Some(DisconnectCause::of_socket(error)));
+                }
+                Fill::NoMemory { .. } => return,
+            }
+        }
+    }
+}

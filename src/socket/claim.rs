@@ -1,0 +1,74 @@
+//! At most one `Net` per registry: two would take each other's events, since their tokens are the same.
+//!
+//! A registry cannot be asked who uses it, and it can be cloned. But epoll refuses a descriptor that it has already. So
+//! there is one descriptor in the process that nothing is ever read from or written to, and a `Net` registers it as long as
+//! it lives. Other selectors do not refuse a second registration: there nothing is noticed.
+
+use std::io;
+
+use mio::Registry;
+
+/// Registers the presence of a `Net`. Fails only if there is one already.
+pub(crate) fn claim(registry: &Registry) -> io::Result<()> {
+    match selector::register(registry) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            let message = "expected a registry without a Net, got one that has a Net attached";
+            Err(io::Error::new(io::ErrorKind::AlreadyExists, message))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Lets another `Net` be attached.
+pub(crate) fn give_up(registry: &Registry) {
+    let _ = selector::deregister(registry);
+}
+
+#[cfg(any(target_os = "android", target_os = "illumos", target_os = "linux"))]
+mod selector {
+    use std::io;
+    use std::os::fd::AsRawFd;
+    use std::sync::OnceLock;
+
+    use mio::event::Source;
+    use mio::unix::SourceFd;
+    use mio::{Interest, Registry};
+    use socket2::{Domain, Socket, Type};
+
+    use crate::connection_id::WAKER;
+
+    /// A socket that has no name and no peer, so that it never has an event.
+    fn presence() -> io::Result<&'static Socket> {
+        static PRESENCE: OnceLock<Socket> = OnceLock::new();
+        if let Some(socket) = PRESENCE.get() {
+            return Ok(socket);
+        }
+        let socket = Socket::new(Domain::UNIX, Type::DGRAM, None)?;
+        Ok(PRESENCE.get_or_init(|| socket))
+    }
+
+    pub(super) fn register(registry: &Registry) -> io::Result<()> {
+        let fd = presence()?.as_raw_fd();
+        SourceFd(&fd).register(registry, WAKER, Interest::READABLE)
+    }
+
+    pub(super) fn deregister(registry: &Registry) -> io::Result<()> {
+        let fd = presence()?.as_raw_fd();
+        SourceFd(&fd).deregister(registry)
+    }
+}
+
+#[cfg(not(any(target_os = "android", target_os = "illumos", target_os = "linux")))]
+mod selector {
+    use std::io;
+
+    use mio::Registry;
+
+    pub(super) fn register(_: &Registry) -> io::Result<()> {
+        Ok(())
+    }
+
+    pub(super) fn deregister(_: &Registry) -> io::Result<()> {
+        Ok(())
+    }
+}

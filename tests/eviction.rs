@@ -1,0 +1,183 @@
+//! The memory budget ends connections whose end frees memory, as few as possible, and none that would have freed it
+//! by itself.
+
+mod support;
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use support::by_hand::Loop;
+use support::{Peer, Recorder, framed};
+use throng::{Config, ConnectionId, DisconnectCause, Frame, Handler, Net};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// Joins peers that each send so many bytes of a frame of a megabyte.
+fn holders(looped: &mut Loop, seen: &mut Recorder, count: usize, bytes: usize) -> Vec<Peer> {
+    let addr = looped.listen();
+    let begun = &framed(&vec![7; 1_000_000])[..4 + bytes];
+    let mut peers = Vec::new();
+    for _ in 0..count {
+        let all = looped.net.stats().bytes_received + begun.len() as u64;
+        let mut peer = Peer::connect(addr);
+        peer.write(begun);
+        looped.settle(seen, |_, net| net.stats().bytes_received == all);
+        peers.push(peer);
+    }
+    peers
+}
+
+/// Joins peers that read everything, on threads of their own, until the stream ends.
+fn readers(
+    looped: &mut Loop,
+    seen: &mut Recorder,
+    count: usize,
+) -> (Vec<ConnectionId>, Vec<std::thread::JoinHandle<usize>>) {
+    let addr = looped.listen();
+    let before = seen.connected().len();
+    let peers: Vec<Peer> = (0..count).map(|_| Peer::connect(addr)).collect();
+    looped.settle(seen, |seen, _| seen.connected().len() == before + count);
+    let reading = peers.into_iter().map(|mut peer| {
+        std::thread::spawn(move || {
+            let mut read = 0;
+            while let Ok(n @ 1..) = std::io::Read::read(&mut peer.0, &mut [0; 65_536]) {
+                read += n;
+            }
+            read
+        })
+    });
+    let reading = reading.collect();
+    (seen.connected()[before..].to_vec(), reading)
+}
+
+/// Sends a shared payload to many connections, in one callback.
+struct Announces(Vec<ConnectionId>, Recorder);
+
+impl Handler for Announces {
+    fn on_data(&mut self, net: &mut Net, _: ConnectionId, _: Frame<'_>) {
+        let report = net.send_many(self.0.iter().copied(), vec![8; 1 << 20]);
+        assert_eq!(report.queued, self.0.len());
+    }
+
+    fn on_disconnect(&mut self, net: &mut Net, id: ConnectionId, reason: throng::DisconnectReason) {
+        self.1.on_disconnect(net, id, reason);
+    }
+}
+
+#[test]
+fn payload_that_readers_share_ends_none_of_them() {
+    const BUDGET: u64 = 10 << 20;
+    let mut looped = Loop::new(Config::default().memory_budget(BUDGET));
+    let mut seen = Recorder::default();
+    let (mut asking, _) = looped.join(&mut seen);
+    let _holders = holders(&mut looped, &mut seen, 10, 950_000);
+    let (ids, reading) = readers(&mut looped, &mut seen, 20);
+    assert_eq!(looped.net.memory_in_use(), 9_500_000);
+    let mut announces = Announces(ids.clone(), Recorder::default());
+    asking.send(b"now");
+    looped.settle(&mut announces, |_, net| net.stats().frames_sent == 20);
+    assert!(ids.iter().all(|id| looped.net.is_connected(*id)));
+    // Whether one of those that hold something had to go depends on how much the sockets took at once.
+    assert!(announces.1.ends().len() <= 1, "{:?}", announces.1.ends());
+    for id in ids {
+        looped.net.disconnect(id);
+    }
+    looped.rest(&mut seen);
+    for reader in reading {
+        assert_eq!(reader.join().expect("it reads"), 4 + (1 << 20));
+    }
+}
+
+#[test]
+fn memory_that_only_waits_for_the_end_of_the_turn_ends_nothing() {
+    /// Sends a payload to each of many connections, in one callback.
+    struct Sends(Vec<ConnectionId>, Recorder);
+
+    impl Handler for Sends {
+        fn on_data(&mut self, net: &mut Net, _: ConnectionId, _: Frame<'_>) {
+            for id in &self.0 {
+                net.send(*id, &[7; 10_000]).expect("there is room");
+            }
+        }
+
+        fn on_disconnect(
+            &mut self,
+            net: &mut Net,
+            id: ConnectionId,
+            reason: throng::DisconnectReason,
+        ) {
+            self.1.on_disconnect(net, id, reason);
+        }
+    }
+
+    let mut looped = Loop::new(Config::default().memory_budget(100_000));
+    let mut seen = Recorder::default();
+    let (mut asking, _) = looped.join(&mut seen);
+    let (ids, reading) = readers(&mut looped, &mut seen, 20);
+    let mut sends = Sends(ids.clone(), Recorder::default());
+    asking.send(b"200,000 bytes, please");
+    looped.settle(&mut sends, |_, net| net.stats().frames_sent == 20);
+    assert!(sends.1.ends().is_empty(), "{:?}", sends.1.ends());
+    for id in ids {
+        looped.net.disconnect(id);
+    }
+    looped.rest(&mut seen);
+    for reader in reading {
+        assert_eq!(reader.join().expect("it reads"), 10_004);
+    }
+}
+
+#[test]
+fn peers_that_share_a_payload_and_do_not_read_are_ended_if_nothing_else_helps() {
+    let config = Config::default().memory_budget(1 << 20);
+    let mut looped = Loop::new(config);
+    let mut seen = Recorder::default();
+    let _holder = holders(&mut looped, &mut seen, 1, 100_000);
+    let deaf: Vec<(Peer, ConnectionId)> = (0..2).map(|_| looped.join(&mut seen)).collect();
+    let payload = Bytes::from(vec![7; 12 << 20]);
+    for (_, id) in &deaf {
+        let sent = looped.net.send_bytes(*id, payload.clone());
+        sent.expect("there is room");
+    }
+    looped.rest(&mut seen);
+    let ended: Vec<ConnectionId> = seen.ends().iter().map(|(id, _)| *id).collect();
+    assert_eq!(ended.len(), 2);
+    assert!(deaf.iter().all(|(_, id)| ended.contains(id)));
+    for (_, reason) in seen.ends() {
+        let DisconnectCause::MemoryBudget { held, .. } = reason.cause else {
+            panic!("{reason}");
+        };
+        assert_eq!(held, reason.unsent_bytes);
+    }
+    assert_eq!(looped.net.memory_in_use(), 100_000);
+}
+
+#[test]
+fn room_that_no_event_has_told_is_used_before_a_connection_is_ended() {
+    let config = Config::default().memory_budget(3 << 20);
+    let mut looped = Loop::new(config);
+    let mut seen = Recorder::default();
+    let (slow, id) = looped.join(&mut seen);
+    let narrow = socket2::SockRef::from(&slow.0).set_recv_buffer_size(16 * 1024);
+    narrow.expect("a live socket");
+    // The sockets are full, and a little is queued.
+    while looped.net.queued_bytes(id) == 0 {
+        looped.net.send(id, &[7; 100_000]).expect("there is room");
+        looped.pass(Duration::ZERO, &mut seen);
+    }
+    // Less than Linux reports.
+    let mut taken = vec![0; 300_000];
+    std::io::Read::read_exact(&mut (&slow.0), &mut taken).expect("it is there");
+    let queued = looped.net.queued_bytes(id);
+    let _holder = holders(&mut looped, &mut seen, 3, 999_000);
+    let room = (3 << 20) - looped.net.memory_in_use();
+    looped
+        .net
+        .send(id, &vec![7; room as usize])
+        .expect("there is room");
+    assert!(looped.net.memory_in_use() > 3 << 20);
+    assert!(queued > 0);
+    looped.pass(SECOND, &mut seen);
+    looped.rest(&mut seen);
+    assert!(seen.ends().is_empty(), "{:?}", seen.ends());
+}

@@ -1,0 +1,337 @@
+//! A failed write ends the write half of a connection, and nothing else: what arrived before is delivered, up to the end
+//! of the stream or an error, and then the connection ends with the first cause.
+
+mod support;
+
+use std::io::Write;
+use std::net::{Shutdown, TcpListener};
+use std::time::Duration;
+
+use support::by_hand::{Loop, Scene};
+use support::drivers::{Driver, listening_by};
+use support::{Peer, Recorder, framed, pattern, turn_until};
+use throng::{
+    Chunk, Config, ConnectOptions, ConnectionId, DisconnectCause, DisconnectReason, Frame, Handler,
+    ListenOptions, Net, SendError, Stage,
+};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// How many frames a peer sends before it closes: more than one turn delivers, no more than the sockets hold.
+const FRAMES: usize = 2000;
+
+fn is_reset(reason: &DisconnectReason) -> bool {
+    matches!(reason.cause, DisconnectCause::Reset(_))
+}
+
+// ----- A peer that sends and closes, before anything is read: the first answer is a reset, all others fail -----
+
+/// Answers each frame, or each piece of one, with a byte.
+#[derive(Default)]
+struct Answering {
+    frames: usize,
+    bytes: u64,
+    refused: usize,
+    end: Option<DisconnectReason>,
+}
+
+impl Answering {
+    fn answer(&mut self, net: &mut Net, id: ConnectionId) {
+        assert!(self.end.is_none(), "something comes after the end");
+        match net.send(id, b"!") {
+            Ok(()) => {}
+            Err(SendError::WriteFailed) => self.refused += 1,
+            Err(error) => panic!("{error}"),
+        }
+    }
+}
+
+impl Handler for Answering {
+    fn on_data(&mut self, net: &mut Net, id: ConnectionId, _: Frame<'_>) {
+        self.frames += 1;
+        self.answer(net, id);
+    }
+
+    fn on_chunk(&mut self, net: &mut Net, id: ConnectionId, chunk: Chunk<'_>) {
+        self.bytes += chunk.len() as u64;
+        self.answer(net, id);
+    }
+
+    fn on_disconnect(&mut self, _: &mut Net, _: ConnectionId, reason: DisconnectReason) {
+        assert!(self.end.replace(reason).is_none(), "it ends twice");
+    }
+}
+
+/// Sends everything and closes.
+fn send_and_close(mut peer: impl Write, wire: &[u8]) {
+    peer.write_all(wire).expect("the sockets hold it");
+}
+
+fn answer_all<D: Driver>(driver: &mut D) -> Answering {
+    let mut answering = Answering::default();
+    turn_until(driver, &mut answering, |answering, _| {
+        answering.end.is_some()
+    });
+    answering
+}
+
+fn frames_before_a_close_are_delivered_over_tcp<D: Driver>() {
+    for options in [
+        ListenOptions::default(),
+        ListenOptions::default().allow_half_open(true),
+        // Congested after a few answers.
+        ListenOptions::default().high_watermark(16).low_watermark(4),
+    ] {
+        let (mut driver, addr) = listening_by::<D>(options);
+        send_and_close(Peer::connect(addr).0, &framed(&[7; 20]).repeat(FRAMES));
+        let answering = answer_all(&mut driver);
+        assert_eq!(answering.frames, FRAMES);
+    }
+}
+
+#[cfg(unix)]
+fn frames_before_a_close_are_delivered_over_a_unix_socket<D: Driver>() {
+    let mut driver = D::new(Config::default());
+    let (ours, peer) = std::os::unix::net::UnixStream::pair().expect("two sockets");
+    driver
+        .net()
+        .adopt(ours, ConnectOptions::default())
+        .expect("it is connected");
+    send_and_close(peer, &framed(&[7; 20]).repeat(FRAMES));
+    let answering = answer_all(&mut driver);
+    assert_eq!(answering.frames, FRAMES);
+    let reason = answering.end.expect("it has ended");
+    assert!(is_reset(&reason), "{reason}");
+    assert!(
+        answering.refused > 0,
+        "the kernel took {FRAMES} answers for nobody"
+    );
+    assert!(reason.unsent_frames > 0, "those of the write that failed");
+    assert_eq!(reason.unshown_bytes, 0);
+}
+
+fn streamed_frame_before_a_close_is_delivered<D: Driver>() {
+    const LEN: usize = 40_000;
+    let config = Config::default()
+        .stream_frames_over(1000)
+        .read_buffer(1024)
+        .read_budget(1024);
+    let mut driver = D::new(config);
+    let listener = driver.net().listen("127.0.0.1:0").expect("a listener");
+    let addr = driver.net().local_addr(listener).expect("its address");
+    send_and_close(Peer::connect(addr).0, &framed(&pattern(LEN)));
+    let answering = answer_all(&mut driver);
+    assert_eq!(answering.bytes, LEN as u64);
+}
+
+with_each_driver! {
+    frames_before_a_close_are_delivered_over_tcp
+    streamed_frame_before_a_close_is_delivered
+}
+
+#[cfg(unix)]
+with_each_driver! {
+    frames_before_a_close_are_delivered_over_a_unix_socket
+}
+
+// ----- A server that says goodbye and closes, with a client that goes on sending -----
+
+/// A client whose server has said "bye" and closed with unread data, so that the client's next write fails: nothing
+/// of it was seen yet.
+fn client_of_a_server_that_left(config: Config) -> (Loop, ConnectionId) {
+    let server = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let mut looped = Loop::new(config);
+    let mut seen = Recorder::default();
+    let addr = server.local_addr().expect("its address");
+    let id = looped.net.connect(addr).expect("an attempt");
+    let mut accepted = Peer(server.accept().expect("the attempt").0);
+    looped.settle(&mut seen, |_, net| net.is_connected(id));
+    looped.net.send(id, b"unread").expect("it is connected");
+    looped.settle(&mut seen, |_, net| net.queued_bytes(id) == 0);
+    // It is there, so that the close is a reset.
+    let mut unread = [0; 10];
+    while accepted.0.peek(&mut unread).expect("a live socket") < unread.len() {}
+    accepted.send(b"bye");
+    drop(accepted);
+    // No event is looked at: the write comes first.
+    looped.net.send(id, b"hello?").expect("as far as is known");
+    looped.net.finish_turn(&mut seen);
+    assert!(seen.frames().is_empty() && seen.ends().is_empty());
+    (looped, id)
+}
+
+#[test]
+fn last_message_of_a_server_that_reset_the_connection_is_delivered() {
+    let (mut looped, id) = client_of_a_server_that_left(Config::default());
+    let mut seen = Recorder::default();
+    assert!(looped.net.is_connected(id), "there is something to deliver");
+    assert!(matches!(
+        looped.net.send(id, b"more"),
+        Err(SendError::WriteFailed)
+    ));
+    looped.settle(&mut seen, |seen, _| !seen.ends().is_empty());
+    assert_eq!(seen.frames(), [b"bye"]);
+    let (ended, reason) = seen.ends()[0];
+    assert_eq!((ended, reason.stage), (id, Stage::Open));
+    assert!(is_reset(reason), "{reason}");
+    // Its header too.
+    assert_eq!((reason.unsent_frames, reason.unsent_bytes), (1, 10));
+}
+
+#[test]
+fn disconnect_after_a_failed_write_reports_the_failed_write() {
+    let (mut looped, id) = client_of_a_server_that_left(Config::default());
+    let mut seen = Recorder::default();
+    assert!(looped.net.disconnect(id));
+    assert!(!looped.net.is_connected(id));
+    looped.settle(&mut seen, |seen, _| !seen.ends().is_empty());
+    assert!(seen.frames().is_empty(), "nothing follows a disconnect");
+    assert!(is_reset(seen.ends()[0].1));
+}
+
+#[test]
+fn connection_with_a_failed_write_cannot_be_released_and_takes_part_in_a_shutdown() {
+    let (mut looped, id) = client_of_a_server_that_left(Config::default());
+    let mut seen = Recorder::default();
+    assert!(looped.net.release(id).is_err());
+    looped.net.shutdown(SECOND);
+    looped.settle(&mut seen, |_, net| net.is_stopping());
+    assert!(is_reset(seen.ends()[0].1));
+}
+
+// ----- A peer that shuts its read half down and goes on writing: Unix domain sockets tell of it by EPIPE -----
+
+/// A connection over a Unix domain socket whose peer reads nothing any more, of which a write has found out.
+#[cfg(unix)]
+fn peer_with_its_read_half_shut(
+    config: Config,
+) -> (Loop, Recorder, std::os::unix::net::UnixStream, ConnectionId) {
+    let mut looped = Loop::new(config);
+    let mut seen = Recorder::default();
+    let (ours, peer) = std::os::unix::net::UnixStream::pair().expect("two sockets");
+    let options = ConnectOptions::default();
+    let id = looped.net.adopt(ours, options).expect("it is connected");
+    looped.settle(&mut seen, |_, net| net.is_connected(id));
+    peer.shutdown(Shutdown::Read).expect("a live socket");
+    looped.net.send(id, b"for nobody").expect("it is connected");
+    looped.rest(&mut seen);
+    assert!(matches!(
+        looped.net.send(id, b"more"),
+        Err(SendError::WriteFailed)
+    ));
+    (looped, seen, peer, id)
+}
+
+#[cfg(unix)]
+#[test]
+fn peer_that_only_writes_is_heard_to_its_end() {
+    let (mut looped, mut seen, mut peer, _) = peer_with_its_read_half_shut(Config::default());
+    for number in 0..3_u8 {
+        // Its time begins anew with each byte.
+        looped.pass(4 * SECOND, &mut seen);
+        peer.write_all(&framed(&[number])).expect("it is read");
+        let frames = usize::from(number) + 1;
+        looped.settle(&mut seen, |seen, _| seen.frames().len() == frames);
+    }
+    drop(peer);
+    looped.settle(&mut seen, |seen, _| !seen.ends().is_empty());
+    assert!(is_reset(seen.ends()[0].1), "the first cause counts");
+}
+
+#[cfg(unix)]
+#[test]
+fn silence_after_a_failed_write_ends_the_connection() {
+    let config = Config::default().disconnect_timeout(5 * SECOND);
+    let (mut looped, mut seen, _peer, _) = peer_with_its_read_half_shut(config);
+    looped.pass(4 * SECOND, &mut seen);
+    assert!(seen.ends().is_empty(), "4 s are not 5");
+    looped.pass(2 * SECOND, &mut seen);
+    assert!(is_reset(seen.ends()[0].1), "{}", seen.ends()[0].1);
+}
+
+#[cfg(unix)]
+#[test]
+fn pause_after_a_failed_write_loses_nothing() {
+    let config = Config::default().disconnect_timeout(5 * SECOND);
+    let (mut looped, mut seen, mut peer, id) = peer_with_its_read_half_shut(config);
+    assert!(looped.net.pause(id));
+    peer.write_all(&framed(b"late")).expect("there is room");
+    for _ in 0..10 {
+        looped.pass(4 * SECOND, &mut seen);
+    }
+    assert!(seen.ends().is_empty(), "its time stands still");
+    assert!(looped.net.resume(id));
+    looped.settle(&mut seen, |seen, _| !seen.frames().is_empty());
+    drop(peer);
+    looped.settle(&mut seen, |seen, _| !seen.ends().is_empty());
+}
+
+#[cfg(unix)]
+#[test]
+fn failed_write_of_a_paused_connection_counts_what_nobody_has_read() {
+    let mut looped = Loop::new(Config::default());
+    let mut seen = Recorder::default();
+    let (ours, mut peer) = std::os::unix::net::UnixStream::pair().expect("two sockets");
+    let options = ConnectOptions::default();
+    let id = looped.net.adopt(ours, options).expect("it is connected");
+    looped.settle(&mut seen, |_, net| net.is_connected(id));
+    looped.net.pause(id);
+    peer.write_all(&[7; 5000]).expect("there is room");
+    drop(peer);
+    looped.net.send(id, b"for nobody").expect("it is connected");
+    looped.settle(&mut seen, |seen, _| !seen.ends().is_empty());
+    let reason = seen.ends()[0].1;
+    assert!(is_reset(reason), "{reason}");
+    assert_eq!(reason.unshown_bytes, 5000);
+}
+
+#[test]
+fn reset_of_a_paused_connection_counts_what_nobody_has_read() {
+    let mut scene = Scene::with(Config::default());
+    scene.looped.net.pause(scene.id);
+    scene.peer.write(&[7; 5000]);
+    // A reset comes after what was sent before.
+    let peer = std::mem::replace(&mut scene.peer, {
+        let addr = scene.looped.listen();
+        Peer::connect(addr)
+    });
+    peer.reset();
+    scene
+        .looped
+        .settle(&mut scene.seen, |seen, _| !seen.ends().is_empty());
+    let reason = scene.seen.ends()[0].1;
+    assert!(is_reset(reason), "{reason}");
+    if cfg!(target_os = "linux") {
+        assert_eq!(reason.unshown_bytes, 5000);
+    }
+}
+
+// ----- A peer that closes its side and reads its answers late -----
+
+#[test]
+fn half_closed_peer_that_stops_reading_for_a_while_gets_all_that_was_sent() {
+    for allow_half_open in [true, false] {
+        let config = Config::default()
+            .allow_half_open(allow_half_open)
+            .read_under_backpressure(true);
+        let mut scene = Scene::with(config);
+        scene.block();
+        let queued = scene.queued();
+        scene.peer.half_close();
+        // Events come while the queue waits for room: they must not take that wait away.
+        for _ in 0..5 {
+            scene.pass(Duration::ZERO);
+        }
+        assert_eq!(scene.queued(), queued, "the peer has not read anything");
+        let mut peer = scene.peer;
+        let reader = std::thread::spawn(move || peer.receive().len());
+        let id = scene.id;
+        scene
+            .looped
+            .settle(&mut scene.seen, |_, net| net.queued_bytes(id) == 0);
+        assert_eq!(reader.join().expect("it reads"), 12 << 20);
+        scene.looped.settle(&mut scene.seen, |_, net| {
+            net.is_connected(id) == allow_half_open
+        });
+    }
+}
