@@ -102,7 +102,7 @@ fn serve(addr: &str, shards: Option<usize>) -> io::Result<()> {
     if let Some(shards) = shards {
         builder = builder.shards(shards);
     }
-    let shards = builder.start(|_, Shard { index, handles }| {
+    let mut shards = builder.start(|_, Shard { index, handles }| {
         Ok(Chat {
             shard: index,
             everywhere: handles,
@@ -112,5 +112,10 @@ fn serve(addr: &str, shards: Option<usize>) -> io::Result<()> {
     if let Some(addr) = shards.local_addr(0) {
         println!("listening on {addr}");
     }
-    Ok(shards.join()?)
+    // If one fails, or stops, the others are shut down too: whoever started this process sees it end.
+    let first = shards.join_next();
+    shards.handles().shutdown(Duration::from_secs(5));
+    shards.join()?;
+    first.transpose()?;
+    Ok(())
 }

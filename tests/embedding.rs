@@ -227,6 +227,65 @@ fn a_crowd_is_served_one_event_at_a_time<D: Driver>() {
     assert_eq!(crowd.echoes, 50);
 }
 
+/// What a full batch leaves in the selector is there at the next poll, which returns at once.
+#[test]
+fn own_poll_serves_a_crowd_without_polling_again_after_a_full_batch() {
+    let mut poll = mio::Poll::new().expect("a selector");
+    let mut events = mio::Events::with_capacity(1);
+    let mut net =
+        Net::attach(poll.registry(), Config::default(), Instant::now()).expect("a registry");
+    let addr = listen(&mut net);
+    let mut crowd = Crowd {
+        expected: 50,
+        echoes: 0,
+    };
+    for _ in 0..crowd.expected {
+        net.connect(addr).expect("it starts");
+    }
+    let deadline = Instant::now() + PATIENCE;
+    while !net.take_stop() {
+        assert!(Instant::now() < deadline, "{} were served", crowd.echoes);
+        poll.poll(&mut events, net.next_timeout(Instant::now()))
+            .expect("a poll");
+        net.begin_turn(Instant::now());
+        for event in &events {
+            net.handle_event(event);
+        }
+        net.finish_turn(&mut crowd);
+    }
+    assert_eq!(crowd.echoes, 50);
+}
+
+/// For reactors that own what they wait for.
+#[cfg(unix)]
+#[test]
+fn a_clone_of_the_descriptor_is_readable_when_a_turn_is_due() {
+    use std::os::fd::{AsFd, AsRawFd};
+
+    let (mut event_loop, addr) = listening(ListenOptions::default());
+    let owned = event_loop.as_fd().try_clone_to_owned().expect("a copy");
+    let mut poll = mio::Poll::new().expect("a selector");
+    let mut events = mio::Events::with_capacity(8);
+    let descriptor = owned.as_raw_fd();
+    let mut source = mio::unix::SourceFd(&descriptor);
+    poll.registry()
+        .register(&mut source, mio::Token(0), mio::Interest::READABLE)
+        .expect("it can be waited for");
+    let _peer = support::Peer::connect(addr);
+    let mut seen = Recorder::default();
+    let deadline = Instant::now() + PATIENCE;
+    while seen.connected().is_empty() {
+        assert!(Instant::now() < deadline, "nothing tells of the peer");
+        if event_loop.next_timeout() != Some(Duration::ZERO) {
+            poll.poll(&mut events, Some(PATIENCE)).expect("a poll");
+            assert!(!events.is_empty());
+        }
+        event_loop
+            .turn(&mut seen, Some(Duration::ZERO))
+            .expect("a turn");
+    }
+}
+
 #[test]
 fn an_idle_loop_rests() {
     let (mut event_loop, addr) = listening(ListenOptions::default());

@@ -385,6 +385,60 @@ fn who_waits_for_room_has_a_turn_beside_those_who_do_not_wait() {
     waiting.join().expect("no panic");
 }
 
+/// In each round the loop runs all there is, and two threads fill its mailbox again and wait for more room.
+#[test]
+fn try_post_succeeds_in_every_round_beside_two_threads_that_wait() {
+    const ROUNDS: usize = 100;
+    let (mut event_loop, _) = listening(Config::default().max_pending_commands(8));
+    let handle = event_loop.handle();
+    let writers = [handle.clone(), handle.clone()]
+        .map(|handle| thread::spawn(move || while handle.post(|_, _| {}).is_ok() {}));
+    let ran = std::sync::Arc::new(AtomicUsize::new(0));
+    let mut seen = Recorder::default();
+    for round in 0..ROUNDS {
+        // Until they wait the mailbox is not full, or just full.
+        wait_until(|| {
+            let ran = std::sync::Arc::clone(&ran);
+            let posted = handle.try_post(move |_, _| {
+                ran.fetch_add(1, Ordering::Relaxed);
+            });
+            posted.is_ok()
+        });
+        turn_until(&mut event_loop, &mut seen, |_, _| {
+            ran.load(Ordering::Relaxed) == round + 1
+        });
+    }
+    drop(event_loop);
+    for thread in writers {
+        thread.join().expect("no panic");
+    }
+}
+
+/// The limits hold all the same: tries that succeed while others wait are a few more commands, and a few more bytes.
+#[test]
+fn tries_beside_threads_that_wait_are_bounded() {
+    for (config, size) in [
+        (Config::default().max_pending_commands(64), 0),
+        (Config::default().max_pending_bytes(64_000), 1000),
+    ] {
+        let (event_loop, _) = listening(config);
+        let handle = event_loop.handle();
+        let id = id();
+        thread::scope(|scope| {
+            let waiting = scope.spawn(|| while handle.send(id, &vec![0; size]).is_ok() {});
+            wait_until(|| format!("{handle:?}").contains("commands: 64"));
+            // It fills the mailbox, and waits at some time after that. 64 and a sixteenth of it.
+            let full = MailboxError::Full {
+                commands: 68,
+                bytes: 68 * size as u64,
+            };
+            wait_until(|| handle.try_send(id, &vec![0; size]) == Err(full.clone()));
+            drop(event_loop);
+            waiting.join().expect("no panic");
+        });
+    }
+}
+
 #[test]
 fn who_waits_hears_that_the_loop_is_gone() {
     let (event_loop, _) = listening(Config::default().max_pending_commands(1));

@@ -9,6 +9,10 @@
 #[path = "../src/mailbox/channel.rs"]
 mod channel;
 
+#[allow(unreachable_pub, reason = "as above")]
+#[path = "../src/mailbox/room.rs"]
+mod room;
+
 mod sync {
     pub(super) use loom::sync::Arc;
     pub(super) use loom::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -63,10 +67,11 @@ mod sync {
     }
 }
 
-use channel::{Limits, Receiver, Refusal, Sender, channel};
+use channel::{Receiver, Refusal, Sender, channel};
 use loom::sync::Arc;
 use loom::sync::Notify;
 use loom::thread;
+use room::Limits;
 
 /// A channel, and what its reader sleeps on. loom fails if all threads sleep.
 fn scene(count: u64) -> (Sender<u32>, Receiver<u32>, Arc<Notify>) {
@@ -210,6 +215,63 @@ fn who_waits_is_woken_beside_one_who_tries() {
         let left = read(&mut receiver, &bell, 2 + tried - seen.len());
         assert_eq!(seen.len() + left.len(), 2 + tried);
         waits.join().expect("no panic");
+    });
+}
+
+/// Tries until there is room.
+fn try_until_taken(sender: &Sender<u32>, item: u32, bytes: u64) {
+    while sender.try_send(item, bytes).is_err() {
+        thread::yield_now();
+    }
+}
+
+/// The reader does nothing meanwhile. A try finds room aside as soon as the other thread waits, once.
+#[test]
+fn a_try_has_room_aside_while_a_thread_waits() {
+    model(2, || {
+        let (sender, mut receiver, bell) = scene(1);
+        let (other, third) = (sender.clone(), sender.clone());
+        sender.try_send(1, 1).expect("there is room");
+        let waits = thread::spawn(move || sender.send(2, 1).expect("the reader is there"));
+        let tries = thread::spawn(move || usize::from(third.try_send(3, 1).is_ok()));
+        let tried = tries.join().expect("no panic");
+        if tried == 0 {
+            try_until_taken(&other, 4, 1);
+        }
+        assert_eq!(
+            other.check_room(),
+            Err(Refusal::Full { count: 2, bytes: 2 })
+        );
+        other.try_send(5, 1).expect_err("that was its part");
+        let seen = read(&mut receiver, &bell, 3);
+        assert_eq!([seen[0], seen[2]], [1, 2], "out of order: {seen:?}");
+        waits.join().expect("no panic");
+        assert_eq!(other.load(), (0, 0));
+    });
+}
+
+/// The room aside holds two here, if they have no bytes. One comes while the reader gives the place of the other back.
+#[test]
+fn room_aside_is_given_back_while_others_take_it() {
+    model(2, || {
+        let bell = Arc::new(Notify::new());
+        let rung = Arc::clone(&bell);
+        let limits = Limits {
+            count: 32,
+            bytes: 1,
+        };
+        let (sender, mut receiver) = channel(limits, Box::new(move || rung.notify()));
+        let (other, third) = (sender.clone(), sender.clone());
+        sender.try_send(1, 1).expect("there is room");
+        let waits = thread::spawn(move || sender.send(2, 1).expect("the reader is there"));
+        try_until_taken(&other, 3, 0);
+        let tries = thread::spawn(move || third.try_send(4, 0).is_ok());
+        let seen = read(&mut receiver, &bell, 3);
+        let tried = tries.join().expect("no panic");
+        let left = read(&mut receiver, &bell, 3 + usize::from(tried) - seen.len());
+        assert_eq!(seen.len() + left.len(), 3 + usize::from(tried));
+        waits.join().expect("no panic");
+        assert_eq!(other.load(), (0, 0));
     });
 }
 

@@ -288,6 +288,113 @@ fn one_panics_and_the_other_serves_on(balance: Balance) {
     assert_eq!(error.to_string(), "shard 1 panicked: by command");
 }
 
+/// An address on which no other test listens, so that a closed port is not taken again at once.
+const ALONE: &str = if cfg!(target_os = "linux") {
+    "127.0.0.27:0"
+} else {
+    "127.0.0.1:0"
+};
+
+fn start_alone(balance: Balance) -> (Shards<Chat>, SocketAddr) {
+    let builder = Shards::builder(Config::default())
+        .shards(2)
+        .balance(balance)
+        .listen(ALONE, ListenOptions::default());
+    let (shards, _) = start_from(builder.expect("an address"));
+    let addr = shards.local_addr(0).expect("it listens");
+    (shards, addr)
+}
+
+fn start_adopted() -> (Shards<Chat>, SocketAddr) {
+    let listener = std::net::TcpListener::bind(ALONE).expect("a free port");
+    let addr = listener.local_addr().expect("its address");
+    let builder = Shards::builder(Config::default()).shards(2);
+    let (shards, _) = start_from(builder.adopt_listener(listener, ListenOptions::default()));
+    (shards, addr)
+}
+
+type How = fn(&mut Chat, &mut Net);
+
+fn panic_in_shard(_: &mut Chat, _: &mut Net) {
+    panic!("by command");
+}
+
+fn stop_in_shard(_: &mut Chat, net: &mut Net) {
+    net.stop();
+}
+
+/// Ends one of two shards and expects `join_next` to return that while the other one runs.
+fn end_one(shards: &mut Shards<Chat>, shard: usize, how: How) {
+    let handles = shards.handles();
+    handles
+        .get(shard)
+        .expect("there are two")
+        .post(how)
+        .expect("it runs");
+    match shards.join_next().expect("one has ended") {
+        Ok(ended) => assert_eq!(ended, shard),
+        Err(error) => assert_eq!(
+            error.to_string(),
+            format!("shard {shard} panicked: by command")
+        ),
+    }
+    let other = handles.get(1 - shard).expect("there are two");
+    other.call(|_, _| ()).expect("it runs");
+}
+
+fn expect_refused(addr: SocketAddr) {
+    let refused = std::net::TcpStream::connect_timeout(&addr, PATIENCE).expect_err("it is closed");
+    assert_eq!(refused.kind(), std::io::ErrorKind::ConnectionRefused);
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn join_next_returns_the_first_end_while_the_kernel_balances_for_the_other() {
+    within_patience(|| {
+        for how in [panic_in_shard, stop_in_shard] {
+            for shard in [0, 1] {
+                let (mut shards, addr) = start_alone(Balance::Kernel);
+                end_one(&mut shards, shard, how);
+                assert_eq!(Peer::connect(addr).receive(), b"welcome");
+                shards.handles().shutdown(Duration::ZERO);
+                assert_eq!(shards.join_next().expect("the other").ok(), Some(1 - shard));
+                assert!(shards.join_next().is_none());
+                shards.join().expect("all was returned");
+                expect_refused(addr);
+            }
+        }
+    });
+}
+
+/// Whether the socket is the shard's own, or was adopted.
+#[test]
+fn the_listener_of_the_shard_that_accepts_is_closed_when_join_next_returns_its_end() {
+    within_patience(|| {
+        for how in [panic_in_shard, stop_in_shard] {
+            for (mut shards, addr) in [start_alone(Balance::HandOver), start_adopted()] {
+                end_one(&mut shards, 0, how);
+                expect_refused(addr);
+                end(shards);
+            }
+        }
+    });
+}
+
+#[test]
+fn join_next_returns_the_end_of_a_shard_that_peers_are_handed_to() {
+    within_patience(|| {
+        for how in [panic_in_shard, stop_in_shard] {
+            for (mut shards, addr) in [start_alone(Balance::HandOver), start_adopted()] {
+                end_one(&mut shards, 1, how);
+                for _ in 0..2 {
+                    assert_eq!(Peer::connect(addr).receive(), b"welcome");
+                }
+                end(shards);
+            }
+        }
+    });
+}
+
 #[test]
 fn a_handler_that_cannot_be_made_is_an_error_at_the_start() {
     let started = Shards::builder(Config::default())

@@ -187,14 +187,15 @@ impl Config {
     }
 
     /// How many commands of [`Handle`](crate::Handle)s may wait for the loop; from 1 to 8,388,607. Default: 65,536, some MiB
-    /// of memory.
+    /// of memory. While threads wait for room, [`try_` forms](crate::Handle#when-there-is-no-room) may add a sixteenth.
     pub fn max_pending_commands(mut self, commands: u64) -> Self {
         self.max_pending_commands = commands;
         self
     }
 
     /// How many bytes of payload may wait for the loop in the commands of [`Handle`](crate::Handle)s. One command is taken
-    /// as long as less than this waits, so that no payload is too large; from 1 to 512 GiB. Default: 16 MiB.
+    /// as long as less than this waits, so that no payload is too large; from 1 to 512 GiB. Default: 16 MiB. While threads
+    /// wait for room, [`try_` forms](crate::Handle#when-there-is-no-room) may add a sixteenth.
     pub fn max_pending_bytes(mut self, bytes: u64) -> Self {
         self.max_pending_bytes = bytes;
         self

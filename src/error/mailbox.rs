@@ -14,8 +14,9 @@ impl<T> From<Rejected<T, MailboxError>> for MailboxError {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum MailboxError {
-    /// As much waits for the loop as may, [`max_pending_commands`](crate::Config::max_pending_commands) or
-    /// [`max_pending_bytes`](crate::Config::max_pending_bytes), or other threads wait for room.
+    /// The mailbox is full: it holds [`max_pending_commands`](crate::Config::max_pending_commands) or
+    /// [`max_pending_bytes`](crate::Config::max_pending_bytes). While other threads wait for room, `try_` forms also get it
+    /// when they have used up what they may [in addition](crate::Handle#when-there-is-no-room).
     Full {
         /// How many commands wait.
         commands: u64,

@@ -14,38 +14,18 @@
 //! the signal is clear and wakes. With those who wait for room it is the same: a waiter signs up and then looks for room,
 //! the reader makes room and then looks who has signed up.
 //!
-//! *Who waits is not overtaken* by those who do not: while somebody waits they are refused, however much room there is, or
-//! they could take each place as soon as it is free.
+//! *Waiters are not overtaken, and tries do not starve.* While a thread waits for room, a try takes none of it: a thread
+//! that tries again and again could take each place as soon as it is free. Tries have a small room of their own then, *aside*,
+//! which waiters never take. All items stand in one queue, so a place aside is free again at the latest when the reader has
+//! worked through what was in the channel before.
 //!
 //! There is no lock: `std::sync::mpsc` and atomics. (Its reader may spin for a moment, if a writer was interrupted while it
 //! filled a place.) A model of it is checked in `tests/mailbox_model.rs`, with `sync` taken from there.
 
+use super::room::{Limits, Room};
 use super::sync::mpsc::{self, TryRecvError};
 use super::sync::thread::{self, Thread};
 use super::sync::{Arc, AtomicBool, AtomicU64, Ordering};
-
-/// How many bits of the load count bytes: up to a TiB of them; the others count commands.
-const BYTES_BITS: u32 = 40;
-const ONE: u64 = 1 << BYTES_BITS;
-const BYTES: u64 = ONE - 1;
-
-/// The most commands that can be counted.
-pub(super) const MAX_COUNT: u64 = (1 << (64 - BYTES_BITS - 1)) - 1;
-/// The most bytes that may be the limit: one command more can be counted.
-pub(super) const MAX_BYTES: u64 = 1 << (BYTES_BITS - 1);
-
-/// How much may be in the channel. It takes one more as long as there is less of both.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Limits {
-    pub(super) count: u64,
-    pub(super) bytes: u64,
-}
-
-/// Twice what may be the limits, so that there is always something for what is not limited.
-const COUNTABLE: Limits = Limits {
-    count: 2 * MAX_COUNT,
-    bytes: 2 * MAX_BYTES,
-};
 
 /// Why something was not taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,10 +34,14 @@ pub(super) enum Refusal {
     Closed,
 }
 
+/// What an item takes of a room. The top bit, more than one item can take, says that the room is the one aside.
+type Weight = u64;
+const ASIDE: Weight = 1 << 63;
+
 struct Shared {
-    limits: Limits,
-    /// What is in the channel or about to be: the count, and below it the bytes.
-    load: AtomicU64,
+    room: Room,
+    /// The room of tries while others wait.
+    aside: Room,
     /// Set: the reader was woken, or is awake, and is going to look.
     signal: AtomicBool,
     /// The reader is gone.
@@ -80,16 +64,17 @@ struct Waiter {
 
 pub(super) struct Sender<T> {
     shared: Arc<Shared>,
-    items: mpsc::Sender<(T, u64)>,
+    items: mpsc::Sender<(T, Weight)>,
     waiters: mpsc::Sender<Arc<Waiter>>,
 }
 
 pub(super) struct Receiver<T> {
     shared: Arc<Shared>,
-    items: mpsc::Receiver<(T, u64)>,
+    items: mpsc::Receiver<(T, Weight)>,
     waiters: mpsc::Receiver<Arc<Waiter>>,
-    /// The load of what was taken since the last [`release`](Self::release).
+    /// What was taken out since the last [`release`](Self::release) takes of the rooms.
     taken: u64,
+    taken_aside: u64,
 }
 
 /// A channel whose reader is woken by `wake`, on the thread of a writer.
@@ -97,12 +82,10 @@ pub(super) fn channel<T>(
     limits: Limits,
     wake: Box<dyn Fn() + Send + Sync>,
 ) -> (Sender<T>, Receiver<T>) {
+    let limits = limits.countable();
     let shared = Arc::new(Shared {
-        limits: Limits {
-            count: limits.count.clamp(1, MAX_COUNT),
-            bytes: limits.bytes.clamp(1, MAX_BYTES),
-        },
-        load: AtomicU64::new(0),
+        room: Room::new(limits),
+        aside: Room::new(limits.small_part()),
         signal: AtomicBool::new(false),
         closed: AtomicBool::new(false),
         waiting: AtomicU64::new(0),
@@ -122,77 +105,76 @@ pub(super) fn channel<T>(
         items,
         waiters,
         taken: 0,
+        taken_aside: 0,
     };
     (sender, receiver)
 }
 
-/// The count and the bytes of a load.
-fn split(load: u64) -> (u64, u64) {
-    (load >> BYTES_BITS, load & BYTES)
-}
-
 impl Shared {
-    /// Makes room for one item of so many bytes, within these limits.
-    fn reserve(&self, limits: Limits, bytes: u64) -> Result<(), Refusal> {
-        let mut load = self.load.load(Ordering::Relaxed);
-        loop {
-            if self.closed.load(Ordering::Acquire) {
-                return Err(Refusal::Closed);
-            }
-            let (count, held) = split(load);
-            if count >= limits.count || held >= limits.bytes {
-                let bytes = held;
-                return Err(Refusal::Full { count, bytes });
-            }
-            match self.load.compare_exchange_weak(
-                load,
-                load + ONE + bytes,
-                Ordering::AcqRel,
-                Ordering::Acquire,
-            ) {
-                Ok(_) => return Ok(()),
-                Err(now) => load = now,
-            }
+    /// Takes room for one item of so many bytes, within these limits.
+    fn reserve(&self, limits: Limits, bytes: u64) -> Result<Weight, Refusal> {
+        self.check_open()?;
+        self.room.take(limits, bytes).map_err(full)
+    }
+
+    /// The same for one that does not wait: aside, if others do.
+    fn try_reserve(&self, bytes: u64) -> Result<Weight, Refusal> {
+        if !self.others_wait() {
+            return self.reserve(self.room.limits, bytes);
         }
+        self.check_open()?;
+        let taken = self.aside.take(self.aside.limits, bytes);
+        taken
+            .map(|weight| weight | ASIDE)
+            .map_err(|_| full(self.load()))
+    }
+
+    /// Whether threads wait for room.
+    fn others_wait(&self) -> bool {
+        self.waiting.load(Ordering::Relaxed) > 0
+    }
+
+    fn check_open(&self) -> Result<(), Refusal> {
+        if self.closed.load(Ordering::Acquire) {
+            return Err(Refusal::Closed);
+        }
+        Ok(())
+    }
+
+    /// How many items are in the channel, and their bytes.
+    fn load(&self) -> (u64, u64) {
+        let (room, aside) = (self.room.load(), self.aside.load());
+        (room.0 + aside.0, room.1 + aside.1)
     }
 }
 
+fn full((count, bytes): (u64, u64)) -> Refusal {
+    Refusal::Full { count, bytes }
+}
+
 impl<T> Sender<T> {
-    /// Puts an item of so many bytes into the channel, if there is room now and nobody waits for it.
+    /// Puts an item of so many bytes into the channel, if there is room now.
     pub(super) fn try_send(&self, item: T, bytes: u64) -> Result<(), (Refusal, T)> {
-        let bytes = bytes.min(MAX_BYTES - 1);
-        let reserved = self
-            .check_room()
-            .and_then(|()| self.shared.reserve(self.shared.limits, bytes));
-        match reserved {
-            Ok(()) => self.push(item, bytes),
-            Err(refusal) => Err((refusal, item)),
-        }
+        let reserved = self.shared.try_reserve(bytes);
+        self.push(reserved, item)
     }
 
     /// The same, whether there is room or not: for what is asked for once. Only what can be counted is a limit.
     pub(super) fn send_always(&self, item: T) -> Result<(), (Refusal, T)> {
-        match self.shared.reserve(COUNTABLE, 0) {
-            Ok(()) => self.push(item, 0),
-            Err(refusal) => Err((refusal, item)),
-        }
+        self.push(self.shared.reserve(Limits::COUNTABLE, 0), item)
     }
 
     /// The same, when there is room.
     pub(super) fn send(&self, item: T, bytes: u64) -> Result<(), (Refusal, T)> {
-        let bytes = bytes.min(MAX_BYTES - 1);
-        let reserved = match self.shared.reserve(self.shared.limits, bytes) {
+        let reserved = match self.shared.reserve(self.shared.room.limits, bytes) {
             Err(Refusal::Full { .. }) => self.wait_for_room(bytes),
             outcome => outcome,
         };
-        match reserved {
-            Ok(()) => self.push(item, bytes),
-            Err(refusal) => Err((refusal, item)),
-        }
+        self.push(reserved, item)
     }
 
     #[cold]
-    fn wait_for_room(&self, bytes: u64) -> Result<(), Refusal> {
+    fn wait_for_room(&self, bytes: u64) -> Result<Weight, Refusal> {
         let shared = &*self.shared;
         shared.waiting.fetch_add(1, Ordering::Relaxed);
         let mut waiter: Option<Arc<Waiter>> = None;
@@ -206,7 +188,7 @@ impl<T> Sender<T> {
                 },
             }
             // Room that was made before the reader could know who waits is seen now.
-            match shared.reserve(shared.limits, bytes) {
+            match shared.reserve(shared.room.limits, bytes) {
                 Err(Refusal::Full { .. }) => {}
                 outcome => break outcome,
             }
@@ -226,8 +208,13 @@ impl<T> Sender<T> {
         Some(waiter)
     }
 
-    fn push(&self, item: T, bytes: u64) -> Result<(), (Refusal, T)> {
-        if let Err(mpsc::SendError((item, _))) = self.items.send((item, bytes)) {
+    /// Puts an item into the channel that has room, and gives it back else.
+    fn push(&self, reserved: Result<Weight, Refusal>, item: T) -> Result<(), (Refusal, T)> {
+        let weight = match reserved {
+            Ok(weight) => weight,
+            Err(refusal) => return Err((refusal, item)),
+        };
+        if let Err(mpsc::SendError((item, _))) = self.items.send((item, weight)) {
             return Err((Refusal::Closed, item));
         }
         if !self.shared.signal.swap(true, Ordering::AcqRel) {
@@ -239,17 +226,19 @@ impl<T> Sender<T> {
         Ok(())
     }
 
-    /// Whether there is room now for one who does not wait.
+    /// Whether there is room now for an item that does not wait.
     pub(super) fn check_room(&self) -> Result<(), Refusal> {
-        let limits = self.shared.limits;
-        let (count, bytes) = self.load();
-        let others_wait = self.shared.waiting.load(Ordering::Relaxed) > 0;
-        if self.is_closed() {
-            Err(Refusal::Closed)
-        } else if others_wait || count >= limits.count || bytes >= limits.bytes {
-            Err(Refusal::Full { count, bytes })
+        let shared = &*self.shared;
+        shared.check_open()?;
+        let room = if shared.others_wait() {
+            &shared.aside
         } else {
+            &shared.room
+        };
+        if room.is_free() {
             Ok(())
+        } else {
+            Err(full(shared.load()))
         }
     }
 
@@ -260,7 +249,7 @@ impl<T> Sender<T> {
 
     /// How many items wait, and their bytes.
     pub(super) fn load(&self) -> (u64, u64) {
-        split(self.shared.load.load(Ordering::Relaxed))
+        self.shared.load()
     }
 }
 
@@ -305,8 +294,12 @@ impl<T> Receiver<T> {
 
     fn pop(&mut self) -> Option<T> {
         match self.items.try_recv() {
-            Ok((item, bytes)) => {
-                self.taken += ONE + bytes;
+            Ok((item, weight)) => {
+                if weight & ASIDE == 0 {
+                    self.taken += weight;
+                } else {
+                    self.taken_aside += weight & !ASIDE;
+                }
                 Some(item)
             }
             Err(TryRecvError::Empty | TryRecvError::Disconnected) => None,
@@ -315,14 +308,17 @@ impl<T> Receiver<T> {
 
     /// Gives the room back of what was taken, and wakes those who wait for it. To be called before the reader sleeps.
     pub(super) fn release(&mut self) {
+        let taken_aside = std::mem::take(&mut self.taken_aside);
+        if taken_aside > 0 {
+            // No thread waits for this room.
+            self.shared.aside.give_back(taken_aside);
+        }
         let taken = std::mem::take(&mut self.taken);
         if taken == 0 {
             return;
         }
-        let left = self.shared.load.fetch_sub(taken, Ordering::AcqRel) - taken;
-        // To wake them for every single place would cost more than the work that waits.
-        let (count, bytes) = split(left);
-        if count <= self.shared.limits.count / 2 && bytes <= self.shared.limits.bytes / 2 {
+        // To wake waiters for every single place would cost more than the work that waits.
+        if self.shared.room.give_back(taken) {
             // Who comes into the list meanwhile looks for room after that: the reader has other things to do.
             let signed_up = self.shared.signed_up.swap(0, Ordering::AcqRel);
             self.wake_waiters(signed_up);

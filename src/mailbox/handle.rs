@@ -50,8 +50,10 @@ use crate::net::{Encoded, Net, Peer};
 /// # When there is no room
 /// No more than [`max_pending_commands`](crate::Config::max_pending_commands) and
 /// [`max_pending_bytes`](crate::Config::max_pending_bytes) wait. Beyond that the methods wait, as long as the loop takes to
-/// make room, and their `try_` forms give [`MailboxError::Full`] and what they were given back; also while others wait, who
-/// come first. In a callback, of this loop or another, nothing waits: all of them are `try_` forms, since two loops that wait
+/// make room, and their `try_` forms give [`MailboxError::Full`] and what they were given back. While other threads wait for
+/// room the `try_` forms leave it to them and may use a sixteenth of both limits in addition (at least one command). So
+/// neither starves the other: a `try_` form that got `Full` succeeds when the loop has run what was in the mailbox, unless
+/// other `try_` calls were faster. In a callback, of this loop or another, nothing waits: all of them are `try_` forms, since two loops that wait
 /// for each other would do so for ever. When the loop is gone all give [`MailboxError::Closed`].
 ///
 /// Room and answers come from turns. While nobody drives the loop, after a [stop](Self::stop) say, who waits does so until it

@@ -7,8 +7,9 @@ mod channel;
 mod command;
 mod handle;
 mod in_loop;
+mod room;
 
-/// What [`channel`] is made of. Its model takes the same from elsewhere.
+/// What [`channel`] and [`room`] are made of. Their model takes the same from elsewhere.
 mod sync {
     pub(super) use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
     pub(super) use std::sync::{Arc, mpsc};
@@ -21,11 +22,12 @@ use log::error;
 
 use crate::config::Config;
 use crate::net::Net;
-use channel::{Limits, Receiver};
+use channel::Receiver;
 use command::Command;
 pub use command::Post;
 pub use handle::Handle;
 pub(crate) use in_loop::InLoop;
+use room::Limits;
 
 /// Where the commands of [`Handle`]s wait for the loop.
 ///

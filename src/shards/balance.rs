@@ -23,7 +23,8 @@ pub enum Balance {
     /// fails the others go on accepting. Only TCP addresses can be had so: all else is [handed over](Self::HandOver).
     Kernel,
     /// The first shard accepts, and hands the peers out to all in turn: evenly, at the price of a command for each. If it
-    /// fails nobody accepts any more; those who are connected to others stay.
+    /// fails, its listening socket is closed and no shard accepts any more; connections of the other shards stay open. Use
+    /// [`Shards::join_next`](crate::Shards::join_next) to learn of it.
     ///
     /// A shard that is gone, has closed the listener, or has no room in its mailbox is passed over.
     /// [`on_accept`](crate::Handler::on_accept) and the limits are those of the shard that a peer was handed to.

@@ -6,6 +6,7 @@
 mod balance;
 mod error;
 mod handles;
+mod threads;
 
 use std::fmt;
 use std::io;
@@ -13,7 +14,7 @@ use std::net::{SocketAddr, ToSocketAddrs};
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, Sender};
-use std::thread::{self, JoinHandle};
+use std::thread;
 
 use log::error;
 
@@ -26,6 +27,7 @@ use crate::net::Net;
 use crate::socket::{ListenSocket, Local};
 
 use balance::Place;
+use threads::Threads;
 
 pub use balance::Balance;
 pub use error::{JoinError, ShardError, ShardFailure};
@@ -76,7 +78,7 @@ pub struct ShardsBuilder {
 /// Dropping it leaves the shards running, as dropping the handle of a thread does.
 pub struct Shards<H: ?Sized> {
     handles: ShardHandles<H>,
-    threads: Vec<JoinHandle<io::Result<()>>>,
+    threads: Threads,
     locals: Vec<Local>,
 }
 
@@ -109,20 +111,43 @@ impl<H: Handler + 'static> Shards<H> {
         self.handles.clone()
     }
 
-    /// Waits for the end of all shards, which [`ShardHandles::shutdown`] or a [`Net::stop`] in each of them bring.
+    /// Blocks until the next shard has ended, and returns its index, or how it failed. Returns `None` when the end of every
+    /// shard has been returned.
+    ///
+    /// A shard ends by a [`shutdown`](ShardHandles::shutdown), by a [`Net::stop`], or because it failed: its loop returned an
+    /// error or its handler panicked. Its listeners and connections are closed and its handler is dropped when this returns.
+    /// The other shards keep running; whether they should is up to you. To shut all of them down when one fails:
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use throng::{Config, ConnectionId, Frame, Handler, ListenOptions, Net, Shards};
+    /// # struct Echo;
+    /// # impl Handler for Echo {
+    /// #     fn on_data(&mut self, _: &mut Net, _: ConnectionId, _: Frame<'_>) {}
+    /// # }
+    /// # fn main() -> std::io::Result<()> {
+    /// let mut shards = Shards::builder(Config::default())
+    ///     .listen("127.0.0.1:0", ListenOptions::default())?
+    ///     .start(|_, _| Ok(Echo))?;
+    /// # shards.handles().get(0).unwrap().stop().unwrap();
+    /// let first = shards.join_next();
+    /// shards.handles().shutdown(Duration::from_secs(5));
+    /// shards.join()?;
+    /// first.transpose()?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn join_next(&mut self) -> Option<Result<usize, ShardError>> {
+        self.threads.join_next()
+    }
+
+    /// Blocks until all shards have ended. If one fails, this keeps waiting for the others; [`join_next`](Self::join_next)
+    /// returns at once.
     ///
     /// # Errors
-    /// Names those that have failed or panicked. While one has and the others serve it waits; the log tells at once, and
-    /// the [`Handle`](crate::Handle) of the shard is closed.
-    pub fn join(self) -> Result<(), JoinError> {
-        let mut failed = Vec::new();
-        for (shard, thread) in self.threads.into_iter().enumerate() {
-            match thread.join() {
-                Ok(Ok(())) => {}
-                Ok(Err(error)) => failed.push(ShardError::new(shard, ShardFailure::Failed(error))),
-                Err(panic) => failed.push(ShardError::panicked(shard, &*panic)),
-            }
-        }
+    /// Names the shards that failed, except those that `join_next` has returned.
+    pub fn join(mut self) -> Result<(), JoinError> {
+        let failed = self.threads.join();
         if failed.is_empty() {
             Ok(())
         } else {
@@ -173,6 +198,10 @@ impl ShardsBuilder {
 
     /// Takes over a socket that listens already, as [`Net::adopt_listener`]. The peers are
     /// [handed over](Balance::HandOver) by the first shard: there is one socket.
+    ///
+    /// A socket passed on by systemd is also open in systemd. If the first shard fails, throng closes its own copy, but the
+    /// kernel keeps queueing new clients, which hang until the process has ended and systemd starts it again. End the process
+    /// when [`Shards::join_next`] returns.
     pub fn adopt_listener(
         mut self,
         socket: impl Into<ListenSocket>,
@@ -210,9 +239,8 @@ impl ShardsBuilder {
 
         let make = Arc::new(make);
         let (report, reports) = mpsc::channel();
-        let mut threads = Vec::new();
         let mut goes = Vec::new();
-        let mut failed = Vec::new();
+        let mut lives = Vec::new();
         for (index, event_loop) in loops.into_iter().enumerate() {
             let (make, report) = (Arc::clone(&make), report.clone());
             let (go, may_go) = mpsc::channel();
@@ -220,39 +248,26 @@ impl ShardsBuilder {
                 index,
                 handles: handles.clone(),
             };
-            let thread = thread::Builder::new().name(format!("throng-shard-{index}"));
-            match thread.spawn(move || serve(event_loop, shard, &*make, report, &may_go)) {
-                Ok(thread) => {
-                    threads.push(thread);
-                    goes.push(go);
-                }
-                Err(error) => failed.push(ShardError::new(index, ShardFailure::Failed(error))),
-            }
+            goes.push(go);
+            lives.push(move || serve(event_loop, shard, &*make, report, &may_go));
         }
         drop(report);
-        let shards = Shards {
-            handles,
-            threads,
-            locals,
-        };
+        let mut threads = Threads::start(lives);
         // It ends when all have reported or are gone.
         if reports.iter().count() < self.shards {
             drop(goes);
-            failed.extend(
-                shards
-                    .join()
-                    .err()
-                    .into_iter()
-                    .flat_map(|error| error.failed),
-            );
-            let first = failed.into_iter().min_by_key(|error| error.shard);
+            let first = threads.join().into_iter().next();
             let unknown = || ShardFailure::Failed(io::Error::other("it ended early"));
             return Err(first.unwrap_or_else(|| ShardError::new(0, unknown())));
         }
         for go in goes {
             let _ = go.send(Go);
         }
-        Ok(shards)
+        Ok(Shards {
+            handles,
+            threads,
+            locals,
+        })
     }
 }
 
@@ -269,7 +284,6 @@ fn serve<H: Handler>(
     may_go: &Receiver<Go>,
 ) -> io::Result<()> {
     let index = shard.index;
-    let _notice = Notice(index);
     let mut handler = {
         // The others may not run yet.
         let _nothing_waits = InLoop::enter();
@@ -286,17 +300,6 @@ fn serve<H: Handler>(
     event_loop
         .run(&mut handler)
         .inspect_err(|error| error!("shard {index} failed; its connections are closed: {error}"))
-}
-
-/// Tells in the log at once that a shard panics.
-struct Notice(usize);
-
-impl Drop for Notice {
-    fn drop(&mut self) {
-        if thread::panicking() {
-            error!("shard {} panicked; its connections are closed", self.0);
-        }
-    }
 }
 
 impl<H: ?Sized> fmt::Debug for Shard<H> {
