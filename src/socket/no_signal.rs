@@ -2,7 +2,7 @@
 //!
 //! A write to a connection that is broken raises SIGPIPE on Unix, which ends a process that has not changed the default
 //! action: a C program or a Python module that hosts a loop. The flag prevents it, for each write. The standard library
-//! sets it for plain writes and not for vectored ones.
+//! passes it for plain writes to TCP, in newer versions also to Unix domain sockets, and not for vectored ones.
 
 /// `MSG_NOSIGNAL`, by the headers of each system. Apple's sockets have the option SO_NOSIGPIPE instead; Windows has no such
 /// signal.

@@ -2,7 +2,7 @@
 //!
 //! An enum, not a generic parameter: a connection is one type, whatever it runs on.
 
-use std::io::{self, IoSlice, Read};
+use std::io::{self, IoSlice, Read, Write};
 use std::net::{IpAddr, Shutdown, SocketAddr};
 use std::time::Duration;
 
@@ -184,9 +184,14 @@ impl Stream {
 
     #[inline]
     pub(crate) fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        with_stream!(self, stream => retry(|| {
-            stream.try_io(|| SockRef::from(&*stream).send_with_flags(bytes, NO_SIGNAL))
-        }))
+        match self {
+            // The standard library passes the flag here.
+            Self::Tcp(stream) => retry(|| stream.write(bytes)),
+            #[cfg(unix)]
+            Self::Unix(stream) => retry(|| {
+                stream.try_io(|| SockRef::from(&*stream).send_with_flags(bytes, NO_SIGNAL))
+            }),
+        }
     }
 
     pub(crate) fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
