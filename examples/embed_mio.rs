@@ -65,29 +65,20 @@ fn serve(addr: &str) -> io::Result<()> {
     thread::spawn(move || listen_to(&console));
 
     let mut game = Game;
-    let mut was_full = false;
     while !net.take_stop() {
-        let timeout = if was_full {
-            Some(Duration::ZERO)
-        } else {
-            net.next_timeout(Instant::now())
-        };
-        match poll.poll(&mut events, timeout) {
+        match poll.poll(&mut events, net.next_timeout(Instant::now())) {
             Ok(()) => {}
             Err(error) if error.kind() == io::ErrorKind::Interrupted => events.clear(),
             Err(error) => return Err(error),
         }
         net.begin_turn(Instant::now());
-        let mut count = 0;
         for event in &events {
-            count += 1;
             match event.token() {
                 QUERY => answer(&query, net.len()),
                 WAKER => {}
                 _ => net.handle_event(event),
             }
         }
-        was_full = count == events.capacity();
         mailbox.deliver(&mut game, &mut net);
         net.finish_turn(&mut game);
     }

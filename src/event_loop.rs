@@ -159,6 +159,9 @@ impl<H: Handler + ?Sized> EventLoop<H> {
 
     /// How long the next [`turn`](Self::turn) can wait at most: not at all while there is work to do, else until the next
     /// deadline. `None`: until there is an event.
+    ///
+    /// If your poll takes whole milliseconds, round it up: rounded down, the last millisecond before each deadline is spent
+    /// in waits of zero.
     pub fn next_timeout(&self) -> Option<Duration> {
         self.timeout_at(Instant::now())
     }
@@ -198,8 +201,9 @@ mod unix {
 
     use super::EventLoop;
 
-    /// The descriptor to wait on in another loop: it is readable when there are events. Of what is due without them
-    /// [`next_timeout`](EventLoop::next_timeout) tells.
+    /// The descriptor to wait on in another loop: it is readable when there are events. What is due without an event is
+    /// reported by [`next_timeout`](EventLoop::next_timeout). A reactor that owns what it waits for takes a copy, made by
+    /// [`try_clone_to_owned`](BorrowedFd::try_clone_to_owned).
     impl<H: ?Sized> AsFd for EventLoop<H> {
         fn as_fd(&self) -> BorrowedFd<'_> {
             self.poll.registry().as_fd()

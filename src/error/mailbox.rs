@@ -10,7 +10,7 @@ impl<T> From<Rejected<T, MailboxError>> for MailboxError {
     }
 }
 
-/// Why a [`Handle`](crate::Handle) did not take a command.
+/// Why a [`Handle`](crate::Handle) refused a command.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum MailboxError {
@@ -18,12 +18,12 @@ pub enum MailboxError {
     /// [`max_pending_bytes`](crate::Config::max_pending_bytes). While other threads wait for room, `try_` forms also get it
     /// when they have used up what they may [in addition](crate::Handle#when-there-is-no-room).
     Full {
-        /// How many commands wait.
+        /// How many commands are queued.
         commands: u64,
-        /// How much their payloads are, in bytes.
+        /// The size of their payloads, in bytes.
         bytes: u64,
     },
-    /// This is a callback of a loop, in which nothing may wait for an answer.
+    /// [`Handle::call`](crate::Handle::call) in a callback of a loop, where nothing may block.
     InCallback,
     /// The loop, or the [`Mailbox`](crate::Mailbox), was dropped. One that was [stopped](crate::Net::stop) is not closed.
     Closed,

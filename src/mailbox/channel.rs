@@ -11,8 +11,8 @@
 //!
 //! *No wake-up is lost.* A writer pushes and then sets the signal; the reader clears it and then looks again. Both are
 //! read-modify-writes of one atomic, so one comes first: the reader's look sees what was pushed, or the writer sees that
-//! the signal is clear and wakes. With those who wait for room it is the same: a waiter signs up and then looks for room,
-//! the reader makes room and then looks who has signed up.
+//! the signal is clear and wakes. Waiting for room works the same way: a waiter signs up and then looks for room, the reader
+//! makes room and then looks for waiters that have signed up.
 //!
 //! *Waiters are not overtaken, and tries do not starve.* While a thread waits for room, a try takes none of it: a thread
 //! that tries again and again could take each place as soon as it is free. Tries have a small room of their own then, *aside*,
@@ -46,19 +46,19 @@ struct Shared {
     signal: AtomicBool,
     /// The reader is gone.
     closed: AtomicBool,
-    /// How many wait for room.
+    /// The number of threads that wait for room.
     waiting: AtomicU64,
-    /// How many of them have come into the list since the reader looked.
+    /// How many of them have entered the list since the reader looked.
     signed_up: AtomicU64,
     /// How often the reader was woken.
     wake_ups: AtomicU64,
     wake: Box<dyn Fn() + Send + Sync>,
 }
 
-/// Somebody who waits for room.
+/// A thread that waits for room.
 struct Waiter {
     thread: Thread,
-    /// It stands in the list still, and is going to be woken.
+    /// It is still in the list, and will be woken.
     listed: AtomicBool,
 }
 
@@ -159,7 +159,7 @@ impl<T> Sender<T> {
         self.push(reserved, item)
     }
 
-    /// The same, whether there is room or not: for what is asked for once. Only what can be counted is a limit.
+    /// The same, whether there is room or not. Only what can be counted is a limit.
     pub(super) fn send_always(&self, item: T) -> Result<(), (Refusal, T)> {
         self.push(self.shared.reserve(Limits::COUNTABLE, 0), item)
     }
@@ -187,7 +187,7 @@ impl<T> Sender<T> {
                     None => break Err(Refusal::Closed),
                 },
             }
-            // Room that was made before the reader could know who waits is seen now.
+            // Room that was made before the reader could see this waiter is seen now.
             match shared.reserve(shared.room.limits, bytes) {
                 Err(Refusal::Full { .. }) => {}
                 outcome => break outcome,
@@ -197,7 +197,7 @@ impl<T> Sender<T> {
         outcome
     }
 
-    /// Enters the list of those who wait. `None`: there is nobody who would look at it.
+    /// Enters the list of waiters. `None`: there is no reader any more.
     fn sign_up(&self) -> Option<Arc<Waiter>> {
         let waiter = Arc::new(Waiter {
             thread: thread::current(),
@@ -208,7 +208,7 @@ impl<T> Sender<T> {
         Some(waiter)
     }
 
-    /// Puts an item into the channel that has room, and gives it back else.
+    /// Puts an item into the channel if it has room, else gives it back.
     fn push(&self, reserved: Result<Weight, Refusal>, item: T) -> Result<(), (Refusal, T)> {
         let weight = match reserved {
             Ok(weight) => weight,
@@ -253,7 +253,7 @@ impl<T> Sender<T> {
     }
 }
 
-/// Takes the signal back if to wake the reader panics: the next writer tries again.
+/// Clears the signal if waking the reader panics: the next writer tries again.
 struct NotWoken<'s>(&'s AtomicBool);
 
 impl Drop for NotWoken<'_> {
@@ -273,13 +273,13 @@ impl<T> Clone for Sender<T> {
 }
 
 impl<T> Receiver<T> {
-    /// Whether somebody has signalled: if not, there is nothing to take.
+    /// Whether a writer has signalled. If not, there is nothing to take.
     #[inline]
     pub(super) fn is_signalled(&self) -> bool {
         self.shared.signal.load(Ordering::Acquire)
     }
 
-    /// Takes the next item. After `None` the reader may sleep: whoever pushes from now on wakes it.
+    /// Takes the next item. After `None` the reader may sleep: the next push wakes it.
     pub(super) fn next(&mut self) -> Option<T> {
         if let Some(item) = self.pop() {
             return Some(item);
@@ -306,7 +306,7 @@ impl<T> Receiver<T> {
         }
     }
 
-    /// Gives the room back of what was taken, and wakes those who wait for it. To be called before the reader sleeps.
+    /// Releases the room of the items that were taken, and wakes waiters. To be called before the reader sleeps.
     pub(super) fn release(&mut self) {
         let taken_aside = std::mem::take(&mut self.taken_aside);
         if taken_aside > 0 {
@@ -317,9 +317,9 @@ impl<T> Receiver<T> {
         if taken == 0 {
             return;
         }
-        // To wake waiters for every single place would cost more than the work that waits.
+        // Waking waiters for each single place would cost more than the commands themselves.
         if self.shared.room.give_back(taken) {
-            // Who comes into the list meanwhile looks for room after that: the reader has other things to do.
+            // Waiters that enter the list meanwhile look for room after that, and are not woken here.
             let signed_up = self.shared.signed_up.swap(0, Ordering::AcqRel);
             self.wake_waiters(signed_up);
         }
@@ -335,10 +335,10 @@ impl<T> Receiver<T> {
         }
     }
 
-    /// Takes no more, and says so to those who wait for room.
+    /// Refuses further items, and wakes waiters so that they notice.
     pub(super) fn close(&mut self) {
         self.shared.closed.store(true, Ordering::Release);
-        // Who comes into the list after that sees that it is closed.
+        // Waiters that enter the list after that see that it is closed.
         if self.shared.signed_up.swap(0, Ordering::AcqRel) > 0 {
             self.wake_waiters(u64::MAX);
         }

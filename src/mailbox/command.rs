@@ -16,7 +16,7 @@ use crate::net::{Encoded, Net, Peer, SendReport};
 
 type Closure<H> = Box<dyn FnOnce(&mut H, &mut Net) + Send>;
 
-/// A closure that a mailbox had no room for, as [`Handle::try_post`](crate::Handle::try_post) gives it back.
+/// A closure for which a mailbox had no room, as returned by [`Handle::try_post`](crate::Handle::try_post).
 pub struct Post<H: ?Sized> {
     closure: Closure<H>,
     /// What it counts.
@@ -31,7 +31,7 @@ impl<H: ?Sized> Post<H> {
         }
     }
 
-    /// Runs it here and now.
+    /// Runs the closure now, on this thread.
     pub fn run(self, handler: &mut H, net: &mut Net) {
         (self.closure)(handler, net);
     }
@@ -43,10 +43,10 @@ impl<H: ?Sized> fmt::Debug for Post<H> {
     }
 }
 
-/// Tells who to send to.
+/// Selects the connections to send to.
 pub(super) type Filter = Box<dyn FnMut(ConnectionId) -> bool + Send>;
 
-/// What becomes of an attempt to connect that was asked for.
+/// Is called with the result of an attempt to connect.
 pub(super) type Connected<H> =
     Box<dyn FnOnce(&mut H, &mut Net, Result<ConnectionId, ConnectError>) + Send>;
 
@@ -66,7 +66,7 @@ pub(super) enum Command<H: ?Sized> {
 }
 
 impl<H: ?Sized> Command<H> {
-    /// What a command with something of the user's counts, in bytes.
+    /// What a command counts against the limit of bytes.
     pub(super) fn bytes(&self) -> u64 {
         let (ids, payload) = match self {
             Self::Send(_, payload)
@@ -91,7 +91,7 @@ impl<H: ?Sized> Command<H> {
         }
     }
 
-    /// Does what was asked for, as things are now: an id whose connection is gone does no harm.
+    /// Runs the command. Ids of closed connections are ignored.
     pub(super) fn run(self, handler: &mut H, net: &mut Net) {
         match self {
             Self::Send(id, payload) => {
@@ -136,7 +136,7 @@ impl<H: ?Sized> Command<H> {
     }
 }
 
-/// Takes note of a frame that did not reach everybody it was meant for.
+/// Counts a frame that did not reach all of its connections.
 fn note(net: &mut Net, report: &SendReport) {
     let missed = report.gone + report.refused.len() + report.unfit.len();
     if missed > 0 {

@@ -1,4 +1,4 @@
-//! `Handle`: the way into a loop from other threads.
+//! `Handle`: controls a loop from other threads.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -16,11 +16,11 @@ use crate::connection_id::{ConnectionId, ListenerId};
 use crate::error::{ConnectError, MailboxError, Rejected};
 use crate::net::{Encoded, Net, Peer};
 
-/// A way into a loop from any thread: what it is asked for is done by the loop, in its next turn.
+/// Controls a loop from any thread: queues commands, which the loop runs in its next turn.
 ///
-/// It can be cloned and shared. The commands of one handle are run in the order in which they were given, those of
-/// several as they come. They name connections by their ids, which are looked up when a command is run: a connection that
-/// is gone by then misses it, and the next one in its slot is not concerned.
+/// It can be cloned and shared. The commands of one handle run in the order in which they were queued. Connections are looked
+/// up by id when a command runs: a command for a connection that is closed by then has no effect, also if its slot has been
+/// taken by another connection.
 ///
 /// ```
 /// use std::time::Duration;
@@ -48,27 +48,29 @@ use crate::net::{Encoded, Net, Peer};
 /// ```
 ///
 /// # When there is no room
-/// No more than [`max_pending_commands`](crate::Config::max_pending_commands) and
-/// [`max_pending_bytes`](crate::Config::max_pending_bytes) wait. Beyond that the methods wait, as long as the loop takes to
-/// make room, and their `try_` forms give [`MailboxError::Full`] and what they were given back. While other threads wait for
-/// room the `try_` forms leave it to them and may use a sixteenth of both limits in addition (at least one command). So
-/// neither starves the other: a `try_` form that got `Full` succeeds when the loop has run what was in the mailbox, unless
-/// other `try_` calls were faster. In a callback, of this loop or another, nothing waits: all of them are `try_` forms, since two loops that wait
-/// for each other would do so for ever. When the loop is gone all give [`MailboxError::Closed`].
+/// The mailbox holds at most [`max_pending_commands`](crate::Config::max_pending_commands) and
+/// [`max_pending_bytes`](crate::Config::max_pending_bytes). When it is full, methods block until the loop has made room, and
+/// their `try_` forms return [`MailboxError::Full`] and give back what they were given.
 ///
-/// Room and answers come from turns. While nobody drives the loop, after a [stop](Self::stop) say, who waits does so until it
-/// runs again or is dropped: drop the loop, or a [`Mailbox`](super::Mailbox) of your own, before you join a thread that may
-/// be waiting for it. For the same reason nothing
-/// should wait on the loop's own thread between turns, in a task of a runtime that embeds the loop, say: use the `try_` forms
-/// there, and no [`call`](Self::call).
+/// While other threads wait for room, the `try_` forms leave it to them and may use a sixteenth of both limits in addition,
+/// at least one command. So neither starves the other: a `try_` form that returned `Full` succeeds when the loop has run what
+/// was in the mailbox, unless other `try_` calls were faster.
 ///
-/// What has no `try_` form of its own can be [posted](Self::try_post).
+/// In a callback, of this loop or another, no method blocks: all behave as `try_` forms, since two loops that wait for each
+/// other would wait for ever. When the loop is dropped, all return [`MailboxError::Closed`].
 ///
-/// # What becomes of it
-/// That a command is accepted does not mean that it can be carried out. A connection may be gone, or have no room: such
-/// commands are logged, and counted in [`commands_failed`](crate::Stats::commands_failed). Whoever has to know
-/// [posts](Self::post) a closure, which sees the result, or [calls](Self::call) and waits for it. After a loop is dropped
-/// what waited is dropped with it.
+/// Only turns make room and answer calls. While nothing drives the loop, after a [stop](Self::stop) for example, threads that
+/// wait stay blocked until it runs again or is dropped. Drop the loop, or a [`Mailbox`](super::Mailbox) of your own, before
+/// you join a thread that may be waiting for it. For the same reason do not block on the loop's own thread between turns, in a
+/// task of a runtime that embeds the loop for example: use the `try_` forms there, and no [`call`](Self::call).
+///
+/// For commands without a `try_` form, [`try_post`](Self::try_post) a closure.
+///
+/// # Whether a command had an effect
+/// A command that was accepted may still fail when it runs: its connection may be closed, or its queue full. Such commands are
+/// logged, and counted in [`commands_failed`](crate::Stats::commands_failed). To see the result, [`post`](Self::post) a
+/// closure that makes the call itself, or [`call`](Self::call) and wait for what it returns. Commands that are still queued
+/// when the loop is dropped are dropped with it.
 pub struct Handle<H: ?Sized> {
     commands: Sender<Command<H>>,
 }
@@ -87,12 +89,12 @@ impl<H: ?Sized> Handle<H> {
         Ok(self.send_bytes(id, payload)?)
     }
 
-    /// [`send`](Self::send), if there is room now.
+    /// Like [`send`](Self::send), but never blocks.
     ///
     /// # Errors
     /// [`MailboxError`].
     pub fn try_send(&self, id: ConnectionId, payload: &[u8]) -> Result<(), MailboxError> {
-        // Who tries again and again should not have it copied each time.
+        // Not copied in vain each time it is tried again.
         self.commands.check_room()?;
         let payload = Bytes::copy_from_slice(payload);
         Ok(self.try_send_bytes(id, payload)?)
@@ -110,7 +112,7 @@ impl<H: ?Sized> Handle<H> {
         self.put_payload(Self::put, Command::Send(id, payload.into()))
     }
 
-    /// [`send_bytes`](Self::send_bytes), if there is room now.
+    /// Like [`send_bytes`](Self::send_bytes), but never blocks.
     ///
     /// ```
     /// use throng::{ConnectionId, Handle, MailboxError};
@@ -150,7 +152,7 @@ impl<H: ?Sized> Handle<H> {
         self.put_payload(Self::put, Command::SendMany(ids, payload.into()))
     }
 
-    /// [`send_many`](Self::send_many), if there is room now.
+    /// Like [`send_many`](Self::send_many), but never blocks.
     ///
     /// # Errors
     /// [`MailboxError`]; the payload is given back.
@@ -163,7 +165,7 @@ impl<H: ?Sized> Handle<H> {
         self.put_payload(Self::try_put, Command::SendMany(ids, payload.into()))
     }
 
-    /// Sends a frame to every established connection that `filter` names, as [`Net::broadcast`].
+    /// Sends a frame to every established connection for which `filter` returns `true`, as [`Net::broadcast`].
     ///
     /// # Errors
     /// As [`send`](Self::send); the payload is given back.
@@ -176,7 +178,7 @@ impl<H: ?Sized> Handle<H> {
         self.put_payload(Self::put, command)
     }
 
-    /// [`broadcast`](Self::broadcast), if there is room now.
+    /// Like [`broadcast`](Self::broadcast), but never blocks.
     ///
     /// # Errors
     /// [`MailboxError`]; the payload is given back.
@@ -189,7 +191,7 @@ impl<H: ?Sized> Handle<H> {
         self.put_payload(Self::try_put, command)
     }
 
-    /// Ends a connection in good order, as [`Net::disconnect`], after what was sent to it by this handle.
+    /// Closes a connection gracefully, as [`Net::disconnect`], after the frames that this handle has sent to it.
     ///
     /// # Errors
     /// As [`send`](Self::send).
@@ -212,7 +214,7 @@ impl<H: ?Sized> Handle<H> {
         self.put_payload(Self::put, command)
     }
 
-    /// Ends a connection at once, as [`Net::abort`].
+    /// Closes a connection at once, as [`Net::abort`].
     ///
     /// # Errors
     /// As [`send`](Self::send).
@@ -220,8 +222,8 @@ impl<H: ?Sized> Handle<H> {
         self.put_plain(Command::Abort(id))
     }
 
-    /// Connects to a peer, as [`Net::connect_with`], and lets `then` know in the loop which id it has, or why it could not
-    /// even be tried. Callbacks for the id come after that.
+    /// Connects to a peer, as [`Net::connect_with`]. The loop calls `then` with the id of the connection, or with the error
+    /// if the attempt could not be started. Callbacks for the id come after that.
     ///
     /// ```no_run
     /// # use throng::{ConnectOptions, ConnectionId, Frame, Handle, Handler, MailboxError, Net};
@@ -247,10 +249,10 @@ impl<H: ?Sized> Handle<H> {
         self.put_plain(Command::Connect(Box::new((addr, options)), Box::new(then)))
     }
 
-    /// Runs a closure in the loop, with the handler and the connections: whatever else there is to do.
+    /// Runs a closure in the loop, with the handler and the connections.
     ///
-    /// It counts as its size in bytes against [`max_pending_bytes`](crate::Config::max_pending_bytes); what it owns on the
-    /// heap is not seen.
+    /// The size of the closure counts against [`max_pending_bytes`](crate::Config::max_pending_bytes), not what it owns on the
+    /// heap.
     ///
     /// # Errors
     /// As [`send`](Self::send).
@@ -261,10 +263,10 @@ impl<H: ?Sized> Handle<H> {
         self.put_plain(Command::Post(Post::new(closure)))
     }
 
-    /// [`post`](Self::post), if there is room now.
+    /// Like [`post`](Self::post), but never blocks.
     ///
     /// # Errors
-    /// [`MailboxError`]; the closure is given back, to be [posted again](Self::try_post_again).
+    /// [`MailboxError`]; the closure is given back, for [`try_post_again`](Self::try_post_again).
     pub fn try_post(
         &self,
         closure: impl FnOnce(&mut H, &mut Net) + Send + 'static,
@@ -272,7 +274,7 @@ impl<H: ?Sized> Handle<H> {
         self.try_post_again(Post::new(closure))
     }
 
-    /// Posts a closure that was given back, if there is room now.
+    /// Posts a closure that was given back. Never blocks.
     ///
     /// # Errors
     /// As [`try_post`](Self::try_post).
@@ -283,10 +285,10 @@ impl<H: ?Sized> Handle<H> {
         }
     }
 
-    /// Runs a closure in the loop and waits for what it returns.
+    /// Runs a closure in the loop, and blocks until it has returned.
     ///
     /// # Errors
-    /// [`MailboxError::Closed`], also if the loop ends or the closure panics before it has returned;
+    /// [`MailboxError::Closed`], also if the loop is dropped or the closure panics before it has returned;
     /// [`MailboxError::InCallback`] in a callback.
     pub fn call<R: Send + 'static>(
         &self,
@@ -297,14 +299,14 @@ impl<H: ?Sized> Handle<H> {
         }
         let (sender, receiver) = mpsc::sync_channel(1);
         self.post(move |handler, net| {
-            // Nobody may be waiting any more.
+            // It fails if nothing is waiting any more.
             let _ = sender.send(closure(handler, net));
         })?;
         receiver.recv().map_err(|_| MailboxError::Closed)
     }
 
-    /// Makes [`run`](crate::EventLoop::run) return, as [`Net::stop`], when what was asked for before is done. There is
-    /// always room for it.
+    /// Makes [`run`](crate::EventLoop::run) return, as [`Net::stop`], after the commands that were queued before. Always has
+    /// room.
     ///
     /// # Errors
     /// [`MailboxError::Closed`].
@@ -312,8 +314,7 @@ impl<H: ?Sized> Handle<H> {
         self.put_always(Command::Stop)
     }
 
-    /// Ends the loop in good order, as [`Net::shutdown`], when what was asked for before is done. There is always room for
-    /// it.
+    /// Shuts the loop down gracefully, as [`Net::shutdown`], after the commands that were queued before. Always has room.
     ///
     /// # Errors
     /// [`MailboxError::Closed`].
@@ -321,12 +322,12 @@ impl<H: ?Sized> Handle<H> {
         self.put_always(Command::Shutdown(timeout))
     }
 
-    /// Sends a frame that was encoded before to everybody.
+    /// Sends an encoded frame to all connections.
     pub(crate) fn broadcast_encoded(&self, frame: Arc<Encoded>) -> Result<(), MailboxError> {
         self.put_plain(Command::BroadcastEncoded(frame))
     }
 
-    /// Gives the loop a peer that was accepted for it; back if there is no room.
+    /// Hands over a peer that was accepted for the loop. Gives it back if there is no room.
     pub(crate) fn hand_in(&self, listener: ListenerId, peer: Peer) -> Result<(), Peer> {
         match self.try_put(Command::HandIn(listener, peer)) {
             Err((_, Command::HandIn(_, peer))) => Err(peer),
@@ -334,8 +335,8 @@ impl<H: ?Sized> Handle<H> {
         }
     }
 
-    /// Whether nothing is taken any more: the [`Mailbox`](super::Mailbox) was dropped. That of an
-    /// [`EventLoop`](crate::EventLoop) goes with it, when its listeners are closed.
+    /// Whether the [`Mailbox`](super::Mailbox) was dropped. That of an [`EventLoop`](crate::EventLoop) is dropped with it,
+    /// after its listeners are closed.
     pub fn is_closed(&self) -> bool {
         self.commands.is_closed()
     }
@@ -357,13 +358,13 @@ impl<H: ?Sized> Handle<H> {
         result.map_err(|(refusal, command)| (refusal.into(), command))
     }
 
-    /// Puts a command into the mailbox that has to get there.
+    /// Puts a command into the mailbox whether there is room or not.
     fn put_always(&self, command: Command<H>) -> Result<(), MailboxError> {
         let result = self.commands.send_always(command);
         result.map_err(|(refusal, _)| refusal.into())
     }
 
-    /// Puts a command into the mailbox when there is room, and drops it if there will be none.
+    /// Puts a command into the mailbox when there is room. A command that is refused is dropped.
     fn put_plain(&self, command: Command<H>) -> Result<(), MailboxError> {
         self.put(command).map_err(|(error, _)| error)
     }

@@ -1,5 +1,5 @@
-//! Whether this thread is just making callbacks: then nothing may wait for a loop, which might be its own, or one that
-//! waits for it.
+//! Whether this thread is making callbacks. If so, it must not block on a loop: that might be its own, or one that is blocked
+//! on this one.
 
 use std::cell::Cell;
 

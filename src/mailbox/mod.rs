@@ -1,7 +1,7 @@
 //! The mailbox: commands from other threads to a loop.
 //!
-//! It lies beside [`Net`], so that neither `Net` nor the [`Handler`] trait knows the type that commands are run on. A
-//! [`Handle`] puts commands in, [`Mailbox::deliver`] runs them; [`channel`] is what lies between.
+//! It is separate from [`Net`], so that neither `Net` nor the [`Handler`] trait knows the type that commands are run on. A
+//! [`Handle`] queues commands, [`channel`] holds them, [`Mailbox::deliver`] runs them.
 
 mod channel;
 mod command;
@@ -29,10 +29,10 @@ pub use handle::Handle;
 pub(crate) use in_loop::InLoop;
 use room::Limits;
 
-/// Where the commands of [`Handle`]s wait for the loop.
+/// The queue between [`Handle`]s and a loop.
 ///
-/// An [`EventLoop`](crate::EventLoop) has one. Whoever drives a [`Net`] in a poll of their own makes one for it, with
-/// whatever ends the wait of that poll, and [delivers](Self::deliver) in each turn; or does without.
+/// An [`EventLoop`](crate::EventLoop) has one. If you drive a [`Net`] in a poll of your own and want handles, create one with
+/// a function that wakes that poll, and [deliver](Self::deliver) in each turn.
 ///
 /// ```no_run
 /// # use std::sync::Arc;
@@ -46,7 +46,7 @@ use room::Limits;
 /// let mut poll = mio::Poll::new()?;
 /// let mut events = mio::Events::with_capacity(1024);
 /// let config = Config::default();
-/// // The poll bears one waker only: take the one you have.
+/// // At most one waker per poll: use the one you have.
 /// let waker = Arc::new(mio::Waker::new(poll.registry(), mio::Token(0))?);
 /// let mut mailbox = Mailbox::new(&config, move || waker.wake().expect("the poll is there"));
 /// let mut net = Net::attach(poll.registry(), config, Instant::now())?;
@@ -65,8 +65,8 @@ use room::Limits;
 /// # Ok::<(), std::io::Error>(())
 /// ```
 ///
-/// Dropping it ends those who wait for room with [`MailboxError::Closed`](crate::MailboxError::Closed), and drops the
-/// commands that were not run.
+/// Dropping it drops the commands that were not run. Threads that wait for room get
+/// [`MailboxError::Closed`](crate::MailboxError::Closed).
 pub struct Mailbox<H: ?Sized> {
     commands: Receiver<Command<H>>,
     handle: Handle<H>,
@@ -74,11 +74,11 @@ pub struct Mailbox<H: ?Sized> {
 }
 
 impl<H: ?Sized> Mailbox<H> {
-    /// A mailbox with the limits of `config` ([`max_pending_commands`](Config::max_pending_commands),
+    /// Creates a mailbox with the limits of `config` ([`max_pending_commands`](Config::max_pending_commands),
     /// [`max_pending_bytes`](Config::max_pending_bytes), [`commands_per_turn`](Config::commands_per_turn)).
     ///
-    /// `wake` has to end the wait of the loop that delivers; it is called once for a burst of commands, on the thread of
-    /// the handle, and should neither wait nor panic. It lives as long as the last handle.
+    /// `wake` must end the wait of the loop that delivers. It is called once per burst of commands, on the thread of the
+    /// handle, and should neither block nor panic. It is dropped with the last handle.
     pub fn new(config: &Config, wake: impl Fn() + Send + Sync + 'static) -> Self {
         let limits = Limits {
             count: config.max_pending_commands,
@@ -92,21 +92,21 @@ impl<H: ?Sized> Mailbox<H> {
         }
     }
 
-    /// Whether commands may wait.
+    /// Whether commands may be queued.
     pub(crate) fn has_commands(&self) -> bool {
         self.commands.is_signalled()
     }
 
-    /// A handle for other threads.
+    /// Returns a handle for other threads.
     pub fn handle(&self) -> Handle<H> {
         self.handle.clone()
     }
 
-    /// Runs the commands that wait, in their order, and those that come meanwhile, up to
-    /// [`commands_per_turn`](Config::commands_per_turn). To be called
-    /// in each turn, between [`handle_event`](Net::handle_event) and [`finish_turn`](Net::finish_turn), so that what they
-    /// send is written together with the replies of this turn. If some are left over,
-    /// [`next_timeout`](Net::next_timeout) is zero.
+    /// Runs the queued commands in order, and those that are queued meanwhile, up to
+    /// [`commands_per_turn`](Config::commands_per_turn). If some are left over, [`next_timeout`](Net::next_timeout) is zero.
+    ///
+    /// Call it in each turn, between [`handle_event`](Net::handle_event) and [`finish_turn`](Net::finish_turn), so that what
+    /// the commands send is written together with the replies of this turn.
     #[inline]
     pub fn deliver(&mut self, handler: &mut H, net: &mut Net) {
         if self.commands.is_signalled() {
@@ -139,7 +139,7 @@ impl<H: ?Sized> Mailbox<H> {
     }
 }
 
-/// The commands of one turn. What they took of the room is given back at the end, also after a panic.
+/// The commands of one turn. Their room is released at the end, also after a panic.
 struct Batch<'m, H: ?Sized> {
     commands: &'m mut Receiver<Command<H>>,
     net: &'m mut Net,

@@ -1,4 +1,4 @@
-//! What shards listen on, and how the peers get to them.
+//! What shards listen on, and how peers are distributed over them.
 
 use std::fmt;
 use std::io;
@@ -15,25 +15,25 @@ use crate::handler::Handler;
 use crate::net::Peer;
 use crate::socket::{ListenSocket, Local, Sharing};
 
-/// How the peers of a listener get to the shards.
+/// How the peers of a listener are distributed over the shards.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Balance {
     /// Each shard listens on the address, and the kernel chooses one for each peer by a hash of its address
-    /// (`SO_REUSEPORT`). Costs nothing; with few peers the shards may have very different numbers of them. When a shard
-    /// fails the others go on accepting. Only TCP addresses can be had so: all else is [handed over](Self::HandOver).
+    /// (`SO_REUSEPORT`). It costs nothing, but is uneven with few peers. If a shard fails, the others keep accepting. For TCP
+    /// addresses only: peers of other listeners are [handed over](Self::HandOver).
     Kernel,
-    /// The first shard accepts, and hands the peers out to all in turn: evenly, at the price of a command for each. If it
-    /// fails, its listening socket is closed and no shard accepts any more; connections of the other shards stay open. Use
+    /// The first shard accepts and hands peers to all shards in turn. It is even, and costs one command per peer. If the first
+    /// shard fails, its listening socket is closed and no shard accepts any more; connections of the other shards stay open. Use
     /// [`Shards::join_next`](crate::Shards::join_next) to learn of it.
     ///
-    /// A shard that is gone, has closed the listener, or has no room in its mailbox is passed over.
-    /// [`on_accept`](crate::Handler::on_accept) and the limits are those of the shard that a peer was handed to.
+    /// Shards that have ended, have closed the listener or have no room in their mailbox are skipped.
+    /// [`on_accept`](crate::Handler::on_accept) and the limits are those of the shard that a peer is handed to.
     HandOver,
 }
 
 impl Default for Balance {
-    /// [`Kernel`](Self::Kernel) where the kernel balances (Linux), else [`HandOver`](Self::HandOver): other systems have
-    /// `SO_REUSEPORT` as well, but give all peers to one listener.
+    /// [`Kernel`](Self::Kernel) on Linux, else [`HandOver`](Self::HandOver): other systems have `SO_REUSEPORT` as well, but
+    /// give all peers to one listener.
     fn default() -> Self {
         if cfg!(any(target_os = "linux", target_os = "android")) {
             Self::Kernel
@@ -66,7 +66,7 @@ pub(super) enum Place {
 type Listened = Result<Option<ListenerId>, (usize, ListenError)>;
 
 impl Place {
-    /// Opens a listener for all shards. There is nothing to balance by the kernel but TCP addresses.
+    /// Opens a listener for all shards. The kernel balances TCP addresses only.
     pub(super) fn open<H: Handler + 'static>(
         self,
         balance: Balance,
@@ -155,7 +155,7 @@ fn listen_everywhere<H: Handler>(
     Ok(listener)
 }
 
-/// Lets the first shard accept, and the others get their part of the peers as long as they have the listener.
+/// Lets the first shard accept, and hand peers to the others while they have the listener.
 fn listen_once<H: Handler + 'static>(
     socket: ListenSocket,
     options: &ListenOptions,
@@ -188,7 +188,7 @@ fn listen_once<H: Handler + 'static>(
             turn += 1;
             let is_present = |other: usize| Some(present.get(other)?.strong_count() > 0);
             match handles.get(shard) {
-                // Who is gone or has no room does not get it.
+                // Not to a shard that has ended or has no room.
                 Some(handle) if shard > 0 && is_present(shard - 1) == Some(true) => {
                     handle.hand_in(listener, peer).err()
                 }

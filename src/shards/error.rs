@@ -1,27 +1,27 @@
-//! What goes wrong with shards, and with which.
+//! Errors of shards, with the shard they concern.
 
 use std::any::Any;
 use std::{error, fmt, io};
 
 use crate::error::ListenError;
 
-/// A shard that could not start, or that ended other than it should.
+/// A shard that could not start, or that failed.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct ShardError {
-    /// Which one, from 0.
+    /// The index of the shard, from 0.
     pub shard: usize,
-    /// What happened to it.
+    /// How it failed.
     pub failure: ShardFailure,
 }
 
-/// What happened to a shard.
+/// How a shard failed.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum ShardFailure {
     /// It could not listen.
     Listen(ListenError),
-    /// Its loop failed, or its handler could not be made.
+    /// Its loop returned an error, or its handler could not be created.
     Failed(io::Error),
     /// It panicked, with this message.
     Panicked(String),

@@ -1,4 +1,4 @@
-//! The way to the shards, and the names of their connections.
+//! Handles of all shards, and ids that are unique over all shards.
 
 use std::fmt;
 use std::str::FromStr;
@@ -13,7 +13,7 @@ use crate::frame::Framing;
 use crate::mailbox::Handle;
 use crate::net::Encoded;
 
-/// Names a connection of [`Shards`](crate::Shards): a [`ConnectionId`] is one only within its shard.
+/// Identifies a connection of [`Shards`](crate::Shards): a [`ConnectionId`] is unique only within its shard.
 ///
 /// It prints as `1:17#3`: connection `17#3` of shard 1. It can be read from that text:
 ///
@@ -53,7 +53,7 @@ impl FromStr for ShardedId {
     }
 }
 
-/// A way into each of the [`Shards`](crate::Shards), from any thread. What is said of a [`Handle`] is true for each shard.
+/// Controls [`Shards`](crate::Shards) from any thread: a [`Handle`] for each shard, whose docs apply here as well.
 pub struct ShardHandles<H: ?Sized> {
     handles: Arc<[Handle<H>]>,
     /// The framings of the listeners, and the longest frame of each.
@@ -68,18 +68,18 @@ impl<H: ?Sized> ShardHandles<H> {
         }
     }
 
-    /// How many shards there are.
+    /// Returns the number of shards.
     #[expect(clippy::len_without_is_empty, reason = "there is at least one")]
     pub fn len(&self) -> usize {
         self.handles.len()
     }
 
-    /// The handle of one shard.
+    /// Returns the handle of one shard.
     pub fn get(&self, shard: usize) -> Option<&Handle<H>> {
         self.handles.get(shard)
     }
 
-    /// The handles of all shards, in order.
+    /// Iterates over the handles of all shards, in order.
     pub fn iter(&self) -> impl Iterator<Item = &Handle<H>> {
         self.handles.iter()
     }
@@ -100,7 +100,7 @@ impl<H: ?Sized> ShardHandles<H> {
         }
     }
 
-    /// Ends a connection in good order, whichever shard it is on; see [`Handle::disconnect`].
+    /// Closes a connection gracefully, whichever shard it is on; see [`Handle::disconnect`].
     ///
     /// # Errors
     /// As [`send_bytes`](Self::send_bytes).
@@ -112,8 +112,8 @@ impl<H: ?Sized> ShardHandles<H> {
     /// Sends a frame to every connection of all shards. It is encoded once for each framing of the listeners, on this
     /// thread; large payloads are shared by all queues.
     ///
-    /// Waits for room, but not in a handler: there a shard that has none is left out. Returns how many shards took it: all
-    /// but those that are left out or gone.
+    /// Blocks until there is room. In a callback it does not block, but skips shards without room. Returns how many shards
+    /// took the frame: all except those that were skipped or have ended.
     pub fn broadcast(&self, payload: impl Into<Bytes>) -> usize {
         let encoded = Arc::new(Encoded::new(payload.into(), &self.framings));
         let taken = self
@@ -122,7 +122,7 @@ impl<H: ?Sized> ShardHandles<H> {
         taken.count()
     }
 
-    /// Ends all shards in good order, as [`Handle::shutdown`]; those that are gone already do not mind.
+    /// Shuts all shards down gracefully, as [`Handle::shutdown`]. Shards that have ended are ignored.
     pub fn shutdown(&self, timeout: Duration) {
         for handle in self.iter() {
             // Closed is what it is meant to be.

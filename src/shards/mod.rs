@@ -1,7 +1,7 @@
 //! Several loops on several threads, which share their listeners.
 //!
-//! Each shard is an event loop like any other, with a handler of its own: there is nothing between them but their
-//! mailboxes. A connection stays with the shard that it came to.
+//! Each shard is an event loop like any other, with a handler of its own. Shards share nothing but their mailboxes. A
+//! connection stays with its shard.
 
 mod balance;
 mod error;
@@ -33,11 +33,11 @@ pub use balance::Balance;
 pub use error::{JoinError, ShardError, ShardFailure};
 pub use handles::{ShardHandles, ShardedId};
 
-/// What a shard is told when its handler is made.
+/// Describes a shard to the closure that creates its handler.
 pub struct Shard<H: ?Sized> {
-    /// Which one it is, from 0.
+    /// The index of the shard, from 0.
     pub index: usize,
-    /// The way to all of them, itself included.
+    /// The handles of all shards, including this one.
     pub handles: ShardHandles<H>,
 }
 
@@ -50,13 +50,13 @@ pub struct ShardsBuilder {
     listeners: Vec<(Place, ListenOptions)>,
 }
 
-/// Loops that run on threads of their own, and serve the same addresses.
+/// Several loops that run on threads of their own and serve the same addresses.
 ///
 /// ```
 /// use std::time::Duration;
 /// use throng::{Config, ConnectionId, Frame, Handler, ListenOptions, Net, ShardHandles, Shards};
 ///
-/// /// What one says all hear, whichever shard they are on.
+/// /// Passes each frame to the clients of all shards.
 /// struct Chat { everywhere: ShardHandles<Chat> }
 ///
 /// impl Handler for Chat {
@@ -75,7 +75,7 @@ pub struct ShardsBuilder {
 /// # Ok::<(), std::io::Error>(())
 /// ```
 ///
-/// Dropping it leaves the shards running, as dropping the handle of a thread does.
+/// Dropping it does not end the shards, just as dropping a `JoinHandle` does not end its thread.
 pub struct Shards<H: ?Sized> {
     handles: ShardHandles<H>,
     threads: Threads,
@@ -83,7 +83,7 @@ pub struct Shards<H: ?Sized> {
 }
 
 impl Shards<dyn Handler> {
-    /// Shards with these settings for each: limits count for each of them.
+    /// Returns a builder for shards with these settings. Limits are per shard.
     pub fn builder(config: Config) -> ShardsBuilder {
         ShardsBuilder {
             config,
@@ -95,7 +95,7 @@ impl Shards<dyn Handler> {
 }
 
 impl<H: Handler + 'static> Shards<H> {
-    /// The address of the `n`th listener of the [builder](ShardsBuilder), counted from 0. `None` for Unix domain sockets.
+    /// Returns the address of the `n`th listener of the [builder](ShardsBuilder), counted from 0. `None` for Unix domain sockets.
     pub fn local_addr(&self, n: usize) -> Option<SocketAddr> {
         self.locals.get(n)?.addr
     }
@@ -106,7 +106,7 @@ impl<H: Handler + 'static> Shards<H> {
         self.locals.get(n)?.path.as_deref()
     }
 
-    /// The way to the shards, for any thread.
+    /// Returns the handles of all shards, for any thread.
     pub fn handles(&self) -> ShardHandles<H> {
         self.handles.clone()
     }
@@ -157,19 +157,19 @@ impl<H: Handler + 'static> Shards<H> {
 }
 
 impl ShardsBuilder {
-    /// How many shards there are, at least one. Default: as many as the machine runs threads at a time.
+    /// Sets the number of shards; at least 1. Default: [`available_parallelism`](thread::available_parallelism).
     pub fn shards(mut self, shards: usize) -> Self {
         self.shards = shards.max(1);
         self
     }
 
-    /// How peers get to the shards. Default: as the system does it best.
+    /// Sets how peers are distributed over the shards. Default: [`Balance::default`].
     pub fn balance(mut self, balance: Balance) -> Self {
         self.balance = balance;
         self
     }
 
-    /// Listens on an address. In all shards the listener has the same id: those of the builder are the first ones.
+    /// Listens on an address. The listener has the same id in all shards: listeners of the builder come first.
     ///
     /// # Errors
     /// If the address cannot be resolved.
@@ -196,7 +196,7 @@ impl ShardsBuilder {
         self
     }
 
-    /// Takes over a socket that listens already, as [`Net::adopt_listener`]. The peers are
+    /// Takes over a listening socket, as [`Net::adopt_listener`]. The peers are
     /// [handed over](Balance::HandOver) by the first shard: there is one socket.
     ///
     /// A socket passed on by systemd is also open in systemd. If the first shard fails, throng closes its own copy, but the
@@ -211,11 +211,11 @@ impl ShardsBuilder {
         self
     }
 
-    /// Starts the shards. Each makes its handler with `make`, on its own thread, so that handlers need not be `Send`; when
-    /// all have, they serve. In `make`, as in a callback, nothing waits for a shard.
+    /// Starts the shards. Each calls `make` on its own thread to create its handler, so handlers need not be `Send`. The
+    /// shards begin to serve when all handlers exist. In `make`, as in a callback, methods of [`ShardHandles`] do not block.
     ///
     /// # Errors
-    /// If a loop or listener cannot be had, or a handler cannot be made: then none serves.
+    /// If a loop, a listener or a handler cannot be created. No shard serves then.
     pub fn start<H: Handler + 'static>(
         self,
         make: impl Fn(&mut Net, Shard<H>) -> io::Result<H> + Send + Sync + 'static,
@@ -271,7 +271,7 @@ impl ShardsBuilder {
     }
 }
 
-/// What a shard says when its handler is made, and what it is told when all are.
+/// What a shard reports when its handler exists, and what it is sent when all exist.
 struct Made;
 struct Go;
 
