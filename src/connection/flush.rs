@@ -26,10 +26,16 @@ pub(crate) enum Flush {
     Waiting,
     /// The budget is used up.
     Budget,
-    /// The socket failed: nothing more can be written.
-    NotWritten(io::Error),
+    Failed(Box<Failure>),
+}
+
+/// Why a flush failed.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    /// The socket takes nothing any more.
+    Write(io::Error),
     /// What is queued cannot be completed, or the selector failed: the connection cannot go on.
-    Failed(Box<DisconnectCause>),
+    Connection(DisconnectCause),
 }
 
 impl Connection {
@@ -68,7 +74,7 @@ impl Connection {
             }
             // It tells nothing of the socket.
             Flush::Budget => {}
-            Flush::NotWritten(_) | Flush::Failed(_) => return outcome,
+            Flush::Failed(_) => return outcome,
         }
         // Also if backpressure has ended in the middle of a queue: the next flush may find nothing to settle.
         match self.update_interest(&common.registry, token) {
@@ -115,7 +121,7 @@ impl Connection {
             };
             written.calls += 1;
             match result {
-                Ok(0) => break Flush::NotWritten(io::ErrorKind::WriteZero.into()),
+                Ok(0) => break not_written(io::ErrorKind::WriteZero.into()),
                 Ok(n) => {
                     let copied = queue.advance(n, |payload| {
                         memory.unshare(&payload);
@@ -137,7 +143,7 @@ impl Connection {
                     }
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break Flush::Blocked,
-                Err(error) => break Flush::NotWritten(error),
+                Err(error) => break not_written(error),
             }
         };
         if bytes > 0 {
@@ -151,7 +157,12 @@ impl Connection {
 
 #[cold]
 fn failed(cause: DisconnectCause) -> Flush {
-    Flush::Failed(Box::new(cause))
+    Flush::Failed(Box::new(Failure::Connection(cause)))
+}
+
+#[cold]
+fn not_written(error: io::Error) -> Flush {
+    Flush::Failed(Box::new(Failure::Write(error)))
 }
 
 impl From<SourceError> for DisconnectCause {

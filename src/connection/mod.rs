@@ -47,7 +47,7 @@ pub(crate) use backpressure::{HeldBack, Pressure};
 pub(crate) use common::Common;
 pub(crate) use deadlines::Clock;
 pub(crate) use fill::Fill;
-pub(crate) use flush::Flush;
+pub(crate) use flush::{Failure, Flush};
 pub use queueing::Backlog;
 pub use terms::Origin;
 pub(crate) use terms::Terms;

@@ -95,6 +95,8 @@ impl Net {
     }
 
     /// Serves a connection as if an event had reported all there can be.
+    #[cold]
+    #[inline(never)]
     fn serve_now<H: Handler + ?Sized>(&mut self, handler: &mut H, id: ConnectionId) {
         let source = Source::Connection(id);
         let is_listed = |net: &Self| net.connections.get(id).is_some_and(|it| it.listed);

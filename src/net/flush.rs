@@ -3,7 +3,7 @@
 use log::trace;
 
 use super::Net;
-use crate::connection::{Flush, Phase, Pressure};
+use crate::connection::{Failure, Flush, Phase, Pressure};
 use crate::connection_id::{ConnectionId, Source};
 use crate::reason::DisconnectCause;
 
@@ -14,6 +14,7 @@ impl Net {
             return;
         };
         connection.dirty = false;
+        let is_open = connection.is_open();
         if connection.has_queued() || connection.pressure() != Pressure::NONE {
             let token = Source::Connection(id).token();
             let (budget, before) = (self.config.write_budget, self.common.written.bytes);
@@ -24,6 +25,8 @@ impl Net {
                 self.relieved(id);
             }
             match outcome {
+                // There is nothing more to do for a connection that is to stay.
+                Flush::Done if is_open => return,
                 Flush::Done => {}
                 Flush::Blocked => {
                     self.watch_blocked(id);
@@ -36,8 +39,7 @@ impl Net {
                     self.limit_closing(id);
                     return self.list(id);
                 }
-                Flush::NotWritten(error) => return self.fail_write(id, error),
-                Flush::Failed(cause) => return self.end(id, Some(*cause)),
+                Flush::Failed(failure) => return self.fail(id, failure),
             }
         }
         let Some(connection) = self.connections.get_mut(id) else {
@@ -57,6 +59,15 @@ impl Net {
                 self.limit_closing(id);
             }
             Err(error) => self.end(id, Some(DisconnectCause::of_socket(error))),
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn fail(&mut self, id: ConnectionId, failure: Box<Failure>) {
+        match *failure {
+            Failure::Write(error) => self.fail_write(id, error),
+            Failure::Connection(cause) => self.end(id, Some(cause)),
         }
     }
 

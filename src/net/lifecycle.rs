@@ -177,6 +177,8 @@ impl Net {
     /// Sees to it that a closing connection has a deadline, which it has from a shutdown.
     ///
     /// Each time it has come, the connection goes on if its peer has taken bytes meanwhile, but not for ever.
+    #[cold]
+    #[inline(never)]
     pub(super) fn limit_closing(&mut self, id: ConnectionId) {
         if let Some(connection) = self.connections.get(id)
             && connection.timer.is_none()
