@@ -94,7 +94,7 @@ mod unix {
             handler: Echo,
             ticks: 0,
         };
-        while !program.event_loop.net().take_stop() {
+        while !program.event_loop.take_stop() {
             calloop.dispatch(program.event_loop.next_timeout(), &mut program)?;
             let Program {
                 event_loop,

@@ -15,7 +15,7 @@ use std::{env, io, thread};
 
 use throng::mio::net::UdpSocket;
 use throng::mio::{Events, Interest, Poll, Token, Waker};
-use throng::{Config, ConnectionId, Frame, Handle, Handler, Mailbox, MailboxError, Net};
+use throng::{Config, ConnectionId, Frame, Handle, Handler, Mailbox, MailboxError, Net, Reactor};
 
 const WAKER: Token = Token(0);
 const QUERY: Token = Token(1);
@@ -52,9 +52,10 @@ fn serve(addr: &str) -> io::Result<()> {
             eprintln!("embed_mio: {error}");
         }
     });
-    let mut net = Net::attach(poll.registry(), config, Instant::now())?;
-    let listener = net.listen(addr)?;
-    let addr = net
+    let mut reactor = Reactor::attach(poll.registry(), config, Instant::now())?;
+    let listener = reactor.net().listen(addr)?;
+    let addr = reactor
+        .net()
         .local_addr(listener)
         .ok_or(io::ErrorKind::AddrNotAvailable)?;
     let mut query = UdpSocket::bind(addr)?;
@@ -65,22 +66,22 @@ fn serve(addr: &str) -> io::Result<()> {
     thread::spawn(move || listen_to(&console));
 
     let mut game = Game;
-    while !net.take_stop() {
-        match poll.poll(&mut events, net.next_timeout(Instant::now())) {
+    while !reactor.take_stop() {
+        match poll.poll(&mut events, reactor.next_timeout(Instant::now())) {
             Ok(()) => {}
             Err(error) if error.kind() == io::ErrorKind::Interrupted => events.clear(),
             Err(error) => return Err(error),
         }
-        net.begin_turn(Instant::now());
+        reactor.begin_turn(Instant::now());
         for event in &events {
             match event.token() {
-                QUERY => answer(&query, net.len()),
+                QUERY => answer(&query, reactor.net().len()),
                 WAKER => {}
-                _ => net.handle_event(event),
+                _ => reactor.handle_event(event),
             }
         }
-        mailbox.deliver(&mut game, &mut net);
-        net.finish_turn(&mut game);
+        mailbox.deliver(&mut game, &mut reactor);
+        reactor.finish_turn(&mut game);
     }
     Ok(())
 }

@@ -116,7 +116,7 @@ mod unix {
                 },
             }
             event_loop.turn(&mut game, Some(Duration::ZERO))?;
-            if event_loop.net().take_stop() {
+            if event_loop.take_stop() {
                 return Ok(());
             }
         }

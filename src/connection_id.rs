@@ -153,10 +153,16 @@ id! {
 }
 
 /// Whose event it is.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub(crate) enum Source {
     Connection(ConnectionId),
     Listener(ListenerId),
+}
+
+impl From<ConnectionId> for Source {
+    fn from(id: ConnectionId) -> Self {
+        Self::Connection(id)
+    }
 }
 
 impl Source {

@@ -1,5 +1,5 @@
-//! `EventLoop`: a selector and a `Net`, for those who do not have a loop of their own. Written on the public layer of
-//! [`Net`] that everybody else can use as well.
+//! `EventLoop`: a selector, a [`Reactor`] and a [`Mailbox`], for programs without a loop of their own. It uses nothing of
+//! the reactor that others could not use as well.
 
 use std::fmt;
 use std::io;
@@ -13,11 +13,12 @@ use crate::connection_id::WAKER;
 use crate::handler::Handler;
 use crate::mailbox::{Handle, Mailbox};
 use crate::net::Net;
+use crate::reactor::Reactor;
 
 /// The loop: waits for events and turns them into calls of a [`Handler`].
 ///
 /// [`run`](Self::run) owns the thread. Whoever has a loop already calls [`turn`](Self::turn) from it instead, or does
-/// without an `EventLoop` and [attaches](Net::attach) a `Net` to the `mio::Poll` it has.
+/// without an `EventLoop` and [attaches](Reactor::attach) a [`Reactor`] to the `mio::Poll` it has.
 ///
 /// ```no_run
 /// use std::io;
@@ -48,7 +49,7 @@ use crate::net::Net;
 pub struct EventLoop<H: ?Sized = dyn Handler> {
     /// It goes before the connections: what is dropped with them may ask it for something, and must not wait.
     mailbox: Mailbox<H>,
-    net: Net,
+    reactor: Reactor,
     poll: Poll,
     events: Events,
     /// The last poll brought as many events as fit: more may be waiting.
@@ -69,10 +70,10 @@ impl<H: Handler + ?Sized> EventLoop<H> {
                 error!("the loop could not be woken: {error}");
             }
         });
-        let net = Net::attach(poll.registry(), config, Instant::now())?;
+        let reactor = Reactor::attach(poll.registry(), config, Instant::now())?;
         Ok(Self {
             mailbox,
-            net,
+            reactor,
             poll,
             events,
             batch_was_full: false,
@@ -81,8 +82,8 @@ impl<H: Handler + ?Sized> EventLoop<H> {
 
     /// The connections, to be used between turns. Refreshes the clock.
     pub fn net(&mut self) -> &mut Net {
-        self.net.begin_turn(Instant::now());
-        &mut self.net
+        self.reactor.begin_turn(Instant::now());
+        self.reactor.net()
     }
 
     /// A handle for other threads. Handles may be made and used before the loop runs.
@@ -101,9 +102,9 @@ impl<H: Handler + ?Sized> EventLoop<H> {
     pub fn run(&mut self, handler: &mut H) -> io::Result<()> {
         let mut now = Instant::now();
         loop {
-            let timeout = self.net.is_stopping().then_some(Duration::ZERO);
+            let timeout = self.reactor.net().is_stopping().then_some(Duration::ZERO);
             now = self.turn_at(now, handler, timeout)?;
-            if self.net.take_stop() {
+            if self.reactor.take_stop() {
                 return Ok(());
             }
         }
@@ -140,20 +141,20 @@ impl<H: Handler + ?Sized> EventLoop<H> {
             Err(error) => return Err(error),
         }
         // 2 read the clock
-        self.net.begin_turn(Instant::now());
+        self.reactor.begin_turn(Instant::now());
         // 3 merge events into the ready list
         let mut count = 0;
         for event in &self.events {
-            self.net.handle_event(event);
+            self.reactor.handle_event(event);
             count += 1;
         }
         self.batch_was_full = count >= self.events.capacity();
         // 4 mailbox
-        self.mailbox.deliver(handler, &mut self.net);
+        self.mailbox.deliver(handler, &mut self.reactor);
         // 5 to 8
-        self.net.finish_turn(handler);
+        self.reactor.finish_turn(handler);
         let ended = Instant::now();
-        self.net.note_turn_end(ended);
+        self.reactor.note_turn_end(ended);
         Ok(ended)
     }
 
@@ -170,26 +171,48 @@ impl<H: Handler + ?Sized> EventLoop<H> {
         if self.batch_was_full || self.mailbox.has_commands() {
             return Some(Duration::ZERO);
         }
-        self.net.next_timeout(now)
+        self.reactor.next_timeout(now)
+    }
+
+    /// Returns `true` once for each [`Net::stop`] and each [`Net::shutdown`] that is over, as [`run`](Self::run) obeys
+    /// them. Call it after each turn if you drive turns yourself.
+    ///
+    /// ```
+    /// # use throng::{Config, ConnectionId, EventLoop, Frame, Handler, Net};
+    /// # struct Game;
+    /// # impl Handler for Game {
+    /// #     fn on_data(&mut self, _: &mut Net, _: ConnectionId, _: Frame<'_>) {}
+    /// # }
+    /// # let mut game = Game;
+    /// let mut event_loop = EventLoop::new(Config::default())?;
+    /// event_loop.net().stop();
+    /// while !event_loop.take_stop() {
+    ///     event_loop.turn(&mut game, None)?;
+    /// }
+    /// assert!(!event_loop.net().is_stopping(), "it can go on");
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    pub fn take_stop(&mut self) -> bool {
+        self.reactor.take_stop()
     }
 
     /// When the next [`turn`](Self::turn) is due even if there are no events; `None` if never.
     pub fn next_deadline(&self) -> Option<Instant> {
-        self.net.next_deadline()
+        self.reactor.next_deadline()
     }
 }
 
 impl<H: ?Sized> Drop for EventLoop<H> {
     /// Whoever sees a closed handle can be sure that nobody comes in any more. Then the fields go, in their order.
     fn drop(&mut self) {
-        self.net.close_listeners();
+        self.reactor.net().close_listeners();
     }
 }
 
 impl<H: ?Sized> fmt::Debug for EventLoop<H> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("EventLoop")
-            .field("net", &self.net)
+            .field("reactor", &self.reactor)
             .field("mailbox", &self.mailbox)
             .finish_non_exhaustive()
     }

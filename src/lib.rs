@@ -11,7 +11,7 @@
 //! ```
 //!
 //! A frame that arrived whole is lent to the handler where it lies in the read buffer. A payload is copied once, into the
-//! queue, or not at all if it is large and owned. All of it happens in [`Net::finish_turn`], on one thread, between two
+//! queue, or not at all if it is large and owned. All of it happens in [`Reactor::finish_turn`], on one thread, between two
 //! waits for events.
 
 #![forbid(unsafe_code)]
@@ -20,7 +20,6 @@ mod buffers;
 mod config;
 mod connection;
 mod connection_id;
-mod dispatch;
 #[cfg(test)]
 mod duration_limits;
 mod error;
@@ -28,14 +27,17 @@ mod event_loop;
 mod flood;
 mod frame;
 mod handler;
+mod in_loop;
 mod mailbox;
 mod memory;
 mod net;
+mod reactor;
 mod reason;
 mod shards;
 mod socket;
 mod tick;
 mod timers;
+mod work;
 mod write_queue;
 
 pub use config::{Config, ConnectOptions, ListenOptions, Overflow};
@@ -53,6 +55,7 @@ pub use frame::{
 pub use handler::{Admission, Handler};
 pub use mailbox::{Handle, Mailbox, Post};
 pub use net::{Expired, Net, SendReport, Stats, TimerId};
+pub use reactor::Reactor;
 pub use reason::{DisconnectCause, DisconnectReason, Released, Side, Stage};
 pub use shards::{
     Balance, JoinError, Shard, ShardError, ShardFailure, ShardHandles, ShardedId, Shards,

@@ -222,6 +222,14 @@ impl DisconnectReason {
     }
 }
 
+impl DisconnectReason {
+    /// Whether an attempt to connect has failed.
+    pub(crate) fn is_failed_attempt(&self) -> bool {
+        use DisconnectCause::{ConnectFailed, ConnectTimedOut};
+        matches!(self.cause, ConnectFailed(_) | ConnectTimedOut { .. })
+    }
+}
+
 impl fmt::Display for DisconnectReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.cause.fmt(f)?;

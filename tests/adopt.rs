@@ -11,7 +11,7 @@ use support::{Peer, Recorder, framed, listening, pattern, turn_until};
 use throng::{
     Config, ConnectError, ConnectOptions, ConnectionId, DisconnectCause, DisconnectReason,
     EventLoop, Frame, Framing, Handler, ListenError, ListenOptions, ListenSocket, Net, Origin,
-    ReleaseError, Released, SendError, Stage, Stream,
+    Reactor, ReleaseError, Released, SendError, Stage, Stream,
 };
 
 /// Two ends of one connection.
@@ -262,7 +262,7 @@ fn a_frame_that_has_come_in_part_goes_along_with_its_header() {
             }
             let mut scene = Scene::with(config.clone());
             scene.arrive(&whole[..part]);
-            scene.looped.net.release(scene.id).expect("it is open");
+            scene.looped.net().release(scene.id).expect("it is open");
             let reason = scene.end();
             let DisconnectCause::Released(released) = reason.cause else {
                 panic!("{reason}");
@@ -277,14 +277,14 @@ fn a_connection_moves_from_one_loop_to_another_in_the_middle_of_a_frame() {
     let mut scene = Scene::with(Config::default());
     let whole = framed(&pattern(300_000));
     scene.arrive(&whole[..123_456]);
-    scene.looped.net.release(scene.id).expect("it is open");
+    scene.looped.net().release(scene.id).expect("it is open");
     let mut peer = Peer(scene.peer.0.try_clone().expect("a live socket"));
     let DisconnectCause::Released(released) = scene.end().cause else {
         panic!("it was released");
     };
     let mut other = Loop::new(Config::default());
     other
-        .net
+        .net()
         .adopt_with(released.stream, ConnectOptions::default(), &released.unread)
         .expect("it is taken");
     peer.write(&whole[123_456..]);
@@ -297,7 +297,7 @@ fn a_connection_moves_from_one_loop_to_another_in_the_middle_of_a_frame() {
 #[test]
 fn a_connection_with_an_open_frame_is_not_released() {
     let mut scene = Scene::with(Config::default());
-    let (net, id) = (&mut scene.looped.net, scene.id);
+    let (net, id) = (&mut scene.looped.net(), scene.id);
     net.begin_frame(id, 10).expect("it is open");
     net.push_chunk(id, b"abc").expect("it is open");
     net.send(id, b"behind").expect("it is open");
@@ -316,7 +316,7 @@ fn a_connection_with_an_open_frame_is_not_released() {
 fn a_release_that_cannot_be_written_ends_in_time() {
     let mut scene = Scene::with(Config::default().disconnect_timeout(Duration::from_secs(5)));
     scene.block();
-    scene.looped.net.release(scene.id).expect("it is open");
+    scene.looped.net().release(scene.id).expect("it is open");
     scene.pass(Duration::ZERO);
     scene.pass(Duration::from_secs(4));
     assert!(scene.seen.ends().is_empty());
@@ -343,13 +343,13 @@ fn a_release_that_waits_hears_of_a_reset() {
     for parked in [false, true] {
         let mut scene = Scene::with(Config::default());
         if parked {
-            let sent = scene.looped.net.send_reader(scene.id, 10, Never);
+            let sent = scene.looped.net().send_reader(scene.id, 10, Never);
             assert!(sent.is_ok());
         } else {
             scene.block();
         }
         scene.looped.rest(&mut scene.seen);
-        scene.looped.net.release(scene.id).expect("it is open");
+        scene.looped.net().release(scene.id).expect("it is open");
         scene.looped.rest(&mut scene.seen);
         let Scene {
             mut looped,
@@ -372,10 +372,10 @@ fn a_release_that_waits_hears_of_a_reset() {
 fn a_release_that_waits_is_aborted_and_not_disconnected() {
     let mut scene = Scene::with(Config::default());
     scene.block();
-    scene.looped.net.release(scene.id).expect("it is open");
+    scene.looped.net().release(scene.id).expect("it is open");
     scene.pass(Duration::ZERO);
-    assert!(!scene.looped.net.disconnect(scene.id));
-    assert!(scene.looped.net.abort(scene.id));
+    assert!(!scene.looped.net().disconnect(scene.id));
+    assert!(scene.looped.net().abort(scene.id));
     let reason = scene.end();
     assert!(matches!(reason.cause, DisconnectCause::Aborted), "{reason}");
     assert_eq!((reason.unsent_frames, reason.stage), (1, Stage::Closing));
@@ -389,11 +389,11 @@ fn a_release_that_waits_has_a_deadline_of_its_own_and_costs_no_turns() {
         .disconnect_timeout(60 * second);
     let mut scene = Scene::with(config);
     scene.block();
-    scene.looped.net.release(scene.id).expect("it is open");
+    scene.looped.net().release(scene.id).expect("it is open");
     scene.pass(Duration::ZERO);
     for _ in 0..50 {
         scene.pass(second);
-        let next = scene.looped.net.next_timeout(scene.looped.now);
+        let next = scene.looped.reactor.next_timeout(scene.looped.now);
         assert_ne!(next, Some(Duration::ZERO));
     }
     assert!(scene.seen.ends().is_empty(), "it is not idle");
@@ -446,11 +446,11 @@ fn a_framing_changed_inside_a_frame_leaves_the_bytes_as_they_came() {
             }
             let mut scene = Scene::with(Config::default().stream_frames_over(over));
             scene.arrive(&whole[..part]);
-            scene.looped.net.pause(scene.id);
-            let changed = scene.looped.net.set_framing(scene.id, Framing::raw());
+            scene.looped.net().pause(scene.id);
+            let changed = scene.looped.net().set_framing(scene.id, Framing::raw());
             assert!(changed);
-            assert_eq!(scene.looped.net.memory_in_use(), part as u64);
-            scene.looped.net.release(scene.id).expect("it is open");
+            assert_eq!(scene.looped.net().memory_in_use(), part as u64);
+            scene.looped.net().release(scene.id).expect("it is open");
             let reason = scene.end();
             let DisconnectCause::Released(released) = reason.cause else {
                 panic!("{reason}");
@@ -460,7 +460,7 @@ fn a_framing_changed_inside_a_frame_leaves_the_bytes_as_they_came() {
     }
     let mut scene = Scene::with(Config::default());
     scene.arrive(&whole[..500]);
-    assert!(scene.looped.net.set_framing(scene.id, Framing::raw()));
+    assert!(scene.looped.net().set_framing(scene.id, Framing::raw()));
     scene.looped.rest(&mut scene.seen);
     assert_eq!(scene.seen.frames().concat(), whole[..500]);
 }
@@ -477,8 +477,8 @@ fn an_adopted_peer_has_its_ipv4_address() {
     };
     let (ours, _) = listener.accept().expect("it is there");
     let mut looped = Loop::new(Config::default());
-    let id = looped.net.adopt(ours, ConnectOptions::default());
-    let addr = looped.net.peer_addr(id.expect("it is taken"));
+    let id = looped.net().adopt(ours, ConnectOptions::default());
+    let addr = looped.net().peer_addr(id.expect("it is taken"));
     assert_eq!(addr, Some(peer.local_addr().expect("its address")));
 }
 
@@ -486,7 +486,7 @@ fn an_adopted_peer_has_its_ipv4_address() {
 fn a_stream_that_was_reset_before_it_was_looked_at_did_not_fail_to_connect() {
     let (ours, peer) = pair();
     let mut looped = Loop::new(Config::default());
-    let id = looped.net.adopt(ours, ConnectOptions::default());
+    let id = looped.net().adopt(ours, ConnectOptions::default());
     let id = id.expect("it is taken");
     peer.reset();
     let mut seen = Recorder::default();
@@ -507,8 +507,8 @@ fn the_end_of_an_adopted_connection_makes_no_room_for_its_address() {
     let _first = Peer::connect(addr);
     looped.settle(&mut seen, |seen, _| seen.connected().len() == 1);
     let (ours, _theirs) = pair();
-    let id = looped.net.adopt(ours, ConnectOptions::default());
-    assert!(looped.net.abort(id.expect("it is taken")));
+    let id = looped.net().adopt(ours, ConnectOptions::default());
+    assert!(looped.net().abort(id.expect("it is taken")));
     looped.rest(&mut seen);
     let _second = Peer::connect(addr);
     looped.settle(&mut seen, |_, net| net.stats().refused == 1);
@@ -592,7 +592,7 @@ mod unix {
         let (ours, mut theirs) = std::os::unix::net::UnixStream::pair().expect("a pair");
         let mut looped = Loop::new(Config::default());
         looped
-            .net
+            .net()
             .adopt(ours, ConnectOptions::default())
             .expect("it is taken");
         theirs
@@ -611,7 +611,7 @@ mod unix {
         let (ours, mut theirs) = std::os::unix::net::UnixStream::pair().expect("a pair");
         let mut looped = Loop::new(Config::default());
         looped
-            .net
+            .net()
             .adopt(ours, ConnectOptions::default())
             .expect("it is taken");
         let writer = std::thread::spawn(move || {
@@ -636,7 +636,7 @@ mod unix {
         let (ours, theirs) = std::os::unix::net::UnixStream::pair().expect("a pair");
         let mut looped = Loop::new(Config::default());
         looped
-            .net
+            .net()
             .adopt(ours, ConnectOptions::default())
             .expect("it is taken");
         let mut seen = Recorder::default();
@@ -669,35 +669,40 @@ mod unix {
             let mut poll = mio::Poll::new().expect("a selector");
             let mut events = mio::Events::with_capacity(8);
             let mut now = std::time::Instant::now();
-            let mut net = Net::attach(poll.registry(), config, now).expect("a loop");
+            let mut reactor = Reactor::attach(poll.registry(), config, now).expect("a loop");
             let (ours, mut theirs) = std::os::unix::net::UnixStream::pair().expect("a pair");
-            let id = net
+            let id = reactor
+                .net()
                 .adopt(ours, ConnectOptions::default())
                 .expect("it is taken");
             let mut seen = Recorder::default();
-            let mut turn = |net: &mut Net| {
+            let mut turn = |reactor: &mut Reactor| {
                 let wait = Some(Duration::from_millis(5));
                 poll.poll(&mut events, wait).expect("a poll");
                 now += Duration::from_millis(1);
-                net.begin_turn(now);
-                let count = events.iter().map(|event| net.handle_event(event)).count();
-                net.finish_turn(&mut seen);
+                reactor.begin_turn(now);
+                let count = events
+                    .iter()
+                    .map(|event| reactor.handle_event(event))
+                    .count();
+                reactor.finish_turn(&mut seen);
                 count
             };
-            while !net.is_connected(id) {
-                turn(&mut net);
+            while !reactor.net().is_connected(id) {
+                turn(&mut reactor);
             }
             if under_backpressure {
-                net.send(id, &pattern(4 << 20)).expect("it is open");
+                let large = pattern(4 << 20);
+                reactor.net().send(id, &large).expect("it is open");
             } else {
-                assert!(net.send_reader(id, 5, Never).is_ok());
+                assert!(reactor.net().send_reader(id, 5, Never).is_ok());
             }
             // Until nothing happens any more.
-            while turn(&mut net) > 0 {}
-            net.release(id).expect("it is open");
-            while turn(&mut net) > 0 {}
+            while turn(&mut reactor) > 0 {}
+            reactor.net().release(id).expect("it is open");
+            while turn(&mut reactor) > 0 {}
             theirs.write_all(b"for somebody else").expect("it is open");
-            assert_eq!(turn(&mut net), 0);
+            assert_eq!(turn(&mut reactor), 0);
         }
     }
 
@@ -707,7 +712,7 @@ mod unix {
         let listener = std::os::unix::net::UnixListener::bind(&place.0).expect("a new path");
         let mut looped = Loop::new(Config::default());
         looped
-            .net
+            .net()
             .adopt_listener(listener, ListenOptions::default())
             .expect("it is taken");
         let _peer = std::os::unix::net::UnixStream::connect(&place.0).expect("it listens");

@@ -17,7 +17,7 @@ use mio::{Events, Poll};
 use support::{PATIENCE, Peer, framed, pattern};
 use throng::{
     Config, ConnectionId, DecodeError, Decoded, EncodeError, Envelope, EventLoop, Frame,
-    FrameEncoder, FrameFormat, Framing, Handler, ListenOptions, Net,
+    FrameEncoder, FrameFormat, Framing, Handler, ListenOptions, Net, Reactor,
 };
 
 const KIB: usize = 1024;
@@ -112,7 +112,7 @@ unsafe impl GlobalAlloc for Counting {
 struct Loop {
     poll: Poll,
     events: Events,
-    net: Net,
+    reactor: Reactor,
     now: Instant,
 }
 
@@ -120,11 +120,11 @@ impl Loop {
     fn new() -> Self {
         let poll = Poll::new().expect("a selector");
         let now = Instant::now();
-        let net = Net::attach(poll.registry(), Config::default(), now).expect("a registry");
+        let reactor = Reactor::attach(poll.registry(), Config::default(), now).expect("a registry");
         Self {
             poll,
             events: Events::with_capacity(1024),
-            net,
+            reactor,
             now,
         }
     }
@@ -133,24 +133,28 @@ impl Loop {
         let options = ListenOptions::default()
             .framing(framing)
             .max_queued_bytes(u64::MAX);
-        let listened = self.net.listen_with("127.0.0.1:0", options);
-        let addr = self.net.local_addr(listened.expect("a listener"));
+        let listened = self.reactor.net().listen_with("127.0.0.1:0", options);
+        let addr = self.reactor.net().local_addr(listened.expect("a listener"));
         addr.expect("its address")
     }
 
     /// Turns once; it waits for events, but not longer than `most`.
     fn turn_within(&mut self, most: Duration, handler: &mut (impl Handler + 'static)) {
-        let timeout = self.net.next_timeout(self.now).unwrap_or(most).min(most);
+        let timeout = self
+            .reactor
+            .next_timeout(self.now)
+            .unwrap_or(most)
+            .min(most);
         match self.poll.poll(&mut self.events, Some(timeout)) {
             // A signal came, and the events of the last turn are still there.
             Err(error) if error.kind() == io::ErrorKind::Interrupted => self.events.clear(),
             result => result.expect("it polls"),
         }
-        self.net.begin_turn(self.now);
+        self.reactor.begin_turn(self.now);
         for event in &self.events {
-            self.net.handle_event(event);
+            self.reactor.handle_event(event);
         }
-        self.net.finish_turn(handler);
+        self.reactor.finish_turn(handler);
     }
 
     /// Lets time pass, and turns once.
@@ -177,7 +181,7 @@ impl Loop {
         for number in 1..=count {
             peers.push(Peer::connect(addr).0);
             if number % 50 == 0 || number == count {
-                let accepted = self.net.stats().accepted;
+                let accepted = self.net().stats().accepted;
                 let missing = (number - 1) % 50 + 1;
                 self.turn_until(handler, |net| {
                     net.stats().accepted == accepted + missing as u64
@@ -210,7 +214,7 @@ trait Turns {
 
 impl Turns for Loop {
     fn net(&mut self) -> &mut Net {
-        &mut self.net
+        self.reactor.net()
     }
 
     fn turn(&mut self, handler: &mut (impl Handler + 'static)) {
@@ -586,7 +590,7 @@ fn a_promise_of_4_gib_costs_what_has_arrived_of_it() {
         looped.turn_until(&mut handler, |net| net.stats().bytes_received == all);
         let cost = Heap::now().peak - before.live;
         eprintln!("{count} promises: {cost} bytes");
-        assert_eq!(looped.net.len(), count, "all may go on");
+        assert_eq!(looped.net().len(), count, "all may go on");
         assert!(cost >= all as isize - (count * 4) as isize, "it is held");
         assert!(cost < MIB as isize, "{cost} bytes");
 
@@ -637,11 +641,11 @@ impl Pump {
         expected: &[u8],
     ) {
         let (mut written, mut read) = (0, 0);
-        let received = looped.net.stats().bytes_received;
+        let received = looped.net().stats().bytes_received;
         let deadline = Instant::now() + PATIENCE;
         while written < out.len()
             || read < expected.len()
-            || looped.net.stats().bytes_received < received + out.len() as u64
+            || looped.net().stats().bytes_received < received + out.len() as u64
         {
             assert!(Instant::now() < deadline, "it did not happen in time");
             let before = written + read;
@@ -671,10 +675,10 @@ fn settled(handler: &mut (impl Handler + 'static)) -> (Loop, ConnectionId, Pump)
     let mut peer = looped.connect(handler, addr, 1).pop().expect("one");
     peer.write_all(&framed(&[7; 64])).expect("to write");
     looped.turn_until(handler, |net| net.stats().frames_received == 1);
-    let id = looped.net.connections()[0];
-    looped.net.send(id, &[7; 64]).expect("it is open");
+    let id = looped.net().connections()[0];
+    looped.net().send(id, &[7; 64]).expect("it is open");
     let mut pump = Pump::new(peer);
-    let echoed = looped.net.stats().bytes_sent as usize;
+    let echoed = looped.net().stats().bytes_sent as usize;
     let expected = framed(&[7; 64]).repeat(1 + echoed / 68);
     pump.run(&mut looped, handler, &[], &expected);
     looped.settle(handler);
@@ -694,7 +698,7 @@ fn burst(
     while expected.len() < 32 * MIB {
         for &len in lens {
             let payload = &[7; 64 * KIB][..len];
-            send(&mut looped.net, id, payload);
+            send(looped.net(), id, payload);
             expected.extend_from_slice(&(len as u32).to_le_bytes());
             expected.extend_from_slice(payload);
         }
@@ -703,7 +707,7 @@ fn burst(
     let queued = Heap::now().growth_since(before) - own;
     assert!(queued > 30 * MIB as isize, "only {queued} bytes are held");
     pump.run(looped, &mut Sink, &[], &expected);
-    assert_eq!(looped.net.queued_bytes(id), 0);
+    assert_eq!(looped.net().queued_bytes(id), 0);
 }
 
 #[test]
@@ -746,7 +750,7 @@ fn assert_light_traffic_keeps_no_burst(lens: &[usize]) {
     let frame = framed(&[7; 64]);
     for _ in 0..50 {
         looped.now += Duration::from_millis(100);
-        looped.net.send(id, &[7; 64]).expect("it is open");
+        looped.net().send(id, &[7; 64]).expect("it is open");
         pump.run(&mut looped, &mut Sink, &[], &frame);
     }
     let left = Heap::now().growth_since(before) - frame.capacity() as isize;
@@ -826,7 +830,7 @@ fn a_large_frame_for_many_is_held_once() {
         let queues = (count * KIB) as isize;
 
         let before = Heap::at_its_peak();
-        let report = looped.net.broadcast(|_| true, &payload[..]);
+        let report = looped.net().broadcast(|_| true, &payload[..]);
         assert_eq!(report.queued, count);
         drop(report);
         looped.turn_until(&mut handler, |net| net.stats().bytes_sent > 0);
@@ -835,8 +839,8 @@ fn a_large_frame_for_many_is_held_once() {
 
         let shared = Bytes::from(payload);
         let before = Heap::at_its_peak();
-        let ids = looped.net.connections();
-        let report = looped.net.send_many(ids, shared.clone());
+        let ids = looped.net().connections();
+        let report = looped.net().send_many(ids, shared.clone());
         assert_eq!(report.queued, count);
         let peak = Heap::now().peak - before.live;
         assert!(peak <= queues, "shared: {peak} bytes");
@@ -860,7 +864,7 @@ fn a_large_frame_that_is_passed_on_to_many_is_held_once() {
     let mut pump = Pump::new(peers.swap_remove(0));
     let before = Heap::at_its_peak();
     pump.run(&mut looped, &mut handler, &frame, &[]);
-    assert_eq!(looped.net.stats().frames_received, 1);
+    assert_eq!(looped.net().stats().frames_received, 1);
     let peak = Heap::now().peak - before.live;
     assert!(peak < 2 * 4 * MIB as isize, "{peak} bytes at most");
 }
@@ -901,13 +905,13 @@ fn a_small_frame_for_many_is_encoded_once_for_each_framing() {
         let addr = looped.listen(Framing::custom(format));
         peers.extend(looped.connect(&mut handler, addr, 30));
     }
-    let everybody = looped.net.connections();
+    let everybody = looped.net().connections();
     for round in 1..=5 {
         let before = Heap::now();
         // Those of one framing do not stand together.
         let ids = everybody.iter().zip(&everybody[30..]);
         let ids = ids.flat_map(|(&one, &other)| [one, other]);
-        let report = looped.net.send_many(ids, b"hello");
+        let report = looped.net().send_many(ids, b"hello");
         assert_eq!((report.queued, report.gone), (60, 0));
         let allocations = Heap::now().allocations - before.allocations;
         let counts = encoded

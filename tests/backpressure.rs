@@ -821,10 +821,10 @@ fn who_is_resumed_under_backpressure_is_read_when_that_is_over() {
         let mut scene = Scene::with(Config::default());
         scene
             .looped
-            .net
+            .net()
             .send_bytes(scene.id, vec![7; large].into())
             .expect("there is room");
-        let net = &mut scene.looped.net;
+        let net = &mut scene.looped.net();
         assert!(net.is_congested(scene.id));
         assert!(net.resume(scene.id));
         let mut peer = Peer(scene.peer.0.try_clone().expect("a live socket"));
@@ -955,13 +955,16 @@ fn outbound_connection_stops_reading_under_backpressure_if_told_to() {
             Some(read) => throng::ConnectOptions::default().read_under_backpressure(read),
             None => throng::ConnectOptions::default(),
         };
-        let id = looped.net.connect_with(addr, options).expect("an attempt");
+        let id = looped
+            .net()
+            .connect_with(addr, options)
+            .expect("an attempt");
         let mut peer = Peer(server.accept().expect("the attempt").0);
         looped.settle(&mut seen, |_, net| net.is_connected(id));
-        let sent = looped.net.send_bytes(id, Bytes::from(vec![7; 12 << 20]));
+        let sent = looped.net().send_bytes(id, Bytes::from(vec![7; 12 << 20]));
         sent.expect("there is room");
         looped.rest(&mut seen);
-        assert!(looped.net.is_congested(id));
+        assert!(looped.net().is_congested(id));
         peer.send(b"an answer");
         if reads {
             looped.settle(&mut seen, |seen, _| !seen.frames().is_empty());

@@ -162,7 +162,10 @@ fn attempt(addr: SocketAddr, timeout: Duration) -> DisconnectReason {
     let mut looped = Loop::new(Config::default());
     let mut seen = Recorder::default();
     let options = ConnectOptions::default().timeout(timeout);
-    let id = looped.net.connect_with(addr, options).expect("an attempt");
+    let id = looped
+        .net()
+        .connect_with(addr, options)
+        .expect("an attempt");
     looped.turn(Duration::from_millis(20), &mut seen);
     looped.pass(timeout - Duration::from_millis(10), &mut seen);
     looped.pass(Duration::from_millis(10), &mut seen);
@@ -218,8 +221,12 @@ fn nobody_answers() -> String {
 
 fn it_is_kicked() -> String {
     let mut scene = Scene::with(Config::default());
-    scene.looped.net.send(scene.id, b"out").expect("it is open");
-    assert!(scene.looped.net.disconnect(scene.id));
+    scene
+        .looped
+        .net()
+        .send(scene.id, b"out")
+        .expect("it is open");
+    assert!(scene.looped.net().disconnect(scene.id));
     scene.pass(Duration::ZERO);
     assert_eq!(scene.peer.receive(), b"out");
     scene.peer.expect_end();
@@ -234,8 +241,12 @@ fn it_is_kicked() -> String {
 fn it_is_kicked_and_does_not_read() -> String {
     let mut scene = Scene::with(Config::default().disconnect_timeout(7 * SECOND));
     scene.block();
-    scene.looped.net.send(scene.id, b"out").expect("it is open");
-    scene.looped.net.disconnect(scene.id);
+    scene
+        .looped
+        .net()
+        .send(scene.id, b"out")
+        .expect("it is open");
+    scene.looped.net().disconnect(scene.id);
     scene.pass(Duration::ZERO);
     scene.pass(6 * SECOND);
     assert!(scene.seen.ends().is_empty(), "it has 7 s");
@@ -257,7 +268,7 @@ fn it_is_kicked_and_does_not_read() -> String {
 fn the_loop_shuts_down() -> String {
     let mut scene = Scene::with(Config::default());
     scene.arrive(&framed(b"unfinished")[..8]);
-    scene.looped.net.shutdown(SECOND);
+    scene.looped.net().shutdown(SECOND);
     scene.pass(Duration::ZERO);
     scene.peer.expect_end();
     scene.peer.half_close();
@@ -270,9 +281,17 @@ fn the_loop_shuts_down() -> String {
 fn it_is_aborted() -> String {
     let mut scene = Scene::with(Config::default());
     scene.arrive(&framed(b"unfinished")[..2]);
-    scene.looped.net.send(scene.id, b"one").expect("it is open");
-    scene.looped.net.send(scene.id, b"two").expect("it is open");
-    assert!(scene.looped.net.abort(scene.id));
+    scene
+        .looped
+        .net()
+        .send(scene.id, b"one")
+        .expect("it is open");
+    scene
+        .looped
+        .net()
+        .send(scene.id, b"two")
+        .expect("it is open");
+    assert!(scene.looped.net().abort(scene.id));
     let reason = scene.end();
     let words = "aborted by this side; 2 frames (14 bytes) were not sent";
     assert_told(&reason, Side::Us, Stage::Open, words);
@@ -283,8 +302,12 @@ fn it_is_aborted() -> String {
 fn it_is_released() -> String {
     let mut scene = Scene::with(Config::default());
     scene.arrive(&framed(b"unfinished")[..2]);
-    scene.looped.net.send(scene.id, b"one").expect("it is open");
-    scene.looped.net.release(scene.id).expect("it is open");
+    scene
+        .looped
+        .net()
+        .send(scene.id, b"one")
+        .expect("it is open");
+    scene.looped.net().release(scene.id).expect("it is open");
     let reason = scene.end();
     assert_told(&reason, Side::Us, Stage::Open, "released by this side");
     assert_eq!(counts(&reason), (0, 0, 0));
@@ -318,15 +341,15 @@ fn pieces_come_and_nobody_takes_them() -> String {
 /// How a connection ends that is sent a frame of 100 bytes out of a reader, and a small one behind it.
 fn read_from(reader: impl Read + Send + 'static) -> DisconnectReason {
     let mut scene = Scene::with(Config::default());
-    let sent = scene.looped.net.send_reader(scene.id, 100, reader);
+    let sent = scene.looped.net().send_reader(scene.id, 100, reader);
     assert!(sent.is_ok());
     scene
         .looped
-        .net
+        .net()
         .send(scene.id, b"next")
         .expect("it is open");
     scene.pass(Duration::ZERO);
-    let written = scene.looped.net.stats().bytes_sent;
+    let written = scene.looped.net().stats().bytes_sent;
     let reason = scene.end();
     assert_eq!(counts(&reason), (2, 104 + 8 - written, 0));
     assert_eq!((reason.side(), reason.stage), (Side::Us, Stage::Open));
@@ -433,7 +456,7 @@ fn the_peer_does_not_read() -> String {
     let mut scene = Scene::with(config.overflow(Overflow::Disconnect));
     scene.block();
     let waiting = scene.queued();
-    let refused = scene.looped.net.send(scene.id, b"one more");
+    let refused = scene.looped.net().send(scene.id, b"one more");
     assert!(matches!(refused, Err(SendError::QueueFull { .. })));
     let reason = scene.end();
     let Cause::SlowConsumer { queued, max } = reason.cause else {

@@ -39,7 +39,7 @@ fn a_connection_without_a_byte_is_ended_as_idle_and_not_before() {
         looped.pass(SECOND / 10, &mut seen);
     }
     assert!(seen.ends().is_empty(), "9.9 s are not 10");
-    assert!(looped.net.next_deadline().is_some());
+    assert!(looped.reactor.next_deadline().is_some());
     looped.pass(SECOND / 5, &mut seen);
     let reason = the_end(&seen);
     assert!(matches!(reason.cause, DisconnectCause::Idle { after } if after == 10 * SECOND));
@@ -53,13 +53,13 @@ fn a_byte_in_either_direction_is_not_idle() {
     for byte in &wire {
         looped.pass(9 * SECOND, &mut seen);
         peer.write(&[*byte]);
-        let read = looped.net.stats().bytes_received;
+        let read = looped.net().stats().bytes_received;
         looped.settle(&mut seen, |_, net| net.stats().bytes_received > read);
     }
     assert_eq!(seen.frames(), [b"slow"]);
     for _ in 0..5 {
         looped.pass(9 * SECOND, &mut seen);
-        looped.net.send(id, b"hello").expect("it is open");
+        looped.net().send(id, b"hello").expect("it is open");
         looped.pass(Duration::ZERO, &mut seen);
     }
     assert!(seen.ends().is_empty());
@@ -73,15 +73,15 @@ fn an_outbound_connection_is_idle_too_and_each_listener_has_its_own_time() {
     let mut seen = Recorder::default();
     let outside = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
     let addr = outside.local_addr().expect("its address");
-    let outbound = looped.net.connect(addr).expect("an attempt");
+    let outbound = looped.net().connect(addr).expect("an attempt");
     let accepted = outside.accept().expect("the attempt");
     looped.settle(&mut seen, |_, net| net.is_connected(outbound));
     let patient = ListenOptions::default().idle_timeout(None);
     let listener = looped
-        .net
+        .net()
         .listen_with("127.0.0.1:0", patient)
         .expect("a listener");
-    let addr = looped.net.local_addr(listener).expect("its address");
+    let addr = looped.net().local_addr(listener).expect("its address");
     let _peer = Peer::connect(addr);
     looped.settle(&mut seen, |_, net| net.len() == 2);
     looped.pass(10 * SECOND, &mut seen);
@@ -99,12 +99,12 @@ fn the_clock_of_a_paused_connection_stands_still() {
     let (mut looped, mut seen, mut peer, id) = joined(config);
     peer.write(&framed(b"begun")[..6]);
     looped.settle(&mut seen, |_, net| net.stats().bytes_received == 6);
-    looped.net.pause(id);
+    looped.net().pause(id);
     for _ in 0..100 {
         looped.pass(7 * SECOND, &mut seen);
     }
     assert!(seen.ends().is_empty(), "we are the ones who do not read");
-    looped.net.resume(id);
+    looped.net().resume(id);
     looped.pass(4 * SECOND, &mut seen);
     assert!(seen.ends().is_empty(), "its time begins anew");
     looped.pass(SECOND, &mut seen);
@@ -152,12 +152,12 @@ fn a_header_that_arrived_in_parts_leaves_nothing_behind_that_could_stall() {
     let wire = framed(b"in two parts");
     for part in [&wire[..2], &wire[2..]] {
         peer.write(part);
-        let all = looped.net.stats().bytes_received + part.len() as u64;
+        let all = looped.net().stats().bytes_received + part.len() as u64;
         looped.settle(&mut seen, |_, net| net.stats().bytes_received == all);
     }
     assert_eq!(seen.frames(), [b"in two parts"]);
     looped.pass(100 * SECOND, &mut seen);
-    assert!(looped.net.is_connected(id), "it is between two frames");
+    assert!(looped.net().is_connected(id), "it is between two frames");
 }
 
 /// Pauses at each chunk.
@@ -193,7 +193,7 @@ fn a_frame_whose_first_chunk_was_answered_with_a_pause_can_stall_after_it() {
     peer.write(&framed(&[7; 5000])[..60]);
     looped.settle(&mut pausing, |_, net| net.is_paused(id));
     looped.pass(100 * SECOND, &mut pausing);
-    looped.net.resume(id);
+    looped.net().resume(id);
     looped.pass(4 * SECOND, &mut pausing);
     assert!(pausing.0.ends().is_empty());
     looped.pass(2 * SECOND, &mut pausing);
@@ -205,11 +205,11 @@ fn a_frame_whose_first_chunk_was_answered_with_a_pause_can_stall_after_it() {
 #[test]
 fn who_was_paused_for_longer_than_it_may_be_idle_is_watched_again() {
     let (mut looped, mut seen, _peer, id) = joined(Config::default().idle_timeout(10 * SECOND));
-    looped.net.pause(id);
+    looped.net().pause(id);
     for _ in 0..5 {
         looped.pass(9 * SECOND, &mut seen);
     }
-    looped.net.resume(id);
+    looped.net().resume(id);
     looped.pass(9 * SECOND, &mut seen);
     assert!(seen.ends().is_empty(), "its time begins anew");
     for _ in 0..2 {
@@ -225,9 +225,9 @@ fn a_frame_that_was_begun_before_a_time_of_backpressure_can_stall_after_it() {
     peer.write(&framed(b"begun")[..6]);
     looped.settle(&mut seen, |_, net| net.stats().bytes_received == 6);
     let large = bytes::Bytes::from(vec![7; 12 << 20]);
-    looped.net.send_bytes(id, large).expect("there is room");
+    looped.net().send_bytes(id, large).expect("there is room");
     looped.rest(&mut seen);
-    assert!(looped.net.is_congested(id));
+    assert!(looped.net().is_congested(id));
     looped.pass(100 * SECOND, &mut seen);
     assert!(seen.ends().is_empty(), "we are the ones who do not read");
     let reader = std::thread::spawn(move || (peer.receive().len(), peer));
@@ -259,15 +259,18 @@ fn who_waits_for_a_reader_of_ours_does_not_stall() {
         .write_stall_timeout(SECOND)
         .idle_timeout(3 * SECOND);
     let (mut looped, mut seen, mut peer, id) = joined(config);
-    looped.net.send_reader(id, 5, Later).expect("there is room");
+    looped
+        .net()
+        .send_reader(id, 5, Later)
+        .expect("there is room");
     for frames in 1..10 {
         looped.pass(SECOND, &mut seen);
-        looped.net.wake_reader(id);
+        looped.net().wake_reader(id);
         peer.send(b"I am here");
         looped.settle(&mut seen, |seen, _| seen.frames().len() == frames);
     }
     assert!(seen.ends().is_empty());
-    assert!(looped.net.is_connected(id));
+    assert!(looped.net().is_connected(id));
 }
 
 #[test]
@@ -299,7 +302,7 @@ fn a_slowloris_dies_and_a_slow_honest_uploader_does_not() {
     }
     looped.settle(&mut seen, |seen, _| !seen.frames().is_empty());
     assert_eq!(seen.frames()[0].len(), 50_000);
-    assert!(looped.net.is_connected(honest_id));
+    assert!(looped.net().is_connected(honest_id));
     let ends = seen.ends();
     assert_eq!(ends.len(), 2);
     for (id, reason) in ends {
@@ -322,7 +325,7 @@ fn a_slowloris_dies_and_a_slow_honest_uploader_does_not() {
     }
     // Between two frames there is no hurry.
     looped.pass(1000 * SECOND, &mut seen);
-    assert!(looped.net.is_connected(honest_id));
+    assert!(looped.net().is_connected(honest_id));
 }
 
 #[test]
@@ -363,7 +366,7 @@ fn many_small_frames_are_not_one_slow_frame_even_if_each_arrives_in_pieces() {
         sent += 8;
         looped.settle(&mut seen, |_, net| net.stats().bytes_received == sent);
     }
-    assert!(looped.net.is_connected(id));
+    assert!(looped.net().is_connected(id));
     assert_eq!(seen.frames().len(), 99);
     looped.pass(10 * SECOND, &mut seen);
     assert!(matches!(
@@ -381,24 +384,24 @@ fn a_peer_that_takes_nothing_stalls_and_one_that_takes_a_little_does_not() {
         .max_queued_bytes(1 << 30);
     let (mut looped, mut seen, peer, id) = joined(config);
     let payload = bytes::Bytes::from(vec![7; 64 << 20]);
-    looped.net.send_bytes(id, payload).expect("there is room");
+    looped.net().send_bytes(id, payload).expect("there is room");
     looped.rest(&mut seen);
     let mut buffer = vec![0; 4 << 20];
     for _ in 0..10 {
         looped.pass(9 * SECOND, &mut seen);
         // It takes enough for the sockets to go on.
-        let before = looped.net.queued_bytes(id);
+        let before = looped.net().queued_bytes(id);
         assert!(before > 0);
-        while looped.net.queued_bytes(id) == before {
+        while looped.net().queued_bytes(id) == before {
             std::io::Read::read(&mut (&peer.0), &mut buffer).expect("some of it");
             looped.rest(&mut seen);
         }
-        if looped.net.queued_bytes(id) == 0 {
+        if looped.net().queued_bytes(id) == 0 {
             break;
         }
     }
     assert!(seen.ends().is_empty());
-    let queued = looped.net.queued_bytes(id);
+    let queued = looped.net().queued_bytes(id);
     assert!(queued > 0, "the sockets hold more than the test expects");
     looped.pass(9 * SECOND + SECOND / 2, &mut seen);
     assert!(seen.ends().is_empty());
@@ -422,7 +425,7 @@ fn a_peer_that_takes_nothing_stalls_and_one_that_takes_a_little_does_not() {
 fn nothing_queued_is_no_stall_and_an_idle_time_is_not_one_either() {
     let config = Config::default().write_stall_timeout(10 * SECOND);
     let (mut looped, mut seen, mut peer, id) = joined(config);
-    looped.net.send(id, b"hello").expect("it is open");
+    looped.net().send(id, b"hello").expect("it is open");
     looped.pass(Duration::ZERO, &mut seen);
     assert_eq!(peer.receive(), b"hello");
     for _ in 0..10 {
@@ -441,7 +444,7 @@ fn a_busy_connection_moves_no_timer() {
         .write_stall_timeout(10 * SECOND);
     let (mut looped, mut seen, mut peer, _) = joined(config);
     seen.echo = true;
-    let deadline = looped.net.next_deadline();
+    let deadline = looped.reactor.next_deadline();
     for number in 0..100_u64 {
         peer.send(&number.to_le_bytes());
         let frames = number as usize + 1;
@@ -450,7 +453,7 @@ fn a_busy_connection_moves_no_timer() {
         looped.pass(Duration::from_millis(5), &mut seen);
     }
     // The memory of the pool is given back after a second; nothing else came in front.
-    let next = looped.net.next_deadline().expect("a deadline");
+    let next = looped.reactor.next_deadline().expect("a deadline");
     assert!(next >= deadline.expect("a deadline").min(looped.now));
     looped.pass(9 * SECOND, &mut seen);
     assert!(seen.ends().is_empty());
@@ -462,7 +465,7 @@ fn a_connection_that_is_closing_has_one_deadline_that_of_its_disconnect() {
         .idle_timeout(2 * SECOND)
         .disconnect_timeout(30 * SECOND);
     let (mut looped, mut seen, peer, id) = joined(config);
-    looped.net.disconnect(id);
+    looped.net().disconnect(id);
     looped.pass(Duration::ZERO, &mut seen);
     looped.pass(29 * SECOND, &mut seen);
     assert!(seen.ends().is_empty(), "its peer has 30 s to close");
@@ -554,7 +557,7 @@ fn timeout_that_is_too_long_to_be_measured_is_none() {
         for _ in 0..20 {
             looped.pass(10 * DAY, &mut seen);
         }
-        assert!(looped.net.is_connected(id), "{after:?}");
+        assert!(looped.net().is_connected(id), "{after:?}");
     }
 }
 
@@ -572,7 +575,7 @@ fn what_holds_the_most_goes_first_until_the_rest_fits() {
     joined[0].0.write(&framed(&[7; 1_000_000])[..40_004]);
     looped.settle(&mut seen, |_, net| net.stats().bytes_received == 40_004);
     assert_eq!(
-        looped.net.memory_in_use(),
+        looped.net().memory_in_use(),
         40_000,
         "what has arrived, not what was promised"
     );
@@ -587,31 +590,34 @@ fn what_holds_the_most_goes_first_until_the_rest_fits() {
         full.push((peer, seen.connected()[before]));
     }
     for (_, id) in &full {
-        while looped.net.queued_bytes(*id) == 0 {
-            looped.net.send(*id, &[1; 1000]).expect("there is room");
+        while looped.net().queued_bytes(*id) == 0 {
+            looped.net().send(*id, &[1; 1000]).expect("there is room");
             looped.pass(Duration::ZERO, &mut seen);
         }
     }
-    let base = looped.net.memory_in_use();
+    let base = looped.net().memory_in_use();
     assert!(base < 100_000 - 2000, "{base}");
     for (_, id) in &full {
-        looped.net.send(*id, &[1; 1000]).expect("there is room");
+        looped.net().send(*id, &[1; 1000]).expect("there is room");
     }
-    assert_eq!(looped.net.memory_in_use(), base + 2 * 1004, "exact");
+    assert_eq!(looped.net().memory_in_use(), base + 2 * 1004, "exact");
     // A payload that both share counts once.
     let shared = bytes::Bytes::from(vec![2; 20_000]);
     for (_, id) in &full {
         looped
-            .net
+            .net()
             .send_bytes(*id, shared.clone())
             .expect("there is room");
     }
-    assert_eq!(looped.net.memory_in_use(), base + 2 * 1004 + 20_000 + 2 * 4);
+    assert_eq!(
+        looped.net().memory_in_use(),
+        base + 2 * 1004 + 20_000 + 2 * 4
+    );
     looped.pass(Duration::ZERO, &mut seen);
     assert!(seen.ends().is_empty(), "it fits");
     // Now one gets too much.
     let big = vec![3; 70_000];
-    looped.net.send(full[1].1, &big).expect("there is room");
+    looped.net().send(full[1].1, &big).expect("there is room");
     looped.pass(Duration::ZERO, &mut seen);
     looped.pass(Duration::ZERO, &mut seen);
     let (id, reason) = seen.ends()[0];
@@ -621,14 +627,14 @@ fn what_holds_the_most_goes_first_until_the_rest_fits() {
     };
     assert!(held > 90_000 && budget == 100_000, "{held}");
     assert_eq!(held, reason.unsent_bytes);
-    assert!(ids.iter().all(|id| looped.net.is_connected(*id)));
+    assert!(ids.iter().all(|id| looped.net().is_connected(*id)));
     // What was shared is still held by the other.
-    let left = looped.net.queued_bytes(full[0].1);
-    assert_eq!(looped.net.memory_in_use(), 40_000 + left);
+    let left = looped.net().queued_bytes(full[0].1);
+    assert_eq!(looped.net().memory_in_use(), 40_000 + left);
     drop(full);
     drop(joined);
     looped.settle(&mut seen, |_, net| net.is_empty());
-    assert_eq!(looped.net.memory_in_use(), 0);
+    assert_eq!(looped.net().memory_in_use(), 0);
 }
 
 #[test]
@@ -654,7 +660,7 @@ fn memory_is_counted_exactly_through_everything_that_moves_it() {
         std::io::Read::read_exact(&mut reader, &mut all).expect("all comes back");
     });
     looped.settle(&mut seen, |_, net| net.stats().bytes_sent == total as u64);
-    assert_eq!(looped.net.memory_in_use(), 0);
+    assert_eq!(looped.net().memory_in_use(), 0);
     reading.join().expect("all came back");
     let mut peer = writing.join().expect("all was taken");
     // The beginning of a frame that never ends.
@@ -662,8 +668,8 @@ fn memory_is_counted_exactly_through_everything_that_moves_it() {
     looped.settle(&mut seen, |_, net| {
         net.stats().bytes_received == total as u64 + 50
     });
-    assert_eq!(looped.net.memory_in_use(), 46);
+    assert_eq!(looped.net().memory_in_use(), 46);
     drop(peer);
     looped.settle(&mut seen, |_, net| net.is_empty());
-    assert_eq!(looped.net.memory_in_use(), 0);
+    assert_eq!(looped.net().memory_in_use(), 0);
 }

@@ -9,7 +9,7 @@ use support::drivers::Driver;
 use support::{Event, PATIENCE, Recorder, listening, pattern, turn_until};
 use throng::{
     Config, ConnectOptions, ConnectionId, DisconnectCause, DisconnectReason, EventLoop, Frame,
-    Handler, ListenOptions, Net, Origin, Stage,
+    Handler, ListenOptions, Net, Origin, Reactor, Stage,
 };
 
 with_each_driver! {
@@ -232,26 +232,26 @@ fn a_crowd_is_served_one_event_at_a_time<D: Driver>() {
 fn own_poll_serves_a_crowd_without_polling_again_after_a_full_batch() {
     let mut poll = mio::Poll::new().expect("a selector");
     let mut events = mio::Events::with_capacity(1);
-    let mut net =
-        Net::attach(poll.registry(), Config::default(), Instant::now()).expect("a registry");
-    let addr = listen(&mut net);
+    let mut reactor =
+        Reactor::attach(poll.registry(), Config::default(), Instant::now()).expect("a registry");
+    let addr = listen(reactor.net());
     let mut crowd = Crowd {
         expected: 50,
         echoes: 0,
     };
     for _ in 0..crowd.expected {
-        net.connect(addr).expect("it starts");
+        reactor.net().connect(addr).expect("it starts");
     }
     let deadline = Instant::now() + PATIENCE;
-    while !net.take_stop() {
+    while !reactor.take_stop() {
         assert!(Instant::now() < deadline, "{} were served", crowd.echoes);
-        poll.poll(&mut events, net.next_timeout(Instant::now()))
+        poll.poll(&mut events, reactor.next_timeout(Instant::now()))
             .expect("a poll");
-        net.begin_turn(Instant::now());
+        reactor.begin_turn(Instant::now());
         for event in &events {
-            net.handle_event(event);
+            reactor.handle_event(event);
         }
-        net.finish_turn(&mut crowd);
+        reactor.finish_turn(&mut crowd);
     }
     assert_eq!(crowd.echoes, 50);
 }
@@ -336,8 +336,8 @@ fn what_is_asked_for_between_turns_is_done_without_an_event() {
         assert_eq!(event_loop.next_timeout(), Some(Duration::ZERO));
         event_loop.turn(&mut seen, None).expect("a turn");
         assert_eq!(event_loop.next_timeout(), None);
-        assert!(event_loop.net().is_stopping() && event_loop.net().take_stop());
-        assert!(!event_loop.net().is_stopping() && !event_loop.net().take_stop());
+        assert!(event_loop.net().is_stopping() && event_loop.take_stop());
+        assert!(!event_loop.net().is_stopping() && !event_loop.take_stop());
     }
 }
 
@@ -368,48 +368,19 @@ fn a_loop_may_move_to_another_thread_with_its_connections() {
     assert_eq!(thread.join().expect("no panic"), sizes.len());
 }
 
-/// Makes a turn in a callback, where there is one already.
-struct Nests(Vec<Vec<u8>>);
-
-impl Handler for Nests {
-    fn on_data(&mut self, net: &mut Net, _: ConnectionId, frame: Frame<'_>) {
-        self.0.push(frame.to_vec());
-        net.finish_turn(self);
-    }
-
-    fn on_disconnect(&mut self, _: &mut Net, id: ConnectionId, reason: DisconnectReason) {
-        panic!("{id}: {reason}");
-    }
-}
-
-#[test]
-fn a_turn_in_a_callback_is_none() {
-    let mut looped = support::by_hand::Loop::new(Config::default());
-    let (mut peer, _) = looped.join(&mut Recorder::default());
-    let frames: Vec<Vec<u8>> = (0..1000).map(|len| pattern(len % 300)).collect();
-    peer.write(
-        &frames
-            .iter()
-            .flat_map(|frame| support::framed(frame))
-            .collect::<Vec<_>>(),
-    );
-    let mut nests = Nests(Vec::new());
-    looped.settle(&mut nests, |nests, _| nests.0.len() == 1000);
-    assert!(nests.0 == frames);
-}
-
 #[cfg(any(target_os = "android", target_os = "illumos", target_os = "linux"))]
 #[test]
 fn second_net_on_a_registry_is_refused_until_the_first_is_dropped() {
     use throng::mio::Poll;
 
-    let attach = |poll: &Poll| Net::attach(poll.registry(), Config::default(), Instant::now());
+    let attach = |poll: &Poll| Reactor::attach(poll.registry(), Config::default(), Instant::now());
     let (poll, other) = (Poll::new().expect("a poll"), Poll::new().expect("a poll"));
     let first = attach(&poll).expect("it is the first");
     let error = attach(&poll).expect_err("it is the second");
     assert_eq!(error.kind(), std::io::ErrorKind::AlreadyExists);
     let clone = poll.registry().try_clone().expect("a descriptor");
-    Net::attach(&clone, Config::default(), Instant::now()).expect_err("it is the same registry");
+    Reactor::attach(&clone, Config::default(), Instant::now())
+        .expect_err("it is the same registry");
     let _elsewhere = attach(&other).expect("it is another registry");
     drop(first);
     let second = attach(&poll).expect("there is none any more");
@@ -421,34 +392,16 @@ fn second_net_on_a_registry_is_refused_until_the_first_is_dropped() {
 }
 
 #[test]
-fn turn_in_a_posted_closure_is_none() {
-    let mut looped = support::by_hand::Loop::new(Config::default());
-    let mut seen = Recorder::default();
-    let (mut peer, _) = looped.join(&mut seen);
-    let mut mailbox: throng::Mailbox<Recorder> = throng::Mailbox::new(&Config::default(), || {});
-    let nests = |seen: &mut Recorder, net: &mut Net| {
-        net.finish_turn(seen);
-        assert!(seen.frames().is_empty(), "on_data was called in a closure");
-    };
-    mailbox.handle().post(nests).expect("there is room");
-    peer.send(b"hello");
-    // The event has come, and was not dispatched yet, when the closure runs.
-    looped.turn_with(&mut seen, |net, seen| mailbox.deliver(seen, net));
-    looped.settle(&mut seen, |seen, _| !seen.frames().is_empty());
-    assert_eq!(seen.frames(), [b"hello"]);
-}
-
-#[test]
 fn time_between_turns_counts_as_waited() {
     let mut looped = support::by_hand::Loop::new(Config::default());
     let mut seen = Recorder::default();
-    let (began, before) = (looped.now, looped.net.stats());
+    let (began, before) = (looped.now, looped.net().stats());
     for _ in 0..10 {
         looped.pass(Duration::from_millis(90), &mut seen);
         looped.now += Duration::from_millis(10);
-        looped.net.note_turn_end(looped.now);
+        looped.reactor.note_turn_end(looped.now);
     }
-    let stats = looped.net.stats();
+    let stats = looped.net().stats();
     assert_eq!(stats.busy, Duration::from_millis(100));
     assert_eq!(stats.waited, Duration::from_millis(900));
     assert_eq!(stats.longest_turn, Duration::from_millis(10));
@@ -476,7 +429,7 @@ fn wait_of_an_outer_loop_counts_as_waited() {
 fn the_clock_does_not_go_back() {
     let mut looped = support::by_hand::Loop::new(Config::default());
     let later = looped.now + Duration::from_millis(5);
-    looped.net.begin_turn(later);
-    looped.net.begin_turn(looped.now);
-    assert_eq!(looped.net.now(), later);
+    looped.reactor.begin_turn(later);
+    looped.reactor.begin_turn(looped.now);
+    assert_eq!(looped.net().now(), later);
 }

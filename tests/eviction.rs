@@ -18,7 +18,7 @@ fn holders(looped: &mut Loop, seen: &mut Recorder, count: usize, bytes: usize) -
     let begun = &framed(&vec![7; 1_000_000])[..4 + bytes];
     let mut peers = Vec::new();
     for _ in 0..count {
-        let all = looped.net.stats().bytes_received + begun.len() as u64;
+        let all = looped.net().stats().bytes_received + begun.len() as u64;
         let mut peer = Peer::connect(addr);
         peer.write(begun);
         looped.settle(seen, |_, net| net.stats().bytes_received == all);
@@ -72,15 +72,15 @@ fn payload_that_readers_share_ends_none_of_them() {
     let (mut asking, _) = looped.join(&mut seen);
     let _holders = holders(&mut looped, &mut seen, 10, 950_000);
     let (ids, reading) = readers(&mut looped, &mut seen, 20);
-    assert_eq!(looped.net.memory_in_use(), 9_500_000);
+    assert_eq!(looped.net().memory_in_use(), 9_500_000);
     let mut announces = Announces(ids.clone(), Recorder::default());
     asking.send(b"now");
     looped.settle(&mut announces, |_, net| net.stats().frames_sent == 20);
-    assert!(ids.iter().all(|id| looped.net.is_connected(*id)));
+    assert!(ids.iter().all(|id| looped.net().is_connected(*id)));
     // Whether one of those that hold something had to go depends on how much the sockets took at once.
     assert!(announces.1.ends().len() <= 1, "{:?}", announces.1.ends());
     for id in ids {
-        looped.net.disconnect(id);
+        looped.net().disconnect(id);
     }
     looped.rest(&mut seen);
     for reader in reading {
@@ -119,7 +119,7 @@ fn memory_that_only_waits_for_the_end_of_the_turn_ends_nothing() {
     looped.settle(&mut sends, |_, net| net.stats().frames_sent == 20);
     assert!(sends.1.ends().is_empty(), "{:?}", sends.1.ends());
     for id in ids {
-        looped.net.disconnect(id);
+        looped.net().disconnect(id);
     }
     looped.rest(&mut seen);
     for reader in reading {
@@ -136,7 +136,7 @@ fn peers_that_share_a_payload_and_do_not_read_are_ended_if_nothing_else_helps() 
     let deaf: Vec<(Peer, ConnectionId)> = (0..2).map(|_| looped.join(&mut seen)).collect();
     let payload = Bytes::from(vec![7; 12 << 20]);
     for (_, id) in &deaf {
-        let sent = looped.net.send_bytes(*id, payload.clone());
+        let sent = looped.net().send_bytes(*id, payload.clone());
         sent.expect("there is room");
     }
     looped.rest(&mut seen);
@@ -149,7 +149,7 @@ fn peers_that_share_a_payload_and_do_not_read_are_ended_if_nothing_else_helps() 
         };
         assert_eq!(held, reason.unsent_bytes);
     }
-    assert_eq!(looped.net.memory_in_use(), 100_000);
+    assert_eq!(looped.net().memory_in_use(), 100_000);
 }
 
 #[test]
@@ -161,21 +161,21 @@ fn room_that_no_event_has_told_is_used_before_a_connection_is_ended() {
     let narrow = socket2::SockRef::from(&slow.0).set_recv_buffer_size(16 * 1024);
     narrow.expect("a live socket");
     // The sockets are full, and a little is queued.
-    while looped.net.queued_bytes(id) == 0 {
-        looped.net.send(id, &[7; 100_000]).expect("there is room");
+    while looped.net().queued_bytes(id) == 0 {
+        looped.net().send(id, &[7; 100_000]).expect("there is room");
         looped.pass(Duration::ZERO, &mut seen);
     }
     // Less than Linux reports.
     let mut taken = vec![0; 300_000];
     std::io::Read::read_exact(&mut (&slow.0), &mut taken).expect("it is there");
-    let queued = looped.net.queued_bytes(id);
+    let queued = looped.net().queued_bytes(id);
     let _holder = holders(&mut looped, &mut seen, 3, 999_000);
-    let room = (3 << 20) - looped.net.memory_in_use();
+    let room = (3 << 20) - looped.net().memory_in_use();
     looped
-        .net
+        .net()
         .send(id, &vec![7; room as usize])
         .expect("there is room");
-    assert!(looped.net.memory_in_use() > 3 << 20);
+    assert!(looped.net().memory_in_use() > 3 << 20);
     assert!(queued > 0);
     looped.pass(SECOND, &mut seen);
     looped.rest(&mut seen);

@@ -120,7 +120,7 @@ impl Track {
 
     /// Connects peers that never stop.
     fn hoses(&mut self, wire: &[u8]) -> Vec<Hose> {
-        let before = self.looped.net.len();
+        let before = self.looped.net().len();
         let hoses = (0..HOSES).map(|_| Hose::new(self.addr, wire.to_vec()));
         let hoses = hoses.collect();
         self.looped
@@ -153,9 +153,9 @@ fn assert_readers_share(config: Config, framing: impl Into<Framing>, wire: &[u8]
     let mut total = 0;
     for _ in 0..ROUNDS {
         hoses.iter_mut().for_each(Hose::fill_up);
-        let before = track.looped.net.stats().bytes_received;
+        let before = track.looped.net().stats().bytes_received;
         track.turn(b"\0\0\0\0");
-        let read = (track.looped.net.stats().bytes_received - before) as usize;
+        let read = (track.looped.net().stats().bytes_received - before) as usize;
         assert!(read <= HOSES * most + 2 * 4, "{read} bytes of all");
         total += read;
     }
@@ -229,7 +229,7 @@ impl Drains {
         track
             .looped
             .settle(&mut track.meter, |_, net| net.len() == 1 + HOSES);
-        let mut ids = track.looped.net.connections();
+        let mut ids = track.looped.net().connections();
         ids.retain(|id| track.meter.pinger != Some(*id));
         Self { ids, stop, threads }
     }
@@ -238,13 +238,14 @@ impl Drains {
     fn turn(self, mut track: Track, left: impl Fn(&Net, ConnectionId) -> u64) -> u64 {
         let mut worst = 0;
         for _ in 0..ROUNDS {
-            let count = |track: &Track| -> Vec<u64> {
-                let left = self.ids.iter().map(|id| left(&track.looped.net, *id));
+            let count = |track: &mut Track| -> Vec<u64> {
+                let net = track.looped.net();
+                let left = self.ids.iter().map(|id| left(net, *id));
                 left.collect()
             };
-            let before = count(&track);
+            let before = count(&mut track);
             track.turn(b"\0\0\0\0");
-            let written = before.iter().zip(count(&track)).map(|(a, b)| a - b);
+            let written = before.iter().zip(count(&mut track)).map(|(a, b)| a - b);
             worst = worst.max(written.max().unwrap_or(0));
         }
         track.assert_pinger_was_served_each_turn(ROUNDS);
@@ -268,7 +269,7 @@ fn written_from_readers(config: Config, reader: impl Read + Clone + Send + 'stat
         .map(|id| {
             let taken = Arc::new(AtomicU64::new(0));
             let counted = Counted(reader.clone(), Arc::clone(&taken));
-            let sent = track.looped.net.send_reader(*id, LEN, counted);
+            let sent = track.looped.net().send_reader(*id, LEN, counted);
             assert!(sent.is_ok());
             (*id, taken)
         })
@@ -344,7 +345,7 @@ fn so_is_who_is_sent_frames_of_any_size() {
             let drains = Drains::of(&mut track);
             let frame = Bytes::from(vec![7; len]);
             for (number, id) in drains.ids.iter().cycle().take(count * HOSES).enumerate() {
-                let net = &mut track.looped.net;
+                let net = &mut track.looped.net();
                 // The first of each are copied, into one piece.
                 let sent = match number / HOSES {
                     0 => net.send(*id, &frame),
@@ -369,18 +370,18 @@ fn a_storm_of_peers_does_not_keep_those_inside_waiting() {
         let mut storm = Vec::new();
         let mut busy = 0;
         for _ in 0..ROUNDS {
-            while storm.len() as u64 <= track.looped.net.stats().accepted + 2 * most
+            while storm.len() as u64 <= track.looped.net().stats().accepted + 2 * most
                 && storm.len() < 400
             {
                 storm.push(TcpStream::connect(track.addr).expect("to connect"));
             }
-            let let_in = |track: &Track| {
-                let stats = track.looped.net.stats();
+            let let_in = |track: &mut Track| {
+                let stats = track.looped.net().stats();
                 stats.accepted + stats.refused
             };
-            let before = let_in(&track);
+            let before = let_in(&mut track);
             track.turn(b"\0\0\0\0");
-            let came = let_in(&track) - before;
+            let came = let_in(&mut track) - before;
             assert!(came <= most, "{came} in a turn of {most}");
             busy += u64::from(came == most);
         }
@@ -454,11 +455,11 @@ fn those_who_answer_each_other_for_ever_let_the_turn_end() {
     let mut restless = Restless::default();
     let addr = looped.listen();
     let ids: Vec<_> = (0..3)
-        .map(|_| looped.net.connect(addr).expect("an attempt"))
+        .map(|_| looped.net().connect(addr).expect("an attempt"))
         .collect();
     looped.settle(&mut restless, |_, net| net.len() == 6);
     for id in ids {
-        looped.net.send(id, b"go").expect("it is open");
+        looped.net().send(id, b"go").expect("it is open");
     }
     turn(&mut looped, &mut restless, 50);
     assert!(restless.frames > 1000, "{}", restless.frames);
@@ -474,8 +475,8 @@ fn who_fills_what_has_drained_is_told_again_in_the_next_turn() {
     let addr = looped.listen();
     let mut peer = Peer::connect(addr).0;
     looped.settle(&mut restless, |_, net| net.len() == 1);
-    let id = looped.net.connections()[0];
-    restless.on_drain(&mut looped.net, id);
+    let id = looped.net().connections()[0];
+    restless.on_drain(looped.net(), id);
     peer.set_nonblocking(true).expect("a live socket");
     let mut buffer = vec![0; 1024 * KIB];
     for _ in 0..ROUNDS {
@@ -495,13 +496,13 @@ fn who_begins_anew_at_each_end_is_told_of_one_in_a_turn() {
         refusing: Some(addr),
         ..Restless::default()
     };
-    looped.net.connect(addr).expect("an attempt");
+    looped.net().connect(addr).expect("an attempt");
     looped.settle(&mut restless, |restless, _| restless.ends > 0);
     for _ in 0..ROUNDS {
         let before = restless.ends;
         turn(&mut looped, &mut restless, 1);
         assert_eq!(restless.ends, before + 1);
-        let timeout = looped.net.next_timeout(looped.now);
+        let timeout = looped.reactor.next_timeout(looped.now);
         assert_eq!(timeout, Some(Duration::ZERO), "there is another one");
     }
 }

@@ -118,7 +118,6 @@ fn tokens_of_the_loop_are_refused() {
     let mut sockets = Sockets::new(1);
     let token = Token(usize::MAX / 2 + 1);
     let net = event_loop.net();
-    assert!(net.owns(token) && !net.owns(Token(token.0 - 1)));
     let socket = &mut sockets.sockets[0];
     let error = net.register(socket, token, Interest::READABLE);
     assert!(matches!(
@@ -182,7 +181,7 @@ fn a_panic_in_on_event_costs_that_call_and_no_other() {
     for index in 0..3 {
         let socket = &mut sockets.sockets[index];
         looped
-            .net
+            .net()
             .register(socket, Token(index), Interest::READABLE)
             .expect("it is taken");
         sockets.poke(index);

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use support::{Event, PATIENCE, Peer, Recorder, turn_until, within_patience};
 use throng::{
     Backlog, Config, ConnectOptions, ConnectionId, DisconnectCause, EventLoop, Frame, Handle,
-    Handler, Mailbox, MailboxError, Net, Origin,
+    Handler, Mailbox, MailboxError, Net, Origin, Reactor,
 };
 
 /// A loop that listens on a free port.
@@ -324,21 +324,21 @@ fn a_mailbox_that_is_dropped_leaves_nothing_to_do() {
     let config = Config::default().commands_per_turn(1);
     let mut mailbox: Mailbox<dyn Handler> = Mailbox::new(&config, || {});
     let now = Instant::now();
-    let mut net = Net::attach(poll.registry(), config, now).expect("a loop");
+    let mut reactor = Reactor::attach(poll.registry(), config, now).expect("a loop");
     for _ in 0..2 {
         mailbox.handle().post(|_, _| {}).expect("there is room");
     }
     let mut seen = Recorder::default();
-    net.begin_turn(now);
-    mailbox.deliver(&mut seen, &mut net);
-    net.finish_turn(&mut seen);
-    assert_eq!(net.next_timeout(now), Some(Duration::ZERO));
+    reactor.begin_turn(now);
+    mailbox.deliver(&mut seen, &mut reactor);
+    reactor.finish_turn(&mut seen);
+    assert_eq!(reactor.next_timeout(now), Some(Duration::ZERO));
     drop(mailbox);
-    poll.poll(&mut events, net.next_timeout(now))
+    poll.poll(&mut events, reactor.next_timeout(now))
         .expect("a poll");
-    net.begin_turn(now);
-    net.finish_turn(&mut seen);
-    assert_eq!(net.next_timeout(now), None);
+    reactor.begin_turn(now);
+    reactor.finish_turn(&mut seen);
+    assert_eq!(reactor.next_timeout(now), None);
 }
 
 #[test]
@@ -659,7 +659,7 @@ fn a_closure_is_posted_again_and_again() {
         .try_post(|_, net| net.stop())
         .expect_err("it is full");
     rejected.value.run(&mut seen, event_loop.net());
-    assert!(event_loop.net().take_stop());
+    assert!(event_loop.take_stop());
 }
 
 #[test]
@@ -736,7 +736,7 @@ fn two_mailboxes_do_not_hide_what_is_left_over_in_each_other() {
     let poll = mio::Poll::new().expect("a selector");
     let config = Config::default().commands_per_turn(1);
     let now = Instant::now();
-    let mut net = Net::attach(poll.registry(), config.clone(), now).expect("a loop");
+    let mut reactor = Reactor::attach(poll.registry(), config.clone(), now).expect("a loop");
     let mut first: Mailbox<dyn Handler> = Mailbox::new(&config, || {});
     let mut second: Mailbox<u32> = Mailbox::new(&config, || {});
     for _ in 0..2 {
@@ -744,14 +744,14 @@ fn two_mailboxes_do_not_hide_what_is_left_over_in_each_other() {
     }
     second.handle().post(|_, _| {}).expect("there is room");
     let mut seen = Recorder::default();
-    net.begin_turn(now);
-    first.deliver(&mut seen, &mut net);
+    reactor.begin_turn(now);
+    first.deliver(&mut seen, &mut reactor);
     // It finds that it is empty with the second look.
-    second.deliver(&mut 1, &mut net);
-    second.deliver(&mut 1, &mut net);
-    net.finish_turn(&mut seen);
-    assert_eq!(net.stats().commands, 2);
-    assert_eq!(net.next_timeout(now), Some(Duration::ZERO));
+    second.deliver(&mut 1, &mut reactor);
+    second.deliver(&mut 1, &mut reactor);
+    reactor.finish_turn(&mut seen);
+    assert_eq!(reactor.net().stats().commands, 2);
+    assert_eq!(reactor.next_timeout(now), Some(Duration::ZERO));
 }
 
 #[test]

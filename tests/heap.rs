@@ -199,7 +199,7 @@ impl Crowd {
 
     /// Queues something in all the ways there are, for everybody.
     fn shower(&mut self) {
-        let net = &mut self.looped.net;
+        let net = &mut self.looped.net();
         for id in net.connections() {
             net.send(id, &[7; 10_000]).expect("there is room");
             net.send(id, &[7; 100]).expect("there is room");
@@ -221,7 +221,7 @@ impl Crowd {
 
     /// Everybody sends this and reads what comes.
     fn go(&mut self, wire: &[u8]) {
-        let all = self.looped.net.stats().bytes_received + (wire.len() * self.peers.len()) as u64;
+        let all = self.looped.net().stats().bytes_received + (wire.len() * self.peers.len()) as u64;
         self.peers.iter_mut().for_each(|(_, sent)| *sent = 0);
         let deadline = Instant::now() + PATIENCE;
         loop {
@@ -230,13 +230,14 @@ impl Crowd {
                 self.read += some(peer.read(&mut self.scratch)) as u64;
             }
             self.looped.turn(Duration::ZERO, &mut self.busy);
-            let net = &mut self.looped.net;
+            let net = self.looped.net();
             for id in self.busy.paused.drain(..) {
                 assert!(net.resume(id));
             }
             let stats = net.stats();
-            let is_rested = net.next_timeout(self.looped.now) != Some(Duration::ZERO);
             let is_told = net.memory_in_use() == 0 && self.read == stats.bytes_sent;
+            let (reactor, now) = (&self.looped.reactor, self.looped.now);
+            let is_rested = reactor.next_timeout(now) != Some(Duration::ZERO);
             if stats.bytes_received == all && is_told && is_rested {
                 return;
             }
@@ -353,10 +354,10 @@ fn a_crowd_that_ends_in_the_middle_of_it_leaves_nothing_behind() {
                 some(peer.write(&wire[..wire.len() * number / count]));
             }
             crowd.looped.turn(Duration::ZERO, &mut crowd.busy);
-            for id in crowd.looped.net.connections() {
+            for id in crowd.looped.net().connections() {
                 match id.index() % 3 {
-                    0 => assert!(crowd.looped.net.abort(id)),
-                    1 => assert!(crowd.looped.net.disconnect(id)),
+                    0 => assert!(crowd.looped.net().abort(id)),
+                    1 => assert!(crowd.looped.net().disconnect(id)),
                     _ => {}
                 }
             }
@@ -364,11 +365,11 @@ fn a_crowd_that_ends_in_the_middle_of_it_leaves_nothing_behind() {
                 Peer(peer).reset();
             }
             let Crowd { looped, busy, .. } = &mut crowd;
-            let gone = looped.net.stats().accepted;
+            let gone = looped.net().stats().accepted;
             looped.settle(busy, |_, net| net.stats().disconnected == gone);
             crowd.busy.paused.clear();
             let after = crowd.rest();
-            assert_eq!(crowd.looped.net.memory_in_use(), 0);
+            assert_eq!(crowd.looped.net().memory_in_use(), 0);
             let left = after - *before.get_or_insert(after);
             eprintln!("{left} bytes are left of {count} connections");
             assert!(left <= LISTS, "{left} bytes are left");
@@ -390,11 +391,11 @@ fn a_burst_of_timers_gives_its_memory_back() {
     let mut looped = Loop::new(Config::default().timers_per_turn(usize::MAX));
     let mut timers = Timers(0);
     // The tick of a game goes on.
-    let tick = looped.net.set_interval(second, 0);
+    let tick = looped.net().set_interval(second, 0);
     let before = live();
     for _ in 0..2 {
         for key in 0..100_000 {
-            looped.net.set_timer(second / 2, key);
+            looped.net().set_timer(second / 2, key);
         }
         assert!(live() - before > 4_000 * KIB);
         timers.0 = 0;
@@ -405,7 +406,7 @@ fn a_burst_of_timers_gives_its_memory_back() {
         let left = live() - before;
         assert!(left < 64 * KIB, "{left} bytes are left");
     }
-    assert!(looped.net.cancel_timer(tick));
+    assert!(looped.net().cancel_timer(tick));
     looped.pass(2 * second, &mut timers);
-    assert_eq!(looped.net.next_timeout(looped.now), None, "it rests");
+    assert_eq!(looped.reactor.next_timeout(looped.now), None, "it rests");
 }

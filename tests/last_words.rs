@@ -43,7 +43,7 @@ fn fill(scene: &mut Scene, len: usize, room: usize) -> Vec<u8> {
     let frame = Bytes::from(pattern(len));
     let count = LARGE.div_ceil(len);
     for _ in 0..count {
-        let sent = scene.looped.net.send_bytes(scene.id, frame.clone());
+        let sent = scene.looped.net().send_bytes(scene.id, frame.clone());
         sent.expect("there is room");
     }
     scene.until_blocked();
@@ -53,9 +53,9 @@ fn fill(scene: &mut Scene, len: usize, room: usize) -> Vec<u8> {
 /// Sends a last message, disconnects, and lets nearly all of the time pass.
 fn kick(scene: &mut Scene, wire: &mut Vec<u8>) {
     let last = b"you are banned";
-    scene.looped.net.send(scene.id, last).expect("it is open");
+    scene.looped.net().send(scene.id, last).expect("it is open");
     wire.extend(framed(last));
-    assert!(scene.looped.net.disconnect(scene.id));
+    assert!(scene.looped.net().disconnect(scene.id));
     scene.pass(Duration::ZERO);
     assert!(scene.queued() > 0, "its sockets are full");
     scene.pass(DEADLINE / 2);
@@ -110,7 +110,7 @@ fn assert_all_is_read(mut scene: Scene, expected: &[u8]) -> DisconnectReason {
 /// Lets the rest of the time pass in which the peer does not read.
 #[track_caller]
 fn assert_dropped_in_time(mut scene: Scene, frames: usize, wire: &[u8], talker: Option<Talker>) {
-    let written = scene.looped.net.stats().bytes_sent;
+    let written = scene.looped.net().stats().bytes_sent;
     assert_eq!(written + scene.queued(), wire.len() as u64);
     let mut stream = another(&scene);
     scene.pass(MOMENT);
@@ -118,8 +118,8 @@ fn assert_dropped_in_time(mut scene: Scene, frames: usize, wire: &[u8], talker: 
     for _ in 0..3 {
         scene.pass(DEADLINE);
     }
-    let whole = scene.looped.net.stats().frames_sent;
-    let queued = wire.len() as u64 - scene.looped.net.stats().bytes_sent;
+    let whole = scene.looped.net().stats().frames_sent;
+    let queued = wire.len() as u64 - scene.looped.net().stats().bytes_sent;
     let reason = scene.end();
     assert!(
         matches!(reason.cause, DisconnectCause::DrainTimedOut { after } if after == DEADLINE),
@@ -181,7 +181,7 @@ fn so_does_who_talks_all_the_while() {
         let heard = config().read_under_backpressure(round % 2 == 0);
         let (mut scene, mut wire) = full(heard, 40_000, ROOM);
         let talker = talks(another(&scene));
-        let before = scene.looped.net.stats().bytes_received;
+        let before = scene.looped.net().stats().bytes_received;
         if round % 2 == 0 {
             scene.looped.settle(&mut scene.seen, |_, net| {
                 net.stats().bytes_received > before
@@ -257,7 +257,7 @@ fn so_does_who_has_much_to_say_before_it_reads_where_every_budget_is_one() {
 fn so_does_who_is_paused() {
     for round in 0..ROUNDS {
         let (mut scene, mut wire) = full(config(), 40_000, ROOM);
-        assert!(scene.looped.net.pause(scene.id));
+        assert!(scene.looped.net().pause(scene.id));
         // Sometimes with frames that will never be shown.
         for _ in 0..round {
             scene.peer.write(&framed(&pattern(10_000)));
@@ -272,7 +272,7 @@ fn so_does_who_is_paused() {
 fn so_does_who_has_half_closed_unheard() {
     for round in 0..ROUNDS {
         let (mut scene, mut wire) = full(config(), 40_000, ROOM);
-        scene.looped.net.pause(scene.id);
+        scene.looped.net().pause(scene.id);
         for _ in 0..round {
             scene.peer.write(&framed(&pattern(10_000)));
         }
@@ -307,7 +307,7 @@ fn so_does_who_has_left_before_it_was_kicked() {
         scene
             .looped
             .settle(&mut scene.seen, |_, net| !net.is_connected(id));
-        assert!(!scene.looped.net.disconnect(id), "it is going");
+        assert!(!scene.looped.net().disconnect(id), "it is going");
         scene.pass(DEADLINE - MOMENT);
         let reason = assert_all_is_read(scene, &wire);
         assert!(
@@ -322,7 +322,7 @@ fn who_does_not_read_is_dropped_at_the_deadline() {
     let acts: [fn(&mut Scene) -> Option<Talker>; 4] = [
         |_| None,
         |scene| {
-            assert!(scene.looped.net.pause(scene.id));
+            assert!(scene.looped.net().pause(scene.id));
             None
         },
         |scene| {
@@ -353,22 +353,22 @@ fn last_message_has_room_in_a_full_queue() {
             let mut scene = Scene::with(config);
             scene.narrow(ROOM);
             let mut sent = Vec::new();
-            while (sent.len() as u64) < scene.looped.net.stats().bytes_sent + LARGE as u64 / 2 {
+            while (sent.len() as u64) < scene.looped.net().stats().bytes_sent + LARGE as u64 / 2 {
                 let frame = pattern(40_000);
                 scene
                     .looped
-                    .net
+                    .net()
                     .send(scene.id, &frame)
                     .expect("there is room");
                 sent.extend(framed(&frame));
                 scene.pass(Duration::ZERO);
             }
             scene.until_blocked();
-            let written = scene.looped.net.stats().bytes_sent as usize;
+            let written = scene.looped.net().stats().bytes_sent as usize;
             let last = b"you are banned";
-            let result = scene.looped.net.disconnect_with(scene.id, last, backlog);
+            let result = scene.looped.net().disconnect_with(scene.id, last, backlog);
             result.expect("there is always room");
-            assert!(!scene.looped.net.is_connected(scene.id));
+            assert!(!scene.looped.net().is_connected(scene.id));
             // The frame that was begun is finished; the others wait or are dropped.
             let mut expected = sent.clone();
             if backlog == Backlog::Drop {
@@ -396,7 +396,7 @@ fn last_message_has_room_in_a_full_queue() {
 #[test]
 fn last_message_that_cannot_be_sent_changes_nothing() {
     let mut scene = Scene::with(config().max_frame_len(100));
-    let net = &mut scene.looped.net;
+    let net = &mut scene.looped.net();
     let too_long = net.disconnect_with(scene.id, &[7; 101], Backlog::Drop);
     assert!(matches!(too_long, Err(SendError::Encode(_))));
     net.begin_frame(scene.id, 10).expect("none is open");
@@ -407,11 +407,14 @@ fn last_message_that_cannot_be_sent_changes_nothing() {
     assert!(matches!(behind, Err(SendError::FrameOpen { missing: 5 })));
     scene.pass(Duration::ZERO);
     for backlog in [Backlog::Flush, Backlog::Drop] {
-        let inside = scene.looped.net.disconnect_with(scene.id, b"bye", backlog);
+        let inside = scene
+            .looped
+            .net()
+            .disconnect_with(scene.id, b"bye", backlog);
         assert!(matches!(inside, Err(SendError::FrameOpen { missing: 5 })));
     }
-    assert!(scene.looped.net.is_connected(scene.id));
-    let net = &mut scene.looped.net;
+    assert!(scene.looped.net().is_connected(scene.id));
+    let net = &mut scene.looped.net();
     net.push_chunk(scene.id, b"56789")
         .expect("it belongs there");
     net.finish_frame(scene.id).expect("it is complete");

@@ -190,7 +190,7 @@ fn move_around(seed: u64) {
         let mut looped = Loop::new(config(&mut random, &framing, has_trailer));
         guest.id = None;
         looped
-            .net
+            .net()
             .adopt_with(stream, ConnectOptions::default(), &unread)
             .expect("it is taken");
         let mut turns = 0;
@@ -206,11 +206,11 @@ fn move_around(seed: u64) {
                 guest.released.is_some() || net.len() == 1
             });
             if let Some(id) = guest.id.filter(|_| guest.released.is_none()) {
-                let _ = looped.net.release(id);
+                let _ = looped.net().release(id);
             }
             looped.settle(&mut guest, |guest, _| guest.released.is_some());
         }
-        assert_eq!(looped.net.memory_in_use(), 0);
+        assert_eq!(looped.net().memory_in_use(), 0);
         let released = guest.released.take().expect("it was released");
         (stream, unread) = (released.stream, released.unread);
         let rest = &wire[ends[guest.shown.len()]..];
@@ -259,11 +259,11 @@ fn a_million_frames_that_were_read_elsewhere_are_shown_in_order() {
     let mut looped = Loop::new(Config::default());
     let wire = framed(b"").repeat(1 << 20);
     looped
-        .net
+        .net()
         .adopt_with(ours, ConnectOptions::default(), &wire)
         .expect("it is taken");
-    assert_eq!(looped.net.memory_in_use(), wire.len() as u64);
+    assert_eq!(looped.net().memory_in_use(), wire.len() as u64);
     let mut count = Count::default();
     looped.settle(&mut count, |count, _| count.0 == 1 << 20);
-    assert_eq!(looped.net.memory_in_use(), 0);
+    assert_eq!(looped.net().memory_in_use(), 0);
 }

@@ -22,7 +22,7 @@ fn a_queue_has_a_limit_though_none_was_set() {
     scene.block();
     let frame = vec![7; 100_000];
     let error = loop {
-        let sent = scene.looped.net.send(scene.id, &frame);
+        let sent = scene.looped.net().send(scene.id, &frame);
         scene.pass(Duration::ZERO);
         assert!(scene.queued() <= 16 * MIB + 100_004);
         if let Err(error) = sent {
@@ -34,7 +34,7 @@ fn a_queue_has_a_limit_though_none_was_set() {
         matches!(error, SendError::QueueFull { queued: told, max } if (told, max) == (queued, 16 * MIB)),
         "{error}"
     );
-    assert!(scene.looped.net.is_connected(scene.id), "it is not ended");
+    assert!(scene.looped.net().is_connected(scene.id), "it is not ended");
 }
 
 #[test]
@@ -46,7 +46,7 @@ fn a_stream_that_had_no_room_ends_and_has_no_gap() {
     scene.narrow(16 * 1024);
     let frame = |number: u32| framed(&[&number.to_le_bytes(), &[7; 5000][..]].concat());
     let mut sent = 0;
-    while scene.looped.net.send(scene.id, &frame(sent)[4..]).is_ok() {
+    while scene.looped.net().send(scene.id, &frame(sent)[4..]).is_ok() {
         scene.pass(Duration::ZERO);
         sent += 1;
     }
@@ -58,7 +58,7 @@ fn a_stream_that_had_no_room_ends_and_has_no_gap() {
         (wire, end)
     });
     for _ in 0..100 {
-        let later = scene.looped.net.send(scene.id, b"later");
+        let later = scene.looped.net().send(scene.id, b"later");
         assert!(matches!(later, Err(SendError::Disconnected)));
         scene.pass(Duration::ZERO);
     }
@@ -66,7 +66,7 @@ fn a_stream_that_had_no_room_ends_and_has_no_gap() {
     assert!(end.is_err(), "what is cut off does not look like an end");
     let expected: Vec<u8> = (0..sent).flat_map(frame).collect();
     assert!(expected.starts_with(&wire), "it has a gap");
-    let written = scene.looped.net.stats().bytes_sent;
+    let written = scene.looped.net().stats().bytes_sent;
     let reason = scene.end();
     assert!(
         matches!(reason.cause, DisconnectCause::SlowConsumer { .. }),
@@ -84,18 +84,18 @@ fn a_peer_that_takes_nothing_costs_no_calls_and_holds_up_nobody() {
     for _ in 0..5 {
         scene.pass(Duration::from_secs(2));
     }
-    assert_eq!(scene.looped.net.next_timeout(scene.looped.now), None);
-    let before = scene.looped.net.stats();
+    assert_eq!(scene.looped.reactor.next_timeout(scene.looped.now), None);
+    let before = scene.looped.net().stats();
     scene.seen.echo = true;
     for number in 1..=50 {
         other.send(b"ping");
-        scene.looped.settle(&mut scene.seen, |seen, net| {
-            let rests = net.next_timeout(net.now()) != Some(Duration::ZERO);
-            seen.frames().len() == number && rests
-        });
+        scene
+            .looped
+            .settle(&mut scene.seen, |seen, _| seen.frames().len() == number);
+        scene.looped.rest(&mut scene.seen);
         assert_eq!(other.receive(), b"ping");
     }
-    let after = scene.looped.net.stats();
+    let after = scene.looped.net().stats();
     assert_eq!(after.writes - before.writes, 50, "one for each answer");
     assert!(scene.queued() > 0, "it has taken nothing");
 }
@@ -164,6 +164,6 @@ fn what_was_told_of_those_who_are_gone_does_not_reach_who_comes_after_them() {
         assert!(!taken, "{new} has a place of which the turn may still hear");
     }
     // In the next turn the places are free.
-    let next = looped.net.connect(replaces.addr).expect("an attempt");
+    let next = looped.net().connect(replaces.addr).expect("an attempt");
     assert!(places.contains(&next.index()) && !replaces.gone.contains(&next));
 }

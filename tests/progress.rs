@@ -85,7 +85,7 @@ fn say_good_bye(scene: &mut Scene) {
     let id = scene.id;
     scene
         .looped
-        .net
+        .net()
         .send(id, b"good bye")
         .expect("there is room");
 }
@@ -97,14 +97,14 @@ fn slow_but_steady_reader_gets_its_last_message() {
     // What the sockets hold, and no more than 13 kB besides.
     let mut sent = 0;
     while scene.queued() == 0 {
-        let sending = scene.looped.net.send(scene.id, &[7; 13_000]);
+        let sending = scene.looped.net().send(scene.id, &[7; 13_000]);
         sending.expect("there is room");
         sent += 13_004;
         scene.pass(Duration::ZERO);
     }
     say_good_bye(&mut scene);
     sent += 12;
-    scene.looped.net.disconnect(scene.id);
+    scene.looped.net().disconnect(scene.id);
     let read = read_steadily(&mut scene, 60);
     assert_eq!(read, sent);
 }
@@ -118,7 +118,7 @@ fn slow_but_steady_reader_that_half_closed_gets_the_whole_reply() {
     let mut scene = Scene::with(config);
     scene.narrow(128 * 1024);
     let reply = 5_000_000;
-    let sending = scene.looped.net.send(scene.id, &vec![7; reply]);
+    let sending = scene.looped.net().send(scene.id, &vec![7; reply]);
     sending.expect("there is room");
     scene.peer.half_close();
     scene.pass(Duration::ZERO);
@@ -133,7 +133,7 @@ fn reader_that_takes_bytes_for_ever_is_dropped_when_a_close_has_had_twelve_times
         .max_queued_bytes(1 << 30);
     let mut scene = Scene::with(config);
     scene.block();
-    scene.looped.net.disconnect(scene.id);
+    scene.looped.net().disconnect(scene.id);
     scene.pass(Duration::ZERO);
     let read = read_steadily(&mut scene, 59);
     assert!(scene.seen.ends().is_empty(), "{}", scene.seen.ends()[0].1);
@@ -150,11 +150,11 @@ fn shutdown_tries_once_more_before_it_cuts_off() {
     let mut scene = Scene::with(Config::default());
     scene.narrow(128 * 1024);
     while scene.queued() == 0 {
-        let sending = scene.looped.net.send(scene.id, &[7; 13_000]);
+        let sending = scene.looped.net().send(scene.id, &[7; 13_000]);
         sending.expect("there is room");
         scene.pass(Duration::ZERO);
     }
-    scene.looped.net.shutdown(5 * SECOND);
+    scene.looped.net().shutdown(5 * SECOND);
     scene.pass(Duration::ZERO);
     read_steadily(&mut scene, 4);
     scene.pass(SECOND);
@@ -167,8 +167,8 @@ fn shutdown_tries_once_more_before_it_cuts_off() {
 /// Lets time pass without looking at an event, as after a wait that a signal ended.
 fn pass_blindly(looped: &mut Loop, time: Duration, seen: &mut Recorder) {
     looped.now += time;
-    looped.net.begin_turn(looped.now);
-    looped.net.finish_turn(seen);
+    looped.reactor.begin_turn(looped.now);
+    looped.reactor.finish_turn(seen);
 }
 
 fn ends(seen: &Recorder) -> Vec<&DisconnectReason> {
@@ -220,12 +220,15 @@ fn attempt_that_the_kernel_has_completed_does_not_time_out() {
     let mut seen = Recorder::default();
     let options = ConnectOptions::default().timeout(SECOND);
     let addr = server.local_addr().expect("its address");
-    let id = looped.net.connect_with(addr, options).expect("an attempt");
+    let id = looped
+        .net()
+        .connect_with(addr, options)
+        .expect("an attempt");
     let _accepted = server.accept().expect("the attempt");
     pass_blindly(&mut looped, 2 * SECOND, &mut seen);
     assert!(ends(&seen).is_empty(), "{:?}", ends(&seen));
     assert_eq!(seen.connected(), [id]);
-    assert!(looped.net.is_connected(id));
+    assert!(looped.net().is_connected(id));
 }
 
 #[test]
@@ -267,12 +270,15 @@ fn deadlines_of_a_crowd_take_several_turns_and_all_come() {
     let options = ConnectOptions::default().timeout(SECOND);
     for _ in 0..CROWD {
         // What is refused is not looked at: the deadline comes first, and finds it.
-        let started = looped.net.connect_with(nowhere, options.clone());
+        let started = looped.net().connect_with(nowhere, options.clone());
         started.expect("an attempt");
     }
     pass_blindly(&mut looped, SECOND, &mut seen);
     assert_eq!(ends(&seen).len(), 1024);
-    assert_eq!(looped.net.next_timeout(looped.now), Some(Duration::ZERO));
+    assert_eq!(
+        looped.reactor.next_timeout(looped.now),
+        Some(Duration::ZERO)
+    );
     pass_blindly(&mut looped, Duration::ZERO, &mut seen);
     assert_eq!(ends(&seen).len(), CROWD);
     let refused =

@@ -80,8 +80,8 @@ fn a_slow_reader_gets_everything_however_short_the_time_of_a_disconnect_is() {
     let mut looped = Loop::new(Config::default().disconnect_timeout(Duration::from_millis(1)));
     let mut seen = Recorder::default();
     let (mut peer, id) = looped.join(&mut seen);
-    looped.net.send_bytes(id, large()).expect("there is room");
-    looped.net.shutdown(60 * SECOND);
+    looped.net().send_bytes(id, large()).expect("there is room");
+    looped.net().shutdown(60 * SECOND);
     for _ in 0..50 {
         looped.pass(SECOND, &mut seen);
     }
@@ -93,7 +93,7 @@ fn a_slow_reader_gets_everything_however_short_the_time_of_a_disconnect_is() {
     looped.settle(&mut seen, |seen, _| !seen.ends().is_empty());
     reader.join().expect("all of it");
     assert!(is_shutting_down(seen.ends()[0].1));
-    assert!(looped.net.is_stopping());
+    assert!(looped.net().is_stopping());
 }
 
 #[test]
@@ -103,12 +103,12 @@ fn who_does_not_read_is_cut_off_at_the_deadline_and_can_tell() {
     let (mut silent, silent_id) = looped.join(&mut seen);
     let (_stays, stays_id) = looped.join(&mut seen);
     looped
-        .net
+        .net()
         .send_bytes(silent_id, large())
         .expect("there is room");
-    looped.net.shutdown(10 * SECOND);
+    looped.net().shutdown(10 * SECOND);
     looped.pass(9 * SECOND, &mut seen);
-    assert!(seen.ends().is_empty() && !looped.net.is_stopping());
+    assert!(seen.ends().is_empty() && !looped.net().is_stopping());
     looped.pass(SECOND, &mut seen);
     looped.settle(&mut seen, |_, net| net.is_stopping());
 
@@ -124,7 +124,7 @@ fn who_does_not_read_is_cut_off_at_the_deadline_and_can_tell() {
     assert_eq!(ids, [silent_id, stays_id]);
     // A stream that was cut off does not look like one that ended.
     silent.expect_reset();
-    assert_eq!(looped.net.memory_in_use(), 0);
+    assert_eq!(looped.net().memory_in_use(), 0);
 }
 
 #[test]
@@ -210,10 +210,10 @@ fn a_second_call_can_only_bring_the_end_nearer() {
         let mut looped = Loop::new(Config::default());
         let mut seen = Recorder::default();
         let (_peer, _) = looped.join(&mut seen);
-        looped.net.shutdown(10 * SECOND);
-        looped.net.shutdown(second);
+        looped.net().shutdown(10 * SECOND);
+        looped.net().shutdown(second);
         looped.pass(after.saturating_sub(SECOND / 10), &mut seen);
-        assert_eq!(looped.net.is_stopping(), after.is_zero());
+        assert_eq!(looped.net().is_stopping(), after.is_zero());
         looped.pass(SECOND, &mut seen);
         looped.settle(&mut seen, |_, net| net.is_stopping());
         let (_, reason) = seen.ends()[0];
@@ -230,10 +230,10 @@ fn a_connection_that_was_closing_keeps_its_own_deadline_and_cause() {
     let mut seen = Recorder::default();
     let (_kicked, kicked) = looped.join(&mut seen);
     let (_other, other) = looped.join(&mut seen);
-    looped.net.disconnect(kicked);
+    looped.net().disconnect(kicked);
     looped.pass(Duration::ZERO, &mut seen);
     looped.pass(SECOND, &mut seen);
-    looped.net.shutdown(60 * SECOND);
+    looped.net().shutdown(60 * SECOND);
     looped.pass(4 * SECOND, &mut seen);
     looped.settle(&mut seen, |seen, _| !seen.ends().is_empty());
     assert_eq!(seen.ends()[0].0, kicked);
@@ -331,7 +331,7 @@ fn a_panic_in_the_last_on_disconnect_does_not_put_off_the_end() {
     }
     let mut looped = Loop::new(Config::default());
     let (peer, _) = looped.join(&mut Recorder::default());
-    looped.net.shutdown(LONG);
+    looped.net().shutdown(LONG);
     looped.rest(&mut Panics);
     drop(peer);
     let deadline = Instant::now() + PATIENCE;
@@ -342,9 +342,12 @@ fn a_panic_in_the_last_on_disconnect_does_not_put_off_the_end() {
             break;
         }
     }
-    assert_eq!(looped.net.next_timeout(looped.now), Some(Duration::ZERO));
+    assert_eq!(
+        looped.reactor.next_timeout(looped.now),
+        Some(Duration::ZERO)
+    );
     looped.pass(Duration::ZERO, &mut Panics);
-    assert!(looped.net.is_stopping());
+    assert!(looped.net().is_stopping());
 }
 
 /// Those that are on their way out have the time of the shutdown.
@@ -352,9 +355,9 @@ fn a_panic_in_the_last_on_disconnect_does_not_put_off_the_end() {
 fn a_release_that_is_blocked_ends_with_the_shutdown() {
     let mut scene = Scene::with(Config::default().disconnect_timeout(60 * SECOND));
     scene.block();
-    scene.looped.net.release(scene.id).expect("it is open");
+    scene.looped.net().release(scene.id).expect("it is open");
     scene.pass(Duration::ZERO);
-    scene.looped.net.shutdown(10 * SECOND);
+    scene.looped.net().shutdown(10 * SECOND);
     scene.pass(9 * SECOND);
     assert!(scene.seen.ends().is_empty());
     scene.pass(2 * SECOND);

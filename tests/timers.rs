@@ -59,9 +59,9 @@ fn scene() -> (Loop, Clock) {
 fn a_timer_fires_once_when_its_time_has_come() {
     let (mut looped, mut clock) = scene();
     let start = looped.now;
-    let timer = looped.net.set_timer(5 * MS, 7);
-    assert_eq!(looped.net.next_deadline(), Some(start + 5 * MS));
-    assert_eq!(looped.net.next_timeout(start), Some(5 * MS));
+    let timer = looped.net().set_timer(5 * MS, 7);
+    assert_eq!(looped.reactor.next_deadline(), Some(start + 5 * MS));
+    assert_eq!(looped.reactor.next_timeout(start), Some(5 * MS));
     looped.pass(4 * MS, &mut clock);
     assert!(clock.fired.is_empty());
     looped.pass(MS, &mut clock);
@@ -73,8 +73,8 @@ fn a_timer_fires_once_when_its_time_has_come() {
     assert_eq!(expired.due, start + 5 * MS);
     looped.pass(Duration::from_secs(60), &mut clock);
     assert_eq!(clock.fired.len(), 1);
-    assert!(!looped.net.cancel_timer(timer), "it has fired");
-    assert_eq!(looped.net.next_deadline(), None);
+    assert!(!looped.net().cancel_timer(timer), "it has fired");
+    assert_eq!(looped.reactor.next_deadline(), None);
 }
 
 #[test]
@@ -127,9 +127,10 @@ fn timers_fire_in_the_order_of_their_times() {
     let (mut looped, mut clock) = scene();
     for key in [3, 1, 2, 500, 70_000, 4] {
         let at = looped.now + key as u32 * MS;
-        looped.net.set_timer_at(at, key);
+        looped.net().set_timer_at(at, key);
     }
-    looped.net.set_timer_at(looped.now - MS, 0);
+    let past = looped.now - MS;
+    looped.net().set_timer_at(past, 0);
     looped.pass(Duration::from_secs(100), &mut clock);
     assert_eq!(clock.keys(), [0, 1, 2, 3, 4, 500, 70_000]);
 }
@@ -137,12 +138,12 @@ fn timers_fire_in_the_order_of_their_times() {
 #[test]
 fn a_timer_that_was_cancelled_does_not_fire() {
     let (mut looped, mut clock) = scene();
-    let timer = looped.net.set_timer(MS, 1);
-    let interval = looped.net.set_interval(MS, 2);
-    assert!(looped.net.cancel_timer(timer));
-    assert!(!looped.net.cancel_timer(timer));
+    let timer = looped.net().set_timer(MS, 1);
+    let interval = looped.net().set_interval(MS, 2);
+    assert!(looped.net().cancel_timer(timer));
+    assert!(!looped.net().cancel_timer(timer));
     looped.pass(MS, &mut clock);
-    assert!(looped.net.cancel_timer(interval));
+    assert!(looped.net().cancel_timer(interval));
     looped.pass(100 * MS, &mut clock);
     assert_eq!(clock.keys(), [2]);
 }
@@ -150,8 +151,8 @@ fn a_timer_that_was_cancelled_does_not_fire() {
 #[test]
 fn a_timer_is_cancelled_by_another_that_fires_in_the_same_turn() {
     let (mut looped, mut clock) = scene();
-    let first = looped.net.set_timer(MS, 0);
-    let second = looped.net.set_timer(2 * MS, 0);
+    let first = looped.net().set_timer(MS, 0);
+    let second = looped.net().set_timer(2 * MS, 0);
     clock.then = Some(Box::new(move |net, _| assert!(net.cancel_timer(second))));
     looped.pass(10 * MS, &mut clock);
     let [expired] = clock.fired[..] else {
@@ -167,10 +168,13 @@ fn a_timer_for_now_that_is_set_again_and_again_does_not_hold_the_turn() {
         net.set_timer(Duration::ZERO, expired.key + 1);
         net.set_timer_at(net.now() - MS, expired.key + 1000);
     }));
-    looped.net.set_timer(Duration::ZERO, 0);
+    looped.net().set_timer(Duration::ZERO, 0);
     looped.pass(Duration::ZERO, &mut clock);
     assert_eq!(clock.keys(), [0]);
-    assert_eq!(looped.net.next_timeout(looped.now), Some(Duration::ZERO));
+    assert_eq!(
+        looped.reactor.next_timeout(looped.now),
+        Some(Duration::ZERO)
+    );
     looped.pass(Duration::ZERO, &mut clock);
     assert_eq!(clock.keys(), [1, 1000]);
 }
@@ -180,24 +184,27 @@ fn more_timers_than_a_turn_allows_fire_in_the_next_which_comes_at_once() {
     let mut looped = Loop::new(Config::default().timers_per_turn(10));
     let mut clock = Clock::default();
     for key in 0..25 {
-        looped.net.set_timer(MS, key);
+        looped.net().set_timer(MS, key);
     }
     looped.pass(MS, &mut clock);
     assert_eq!(clock.fired.len(), 10);
-    assert_eq!(looped.net.next_timeout(looped.now), Some(Duration::ZERO));
+    assert_eq!(
+        looped.reactor.next_timeout(looped.now),
+        Some(Duration::ZERO)
+    );
     looped.pass(Duration::ZERO, &mut clock);
     looped.pass(Duration::ZERO, &mut clock);
     assert_eq!(clock.keys(), (0..25).collect::<Vec<_>>());
-    assert_eq!(looped.net.next_timeout(looped.now), None);
+    assert_eq!(looped.reactor.next_timeout(looped.now), None);
 }
 
 #[test]
 fn the_timers_of_a_connection_end_with_it() {
     type End = fn(&mut Scene, &mut Clock);
     let ends: [End; 4] = [
-        |scene, _| assert!(scene.looped.net.disconnect(scene.id)),
-        |scene, _| assert!(scene.looped.net.abort(scene.id)),
-        |scene, _| scene.looped.net.release(scene.id).expect("it is open"),
+        |scene, _| assert!(scene.looped.net().disconnect(scene.id)),
+        |scene, _| assert!(scene.looped.net().abort(scene.id)),
+        |scene, _| scene.looped.net().release(scene.id).expect("it is open"),
         |scene, clock| {
             scene.peer.half_close();
             let looped = &mut scene.looped;
@@ -207,7 +214,7 @@ fn the_timers_of_a_connection_end_with_it() {
     for end in ends {
         let mut scene = Scene::with(Config::default());
         let mut clock = Clock::default();
-        let net = &mut scene.looped.net;
+        let net = &mut scene.looped.net();
         let timers: Vec<TimerId> = (0..4)
             .filter_map(|key| net.set_connection_timer(scene.id, 50 * MS, key))
             .collect();
@@ -221,7 +228,7 @@ fn the_timers_of_a_connection_end_with_it() {
         let connection = clock.fired[0].connection;
         assert_eq!((clock.keys(), connection), (vec![10], Some(scene.id)));
         end(&mut scene, &mut clock);
-        let net = &mut scene.looped.net;
+        let net = &mut scene.looped.net();
         assert_eq!(net.set_connection_timer(scene.id, MS, 5), None);
         assert_eq!(net.set_connection_interval(scene.id, MS, 5), None);
         assert!(!net.cancel_timer(timers[1]), "it has ended");
@@ -229,7 +236,7 @@ fn the_timers_of_a_connection_end_with_it() {
             scene.looped.pass(20 * MS, &mut clock);
         }
         assert_eq!(clock.keys(), [99]);
-        assert!(!scene.looped.net.cancel_timer(of_the_loop));
+        assert!(!scene.looped.net().cancel_timer(of_the_loop));
     }
 }
 
@@ -242,9 +249,9 @@ fn the_timers_of_one_connection_are_not_those_of_another() {
     let ids = clock.seen.connected();
     for key in 0..9 {
         let id = ids[key as usize % 3];
-        looped.net.set_connection_timer(id, 5 * MS, key);
+        looped.net().set_connection_timer(id, 5 * MS, key);
     }
-    assert!(looped.net.abort(ids[1]));
+    assert!(looped.net().abort(ids[1]));
     looped.pass(5 * MS, &mut clock);
     assert_eq!(clock.keys(), [0, 2, 3, 5, 6, 8]);
     drop(peers);
@@ -266,8 +273,8 @@ fn a_timer_is_set_while_connecting_and_from_on_disconnect() {
     }
     let (_refusing, addr) = support::refusing();
     let mut looped = Loop::new(Config::default());
-    let id = looped.net.connect(addr).expect("it starts");
-    assert!(looped.net.set_connection_timer(id, 3 * MS, 3).is_some());
+    let id = looped.net().connect(addr).expect("it starts");
+    assert!(looped.net().set_connection_timer(id, 3 * MS, 3).is_some());
     let mut again = Again(Vec::new());
     looped.settle(&mut again, |_, net| net.stats().disconnected == 1);
     looped.rest(&mut again);
@@ -279,7 +286,7 @@ fn a_timer_is_set_while_connecting_and_from_on_disconnect() {
 fn ticks(period: Duration, turns: impl Iterator<Item = Duration>) {
     let (mut looped, mut clock) = scene();
     let start: Instant = looped.now;
-    let timer = looped.net.set_interval(period, 1);
+    let timer = looped.net().set_interval(period, 1);
     let mut counted = 0;
     for passed in turns {
         looped.pass(passed, &mut clock);
@@ -337,7 +344,7 @@ proptest! {
 fn an_interval_begins_when_it_is_told_to() {
     let (mut looped, mut clock) = scene();
     let first = looped.now + 100 * MS;
-    looped.net.set_interval_at(first, 10 * MS, 1);
+    looped.net().set_interval_at(first, 10 * MS, 1);
     looped.pass(99 * MS, &mut clock);
     assert!(clock.fired.is_empty());
     looped.pass(MS, &mut clock);
@@ -349,7 +356,7 @@ fn an_interval_begins_when_it_is_told_to() {
 #[test]
 fn no_period_is_shorter_than_a_millisecond() {
     let (mut looped, mut clock) = scene();
-    looped.net.set_interval(Duration::ZERO, 1);
+    looped.net().set_interval(Duration::ZERO, 1);
     looped.pass(10 * MS, &mut clock);
     assert_eq!((clock.fired.len(), clock.fired[0].missed), (1, 9));
 }
@@ -357,11 +364,11 @@ fn no_period_is_shorter_than_a_millisecond() {
 #[test]
 fn a_time_that_never_comes_does_no_harm() {
     let (mut looped, mut clock) = scene();
-    let timer = looped.net.set_timer(Duration::MAX, 1);
-    let interval = looped.net.set_interval(Duration::MAX, 1);
+    let timer = looped.net().set_timer(Duration::MAX, 1);
+    let interval = looped.net().set_interval(Duration::MAX, 1);
     looped.pass(Duration::from_secs(1 << 30), &mut clock);
     assert!(clock.fired.is_empty());
-    assert!(looped.net.cancel_timer(timer) && looped.net.cancel_timer(interval));
+    assert!(looped.net().cancel_timer(timer) && looped.net().cancel_timer(interval));
 }
 
 #[test]
@@ -369,10 +376,10 @@ fn a_million_timers_are_set_and_fire_and_are_cancelled() {
     let mut looped = Loop::new(Config::default().timers_per_turn(usize::MAX));
     let mut clock = Clock::default();
     let timers: Vec<TimerId> = (0..1_000_000_u64)
-        .map(|key| looped.net.set_timer((key % 60_000) as u32 * MS, key))
+        .map(|key| looped.net().set_timer((key % 60_000) as u32 * MS, key))
         .collect();
     for timer in timers.iter().step_by(2) {
-        assert!(looped.net.cancel_timer(*timer));
+        assert!(looped.net().cancel_timer(*timer));
     }
     looped.pass(Duration::from_secs(60), &mut clock);
     assert_eq!(clock.fired.len(), 500_000);
@@ -382,12 +389,12 @@ fn a_million_timers_are_set_and_fire_and_are_cancelled() {
 fn a_timer_for_now_waits_though_others_are_set() {
     let (mut looped, mut clock) = scene();
     for _ in 0..1000 {
-        looped.net.set_timer(3600 * 1000 * MS, 0);
+        looped.net().set_timer(3600 * 1000 * MS, 0);
     }
     clock.then = Some(Box::new(|net, expired| {
         net.set_timer(Duration::ZERO, expired.key + 1);
     }));
-    looped.net.set_timer(Duration::ZERO, 1);
+    looped.net().set_timer(Duration::ZERO, 1);
     for key in 1..4 {
         looped.pass(MS, &mut clock);
         assert_eq!(clock.keys(), [key]);
@@ -399,20 +406,21 @@ fn a_timer_for_now_waits_though_others_are_set() {
 fn the_first_timer_after_a_while_makes_no_turn_for_nothing() {
     let (mut looped, _) = scene();
     looped.now += 300_000 * MS;
-    looped.net.begin_turn(looped.now);
-    looped.net.set_timer(1000 * MS, 0);
-    let next = looped.net.next_timeout(looped.now);
+    looped.reactor.begin_turn(looped.now);
+    looped.net().set_timer(1000 * MS, 0);
+    let next = looped.reactor.next_timeout(looped.now);
     assert_ne!(next, Some(Duration::ZERO));
-    assert!(looped.net.next_deadline() > Some(looped.now));
+    assert!(looped.reactor.next_deadline() > Some(looped.now));
 }
 
 #[test]
 fn a_time_that_has_passed_is_now() {
     let (mut looped, mut clock) = scene();
     looped.pass(100 * MS, &mut clock);
-    looped.net.set_timer(Duration::ZERO, 1);
-    looped.net.set_timer_at(looped.now - 50 * MS, 2);
-    looped.net.set_interval_at(looped.now - 35 * MS, 10 * MS, 3);
+    looped.net().set_timer(Duration::ZERO, 1);
+    let now = looped.now;
+    looped.net().set_timer_at(now - 50 * MS, 2);
+    looped.net().set_interval_at(now - 35 * MS, 10 * MS, 3);
     let now = looped.now;
     looped.pass(Duration::ZERO, &mut clock);
     let dues: Vec<_> = clock.fired.iter().map(|fired| fired.due).collect();
@@ -436,7 +444,7 @@ fn the_timers_of_a_connection_go_in_every_order() {
         for fire in [false, true] {
             let mut scene = Scene::with(Config::default());
             let (id, mut clock) = (scene.id, Clock::default());
-            let net = &mut scene.looped.net;
+            let net = &mut scene.looped.net();
             let mut timers = Vec::new();
             for key in 0..3 {
                 let turn = order.iter().position(|other| *other == key);
@@ -453,7 +461,7 @@ fn the_timers_of_a_connection_go_in_every_order() {
                 }
             }
             // Others take the places of those that are gone, whose ids do not reach them.
-            let net = &mut scene.looped.net;
+            let net = &mut scene.looped.net();
             let of_the_loop: Vec<_> = (10..13).map(|key| net.set_timer(20 * MS, key)).collect();
             let one_more = net.set_connection_timer(id, 30 * MS, 20);
             for timer in &timers {
@@ -467,7 +475,7 @@ fn the_timers_of_a_connection_go_in_every_order() {
             assert!(
                 of_the_loop
                     .iter()
-                    .all(|timer| !scene.looped.net.cancel_timer(*timer))
+                    .all(|timer| !scene.looped.net().cancel_timer(*timer))
             );
         }
     }
@@ -477,7 +485,7 @@ fn the_timers_of_a_connection_go_in_every_order() {
 fn the_interval_of_a_connection_begins_after_a_millisecond() {
     let mut scene = Scene::with(Config::default());
     let mut clock = Clock::default();
-    let net = &mut scene.looped.net;
+    let net = &mut scene.looped.net();
     net.set_connection_interval(scene.id, Duration::ZERO, 1)
         .expect("it is open");
     scene.looped.pass(Duration::ZERO, &mut clock);
@@ -490,8 +498,8 @@ fn the_interval_of_a_connection_begins_after_a_millisecond() {
 fn the_first_deadline_is_that_of_a_timer_or_of_a_connection() {
     for (idle, timer) in [(1, 50), (50, 1)] {
         let mut scene = Scene::with(Config::default().idle_timeout(idle * MS));
-        scene.looped.net.set_timer(timer * MS, 1);
-        let next = scene.looped.net.next_deadline().expect("there are two");
+        scene.looped.net().set_timer(timer * MS, 1);
+        let next = scene.looped.reactor.next_deadline().expect("there are two");
         assert!(next <= scene.looped.now + MS);
     }
 }
@@ -500,9 +508,9 @@ fn the_first_deadline_is_that_of_a_timer_or_of_a_connection() {
 fn a_panic_in_on_timer_costs_that_call_and_no_other() {
     let (mut looped, mut clock) = scene();
     for key in 0..4 {
-        looped.net.set_timer(MS, key);
+        looped.net().set_timer(MS, key);
     }
-    looped.net.set_interval(MS, 9);
+    looped.net().set_interval(MS, 9);
     let mut left = 2;
     clock.then = Some(Box::new(move |_, _| {
         left -= 1;
@@ -510,7 +518,10 @@ fn a_panic_in_on_timer_costs_that_call_and_no_other() {
     }));
     let turn = std::panic::AssertUnwindSafe(|| looped.pass(MS, &mut clock));
     std::panic::catch_unwind(turn).expect_err("it panics");
-    assert_eq!(looped.net.next_timeout(looped.now), Some(Duration::ZERO));
+    assert_eq!(
+        looped.reactor.next_timeout(looped.now),
+        Some(Duration::ZERO)
+    );
     looped.pass(Duration::ZERO, &mut clock);
     assert_eq!(clock.keys(), [0, 1, 2, 3, 9]);
     looped.pass(MS, &mut clock);

@@ -214,16 +214,16 @@ fn run(seed: u64) {
         orders: 0,
         turn: 0,
         fired: 0,
-        connections: looped.net.connections(),
+        connections: looped.net().connections(),
         ended: Vec::new(),
     };
     for _ in 0..200 {
         for _ in 0..model.random.below(4) {
-            model.meddle(&mut looped.net);
+            model.meddle(looped.net());
         }
         if let Some(first) = model.set.iter().map(|set| set.tick).min() {
             let first = model.start + Duration::from_millis(first as u64);
-            let next = looped.net.next_deadline();
+            let next = looped.reactor.next_deadline();
             assert!(next.is_some_and(|next| next <= first), "it is too late");
         }
         let passed = if model.random.one_in(2) {
@@ -243,7 +243,7 @@ fn run(seed: u64) {
             assert_eq!(model.fired, per_turn, "due, and not fired");
         }
         if model.has_due() {
-            let next = looped.net.next_timeout(looped.now);
+            let next = looped.reactor.next_timeout(looped.now);
             assert_eq!(next, Some(Duration::ZERO));
         }
         if model.random.one_in(4) {

@@ -143,10 +143,10 @@ fn client_of_a_server_that_left(config: Config) -> (Loop, ConnectionId) {
     let mut looped = Loop::new(config);
     let mut seen = Recorder::default();
     let addr = server.local_addr().expect("its address");
-    let id = looped.net.connect(addr).expect("an attempt");
+    let id = looped.net().connect(addr).expect("an attempt");
     let mut accepted = Peer(server.accept().expect("the attempt").0);
     looped.settle(&mut seen, |_, net| net.is_connected(id));
-    looped.net.send(id, b"unread").expect("it is connected");
+    looped.net().send(id, b"unread").expect("it is connected");
     looped.settle(&mut seen, |_, net| net.queued_bytes(id) == 0);
     // It is there, so that the close is a reset.
     let mut unread = [0; 10];
@@ -154,8 +154,11 @@ fn client_of_a_server_that_left(config: Config) -> (Loop, ConnectionId) {
     accepted.send(b"bye");
     drop(accepted);
     // No event is looked at: the write comes first.
-    looped.net.send(id, b"hello?").expect("as far as is known");
-    looped.net.finish_turn(&mut seen);
+    looped
+        .net()
+        .send(id, b"hello?")
+        .expect("as far as is known");
+    looped.reactor.finish_turn(&mut seen);
     assert!(seen.frames().is_empty() && seen.ends().is_empty());
     (looped, id)
 }
@@ -164,9 +167,12 @@ fn client_of_a_server_that_left(config: Config) -> (Loop, ConnectionId) {
 fn last_message_of_a_server_that_reset_the_connection_is_delivered() {
     let (mut looped, id) = client_of_a_server_that_left(Config::default());
     let mut seen = Recorder::default();
-    assert!(looped.net.is_connected(id), "there is something to deliver");
+    assert!(
+        looped.net().is_connected(id),
+        "there is something to deliver"
+    );
     assert!(matches!(
-        looped.net.send(id, b"more"),
+        looped.net().send(id, b"more"),
         Err(SendError::WriteFailed)
     ));
     looped.settle(&mut seen, |seen, _| !seen.ends().is_empty());
@@ -182,8 +188,8 @@ fn last_message_of_a_server_that_reset_the_connection_is_delivered() {
 fn disconnect_after_a_failed_write_reports_the_failed_write() {
     let (mut looped, id) = client_of_a_server_that_left(Config::default());
     let mut seen = Recorder::default();
-    assert!(looped.net.disconnect(id));
-    assert!(!looped.net.is_connected(id));
+    assert!(looped.net().disconnect(id));
+    assert!(!looped.net().is_connected(id));
     looped.settle(&mut seen, |seen, _| !seen.ends().is_empty());
     assert!(seen.frames().is_empty(), "nothing follows a disconnect");
     assert!(is_reset(seen.ends()[0].1));
@@ -193,8 +199,8 @@ fn disconnect_after_a_failed_write_reports_the_failed_write() {
 fn connection_with_a_failed_write_cannot_be_released_and_takes_part_in_a_shutdown() {
     let (mut looped, id) = client_of_a_server_that_left(Config::default());
     let mut seen = Recorder::default();
-    assert!(looped.net.release(id).is_err());
-    looped.net.shutdown(SECOND);
+    assert!(looped.net().release(id).is_err());
+    looped.net().shutdown(SECOND);
     looped.settle(&mut seen, |_, net| net.is_stopping());
     assert!(is_reset(seen.ends()[0].1));
 }
@@ -210,13 +216,16 @@ fn peer_with_its_read_half_shut(
     let mut seen = Recorder::default();
     let (ours, peer) = std::os::unix::net::UnixStream::pair().expect("two sockets");
     let options = ConnectOptions::default();
-    let id = looped.net.adopt(ours, options).expect("it is connected");
+    let id = looped.net().adopt(ours, options).expect("it is connected");
     looped.settle(&mut seen, |_, net| net.is_connected(id));
     peer.shutdown(Shutdown::Read).expect("a live socket");
-    looped.net.send(id, b"for nobody").expect("it is connected");
+    looped
+        .net()
+        .send(id, b"for nobody")
+        .expect("it is connected");
     looped.rest(&mut seen);
     assert!(matches!(
-        looped.net.send(id, b"more"),
+        looped.net().send(id, b"more"),
         Err(SendError::WriteFailed)
     ));
     (looped, seen, peer, id)
@@ -254,13 +263,13 @@ fn silence_after_a_failed_write_ends_the_connection() {
 fn pause_after_a_failed_write_loses_nothing() {
     let config = Config::default().disconnect_timeout(5 * SECOND);
     let (mut looped, mut seen, mut peer, id) = peer_with_its_read_half_shut(config);
-    assert!(looped.net.pause(id));
+    assert!(looped.net().pause(id));
     peer.write_all(&framed(b"late")).expect("there is room");
     for _ in 0..10 {
         looped.pass(4 * SECOND, &mut seen);
     }
     assert!(seen.ends().is_empty(), "its time stands still");
-    assert!(looped.net.resume(id));
+    assert!(looped.net().resume(id));
     looped.settle(&mut seen, |seen, _| !seen.frames().is_empty());
     drop(peer);
     looped.settle(&mut seen, |seen, _| !seen.ends().is_empty());
@@ -273,12 +282,15 @@ fn failed_write_of_a_paused_connection_counts_what_nobody_has_read() {
     let mut seen = Recorder::default();
     let (ours, mut peer) = std::os::unix::net::UnixStream::pair().expect("two sockets");
     let options = ConnectOptions::default();
-    let id = looped.net.adopt(ours, options).expect("it is connected");
+    let id = looped.net().adopt(ours, options).expect("it is connected");
     looped.settle(&mut seen, |_, net| net.is_connected(id));
-    looped.net.pause(id);
+    looped.net().pause(id);
     peer.write_all(&[7; 5000]).expect("there is room");
     drop(peer);
-    looped.net.send(id, b"for nobody").expect("it is connected");
+    looped
+        .net()
+        .send(id, b"for nobody")
+        .expect("it is connected");
     looped.settle(&mut seen, |seen, _| !seen.ends().is_empty());
     let reason = seen.ends()[0].1;
     assert!(is_reset(reason), "{reason}");
@@ -288,7 +300,7 @@ fn failed_write_of_a_paused_connection_counts_what_nobody_has_read() {
 #[test]
 fn reset_of_a_paused_connection_counts_what_nobody_has_read() {
     let mut scene = Scene::with(Config::default());
-    scene.looped.net.pause(scene.id);
+    scene.looped.net().pause(scene.id);
     scene.peer.write(&[7; 5000]);
     // A reset comes after what was sent before.
     let peer = std::mem::replace(&mut scene.peer, {

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use clap::ValueEnum;
 use throng::mio::{Events, Poll};
-use throng::{Config, EventLoop, Handler, Net};
+use throng::{Config, EventLoop, Handler, Net, Reactor};
 
 /// How many events one poll brings, as in an event loop of its own.
 const EVENTS: usize = 1024;
@@ -28,7 +28,7 @@ pub(crate) enum Driver<H: Handler> {
     Run(EventLoop<H>),
     #[cfg(unix)]
     Outer(EventLoop<H>, Poll, Events),
-    Attached(Box<Net>, Poll, Events),
+    Attached(Box<Reactor>, Poll, Events),
 }
 
 impl<H: Handler> Driver<H> {
@@ -54,8 +54,8 @@ impl<H: Handler> Driver<H> {
             Level::Outer => return Err(io::ErrorKind::Unsupported.into()),
             Level::Attached => {
                 let poll = Poll::new()?;
-                let net = Net::attach(poll.registry(), config, Instant::now())?;
-                Self::Attached(Box::new(net), poll, events)
+                let reactor = Reactor::attach(poll.registry(), config, Instant::now())?;
+                Self::Attached(Box::new(reactor), poll, events)
             }
         })
     }
@@ -65,7 +65,7 @@ impl<H: Handler> Driver<H> {
             Self::Turn(event_loop) | Self::Run(event_loop) => event_loop.net(),
             #[cfg(unix)]
             Self::Outer(event_loop, ..) => event_loop.net(),
-            Self::Attached(net, ..) => net,
+            Self::Attached(reactor, ..) => reactor.net(),
         }
     }
 
@@ -83,14 +83,14 @@ impl<H: Handler> Driver<H> {
                 poll_anew(poll, events, own.min(most))?;
                 event_loop.turn(handler, Some(Duration::ZERO))
             }
-            Self::Attached(net, poll, events) => {
-                let own = net.next_timeout(Instant::now()).unwrap_or(most);
+            Self::Attached(reactor, poll, events) => {
+                let own = reactor.next_timeout(Instant::now()).unwrap_or(most);
                 poll_anew(poll, events, own.min(most))?;
-                net.begin_turn(Instant::now());
+                reactor.begin_turn(Instant::now());
                 for event in &*events {
-                    net.handle_event(event);
+                    reactor.handle_event(event);
                 }
-                net.finish_turn(handler);
+                reactor.finish_turn(handler);
                 Ok(())
             }
         }

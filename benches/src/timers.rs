@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 use throng::mio::Poll;
-use throng::{Config, ConnectionId, Expired, Frame, Handler, Net, TimerId};
+use throng::{Config, ConnectionId, Expired, Frame, Handler, Net, Reactor, TimerId};
 
 use crate::cli::{Phase, TimersOptions};
 use crate::problem::Problem;
@@ -34,7 +34,7 @@ pub(crate) fn run(options: &TimersOptions, json: Option<&Path>) -> Result<(), Pr
     let count = u64::from(options.count);
     let poll = Poll::new()?;
     let start = Instant::now();
-    let mut net = Net::attach(poll.registry(), Config::default(), start)?;
+    let mut reactor = Reactor::attach(poll.registry(), Config::default(), start)?;
     let mut spent = Vec::new();
     let mut timers: Vec<TimerId> = Vec::with_capacity(options.count as usize);
     let each = |began: Instant| began.elapsed().as_nanos() as f64 / count.max(1) as f64;
@@ -43,7 +43,7 @@ pub(crate) fn run(options: &TimersOptions, json: Option<&Path>) -> Result<(), Pr
     for key in 0..count {
         // Scattered over the span: Knuth's multiplicative hash.
         let after = key.wrapping_mul(0x9E37_79B9_7F4A_7C15) % SPAN_MS;
-        timers.push(net.set_timer(Duration::from_millis(after), key));
+        timers.push(reactor.net().set_timer(Duration::from_millis(after), key));
     }
     spent.push(("insert", each(began)));
     match options.phase {
@@ -51,7 +51,7 @@ pub(crate) fn run(options: &TimersOptions, json: Option<&Path>) -> Result<(), Pr
         Phase::Cancel => {
             let began = Instant::now();
             for timer in &timers {
-                black_box(net.cancel_timer(*timer));
+                black_box(reactor.net().cancel_timer(*timer));
             }
             spent.push(("cancel", each(began)));
         }
@@ -61,8 +61,8 @@ pub(crate) fn run(options: &TimersOptions, json: Option<&Path>) -> Result<(), Pr
             let mut now = start;
             while fired.0 < count {
                 now += Duration::from_millis(1);
-                net.begin_turn(now);
-                net.finish_turn(&mut fired);
+                reactor.begin_turn(now);
+                reactor.finish_turn(&mut fired);
             }
             spent.push(("expire", each(began)));
         }

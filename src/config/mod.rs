@@ -8,6 +8,8 @@ mod hardened;
 
 use std::time::Duration;
 
+use crate::error::OptionsError;
+
 pub(crate) use connection::ConnectionOptions;
 pub use connection::{ConnectOptions, ListenOptions, Overflow};
 
@@ -104,6 +106,11 @@ impl Config {
 }
 
 impl Config {
+    /// Finds settings that contradict each other.
+    pub(crate) fn check(&self) -> Result<(), OptionsError> {
+        ListenOptions::default().connection(self).map(|_| ())
+    }
+
     /// How many connections the loop has at most, inbound and outbound together.
     ///
     /// A peer above it is accepted and closed at once, logged and counted; [`connect`](crate::Net::connect) gives an

@@ -146,10 +146,11 @@ impl Connection {
     }
 
     /// Reads and forgets what has arrived on a connection that fails while it is not read, and says how much that was.
-    pub(crate) fn discard_unread(&mut self, buffer: &mut [u8]) -> u64 {
+    pub(crate) fn discard_unread(&mut self) -> u64 {
+        let mut buffer = vec![0; 64 * 1024];
         let mut unread = 0;
         while unread < MAX_DISCARDED
-            && let Ok(read @ 1..) = self.read(buffer)
+            && let Ok(read @ 1..) = self.read(&mut buffer)
         {
             unread += read as u64;
         }

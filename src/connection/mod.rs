@@ -350,6 +350,25 @@ impl Connection {
         Ok(())
     }
 
+    /// # Panics
+    /// If something is not as it should be between two turns.
+    #[cfg(debug_assertions)]
+    pub(crate) fn check_invariants(&self) {
+        let queue = self.queue.as_ref();
+        assert!(
+            queue.is_none_or(|queue| !queue.is_empty()),
+            "an empty queue"
+        );
+        if let Some(queue) = queue {
+            queue.check_invariants();
+        }
+        let has_socket = self.socket.is_some();
+        assert_eq!(has_socket, self.phase != Phase::Closed, "{:?}", self.phase);
+        if self.phase == Phase::Closed || self.has_failed_write() {
+            assert!(queue.is_none(), "nothing of it can be written");
+        }
+    }
+
     /// Whether the stream stands inside a frame.
     pub(crate) fn is_inside_frame(&self) -> bool {
         self.decoder.is_inside_frame()

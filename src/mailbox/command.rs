@@ -96,7 +96,7 @@ impl<H: ?Sized> Command<H> {
         match self {
             Self::Send(id, payload) => {
                 let result = net.send_bytes(id, payload);
-                net.stats.commands_failed += u64::from(result.is_err());
+                net.count_failed_command(result.is_err());
             }
             Self::SendMany(ids, payload) => {
                 let report = net.send_many(ids, payload);
@@ -113,20 +113,20 @@ impl<H: ?Sized> Command<H> {
             Self::HandIn(listener, peer) => net.hand_in(listener, peer),
             Self::Disconnect(id) => {
                 let was_there = net.disconnect(id);
-                net.stats.commands_failed += u64::from(!was_there);
+                net.count_failed_command(!was_there);
             }
             Self::DisconnectWith(id, payload, backlog) => {
                 let result = net.disconnect_with(id, &payload, backlog);
-                net.stats.commands_failed += u64::from(result.is_err());
+                net.count_failed_command(result.is_err());
             }
             Self::Abort(id) => {
                 let was_there = net.abort(id);
-                net.stats.commands_failed += u64::from(!was_there);
+                net.count_failed_command(!was_there);
             }
             Self::Connect(asked, then) => {
                 let (addr, options) = *asked;
                 let result = net.connect_with(addr, options);
-                net.stats.commands_failed += u64::from(result.is_err());
+                net.count_failed_command(result.is_err());
                 net.call("connect", "a handle", |net| then(handler, net, result));
             }
             Self::Post(post) => net.call("post", "a handle", |net| post.run(handler, net)),
@@ -141,6 +141,6 @@ fn note(net: &mut Net, report: &SendReport) {
     let missed = report.gone + report.refused.len() + report.unfit.len();
     if missed > 0 {
         debug!("a frame of a handle missed {missed} connections: {report:?}");
-        net.stats.commands_failed += 1;
+        net.count_failed_command(true);
     }
 }

@@ -9,11 +9,11 @@ use bytes::Bytes;
 
 use super::channel::{Refusal, Sender};
 use super::command::{Command, Post};
-use super::in_loop::InLoop;
 use crate::config::ConnectOptions;
 use crate::connection::Backlog;
 use crate::connection_id::{ConnectionId, ListenerId};
 use crate::error::{ConnectError, MailboxError, Rejected};
+use crate::in_loop::InLoop;
 use crate::net::{Encoded, Net, Peer};
 
 /// Controls a loop from any thread: queues commands, which the loop runs in its next turn.

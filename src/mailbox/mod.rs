@@ -6,7 +6,6 @@
 mod channel;
 mod command;
 mod handle;
-mod in_loop;
 mod room;
 
 /// What [`channel`] and [`room`] are made of. Their model takes the same from elsewhere.
@@ -18,26 +17,25 @@ mod sync {
 
 use std::fmt;
 
-use log::error;
-
 use crate::config::Config;
+use crate::in_loop::InLoop;
 use crate::net::Net;
+use crate::reactor::Reactor;
 use channel::Receiver;
 use command::Command;
 pub use command::Post;
 pub use handle::Handle;
-pub(crate) use in_loop::InLoop;
 use room::Limits;
 
 /// The queue between [`Handle`]s and a loop.
 ///
-/// An [`EventLoop`](crate::EventLoop) has one. If you drive a [`Net`] in a poll of your own and want handles, create one with
+/// An [`EventLoop`](crate::EventLoop) has one. If you drive a [`Reactor`] in a poll of your own and want handles, create one with
 /// a function that wakes that poll, and [deliver](Self::deliver) in each turn.
 ///
 /// ```no_run
 /// # use std::sync::Arc;
 /// # use std::time::Instant;
-/// # use throng::{Config, ConnectionId, Frame, Handler, Mailbox, Net};
+/// # use throng::{Config, ConnectionId, Frame, Handler, Mailbox, Net, Reactor};
 /// # struct Game;
 /// # impl Handler for Game {
 /// #     fn on_data(&mut self, _: &mut Net, _: ConnectionId, _: Frame<'_>) {}
@@ -49,17 +47,17 @@ use room::Limits;
 /// // At most one waker per poll: use the one you have.
 /// let waker = Arc::new(mio::Waker::new(poll.registry(), mio::Token(0))?);
 /// let mut mailbox = Mailbox::new(&config, move || waker.wake().expect("the poll is there"));
-/// let mut net = Net::attach(poll.registry(), config, Instant::now())?;
+/// let mut reactor = Reactor::attach(poll.registry(), config, Instant::now())?;
 /// let handle = mailbox.handle();
 /// std::thread::spawn(move || handle.broadcast(|_| true, "good morning"));
 /// loop {
-///     poll.poll(&mut events, net.next_timeout(Instant::now()))?;
-///     net.begin_turn(Instant::now());
+///     poll.poll(&mut events, reactor.next_timeout(Instant::now()))?;
+///     reactor.begin_turn(Instant::now());
 ///     for event in &events {
-///         net.handle_event(event);
+///         reactor.handle_event(event);
 ///     }
-///     mailbox.deliver(&mut game, &mut net);
-///     net.finish_turn(&mut game);
+///     mailbox.deliver(&mut game, &mut reactor);
+///     reactor.finish_turn(&mut game);
 /// #   break;
 /// }
 /// # Ok::<(), std::io::Error>(())
@@ -103,24 +101,19 @@ impl<H: ?Sized> Mailbox<H> {
     }
 
     /// Runs the queued commands in order, and those that are queued meanwhile, up to
-    /// [`commands_per_turn`](Config::commands_per_turn). If some are left over, [`next_timeout`](Net::next_timeout) is zero.
+    /// [`commands_per_turn`](Config::commands_per_turn). If some are left over, [`next_timeout`](Reactor::next_timeout) is zero.
     ///
-    /// Call it in each turn, between [`handle_event`](Net::handle_event) and [`finish_turn`](Net::finish_turn), so that what
+    /// Call it in each turn, between [`handle_event`](Reactor::handle_event) and [`finish_turn`](Reactor::finish_turn), so that what
     /// the commands send is written together with the replies of this turn.
     #[inline]
-    pub fn deliver(&mut self, handler: &mut H, net: &mut Net) {
+    pub fn deliver(&mut self, handler: &mut H, reactor: &mut Reactor) {
         if self.commands.is_signalled() {
-            self.run(handler, net);
+            self.run(handler, reactor.net());
         }
     }
 
     #[cold]
     fn run(&mut self, handler: &mut H, net: &mut Net) {
-        if net.in_turn {
-            return error!("deliver was called in a callback");
-        }
-        // What is posted is a callback as any other: there is no turn in it.
-        net.in_turn = true;
         let _callbacks = InLoop::enter();
         let mut batch = Batch {
             commands: &mut self.commands,
@@ -150,13 +143,12 @@ struct Batch<'m, H: ?Sized> {
 
 impl<H: ?Sized> Drop for Batch<'_, H> {
     fn drop(&mut self) {
-        self.net.in_turn = false;
         if !self.is_empty {
             self.net.note_mail();
         }
         self.commands.release();
-        self.net.stats.commands += self.run;
-        self.net.stats.wake_ups = self.commands.wake_ups();
+        let wake_ups = self.commands.wake_ups();
+        self.net.count_commands(self.run, wake_ups);
     }
 }
 

@@ -76,7 +76,7 @@ impl Net {
     /// The backpressure of a connection is over.
     #[cold]
     pub(super) fn relieved(&mut self, id: ConnectionId) {
-        self.drained.push_back(id);
+        self.work.add_drained(id);
         self.watch_read(id);
     }
 

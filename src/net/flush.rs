@@ -92,19 +92,20 @@ impl Net {
             && !connection.dirty
         {
             connection.dirty = true;
-            self.dirty.push(id);
+            self.work.add_dirty(id);
         }
     }
 
     /// Writes to the connections that were written to outside of their own event.
     pub(crate) fn flush_dirty(&mut self) {
-        for i in 0..self.dirty.len() {
-            let id = self.dirty[i];
+        let mut place = 0;
+        while let Some(id) = self.work.dirty_at(place) {
+            place += 1;
             if let Some(connection) = self.connections.get_mut(id) {
                 connection.dirty = false;
                 self.flush(id);
             }
         }
-        self.dirty.clear();
+        self.work.clear_dirty();
     }
 }

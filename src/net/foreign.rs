@@ -87,13 +87,13 @@ impl Net {
     ) -> Result<(), RegisterError> {
         let result = source.deregister(&self.common.registry);
         result.map_err(RegisterError::Os)?;
-        self.foreign.retain(|(told, _)| *told != token);
+        self.work.forget_user_events(token);
         Ok(())
     }
 
-    /// Takes note of an event of the user's own source.
-    pub(super) fn merge_foreign(&mut self, token: Token, readiness: Readiness) {
-        self.foreign.push_back((token, readiness));
+    /// Notes an event of the user's own source.
+    pub(crate) fn note_user_event(&mut self, token: Token, readiness: Readiness) {
+        self.work.add_user_event(token, readiness);
     }
 }
 

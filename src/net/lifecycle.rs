@@ -1,7 +1,7 @@
 //! How connections end: gracefully, at once, or by a failure.
 
 use std::io;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use log::debug;
 
@@ -143,7 +143,7 @@ impl Net {
         connection.finish(cause, &mut self.common);
         self.end_timers(id);
         self.upset = true;
-        self.ended.push_back(id);
+        self.work.add_ended(id);
         self.stats.disconnected += 1;
         self.resume_accepting();
     }
@@ -164,7 +164,7 @@ impl Net {
             return self.update_interest(id);
         }
         let unread = if connection.wants_input() {
-            connection.discard_unread(&mut self.read_buffer)
+            connection.discard_unread()
         } else {
             0
         };
@@ -212,11 +212,18 @@ impl Net {
         }
     }
 
-    /// Lets a connection be served as if an event had reported all there can be.
-    pub(crate) fn pretend_ready(&mut self, id: ConnectionId) {
-        if let Some(connection) = self.connections.get_mut(id) {
-            connection.readiness |= Readiness::READABLE | Readiness::WRITABLE;
-        }
+    pub(crate) fn disconnect_timeout(&self, id: ConnectionId) -> Option<Duration> {
+        Some(self.connections.get(id)?.options().disconnect_timeout)
+    }
+
+    /// How long a closing connection may go on: its timeout since its peer last took a byte, but not beyond `until`. `None`
+    /// if it is closed.
+    pub(crate) fn time_to_close(&self, id: ConnectionId, until: Instant) -> Option<Duration> {
+        let connection = self.connections.get(id)?;
+        let after = connection.options().disconnect_timeout;
+        let left = after.saturating_sub(connection.inactive_for(self.common.now));
+        let left = left.min(until.saturating_duration_since(self.now));
+        (connection.phase != Phase::Closed).then_some(left)
     }
 
     /// Changes the framing of a connection, both ways, as after a handshake: from the next frame sent, and from the byte
@@ -254,11 +261,11 @@ impl Net {
 
     /// How many connections there are that have not ended, in any phase.
     pub(super) fn occupied(&self) -> usize {
-        self.connections.len() - self.ended.len() - self.announced.len()
+        self.connections.len() - self.work.ended_in_slots()
     }
 
     /// Takes a closing connection further: flushes, and reads to see the peer's close.
-    pub(crate) fn drain(&mut self, id: ConnectionId) {
+    pub(crate) fn drain(&mut self, id: ConnectionId, buffer: &mut [u8]) {
         let mut budget = self.config.read_budget;
         loop {
             self.flush(id);
@@ -272,7 +279,7 @@ impl Net {
                 return;
             }
             let waits_for_flush = connection.phase == Phase::Closing;
-            match connection.discard(&mut self.read_buffer) {
+            match connection.discard(buffer) {
                 Fill::Bytes { read, .. } => budget = budget.saturating_sub(read),
                 Fill::Blocked => return,
                 Fill::Ended if waits_for_flush => return,

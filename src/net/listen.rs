@@ -305,7 +305,7 @@ impl Net {
         listener.readable = true;
         if !listener.listed && !listener.paused {
             listener.listed = true;
-            self.ready.push(Source::Listener(id));
+            self.work.add_fresh(Source::Listener(id));
         }
     }
 }

@@ -39,7 +39,7 @@ impl Net {
         let is_sent = connection.push_at_once(payload, &mut self.common);
         if is_sent && !connection.dirty {
             connection.dirty = true;
-            self.dirty.push(id);
+            self.work.add_dirty(id);
         }
         is_sent
     }
@@ -185,7 +185,7 @@ impl Net {
                 let result = fanout.push(connection, &mut self.common);
                 if result.is_ok() && !connection.dirty {
                     connection.dirty = true;
-                    self.dirty.push(id);
+                    self.work.add_dirty(id);
                 }
                 self.upset |= connection.is_congested();
                 fanout.note(id, result);
@@ -219,7 +219,7 @@ impl Net {
             Ok(()) => {
                 if !connection.dirty {
                     connection.dirty = true;
-                    self.dirty.push(id);
+                    self.work.add_dirty(id);
                 }
                 Ok(())
             }

@@ -99,21 +99,6 @@ impl Net {
         }
     }
 
-    /// The time is over. What a last try finishes is not cut off.
-    pub(crate) fn cut_short(&mut self, after: Duration) {
-        for id in self.in_phase(|phase| matches!(phase, Phase::Closing | Phase::Draining)) {
-            self.pretend_ready(id);
-            self.drain(id);
-        }
-        for id in self.in_phase(|phase| phase == Phase::Releasing) {
-            self.pretend_ready(id);
-            self.flush(id);
-        }
-        for id in self.in_phase(|phase| phase != Phase::Closed) {
-            self.end(id, Some(DisconnectCause::DrainTimedOut { after }));
-        }
-    }
-
     /// Stops, if all have gone.
     pub(super) fn finish_shutdown(&mut self) {
         let is_over = self.shutdown.is_some() && self.connections.len() == 0;
@@ -123,7 +108,7 @@ impl Net {
         }
     }
 
-    fn in_phase(&self, is_meant: impl Fn(Phase) -> bool) -> Vec<ConnectionId> {
+    pub(crate) fn in_phase(&self, is_meant: impl Fn(Phase) -> bool) -> Vec<ConnectionId> {
         let meant = self
             .connections
             .iter()

@@ -260,10 +260,11 @@ impl Net {
         }
     }
 
-    /// From here on those that are set have to wait for the next turn. Returns whether any are set.
-    pub(crate) fn begin_round(&mut self) -> bool {
+    /// From here on those that are set have to wait for the next turn. Returns how many may fire; `None` if none is set.
+    pub(crate) fn begin_round(&mut self) -> Option<usize> {
         self.timer_round = self.timer_round.wrapping_add(1);
-        !self.user_timers.is_empty()
+        let is_set = !self.user_timers.is_empty();
+        is_set.then_some(self.config.timers_per_turn)
     }
 
     /// The next of the user's timers that fires in this round.

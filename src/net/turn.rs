@@ -1,13 +1,11 @@
-//! The beginning and the end of a turn: events come in, timers fire, slots are freed. The middle, where callbacks are
-//! made, is in [`crate::dispatch`].
+//! Where a turn begins and ends: the time, the events that come in, and what is left to do.
 
 use std::time::{Duration, Instant};
 
 use mio::Token;
-use mio::event::Event;
 
 use super::{Deadline, Net};
-use crate::connection_id::{ConnectionId, Source, is_ours};
+use crate::connection_id::{ConnectionId, Source};
 use crate::socket::Readiness;
 use crate::tick::Tick;
 use crate::timers::later;
@@ -15,75 +13,85 @@ use crate::timers::later;
 /// How long memory stays unused before it goes back to the allocator.
 const TRIM_AFTER: Duration = Duration::from_secs(1);
 
-/// So many places of a list are kept: 4 KiB.
-const LIST_KEPT: usize = 256;
-
 impl Net {
-    /// Whether this is a token of the loop's own: those whose top bit is set are.
-    ///
-    /// Their events have to go to [`handle_event`](Self::handle_event), and so have those of sources that you
-    /// [registered](Self::register), if [`on_event`](crate::Handler::on_event) is to be called for them.
-    pub fn owns(&self, token: Token) -> bool {
-        is_ours(token)
-    }
-
-    /// Starts a turn, after the poll. All that happens until the next one happens at `now`.
-    pub fn begin_turn(&mut self, now: Instant) {
+    /// Everything happens at `now` from here on. The clock does not go back.
+    pub(crate) fn set_now(&mut self, now: Instant) {
         self.now = self.now.max(now);
         self.common.now = Tick::after(self.timers.elapsed(self.now));
     }
 
-    /// Takes note of an event. It calls nobody: [`finish_turn`](Self::finish_turn) does.
-    ///
-    /// Those of tokens that are not [ours](Self::owns) go to [`on_event`](crate::Handler::on_event); those of connections
-    /// that are gone are ignored.
-    pub fn handle_event(&mut self, event: &Event) {
-        if !is_ours(event.token()) {
-            return self.merge_foreign(event.token(), Readiness::of(event));
-        }
-        let source = Source::from_token(event.token(), |source| match source {
+    /// Notes what an event reports of a connection or listener, and lists it.
+    #[inline]
+    pub(crate) fn note_readiness(&mut self, token: Token, readiness: Readiness) {
+        let source = Source::from_token(token, |source| match source {
             Source::Connection(id) => self.connections.generation(id.index()),
             Source::Listener(id) => self.listeners.generation(id.index()),
         });
-        if let Some(source) = source {
-            self.merge(source, Readiness::of(event));
-        }
-    }
-
-    fn merge(&mut self, source: Source, readiness: Readiness) {
         match source {
-            Source::Connection(id) => {
+            Some(source @ Source::Connection(id)) => {
                 if let Some(connection) = self.connections.get_mut(id) {
                     connection.readiness |= readiness;
                     if !connection.listed {
                         connection.listed = true;
                         if connection.is_heavy {
-                            self.left_over.push(source);
+                            self.work.add_left_over(source);
                         } else {
-                            self.ready.push(source);
+                            self.work.add_fresh(source);
                         }
                     }
                 }
             }
-            Source::Listener(id) => self.list_listener(id),
+            Some(Source::Listener(id)) => self.list_listener(id),
+            None => {}
         }
     }
 
-    /// Sees to it that a connection is served in the next turn, after those of which events tell.
+    /// Lists a connection, to be served in the next turn after those of which events tell.
     pub(crate) fn list(&mut self, id: ConnectionId) {
         if let Some(connection) = self.connections.get_mut(id)
             && !connection.listed
         {
             connection.listed = true;
-            self.left_over.push(Source::Connection(id));
+            self.work.add_left_over(Source::Connection(id));
         }
     }
 
-    /// When [`finish_turn`](Self::finish_turn) has to be called next, with or without events: the first deadline, or
-    /// `None` if there is none.
-    ///
-    /// It does not speak of work that is waiting already; [`next_timeout`](Self::next_timeout) does.
-    pub fn next_deadline(&self) -> Option<Instant> {
+    pub(crate) fn count_turn(&mut self) {
+        self.stats.turns += 1;
+    }
+
+    pub(crate) fn begin_serving(&mut self) {
+        self.work.begin_serving();
+    }
+
+    #[inline]
+    pub(crate) fn next_source(&self) -> Option<Source> {
+        self.work.next_source()
+    }
+
+    #[inline]
+    pub(crate) fn served(&mut self, source: Source, again: bool) {
+        self.work.served(source, again);
+    }
+
+    pub(crate) fn finish_serving(&mut self) {
+        self.work.finish_serving();
+    }
+
+    /// How many connections are to be reported as drained, and as ended.
+    pub(crate) fn drained(&self) -> usize {
+        self.work.drained()
+    }
+
+    pub(crate) fn ended(&self) -> usize {
+        self.work.ended()
+    }
+
+    pub(crate) fn next_user_event(&mut self) -> Option<(Token, Readiness)> {
+        self.work.next_user_event()
+    }
+
+    pub(crate) fn next_deadline(&self) -> Option<Instant> {
         let (own, user) = (
             self.timers.next_deadline(),
             self.user_timers.next_deadline(),
@@ -91,20 +99,7 @@ impl Net {
         own.into_iter().chain(user).min()
     }
 
-    /// How long the poll may wait: not at all while there is work, else until the next deadline. `None`: as long as
-    /// there are no events.
-    pub fn next_timeout(&self, now: Instant) -> Option<Duration> {
-        if self.is_runnable() {
-            return Some(Duration::ZERO);
-        }
-        Some(self.next_deadline()?.saturating_duration_since(now))
-    }
-
-    /// Notes that a turn ended at `now`, for the times in [`Stats`](crate::Stats): the turn was busy since
-    /// [`begin_turn`](Self::begin_turn), and whatever the owner did between the end of the turn before and that counts as
-    /// waited. To be called right after [`finish_turn`](Self::finish_turn), if these times are of interest; an
-    /// [`EventLoop`](crate::EventLoop) does so itself.
-    pub fn note_turn_end(&mut self, now: Instant) {
+    pub(crate) fn note_turn_end(&mut self, now: Instant) {
         let busy = now.saturating_duration_since(self.now);
         let waited = self.now.saturating_duration_since(self.turn_ended);
         self.stats.waited = self.stats.waited.saturating_add(waited);
@@ -114,51 +109,24 @@ impl Net {
     }
 
     /// Whether there is work that needs no further event.
-    pub(crate) fn is_runnable(&self) -> bool {
-        !self.ready.is_empty()
-            || !self.left_over.is_empty()
-            || !self.serving.is_empty()
-            || !self.dirty.is_empty()
-            || !self.drained.is_empty()
-            || !self.ended.is_empty()
-            || !self.announced.is_empty()
-            || !self.foreign.is_empty()
-            || self.turn_is_due
-            || self.stats.turns < self.mail_until
+    pub(crate) fn has_work(&self) -> bool {
+        !self.work.is_empty() || self.turn_is_due || self.stats.turns < self.mail_until
     }
 
     /// Makes [`run`](crate::EventLoop::run) return after this turn. Connections and listeners stay; `run` may be called
-    /// again. Whoever makes turns otherwise finds it by [`take_stop`](Self::take_stop).
+    /// again. If you drive turns yourself, [`take_stop`](crate::Reactor::take_stop) reports it.
     pub fn stop(&mut self) {
         self.stopping = true;
         self.turn_is_due = true;
     }
 
-    /// Whether [`stop`](Self::stop) was called, or a [`shutdown`](Self::shutdown) is over, and nobody has
-    /// [taken](Self::take_stop) it yet.
+    /// Whether [`stop`](Self::stop) was called, or a [`shutdown`](Self::shutdown) is over, and that was not
+    /// [taken](crate::Reactor::take_stop) yet.
     pub fn is_stopping(&self) -> bool {
         self.stopping
     }
 
-    /// Whether to stop now, once for each time: what [`run`](crate::EventLoop::run) obeys, for those who make turns
-    /// themselves. To be called after each turn.
-    ///
-    /// ```
-    /// # use throng::{Config, ConnectionId, EventLoop, Frame, Handler, Net};
-    /// # struct Game;
-    /// # impl Handler for Game {
-    /// #     fn on_data(&mut self, _: &mut Net, _: ConnectionId, _: Frame<'_>) {}
-    /// # }
-    /// # let mut game = Game;
-    /// let mut event_loop = EventLoop::new(Config::default())?;
-    /// event_loop.net().stop();
-    /// while !event_loop.net().take_stop() {
-    ///     event_loop.turn(&mut game, None)?;
-    /// }
-    /// assert!(!event_loop.net().is_stopping(), "it can go on");
-    /// # Ok::<(), std::io::Error>(())
-    /// ```
-    pub fn take_stop(&mut self) -> bool {
+    pub(crate) fn take_stop(&mut self) -> bool {
         std::mem::take(&mut self.stopping)
     }
 
@@ -166,6 +134,17 @@ impl Net {
     pub(crate) fn note_mail(&mut self) {
         // This turn is not counted yet.
         self.mail_until = self.stats.turns + 2;
+    }
+
+    /// Counts commands that were run, and how often the loop was woken for commands.
+    pub(crate) fn count_commands(&mut self, run: u64, wake_ups: u64) {
+        self.stats.commands += run;
+        self.stats.wake_ups = wake_ups;
+    }
+
+    /// Counts a command that could not be carried out.
+    pub(crate) fn count_failed_command(&mut self, failed: bool) {
+        self.stats.commands_failed += u64::from(failed);
     }
 
     /// The next deadline that has come.
@@ -178,18 +157,11 @@ impl Net {
         self.trim_scheduled = false;
         self.common.buffers.trim();
         self.user_timers.trim();
-        for list in [&mut self.ready, &mut self.left_over, &mut self.serving] {
-            list.shrink_to(LIST_KEPT);
-        }
-        self.dirty.shrink_to(LIST_KEPT);
-        self.announced.shrink_to(LIST_KEPT);
-        self.drained.shrink_to(LIST_KEPT);
-        self.ended.shrink_to(LIST_KEPT);
-        self.foreign.shrink_to(LIST_KEPT);
+        self.work.trim();
     }
 
     pub(crate) fn free_slots(&mut self) {
-        for id in self.announced.drain(..) {
+        for id in self.work.take_reported() {
             self.connections.free(id);
         }
         self.turn_is_due = false;

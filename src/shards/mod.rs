@@ -22,7 +22,7 @@ use crate::config::{Config, ListenOptions};
 use crate::error::ListenError;
 use crate::event_loop::EventLoop;
 use crate::handler::Handler;
-use crate::mailbox::InLoop;
+use crate::in_loop::InLoop;
 use crate::net::Net;
 use crate::socket::{ListenSocket, Local};
 

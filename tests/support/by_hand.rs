@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use mio::{Events, Poll};
-use throng::{Config, ConnectionId, DisconnectReason, Handler, Net};
+use throng::{Config, ConnectionId, DisconnectReason, Handler, Net, Reactor};
 
 use super::{Event, PATIENCE, Peer, Recorder};
 
@@ -13,7 +13,7 @@ use super::{Event, PATIENCE, Peer, Recorder};
 pub struct Loop {
     poll: Poll,
     events: Events,
-    pub net: Net,
+    pub reactor: Reactor,
     pub now: Instant,
 }
 
@@ -21,13 +21,17 @@ impl Loop {
     pub fn new(config: Config) -> Self {
         let poll = Poll::new().expect("a selector");
         let now = Instant::now();
-        let net = Net::attach(poll.registry(), config, now).expect("a loop");
+        let reactor = Reactor::attach(poll.registry(), config, now).expect("a loop");
         Self {
             poll,
             events: Events::with_capacity(64),
-            net,
+            reactor,
             now,
         }
+    }
+
+    pub fn net(&mut self) -> &mut Net {
+        self.reactor.net()
     }
 
     /// Lets time pass, and turns once.
@@ -39,34 +43,38 @@ impl Loop {
     /// Turns, while no time passes, until there is nothing to do.
     pub fn rest(&mut self, handler: &mut impl Handler) {
         self.pass(Duration::ZERO, handler);
-        while self.net.next_timeout(self.now) == Some(Duration::ZERO) {
+        while self.reactor.next_timeout(self.now) == Some(Duration::ZERO) {
             self.pass(Duration::ZERO, handler);
         }
     }
 
     pub fn turn(&mut self, wait: Duration, handler: &mut impl Handler) {
         self.poll(wait);
-        self.net.finish_turn(handler);
+        self.reactor.finish_turn(handler);
     }
 
     /// Waits for an event, and turns with something done between the events and the callbacks.
-    pub fn turn_with<H: Handler>(&mut self, handler: &mut H, act: impl FnOnce(&mut Net, &mut H)) {
+    pub fn turn_with<H: Handler>(
+        &mut self,
+        handler: &mut H,
+        act: impl FnOnce(&mut Reactor, &mut H),
+    ) {
         self.poll(PATIENCE);
-        act(&mut self.net, handler);
-        self.net.finish_turn(handler);
+        act(&mut self.reactor, handler);
+        self.reactor.finish_turn(handler);
     }
 
     fn poll(&mut self, wait: Duration) {
         let wait = self
-            .net
+            .reactor
             .next_timeout(self.now)
             .map_or(wait, |own| own.min(wait));
         self.poll
             .poll(&mut self.events, Some(wait))
             .expect("a poll");
-        self.net.begin_turn(self.now);
+        self.reactor.begin_turn(self.now);
         for event in &self.events {
-            self.net.handle_event(event);
+            self.reactor.handle_event(event);
         }
     }
 
@@ -77,15 +85,15 @@ impl Loop {
         mut done: impl FnMut(&mut H, &mut Net) -> bool,
     ) {
         let deadline = Instant::now() + PATIENCE;
-        while !done(handler, &mut self.net) {
+        while !done(handler, self.net()) {
             assert!(Instant::now() < deadline, "it did not happen in time");
             self.turn(Duration::from_millis(5), handler);
         }
     }
 
     pub fn listen(&mut self) -> SocketAddr {
-        let listener = self.net.listen("127.0.0.1:0").expect("a listener");
-        self.net.local_addr(listener).expect("its address")
+        let listener = self.net().listen("127.0.0.1:0").expect("a listener");
+        self.net().local_addr(listener).expect("its address")
     }
 
     pub fn join(&mut self, seen: &mut Recorder) -> (Peer, ConnectionId) {
@@ -127,7 +135,7 @@ impl Scene {
 
     /// Has the peer send something, and turns until all of it is read.
     pub fn arrive(&mut self, bytes: &[u8]) {
-        let all = self.looped.net.stats().bytes_received + bytes.len() as u64;
+        let all = self.looped.net().stats().bytes_received + bytes.len() as u64;
         self.peer.write(bytes);
         self.looped
             .settle(&mut self.seen, |_, net| net.stats().bytes_received == all);
@@ -144,7 +152,7 @@ impl Scene {
     pub fn block(&mut self) {
         self.narrow(16 * 1024);
         let large = Bytes::from(vec![7; LARGE]);
-        let sent = self.looped.net.send_bytes(self.id, large);
+        let sent = self.looped.net().send_bytes(self.id, large);
         sent.expect("there is room");
         self.until_blocked();
     }
@@ -159,8 +167,8 @@ impl Scene {
         assert!(self.queued() > 0, "the sockets hold more than is queued");
     }
 
-    pub fn queued(&self) -> u64 {
-        self.looped.net.queued_bytes(self.id)
+    pub fn queued(&mut self) -> u64 {
+        self.looped.net().queued_bytes(self.id)
     }
 
     /// The end: it comes once, nothing comes after it, and nothing is left.
@@ -176,8 +184,8 @@ pub fn the_end(mut looped: Loop, mut seen: Recorder, id: ConnectionId) -> Discon
         looped.pass(Duration::from_secs(3600), &mut seen);
     }
     assert_eq!(seen.ends().len(), 1, "it comes once");
-    assert!(!looped.net.is_connected(id));
-    assert_eq!(looped.net.memory_in_use(), 0);
+    assert!(!looped.net().is_connected(id));
+    assert_eq!(looped.net().memory_in_use(), 0);
     match seen.events.pop() {
         Some(Event::Disconnect(ended, reason)) if ended == id => reason,
         other => panic!("the end comes last, and not {other:?}"),

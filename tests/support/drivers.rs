@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use mio::net::UdpSocket;
 use mio::{Events, Interest, Poll, Token, Waker};
-use throng::{Config, EventLoop, Handle, Handler, ListenOptions, Mailbox, Net};
+use throng::{Config, EventLoop, Handle, Handler, ListenOptions, Mailbox, Net, Reactor};
 
 /// How long a driver waits for something to happen, before a test looks whether it has what it wants.
 const A_MOMENT: Duration = Duration::from_millis(20);
@@ -187,7 +187,7 @@ impl Driver for Outer {
     }
 
     fn drive(&mut self, handler: &mut (dyn Handler + 'static)) -> io::Result<()> {
-        while !self.event_loop.net().take_stop() {
+        while !self.event_loop.take_stop() {
             self.turn_within(None, handler)?;
         }
         Ok(())
@@ -198,7 +198,7 @@ impl Driver for Outer {
 pub struct Attached {
     poll: Poll,
     events: Events,
-    net: Net,
+    reactor: Reactor,
     mailbox: Mailbox<dyn Handler>,
     waker: Arc<Waker>,
     udp: UdpSocket,
@@ -215,23 +215,23 @@ impl Attached {
         most: Option<Duration>,
         handler: &mut (dyn Handler + 'static),
     ) -> io::Result<()> {
-        let own = self.net.next_timeout(Instant::now());
+        let own = self.reactor.next_timeout(Instant::now());
         let timeout = own.into_iter().chain(most).min();
         self.poll.poll(&mut self.events, timeout)?;
-        self.net.begin_turn(Instant::now());
+        self.reactor.begin_turn(Instant::now());
         for event in &self.events {
             match event.token() {
                 WAKER => self.woken = true,
                 UDP => self.received = true,
                 token => {
-                    assert!(self.net.owns(token));
-                    self.net.handle_event(event);
+                    assert!(self.reactor.owns(token));
+                    self.reactor.handle_event(event);
                 }
             }
-            assert_eq!(self.net.owns(event.token()), event.token().0 > UDP.0);
+            assert_eq!(self.reactor.owns(event.token()), event.token().0 > UDP.0);
         }
-        self.mailbox.deliver(handler, &mut self.net);
-        self.net.finish_turn(handler);
+        self.mailbox.deliver(handler, &mut self.reactor);
+        self.reactor.finish_turn(handler);
         Ok(())
     }
 }
@@ -242,7 +242,7 @@ impl Driver for Attached {
         let waker = Arc::new(Waker::new(poll.registry(), WAKER).expect("a waker"));
         let shared = Arc::clone(&waker);
         let mailbox = Mailbox::new(&config, move || shared.wake().expect("the poll is there"));
-        let net = Net::attach(poll.registry(), config, Instant::now()).expect("a registry");
+        let reactor = Reactor::attach(poll.registry(), config, Instant::now()).expect("a registry");
         let mut udp = UdpSocket::bind("127.0.0.1:0".parse().expect("an address")).expect("a port");
         poll.registry()
             .register(&mut udp, UDP, Interest::READABLE)
@@ -251,7 +251,7 @@ impl Driver for Attached {
             poll,
             // Few, so that batches come back full.
             events: Events::with_capacity(8),
-            net,
+            reactor,
             mailbox,
             waker,
             udp,
@@ -261,8 +261,8 @@ impl Driver for Attached {
     }
 
     fn net(&mut self) -> &mut Net {
-        self.net.begin_turn(Instant::now());
-        &mut self.net
+        self.reactor.begin_turn(Instant::now());
+        self.reactor.net()
     }
 
     fn handle(&self) -> Handle<dyn Handler> {
@@ -278,10 +278,10 @@ impl Driver for Attached {
     fn drive(&mut self, handler: &mut (dyn Handler + 'static)) -> io::Result<()> {
         self.waker.wake()?;
         self.udp.send_to(b"datagram", self.udp.local_addr()?)?;
-        while !(self.net.is_stopping() && self.woken && self.received) {
+        while !(self.reactor.net().is_stopping() && self.woken && self.received) {
             self.turn_within(None, handler)?;
         }
-        assert!(self.net.take_stop() && !self.net.take_stop());
+        assert!(self.reactor.take_stop() && !self.reactor.take_stop());
         Ok(())
     }
 }

@@ -20,7 +20,7 @@ impl InLoop {
         Self { before }
     }
 
-    pub(super) fn is_entered() -> bool {
+    pub(crate) fn is_entered() -> bool {
         IN_LOOP.get()
     }
 }

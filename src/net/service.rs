@@ -1,0 +1,245 @@
+//! What the reactor asks of a connection while it serves it: each is one look into the table.
+
+use std::io;
+use std::net::SocketAddr;
+
+use super::Net;
+use crate::config::Config;
+use crate::connection::{Connection, Fill, Origin, Phase};
+use crate::connection_id::{ConnectionId, ListenerId};
+use crate::error::DecodeError;
+use crate::frame::Cut;
+use crate::reason::{DisconnectCause, DisconnectReason};
+use crate::socket::Readiness;
+
+/// What the peer's end of stream means for a connection.
+#[derive(Debug)]
+pub(crate) enum EndOfStream {
+    /// It stays open for replies.
+    HalfOpen,
+    /// It closes.
+    Closes(DisconnectCause),
+}
+
+impl Net {
+    #[inline]
+    pub(crate) fn config(&self) -> &Config {
+        &self.config
+    }
+
+    pub(crate) fn phase(&self, id: ConnectionId) -> Option<Phase> {
+        Some(self.connections.get(id)?.phase)
+    }
+
+    /// The phase of a connection, and whether it is heavy.
+    #[inline]
+    pub(crate) fn phase_and_weight(&self, id: ConnectionId) -> Option<(Phase, bool)> {
+        let connection = self.connections.get(id)?;
+        Some((connection.phase, connection.is_heavy))
+    }
+
+    /// A connection was served. Returns whether there is more to do for it, so that it stays listed.
+    #[inline]
+    pub(crate) fn connection_served(&mut self, id: ConnectionId, is_heavy: bool) -> bool {
+        self.connections.get_mut(id).is_some_and(|connection| {
+            connection.is_heavy = is_heavy;
+            connection.listed = connection.is_runnable();
+            connection.listed
+        })
+    }
+
+    /// A listener was served. Returns whether there is more to do for it, so that it stays listed.
+    pub(crate) fn listener_served(&mut self, id: ListenerId) -> bool {
+        self.listeners.get_mut(id).is_some_and(|listener| {
+            listener.listed = listener.is_runnable();
+            listener.listed
+        })
+    }
+
+    pub(crate) fn is_listed(&self, id: ConnectionId) -> bool {
+        self.connections.get(id).is_some_and(|it| it.listed)
+    }
+
+    /// A connection that was [listed](Self::list) and served stays listed, or is taken out of the list again.
+    pub(crate) fn stay_listed(&mut self, id: ConnectionId, stay: bool) {
+        let is_out = !stay && self.work.take_back(id.into());
+        if let Some(connection) = self.connections.get_mut(id) {
+            connection.listed = !is_out;
+        }
+    }
+
+    /// Lets a connection be served as if an event had reported all there can be.
+    pub(crate) fn pretend_ready(&mut self, id: ConnectionId) {
+        if let Some(connection) = self.connections.get_mut(id) {
+            connection.readiness |= Readiness::READABLE | Readiness::WRITABLE;
+        }
+    }
+
+    /// Fills the read buffer once from an open connection. `None`: it is not read now.
+    #[inline]
+    pub(crate) fn fill(
+        &mut self,
+        id: ConnectionId,
+        buffer: &mut [u8],
+        most: usize,
+    ) -> Option<Fill> {
+        let connection = self.connections.get_mut(id)?;
+        // What its own callbacks send is flushed right after, not at the end of the turn.
+        connection.dirty = true;
+        if !connection.wants_delivery() || connection.read_ended() {
+            self.look_at_error(id);
+            return None;
+        }
+        let fill = connection.fill(buffer, most, &mut self.common);
+        if let Fill::Bytes { read, .. } = fill {
+            self.stats.reads += u64::from(read > 0);
+            self.stats.bytes_received += read as u64;
+        }
+        Some(fill)
+    }
+
+    /// Looks for an error that no read is going to explain: after the peer's end of stream, or while nothing is read.
+    #[cold]
+    pub(super) fn look_at_error(&mut self, id: ConnectionId) {
+        let Some(connection) = self.connections.get_mut(id) else {
+            return;
+        };
+        if !connection.read_ended() && !connection.has_unread_error() {
+            return;
+        }
+        // What was looked at is known now. What a write waits for is not among it.
+        connection.readiness.remove(Readiness::ERROR);
+        if connection.read_ended() {
+            connection.readiness.remove(Readiness::READ);
+        }
+        if let Some(error) = connection.take_error() {
+            self.fail_write(id, error);
+        }
+    }
+
+    /// Takes a connection that is released further.
+    pub(crate) fn serve_releasing(&mut self, id: ConnectionId) {
+        self.look_at_error(id);
+        self.flush(id);
+    }
+
+    /// Whether nothing is left to be delivered, as far as is known.
+    #[inline]
+    pub(crate) fn has_nothing_to_deliver(&self, id: ConnectionId) -> bool {
+        let connection = self.connections.get(id);
+        connection.is_none_or(|connection| !connection.is_open() || !connection.wants_delivery())
+    }
+
+    /// How an attempt to connect goes: `false` while it goes on.
+    pub(crate) fn attempt(&mut self, id: ConnectionId) -> Result<bool, (Origin, io::Error)> {
+        let Some(connection) = self.connections.get_mut(id) else {
+            return Ok(false);
+        };
+        // All of it is looked at.
+        connection.readiness = Readiness::default();
+        let outcome = connection.is_connected();
+        outcome.map_err(|error| (connection.origin(), error))
+    }
+
+    pub(crate) fn end_of_stream(&self, id: ConnectionId) -> EndOfStream {
+        let Some(connection) = self.connections.get(id) else {
+            return EndOfStream::Closes(DisconnectCause::PeerClosed);
+        };
+        match connection.end_of_stream() {
+            DisconnectCause::PeerClosed
+                if connection.options().allow_half_open && !connection.has_failed_write() =>
+            {
+                EndOfStream::HalfOpen
+            }
+            cause => EndOfStream::Closes(cause),
+        }
+    }
+
+    /// A connection to whose handler frames may be delivered.
+    #[inline]
+    pub(crate) fn deliverable(&self, id: ConnectionId) -> Option<&Connection> {
+        let connection = self.connections.get(id)?;
+        connection.may_deliver().then_some(connection)
+    }
+
+    /// From here on, [`has_changed`](Self::has_changed) returns whether a connection was changed in a way that matters to
+    /// those who deliver.
+    #[inline]
+    pub(crate) fn expect_no_change(&mut self) {
+        self.upset = false;
+    }
+
+    #[inline]
+    pub(crate) fn has_changed(&self) -> bool {
+        self.upset
+    }
+
+    /// The next frame in `input`, or in what is held together with it.
+    pub(crate) fn cut<'i>(
+        &mut self,
+        id: ConnectionId,
+        input: &mut &'i [u8],
+    ) -> Result<Option<Cut<'i>>, DecodeError> {
+        match self.connections.get_mut(id) {
+            Some(connection) => connection.cut(input, &mut self.common.memory),
+            None => Ok(None),
+        }
+    }
+
+    pub(crate) fn note_finished(&mut self, id: ConnectionId) {
+        if let Some(connection) = self.connections.get_mut(id) {
+            connection.note_finished();
+        }
+    }
+
+    /// No whole frame is left. A part of a header or of a line may be, in front of the end.
+    pub(crate) fn note_unfinished(&mut self, id: ConnectionId, rest: &[u8], read: usize) {
+        if let Some(connection) = self.connections.get_mut(id)
+            && (!rest.is_empty() || connection.is_inside_frame())
+        {
+            let look = connection.note_unfinished(read, self.common.now);
+            self.watch(id, look);
+        }
+    }
+
+    /// Takes back the buffer of a frame that was delivered.
+    pub(crate) fn recycle(&mut self, buffer: Vec<u8>) {
+        self.common.buffers.put_input(buffer);
+    }
+
+    #[inline]
+    pub(crate) fn count_received(&mut self, frames: u64) {
+        self.stats.frames_received += frames;
+    }
+
+    /// Keeps what was read and not delivered. `exhausted`: there is no whole frame in it.
+    pub(crate) fn hold(&mut self, id: ConnectionId, rest: &[u8], exhausted: bool) {
+        if let Some(connection) = self.connections.get_mut(id)
+            && connection.wants_input()
+        {
+            let is_empty = rest.is_empty() && !connection.holds_input();
+            connection.undelivered = !exhausted && !is_empty;
+            if let Err(error) = connection.hold(rest, &mut self.common) {
+                self.end(id, Some(error.into()));
+            }
+        }
+    }
+
+    /// The next connection to report as drained, if it still is.
+    pub(crate) fn next_drained(&mut self) -> Option<ConnectionId> {
+        let id = self.work.next_drained()?;
+        let connection = self.connections.get(id)?;
+        // Congested again, it will be drained again.
+        let is_drained = connection.is_open() && !connection.is_congested();
+        (is_drained && !connection.has_failed_write()).then_some(id)
+    }
+
+    /// The next end to report.
+    pub(crate) fn next_ended(
+        &mut self,
+    ) -> Option<(ConnectionId, Option<SocketAddr>, DisconnectReason)> {
+        let id = self.work.next_ended()?;
+        let connection = self.connections.get_mut(id)?;
+        Some((id, connection.peer, connection.take_reason()?))
+    }
+}

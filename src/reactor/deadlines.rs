@@ -1,0 +1,120 @@
+//! Deadlines that have come. Each tries the operation first and then judges by its progress.
+//!
+//! What events have reported is not all there is: a batch of events may have been full, a signal may have ended the wait, the
+//! process may have been suspended; and Linux reports room in a send buffer only when a third of it is free. A connection
+//! that has passed a deadline is therefore served once as if an event had reported everything, before it is ended.
+
+use std::time::{Duration, Instant};
+
+use super::Reactor;
+use crate::connection::{Clock, Phase};
+use crate::connection_id::ConnectionId;
+use crate::handler::Handler;
+use crate::net::Deadline;
+use crate::reason::DisconnectCause;
+
+/// How many deadlines are looked at in one turn. The others are due in the next one, at once.
+const DEADLINES_PER_TURN: usize = 1024;
+
+/// When a connection is judged again whose callback panics meanwhile.
+const AFTER_A_PANIC: Duration = Duration::from_secs(1);
+
+impl Reactor {
+    pub(super) fn judge_deadlines<H: Handler + ?Sized>(&mut self, handler: &mut H) {
+        for _ in 0..DEADLINES_PER_TURN {
+            let Some(deadline) = self.net.next_expired() else {
+                return;
+            };
+            match deadline {
+                Deadline::Connect(id, after) => self.judge_attempt(handler, id, after),
+                Deadline::Check(id) => self.judge_open(handler, id),
+                Deadline::Drain(id, until) => self.judge_closing(handler, id, until),
+                Deadline::Shutdown(after) => self.cut_short(after),
+                Deadline::AcceptRetry => self.net.resume_accepting(),
+                Deadline::Report(warning) => self.net.report_warnings(warning),
+                Deadline::Trim => self.net.trim(),
+            }
+        }
+    }
+
+    /// An attempt to connect has had its time.
+    fn judge_attempt<H: Handler + ?Sized>(
+        &mut self,
+        handler: &mut H,
+        id: ConnectionId,
+        after: Duration,
+    ) {
+        self.serve_now(handler, id);
+        if self.net.phase(id) == Some(Phase::Connecting) {
+            self.net
+                .end(id, Some(DisconnectCause::ConnectTimedOut { after }));
+        }
+    }
+
+    /// An open connection may have been idle, or without progress, for too long.
+    fn judge_open<H: Handler + ?Sized>(&mut self, handler: &mut H, id: ConnectionId) {
+        if let Clock::Over(_) = self.net.look_at_clock(id) {
+            self.net.watch(id, Some(AFTER_A_PANIC));
+            self.serve_now(handler, id);
+        }
+        if self.net.phase(id) != Some(Phase::Open) {
+            return;
+        }
+        match self.net.look_at_clock(id) {
+            Clock::Over(cause) => self.net.end(id, Some(cause)),
+            Clock::Ahead(left) => self.net.watch_anew(id, Some(left)),
+            Clock::Nothing => self.net.watch_anew(id, None),
+        }
+    }
+
+    /// A closing connection has had its time since its peer last took a byte, or all the time there is, `until` which it
+    /// may go on.
+    fn judge_closing<H: Handler + ?Sized>(
+        &mut self,
+        handler: &mut H,
+        id: ConnectionId,
+        until: Instant,
+    ) {
+        let Some(after) = self.net.disconnect_timeout(id) else {
+            return;
+        };
+        self.net.set_deadline(id, after, Deadline::Drain(id, until));
+        self.serve_now(handler, id);
+        match self.net.time_to_close(id, until) {
+            None => {}
+            Some(Duration::ZERO) => {
+                self.net
+                    .end(id, Some(DisconnectCause::DrainTimedOut { after }));
+            }
+            Some(left) => self.net.set_deadline(id, left, Deadline::Drain(id, until)),
+        }
+    }
+
+    /// A shutdown has had its time. What a last try finishes is not cut off.
+    fn cut_short(&mut self, after: Duration) {
+        for id in self.net.in_phase(|phase| phase != Phase::Closed) {
+            self.net.pretend_ready(id);
+            match self.net.phase(id) {
+                Some(Phase::Closing | Phase::Draining) => {
+                    self.net.drain(id, &mut self.read_buffer);
+                }
+                Some(Phase::Releasing) => self.net.flush(id),
+                _ => {}
+            }
+            self.net
+                .end(id, Some(DisconnectCause::DrainTimedOut { after }));
+        }
+    }
+
+    /// Serves a connection as if an event had reported all there can be.
+    #[cold]
+    #[inline(never)]
+    fn serve_now<H: Handler + ?Sized>(&mut self, handler: &mut H, id: ConnectionId) {
+        // It is in the list meanwhile, and stays there if a callback panics.
+        let was_listed = self.net.is_listed(id);
+        self.net.list(id);
+        self.net.pretend_ready(id);
+        let again = self.serve_connection(handler, id);
+        self.net.stay_listed(id, was_listed || again);
+    }
+}

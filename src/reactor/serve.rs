@@ -1,0 +1,145 @@
+//! Serves a connection: reads, delivers, and writes the replies while the connection is in the cache.
+
+use log::trace;
+
+use super::Reactor;
+use super::deliver::Delivery;
+use crate::connection::{Fill, Origin, Phase};
+use crate::connection_id::ConnectionId;
+use crate::handler::Handler;
+use crate::net::EndOfStream;
+use crate::reason::DisconnectCause;
+
+impl Reactor {
+    /// Does what the phase of a connection asks for. Returns whether there is more to do. It is in each of its callers, so
+    /// that the one on the path of every event costs no call.
+    #[inline(always)]
+    pub(super) fn serve_connection<H: Handler + ?Sized>(
+        &mut self,
+        handler: &mut H,
+        id: ConnectionId,
+    ) -> bool {
+        let Some((phase, mut is_heavy)) = self.net.phase_and_weight(id) else {
+            return false;
+        };
+        match phase {
+            Phase::Open => is_heavy = self.serve(handler, id, is_heavy),
+            Phase::Closing | Phase::Draining => self.net.drain(id, &mut self.read_buffer),
+            Phase::Releasing => self.net.serve_releasing(id),
+            Phase::Connecting => self.finish_connect(handler, id),
+            Phase::Closed => {}
+        }
+        self.net.connection_served(id, is_heavy)
+    }
+
+    fn finish_connect<H: Handler + ?Sized>(&mut self, handler: &mut H, id: ConnectionId) {
+        match self.net.attempt(id) {
+            Ok(false) => {}
+            Ok(true) => {
+                self.net.establish(id);
+                if self.net.is_connected(id) {
+                    self.net
+                        .call("on_connect", id, |net| handler.on_connect(net, id));
+                }
+            }
+            Err((Origin::Adopted, error)) => {
+                self.net.end(id, Some(DisconnectCause::of_socket(error)));
+            }
+            Err((_, error)) => {
+                self.net
+                    .end(id, Some(DisconnectCause::ConnectFailed(error)));
+            }
+        }
+    }
+
+    /// Reads, decodes and delivers, and writes the replies. Returns whether the connection is heavy.
+    ///
+    /// One that was light may come before others in this turn and has come after them in the last. So that it takes no more
+    /// than its budget between two services of another, it has half of it each time.
+    #[inline(always)]
+    fn serve<H: Handler + ?Sized>(
+        &mut self,
+        handler: &mut H,
+        id: ConnectionId,
+        is_heavy: bool,
+    ) -> bool {
+        let config = self.net.config();
+        let whole = Budget {
+            bytes: config.read_budget,
+            frames: config.frames_per_turn,
+        };
+        let half = whole.half();
+        let all = if is_heavy { whole } else { half };
+        let mut left = all;
+        loop {
+            let read = self.receive(handler, id, &mut left);
+            self.net.flush(id);
+            if read == 0 || left.is_spent() || self.net.has_nothing_to_deliver(id) {
+                return all.bytes - left.bytes >= half.bytes
+                    || all.frames - left.frames >= half.frames;
+            }
+        }
+    }
+
+    /// Fills once and delivers what that brought, as far as the budget allows. Returns how many bytes were read.
+    #[inline(always)]
+    fn receive<H: Handler + ?Sized>(
+        &mut self,
+        handler: &mut H,
+        id: ConnectionId,
+        budget: &mut Budget,
+    ) -> usize {
+        match self.net.fill(id, &mut self.read_buffer, budget.bytes) {
+            Some(Fill::Bytes { len, read }) => {
+                trace!("{id} read {read} bytes");
+                budget.bytes = budget.bytes.saturating_sub(read);
+                let input = &self.read_buffer[..len];
+                let delivery = Delivery::new(&mut self.net, id, input, read, budget.frames);
+                budget.frames -= delivery.deliver(handler);
+                return read;
+            }
+            None | Some(Fill::Blocked) => {}
+            Some(Fill::Ended) => self.end_of_stream(handler, id),
+            Some(Fill::Failed(error)) => {
+                self.net.end(id, Some(DisconnectCause::of_socket(error)));
+            }
+            Some(Fill::NoMemory { requested }) => {
+                self.net
+                    .end(id, Some(DisconnectCause::OutOfMemory { requested }));
+            }
+        }
+        0
+    }
+
+    fn end_of_stream<H: Handler + ?Sized>(&mut self, handler: &mut H, id: ConnectionId) {
+        match self.net.end_of_stream(id) {
+            EndOfStream::HalfOpen => {
+                self.net
+                    .call("on_half_close", id, |net| handler.on_half_close(net, id));
+            }
+            EndOfStream::Closes(cause) => self.net.close(id, cause),
+        }
+    }
+}
+
+/// What may be done for a connection in this turn.
+#[derive(Clone, Copy)]
+struct Budget {
+    /// To be read.
+    bytes: usize,
+    /// To be delivered.
+    frames: u64,
+}
+
+impl Budget {
+    fn half(self) -> Self {
+        Self {
+            bytes: self.bytes.div_ceil(2),
+            frames: self.frames.div_ceil(2),
+        }
+    }
+
+    fn is_spent(self) -> bool {
+        self.bytes == 0 || self.frames == 0
+    }
+}
