@@ -5,8 +5,8 @@
 //! cargo run --example embed_mio [ADDR]          default: 127.0.0.1:5000
 //! ```
 //!
-//! Each frame is broadcast to all players, and so is each line of the console. The reply to a datagram at the same address
-//! is the number of players. EOF on the console ends the game.
+//! Each frame is broadcast to all players, and so is each line of the console. The reply to a UDP datagram, at the
+//! same address, is the number of players. EOF on the console ends the game.
 
 use std::process::ExitCode;
 use std::sync::Arc;

@@ -5,8 +5,9 @@
 //! cargo run --release --example game_tick bots [BOTS [SECONDS]]          defaults: 1,000 bots, 5 s
 //! ```
 //!
-//! A player sends its direction as one byte: `w`, `a`, `s` or `d`; `q` ends the game. For each moving player that it sees
-//! it receives a frame of three little-endian `i32`: the number of that player, and its position.
+//! A player sends its direction as one byte: `w`, `a`, `s` or `d`; `q` ends the game. It sees up to
+//! ten players, and receives a frame for each of them that moves: its number and its position, as three little-endian
+//! `i32`.
 //!
 //! A player that reads slowly receives only the newest position of each player, because newer positions replace queued
 //! ones. Positions in the kernel's send buffer cannot be replaced, so the program limits how much is there.
