@@ -1,12 +1,12 @@
 //! A client for `chat_server`: the console and the connection in one loop.
 //!
 //! ```text
-//! cargo run --example chat_client [ADDR...]          the first that can be reached; the default is 127.0.0.1:5000
+//! cargo run --example chat_client [ADDR...]          connects to the first reachable one; default: 127.0.0.1:5000
 //! ```
 //!
-//! The console is read by a thread, which hands each line to the loop. It could not be a source of the loop itself: what
-//! stdin is, a terminal, a pipe or a file, is not for the program to choose, and a selector does not take them all (epoll
-//! refuses files, Windows knows neither).
+//! A second thread reads the console and passes each line to the loop. The console cannot be a source of the loop itself:
+//! stdin may be a terminal, a pipe or a file, and selectors do not accept all of them. epoll rejects files, and mio on
+//! Windows accepts none of the three.
 
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::process::ExitCode;
@@ -17,20 +17,20 @@ use throng::{
     Handle, Handler, MailboxError, Net, Stage,
 };
 
-/// Longer lines the server does not want.
+/// The server rejects longer frames.
 const MAX_FRAME: u64 = 4096;
 
 struct Client {
-    /// Addresses of the server that were not tried yet. A name often has several.
+    /// Addresses of the server that have not been tried yet. A name often has several.
     untried: vec::IntoIter<SocketAddr>,
     server: Option<ConnectionId>,
-    /// Lines that were typed before the connection was there.
+    /// Lines that were typed before the connection was established.
     early: Vec<String>,
     outcome: Result<(), DisconnectReason>,
 }
 
 impl Client {
-    /// Starts to connect to the next address.
+    /// Starts connecting to the next address.
     fn connect(&mut self, net: &mut Net) -> Result<(), String> {
         let mut failure = "there is no address to connect to".to_string();
         for addr in self.untried.by_ref() {
@@ -111,7 +111,7 @@ fn chat(addrs: &[String]) -> io::Result<Result<(), DisconnectReason>> {
     Ok(client.outcome)
 }
 
-/// Passes on what is typed. It waits where the loop is slower; the end of the input ends the chat.
+/// Passes lines of the console to the loop. Blocks while the mailbox is full; EOF ends the chat.
 fn listen_to(client: &Handle<Client>) {
     let pass_on = || -> Result<(), MailboxError> {
         for line in io::stdin().lines().map_while(Result::ok) {
@@ -119,6 +119,6 @@ fn listen_to(client: &Handle<Client>) {
         }
         client.post(|client, net| client.say(net, "/quit".to_string()))
     };
-    // That the loop is gone is said by others.
+    // It fails only if the loop has ended, which `main` reports.
     let _ = pass_on();
 }

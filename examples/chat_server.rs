@@ -1,20 +1,20 @@
-//! A chat with names and rooms.
+//! A chat server with names and rooms.
 //!
 //! ```text
-//! cargo run --example chat_server [ADDR [LINES_ADDR]]          the default is 127.0.0.1:5000
+//! cargo run --example chat_server [ADDR [LINES_ADDR]]          default: 127.0.0.1:5000
 //! ```
 //!
-//! Each frame is a line of text: something to say to everyone in the room, or a command.
+//! Each frame is a line of text: either a message to everyone in the room, or a command.
 //!
 //! ```text
-//! /name NAME    be known by another name
-//! /join ROOM    go to another room, which is made if need be
-//! /who          see who is in the room
-//! /quit         leave
+//! /name NAME    change your name
+//! /join ROOM    enter another room, which is created if it does not exist
+//! /who          list the people in the room
+//! /quit         disconnect
 //! ```
 //!
-//! At `LINES_ADDR` frames are lines that end with a newline, so that `nc` or `telnet` will do as a client. Both kinds
-//! of clients meet in the same rooms.
+//! Frames at `LINES_ADDR` are lines that end with a newline, so `nc` and `telnet` work as clients. Both kinds of clients
+//! share the same rooms.
 
 use std::collections::{BTreeSet, HashMap};
 use std::process::ExitCode;
@@ -26,22 +26,22 @@ use throng::{
 
 const COMMANDS: &str = "/name NAME, /join ROOM, /who, /quit";
 const LOBBY: &str = "lobby";
-/// In characters, of people and of rooms.
+/// The longest name of a person or a room, in characters.
 const MAX_NAME: usize = 20;
-/// In bytes. A line with its sender's name in front stays within the longest frame.
+/// The longest line, in bytes. With the sender's name in front it still fits into a frame.
 const MAX_TEXT: usize = 1000;
 const MAX_FRAME: u64 = 4096;
-/// How many names `/who` tells. All of a large room would not fit into a frame.
+/// The most names that `/who` lists. All names of a large room would not fit into a frame.
 const MAX_LISTED: usize = 30;
 
 #[derive(Default)]
 struct Chat {
     members: HashMap<ConnectionId, Member>,
-    /// Who is where; a room that nobody is in does not exist.
+    /// The members of each room. An empty room is removed.
     rooms: HashMap<String, BTreeSet<ConnectionId>>,
-    /// Who has which name, by its [`key`].
+    /// The owner of each name, by the name's [`key`].
     names: HashMap<String, ConnectionId>,
-    /// How many guests there have been.
+    /// The number of the last guest.
     guests: u64,
 }
 
@@ -65,7 +65,7 @@ impl Handler for Chat {
             Ok(text) if text.len() > MAX_TEXT => {
                 tell(net, id, &format!("* that was more than {MAX_TEXT} bytes"));
             }
-            // A line break would let its author pretend to be somebody else.
+            // A line break would allow a sender to forge lines of other people.
             Ok(text) if text.contains(char::is_control) => {
                 tell(net, id, "* one line of plain text, please");
             }
@@ -91,7 +91,7 @@ impl Chat {
             (Some("quit"), None, None) => {
                 tell(net, id, "* goodbye");
                 net.disconnect(id);
-                // The others need not wait until the connection has closed.
+                // Removes the member now: the connection may take a while to close.
                 self.forget(net, id);
             }
             _ => tell(net, id, &format!("* cannot /{command}; try {COMMANDS}")),
@@ -177,14 +177,14 @@ impl Chat {
         Some(member)
     }
 
-    /// Does nothing the second time.
+    /// Removes a member and its name. A second call does nothing.
     fn forget(&mut self, net: &mut Net, id: ConnectionId) {
         if let Some(member) = self.leave(net, id) {
             self.names.remove(&key(&member.name));
         }
     }
 
-    /// The line is encoded once, however many are in the room.
+    /// Sends a line to the other members of a room. It is encoded once.
     fn tell_others(&self, net: &mut Net, id: ConnectionId, room: &str, line: &str) {
         let room = self.rooms.get(room).into_iter().flatten().copied();
         let report = net.send_many(room.filter(|&other| other != id), line);
@@ -193,7 +193,7 @@ impl Chat {
         }
     }
 
-    /// A name that nobody has.
+    /// Returns an unused name.
     fn guest_name(&mut self) -> String {
         loop {
             self.guests += 1;
@@ -211,7 +211,7 @@ fn tell(net: &mut Net, id: ConnectionId, line: &str) {
     }
 }
 
-/// What makes two names the same, so that nobody passes for Alice by calling himself alice.
+/// Two names with the same key are the same name: `alice` cannot impersonate `Alice`.
 fn key(name: &str) -> String {
     name.to_lowercase()
 }

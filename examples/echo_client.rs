@@ -1,7 +1,7 @@
-//! Sends messages to an echo server, prints what comes back, and ends.
+//! Sends messages to an echo server, checks and prints the replies, and exits.
 //!
 //! ```text
-//! cargo run --example echo_client [ADDR [MESSAGE...]]          the default is 127.0.0.1:5000
+//! cargo run --example echo_client [ADDR [MESSAGE...]]          default: 127.0.0.1:5000
 //! ```
 
 use std::error::Error;
@@ -12,16 +12,16 @@ use std::{env, vec};
 use throng::{Config, ConnectionId, DisconnectReason, EventLoop, Frame, Handler, Net, Stage};
 
 struct Client {
-    /// Where the server was not looked for yet. A name often has several addresses.
+    /// Addresses of the server that have not been tried yet. A name often has several.
     addrs: vec::IntoIter<SocketAddr>,
     messages: Vec<String>,
-    /// How many of the messages have come back.
+    /// The number of messages that were echoed.
     echoed: usize,
     failure: Option<String>,
 }
 
 impl Client {
-    /// Starts to connect to the next address.
+    /// Starts connecting to the next address.
     fn connect(&mut self, net: &mut Net) -> Result<(), String> {
         let mut failure = "there is no address to connect to".to_string();
         for addr in self.addrs.by_ref() {
@@ -61,12 +61,12 @@ impl Handler for Client {
         println!("{message}");
         self.echoed += 1;
         if self.is_done() {
-            // No frame is delivered after this.
+            // No frame is delivered after this call.
             net.disconnect(id);
         }
     }
 
-    // It comes for each attempt to connect that fails, too.
+    // Also called for each failed connection attempt.
     fn on_disconnect(&mut self, net: &mut Net, _: ConnectionId, reason: DisconnectReason) {
         if !self.is_done() && self.failure.is_none() {
             if reason.stage == Stage::Connecting && self.connect(net).is_ok() {
@@ -98,7 +98,7 @@ fn run() -> Result<(), Box<dyn Error>> {
             .map(String::from)
             .into();
     }
-    // To resolve a name takes its time, so it is done before the loop runs.
+    // Resolving a name blocks, so it is done before the loop runs.
     let addrs = addr
         .to_socket_addrs()
         .map_err(|error| format!("cannot resolve {addr}: {error}"))?;

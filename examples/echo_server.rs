@@ -1,7 +1,7 @@
-//! Sends every frame back to where it came from.
+//! Sends every frame back to its sender.
 //!
 //! ```text
-//! cargo run --example echo_server [ADDR]          the default is 127.0.0.1:5000
+//! cargo run --example echo_server [ADDR]          default: 127.0.0.1:5000
 //! ```
 
 use std::process::ExitCode;
@@ -35,7 +35,7 @@ fn serve(addr: &str) -> io::Result<()> {
     let mut event_loop = EventLoop::new(Config::default())?;
     let net = event_loop.net();
     let listener = net.listen(addr)?;
-    // Port 0 means any free port: this tells which one it is.
+    // With port 0 the system chooses a free port; this is the actual one.
     if let Some(addr) = net.local_addr(listener) {
         println!("listening on {addr}");
     }

@@ -1,11 +1,10 @@
-//! The loop as a source of a calloop event loop, as desktop programs on Wayland have one, beside a timer of calloop's.
+//! The loop inside a calloop event loop, as in Wayland desktop programs, next to a calloop timer.
 //!
 //! ```text
-//! cargo run --example embed_calloop [ADDR]          the default is 127.0.0.1:5000
+//! cargo run --example embed_calloop [ADDR]          default: 127.0.0.1:5000
 //! ```
 //!
-//! Each frame goes back to its sender; every tenth of a second all are told how often the timer has fired. `/quit` ends
-//! the program.
+//! Each frame is sent back to its sender. Ten times per second the number of ticks is broadcast. `/quit` ends the program.
 
 #[cfg(unix)]
 fn main() -> std::process::ExitCode {
@@ -43,7 +42,7 @@ mod unix {
         }
     }
 
-    /// What calloop lends to its callbacks.
+    /// The data that calloop passes to its callbacks.
     struct Program {
         event_loop: EventLoop<Echo>,
         handler: Echo,
@@ -70,10 +69,10 @@ mod unix {
 
         let mut calloop = calloop::EventLoop::<Program>::try_new()?;
         let handle = calloop.handle();
-        // A copy of the descriptor, so that the loop itself stays where the other callbacks can use it.
+        // calloop owns the descriptor it waits for, so it gets a duplicate. Other callbacks can still use the loop.
         let descriptor = event_loop.as_fd().try_clone_to_owned()?;
         let due = Generic::new(descriptor, Interest::READ, Mode::Level);
-        // It only ends the wait: the turn is made below, for whichever reason it ended.
+        // Only ends the wait. The turn below runs after every wait, whatever ended it.
         handle
             .insert_source(due, |_, _, _| Ok(PostAction::Continue))
             .map_err(|error| error.error)?;

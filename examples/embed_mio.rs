@@ -1,12 +1,12 @@
-//! Connections in a `mio::Poll` that belongs to somebody else: with a UDP socket, a waker, and a console that says what it
-//! wants through a handle.
+//! Connections in a `mio::Poll` of the program, next to a UDP socket and a waker. A console thread sends commands through a
+//! handle.
 //!
 //! ```text
-//! cargo run --example embed_mio [ADDR]          the default is 127.0.0.1:5000
+//! cargo run --example embed_mio [ADDR]          default: 127.0.0.1:5000
 //! ```
 //!
-//! Each frame goes to all players. A datagram to the same address is answered with how many there are. A line on the
-//! console goes to all players, too; its end ends the game.
+//! Each frame is broadcast to all players, and so is each line of the console. The reply to a UDP datagram, at the
+//! same address, is the number of players. EOF on the console ends the game.
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -40,12 +40,12 @@ fn main() -> ExitCode {
 }
 
 fn serve(addr: &str) -> io::Result<()> {
-    // What the program has anyway: a poll, a waker, a socket.
+    // Without throng the program has a poll, a waker, and a UDP socket (bound below).
     let mut poll = Poll::new()?;
     let mut events = Events::with_capacity(1024);
     let waker = Arc::new(Waker::new(poll.registry(), WAKER)?);
 
-    // What throng adds to it.
+    // throng adds a mailbox and a `Net`.
     let config = Config::hardened();
     let mut mailbox = Mailbox::new(&config, move || {
         if let Err(error) = waker.wake() {
@@ -86,7 +86,7 @@ fn serve(addr: &str) -> io::Result<()> {
     Ok(())
 }
 
-/// Answers all datagrams that are there: mio tells of them once.
+/// Replies to all pending datagrams. mio reports readiness once (edge-triggered).
 fn answer(query: &UdpSocket, players: usize) {
     let mut buffer = [0; 16];
     let answer = format!("{players} players");
@@ -97,7 +97,7 @@ fn answer(query: &UdpSocket, players: usize) {
     }
 }
 
-/// Passes on what is typed.
+/// Passes lines of the console to the game.
 fn listen_to(game: &Handle<Game>) {
     let pass_on = || -> Result<(), MailboxError> {
         for line in io::stdin().lines().map_while(Result::ok) {

@@ -1,11 +1,10 @@
-//! The loop inside a tokio runtime of one thread, and beside it, in the same thread, an HTTP page that tells how the game
-//! goes.
+//! The loop inside a single-threaded tokio runtime, next to an HTTP status page on the same thread.
 //!
 //! ```text
-//! cargo run --example embed_tokio [ADDR [STATUS_ADDR]]          the defaults are 127.0.0.1:5000 and 127.0.0.1:8080
+//! cargo run --example embed_tokio [ADDR [STATUS_ADDR]]          defaults: 127.0.0.1:5000 and 127.0.0.1:8080
 //! ```
 //!
-//! Each frame goes to all players; `/quit` ends the game. `curl 127.0.0.1:8080` shows the page.
+//! Each frame is broadcast to all players; `/quit` ends the game. `curl 127.0.0.1:8080` shows the status page.
 
 #[cfg(unix)]
 #[tokio::main(flavor = "current_thread")]
@@ -40,7 +39,7 @@ mod unix {
     use tokio::net::TcpListener;
     use tokio::task::{self, LocalSet};
 
-    /// What the page shows. One thread, so plain cells will do.
+    /// The contents of the status page. Cells suffice, because everything runs on one thread.
     #[derive(Default)]
     struct Status {
         players: Cell<usize>,
@@ -96,9 +95,9 @@ mod unix {
         play(event_loop, Game { status }).await
     }
 
-    /// Makes a turn whenever one is due: when the descriptor of the loop is readable, or a deadline has come.
+    /// Makes a turn whenever one is due: when the loop's descriptor is readable, or a deadline has passed.
     async fn play(mut event_loop: EventLoop<Game>, mut game: Game) -> io::Result<()> {
-        // A copy of the descriptor, which stays open as long as tokio has it.
+        // `AsyncFd` owns its descriptor, so it gets a duplicate.
         let descriptor = event_loop.as_fd().try_clone_to_owned()?;
         #[allow(
             deprecated,
@@ -107,10 +106,10 @@ mod unix {
         let waiting = AsyncFd::with_interest(descriptor, Interest::READABLE)?;
         loop {
             match event_loop.next_timeout() {
-                // More to do, but the others have their turn first.
+                // More work is pending. Other tasks run first.
                 Some(Duration::ZERO) => task::yield_now().await,
                 deadline => tokio::select! {
-                    // tokio hears of an edge once. The turn that follows takes all there is, or asks for another at once.
+                    // Edge-triggered: the turn below handles all events, or `next_timeout` is zero afterwards.
                     ready = waiting.readable() => ready?.clear_ready(),
                     () = until(deadline) => {}
                 },
@@ -129,7 +128,7 @@ mod unix {
         }
     }
 
-    /// Shows the page to whoever asks.
+    /// Serves the status page.
     async fn show(page: TcpListener, status: Rc<Status>) {
         while let Ok((stream, _)) = page.accept().await {
             let status = Rc::clone(&status);

@@ -1,14 +1,16 @@
-//! A world that moves 60 times a second and tells everybody where everybody is.
+//! A game world with 60 ticks per second that sends positions to its players.
 //!
 //! ```text
-//! cargo run --release --example game_tick [ADDR]          the default is 127.0.0.1:5000
-//! cargo run --release --example game_tick bots [BOTS [SECONDS]]          a world with 1,000 bots, for 5 s
+//! cargo run --release --example game_tick [ADDR]          default: 127.0.0.1:5000
+//! cargo run --release --example game_tick bots [BOTS [SECONDS]]          defaults: 1,000 bots, 5 s
 //! ```
 //!
-//! A player sends where it wants to go, one byte: `w`, `a`, `s` or `d`; `q` ends the game. It receives, for each player
-//! that moved, the number of the player and where it is now: three little-endian `i32`. Whoever reads slowly gets the
-//! newest position of each player and not all that came before: what the kernel took could not be replaced any more, so
-//! it is given little.
+//! A player sends its direction as one byte: `w`, `a`, `s` or `d`; `q` ends the game. It sees up to
+//! ten players, and receives a frame for each of them that moves: its number and its position, as three little-endian
+//! `i32`.
+//!
+//! A player that reads slowly receives only the newest position of each player, because newer positions replace queued
+//! ones. Positions in the kernel's send buffer cannot be replaced, so the program limits how much is there.
 
 use std::net::SocketAddr;
 use std::process::ExitCode;
@@ -21,10 +23,10 @@ use throng::{
 };
 
 const TICKS_PER_SECOND: u32 = 60;
-/// The keys of the timers.
+/// Keys of the timers.
 const TICK: u64 = 0;
 const END: u64 = 1;
-/// How many players each one sees: those whose numbers come after its own.
+/// The number of players that each player sees: itself, and those with the next higher numbers.
 const SEEN: usize = 10;
 
 #[derive(Clone, Copy)]
@@ -35,14 +37,14 @@ struct Player {
     direction: (i32, i32),
 }
 
-/// Players are found by the index of their connection, which is small and dense.
+/// Players are indexed by the index of their connection, which is small and dense.
 #[derive(Default)]
 struct World {
     players: Vec<Option<Player>>,
     steps: u64,
     missed: u64,
     lateness: Vec<Duration>,
-    /// Bots that live in the same loop, at the other ends of the connections.
+    /// The number of bots: outbound connections of the same loop, to itself.
     bots: usize,
     positions_received: u64,
 }
@@ -83,7 +85,7 @@ impl Handler for World {
             b"s" => (0, -1),
             b"d" => (1, 0),
             b"q" => return net.shutdown(Duration::from_secs(5)),
-            // Who sends anything else is not a player of this game.
+            // Anything else violates the protocol.
             _ => {
                 net.disconnect(id);
                 return;
@@ -103,7 +105,7 @@ impl Handler for World {
         }
         self.lateness.push(Instant::now() - expired.due);
         self.missed += expired.missed;
-        // The world is late, and moves as far as it should have.
+        // Catches up on missed ticks.
         for _ in 0..=expired.missed {
             self.step();
         }
@@ -120,7 +122,8 @@ impl World {
         }
     }
 
-    /// Tells each player of some others. The number of the other is the slot: what was not sent yet is replaced.
+    /// Sends each player the positions it sees. The slot is the number of the seen player, so queued positions are
+    /// replaced by newer ones.
     fn tell(&self, net: &mut Net) {
         let present: Vec<Player> = self.players.iter().flatten().copied().collect();
         for (at, player) in present.iter().enumerate() {
@@ -180,10 +183,10 @@ fn main() -> ExitCode {
     }
 }
 
-/// What one player is sent in about half a second, in bytes.
+/// About as many bytes as one player is sent in half a second.
 const FRESH: u64 = 4096;
 
-/// Positions that a player cannot take yet stay where newer ones replace them, not in the kernel.
+/// Keeps positions for slow players in the queue, where newer ones replace them, and out of the kernel.
 fn fresh() -> ListenOptions {
     let options = ListenOptions::default();
     if cfg!(any(target_os = "android", target_os = "linux")) {

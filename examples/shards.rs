@@ -1,11 +1,11 @@
-//! A chat on all cores: each has a loop of its own, and what one says all hear.
+//! A chat server with one loop per core. Each message is broadcast to the clients of all shards.
 //!
 //! ```text
-//! cargo run --example shards [ADDR [SHARDS]]          the default is 127.0.0.1:5000, and one for each core
+//! cargo run --example shards [ADDR [SHARDS]]          defaults: 127.0.0.1:5000, one shard per core
 //! ```
 //!
-//! Each frame is a line of text; `/who` tells who is where, and `/quit` ends the server. `cargo run --example echo_client
-//! ADDR /who` will do as a client.
+//! Each frame is a line of text. `/who` returns the number of clients per shard, and `/quit` shuts the server down. Any
+//! client with the default framing works, such as `chat_client` (which sends `/quit` at EOF).
 
 use std::collections::HashMap;
 use std::process::ExitCode;
@@ -21,7 +21,7 @@ use throng::{
 struct Chat {
     shard: usize,
     everywhere: ShardHandles<Chat>,
-    /// How many are on each shard, this one included: each tells the others.
+    /// The number of clients per shard, including this one. Each shard sends its own to the others.
     present: HashMap<usize, usize>,
 }
 
@@ -62,18 +62,18 @@ impl Handler for Chat {
 }
 
 impl Chat {
-    /// The name of a connection that is the only one of it on all shards.
+    /// A name for a connection that is unique across shards.
     fn name(&self, connection: ConnectionId) -> ShardedId {
         let shard = self.shard;
         ShardedId { shard, connection }
     }
 
-    /// Keeps the count of each shard up to date in all of them.
+    /// Sends this shard's number of clients to all shards.
     fn tell_how_many(&mut self, net: &Net) {
         let (shard, count) = (self.shard, net.len());
         self.present.insert(shard, count);
         for handle in self.everywhere.iter() {
-            // In a callback nothing waits: a shard that has no room misses it, and hears the next one.
+            // Callbacks must not block. A shard whose mailbox is full misses this update and gets the next one.
             let told = handle.try_post(move |chat: &mut Chat, _| {
                 chat.present.insert(shard, count);
             });
@@ -112,7 +112,7 @@ fn serve(addr: &str, shards: Option<usize>) -> io::Result<()> {
     if let Some(addr) = shards.local_addr(0) {
         println!("listening on {addr}");
     }
-    // If one fails, or stops, the others are shut down too: whoever started this process sees it end.
+    // If one shard fails or stops, the others are shut down and the process ends, so a supervisor can restart it.
     let first = shards.join_next();
     shards.handles().shutdown(Duration::from_secs(5));
     shards.join()?;

@@ -64,6 +64,10 @@ impl Net {
 
     #[cold]
     #[inline(never)]
+    #[expect(
+        clippy::boxed_local,
+        reason = "a large value would take its place on the stack of every flush"
+    )]
     fn fail(&mut self, id: ConnectionId, failure: Box<Failure>) {
         match *failure {
             Failure::Write(error) => self.fail_write(id, error),
