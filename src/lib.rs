@@ -28,6 +28,7 @@ mod flood;
 mod frame;
 mod handler;
 mod in_loop;
+mod link;
 mod mailbox;
 mod memory;
 mod net;

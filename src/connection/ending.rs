@@ -1,12 +1,9 @@
 //! How a connection ends, or is given away: what is decided when, and what is told in the end.
 
-use std::io;
-
 use super::ahead::Ahead;
 use super::{Common, Connection, HeldBack, Phase};
 use crate::error::{DecodeError, ReleaseError};
-use crate::reason::{DisconnectCause, DisconnectReason, Released, Stage};
-use crate::socket::Stream;
+use crate::reason::{DisconnectCause, DisconnectReason, Stage};
 use crate::write_queue::Dropped;
 
 /// What few connections have.
@@ -21,16 +18,6 @@ pub(super) struct Aside {
 impl Aside {
     pub(super) fn is_empty(&self) -> bool {
         self.ahead.is_none() && self.ending.is_none()
-    }
-}
-
-impl Drop for Connection {
-    /// One that is dropped with its loop is cut off, if something was left to be written, as any other.
-    fn drop(&mut self) {
-        let unsent = self.queue.as_ref().map_or(0, |queue| queue.unsent_bytes());
-        if let Some(socket) = self.socket.as_ref().filter(|_| unsent > 0) {
-            socket.reset_on_close();
-        }
     }
 }
 
@@ -76,15 +63,24 @@ impl Connection {
         Ok(())
     }
 
-    /// Closes our side, after the last byte was written.
-    pub(crate) fn half_close(&mut self) -> io::Result<()> {
+    /// Our side was closed, after the last byte was written.
+    pub(crate) fn note_half_closed(&mut self) {
         self.phase = Phase::Draining;
-        self.socket.as_ref().map_or(Ok(()), Stream::shutdown_write)
     }
 
-    /// Closes the socket and gives all memory back. The cause decided by [`close`](Self::close) stands, unless another one
-    /// overrules it; that of a [failed write](Self::fail_write) always does.
-    pub(crate) fn finish(&mut self, overruling: Option<DisconnectCause>, common: &mut Common) {
+    /// Bytes that were accepted and are not written.
+    pub(crate) fn unsent_bytes(&self) -> u64 {
+        self.queue.as_ref().map_or(0, |queue| queue.unsent_bytes())
+    }
+
+    /// Ends: gives all memory back. The cause decided by [`close`](Self::close) stands, unless another one overrules it; that
+    /// of a [failed write](Self::fail_write) always does. Returns whether the stream has to be reset: one that is cut off must
+    /// not look like one that ends.
+    pub(crate) fn finish(
+        &mut self,
+        overruling: Option<DisconnectCause>,
+        common: &mut Common,
+    ) -> bool {
         let decided = self.take_reason();
         let overruling = overruling.filter(|_| !self.has_failed_write());
         let is_cut_off = overruling.is_some() || self.has_failed_write();
@@ -97,28 +93,19 @@ impl Connection {
                 unshown_bytes: decided.unshown_bytes,
                 ..self.reason(cause)
             },
-            (None, Some(cause)) => self.reason(cause),
-            (None, None) => {
-                let cause = self.give_away(common);
-                self.reason(cause)
-            }
+            (None, cause) => self.reason(cause.unwrap_or(DisconnectCause::PeerClosed)),
         };
         if !matches!(reason.cause, DisconnectCause::Released(_)) {
             reason.unshown_bytes += unshown;
         }
         self.drop_queue(&mut reason, common);
-        if let Some(mut socket) = self.socket.take() {
-            socket.deregister(&common.registry);
-            // A stream that is cut off must not look like one that ends.
-            let is_aborted = matches!(reason.cause, DisconnectCause::Aborted);
-            if is_aborted || (is_cut_off && reason.unsent_bytes > 0) {
-                socket.reset_on_close();
-            }
-        }
         self.drop_input(common);
+        let is_aborted = matches!(reason.cause, DisconnectCause::Aborted);
+        let is_reset = is_aborted || (is_cut_off && reason.unsent_bytes > 0);
         self.aside.get_or_insert_default().ending = Some(reason);
         self.phase = Phase::Closed;
         self.at_once_up_to = 0;
+        is_reset
     }
 
     /// Drops what is queued, and counts it in the reason.
@@ -155,23 +142,8 @@ impl Connection {
         }
     }
 
-    /// Takes the socket out of a connection that is released, and what was read and not shown.
-    fn give_away(&mut self, common: &mut Common) -> DisconnectCause {
-        let unread = match self.take_unread(common) {
-            Ok(unread) => unread,
-            Err(error) => return error.into(),
-        };
-        match self.socket.take() {
-            Some(mut stream) => {
-                stream.deregister(&common.registry);
-                DisconnectCause::Released(Box::new(Released { stream, unread }))
-            }
-            None => DisconnectCause::PeerClosed,
-        }
-    }
-
     /// Takes what was read and not shown, as it came over the wire.
-    fn take_unread(&mut self, common: &mut Common) -> Result<Vec<u8>, DecodeError> {
+    pub(crate) fn take_unread(&mut self, common: &mut Common) -> Result<Vec<u8>, DecodeError> {
         let held = self.decoder.held_bytes();
         let unread = self.decoder.take_wire();
         common.memory.sub(held);

@@ -2,12 +2,9 @@
 
 use std::io;
 
-use super::{Common, Connection};
+use super::{Common, Connection, Io};
 use crate::frame::Need;
 use crate::socket::Readiness;
-
-/// How much is discarded at most to know how much it was, in bytes: more than sockets hold, unless they are told to.
-const MAX_DISCARDED: u64 = 16 * 1024 * 1024;
 
 /// What one fill brought.
 #[derive(Debug)]
@@ -32,7 +29,14 @@ pub(crate) enum Fill {
 
 impl Connection {
     /// Reads once, not more than `most` bytes. `READABLE` readiness remains as long as another read may bring something.
-    pub(crate) fn fill(&mut self, buffer: &mut [u8], most: usize, common: &mut Common) -> Fill {
+    #[inline]
+    pub(crate) fn fill(
+        &mut self,
+        stream: &mut impl Io,
+        buffer: &mut [u8],
+        most: usize,
+        common: &mut Common,
+    ) -> Fill {
         if self.undelivered {
             self.undelivered = false;
             let len = self.bring_back(buffer, common);
@@ -44,13 +48,13 @@ impl Connection {
         let start = match self.decoder.need(buffer.len()) {
             Need::Fresh | Need::Append => 0,
             Need::Prepend => self.decoder.held_bytes(),
-            Need::Direct => return self.fill_direct(most, common),
+            Need::Direct => return self.fill_direct(stream, most, common),
         };
         let asked = (buffer.len() - start).min(most);
-        match self.read(&mut buffer[start..start + asked]) {
+        match stream.read(&mut buffer[start..start + asked]) {
             Ok(0) => self.ended(),
             Ok(read) => {
-                self.note_read(read, asked);
+                self.note_read(read, asked, stream.short_is_drained());
                 self.active_at = common.now;
                 if start > 0 {
                     self.bring_back(buffer, common);
@@ -75,26 +79,23 @@ impl Connection {
     }
 
     /// Reads the rest of a large frame where it belongs, not one byte of the next.
-    fn fill_direct(&mut self, most: usize, common: &mut Common) -> Fill {
+    fn fill_direct(&mut self, stream: &mut impl Io, most: usize, common: &mut Common) -> Fill {
         if let Some(held) = self.decoder.outgrown()
             && let Some(larger) = common.buffers.take_large(held)
         {
             common.buffers.put_input(self.decoder.adopt(larger));
         }
-        let Some(socket) = &mut self.socket else {
-            return Fill::Blocked;
-        };
         let window = match self.decoder.window(most) {
             Ok(window) => window,
             Err(requested) => return Fill::NoMemory { requested },
         };
         let asked = window.len();
-        match socket.read(window) {
+        match stream.read(window) {
             Ok(0) => self.ended(),
             Ok(read) => {
                 self.decoder.advance(read);
                 common.memory.add(read);
-                self.note_read(read, asked);
+                self.note_read(read, asked, stream.short_is_drained());
                 self.active_at = common.now;
                 Fill::Bytes { len: 0, read }
             }
@@ -102,26 +103,12 @@ impl Connection {
         }
     }
 
-    #[inline]
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        match &mut self.socket {
-            Some(socket) => socket.read(buffer),
-            None => Err(io::ErrorKind::WouldBlock.into()),
-        }
-    }
-
     /// A short read has emptied the socket, unless an end or urgent data stands behind it: those make no edge of their
     /// own.
     #[inline]
-    fn note_read(&mut self, read: usize, asked: usize) {
+    fn note_read(&mut self, read: usize, asked: usize, short_is_drained: bool) {
         let more = Readiness::READ_CLOSED | Readiness::PRIORITY;
-        if read < asked
-            && !self.readiness.has(more)
-            && self
-                .socket
-                .as_ref()
-                .is_some_and(|socket| socket.short_is_drained())
-        {
+        if read < asked && short_is_drained && !self.readiness.has(more) {
             self.readiness.remove(Readiness::READABLE);
         }
     }
@@ -145,25 +132,13 @@ impl Connection {
         self.readiness.remove(Readiness::READ);
     }
 
-    /// Reads and forgets what has arrived on a connection that fails while it is not read, and says how much that was.
-    pub(crate) fn discard_unread(&mut self) -> u64 {
-        let mut buffer = vec![0; 64 * 1024];
-        let mut unread = 0;
-        while unread < MAX_DISCARDED
-            && let Ok(read @ 1..) = self.read(&mut buffer)
-        {
-            unread += read as u64;
-        }
-        unread
-    }
-
     /// Reads and forgets, while the peer's close is awaited.
-    pub(crate) fn discard(&mut self, buffer: &mut [u8]) -> Fill {
+    pub(crate) fn discard(&mut self, stream: &mut impl Io, buffer: &mut [u8]) -> Fill {
         let asked = buffer.len();
-        match self.read(buffer) {
+        match stream.read(buffer) {
             Ok(0) => self.ended(),
             Ok(read) => {
-                self.note_read(read, asked);
+                self.note_read(read, asked, stream.short_is_drained());
                 Fill::Bytes { len: 0, read }
             }
             Err(error) => self.not_read(error),

@@ -2,11 +2,9 @@
 
 use std::io::{self, IoSlice};
 
-use mio::Token;
-
-use super::{Common, Connection, Pressure, WriteHalf};
+use super::{Common, Connection, Io, Pressure, WriteHalf};
 use crate::reason::DisconnectCause;
-use crate::socket::{Readiness, Stream};
+use crate::socket::Readiness;
 use crate::write_queue::{Next, SourceError, WriteQueue};
 
 /// How many pieces one vectored write takes. Linux allows 1024; beyond a few dozen it makes no difference.
@@ -20,7 +18,7 @@ const MIN_SPENT: usize = 1024;
 pub(crate) enum Flush {
     /// The queue is empty.
     Done,
-    /// The socket takes no more; WRITABLE interest is registered.
+    /// The stream takes no more; it has to be waited for.
     Blocked,
     /// What comes next is not there yet: the piece of a frame, or what a source reads.
     Waiting,
@@ -38,14 +36,31 @@ pub(crate) enum Failure {
     Connection(DisconnectCause),
 }
 
+impl Flush {
+    #[cold]
+    pub(crate) fn failed(cause: DisconnectCause) -> Self {
+        Self::Failed(Box::new(Failure::Connection(cause)))
+    }
+
+    #[cold]
+    fn not_written(error: io::Error) -> Self {
+        Self::Failed(Box::new(Failure::Write(error)))
+    }
+}
+
 impl Connection {
-    /// Writes what is queued, up to a budget in bytes.
+    /// Writes what is queued, up to a budget in bytes. What the connection waits for may have changed then.
     #[inline]
-    pub(crate) fn flush(&mut self, budget: usize, token: Token, common: &mut Common) -> Flush {
+    pub(crate) fn flush(
+        &mut self,
+        stream: &mut impl Io,
+        budget: usize,
+        common: &mut Common,
+    ) -> Flush {
         if !self.may_write() {
             return Flush::Blocked;
         }
-        let outcome = self.write_out(budget, common);
+        let outcome = self.write_out(stream, budget, common);
         if matches!(outcome, Flush::Done) {
             self.release_queue(common);
             if self.write_half == WriteHalf::Ready && self.pressure == Pressure::NONE {
@@ -53,12 +68,13 @@ impl Connection {
                 return outcome;
             }
         }
-        self.settle(outcome, common, token)
+        self.settle(&outcome, common);
+        outcome
     }
 
     /// Draws the conclusions of a write that did not take all, or of one that ends a time of backpressure.
     #[inline(never)]
-    fn settle(&mut self, outcome: Flush, common: &mut Common, token: Token) -> Flush {
+    fn settle(&mut self, outcome: &Flush, common: &mut Common) {
         if self.pressure != Pressure::NONE {
             self.relieve(common.now);
         }
@@ -72,14 +88,8 @@ impl Connection {
                 }
                 self.note_written(WriteHalf::Blocked);
             }
-            // It tells nothing of the socket.
-            Flush::Budget => {}
-            Flush::Failed(_) => return outcome,
-        }
-        // Also if backpressure has ended in the middle of a queue: the next flush may find nothing to settle.
-        match self.update_interest(&common.registry, token) {
-            Ok(()) => outcome,
-            Err(error) => failed(DisconnectCause::Network(error)),
+            // They tell nothing of the stream, or that it is of no more use.
+            Flush::Budget | Flush::Failed(_) => {}
         }
     }
 
@@ -89,7 +99,7 @@ impl Connection {
     }
 
     #[inline]
-    fn write_out(&mut self, budget: usize, common: &mut Common) -> Flush {
+    fn write_out(&mut self, stream: &mut impl Io, budget: usize, common: &mut Common) -> Flush {
         let Common {
             buffers,
             memory,
@@ -97,7 +107,7 @@ impl Connection {
             now,
             ..
         } = common;
-        let (Some(socket), Some(queue)) = (&mut self.socket, &mut self.queue) else {
+        let Some(queue) = &mut self.queue else {
             return Flush::Done;
         };
         let frames = queue.frames_in_front();
@@ -106,22 +116,22 @@ impl Connection {
             let (asked, result) = match queue.next() {
                 Next::Write(slice) => {
                     let slice = &slice[..slice.len().min(budget - spent)];
-                    (slice.len(), socket.write(slice))
+                    (slice.len(), stream.write(slice))
                 }
-                Next::WriteVectored => write_vectored(queue, socket, budget - spent),
+                Next::WriteVectored => write_vectored(queue, stream, budget - spent),
                 Next::Pull => match queue.pull() {
                     Ok(n) => {
                         memory.add(n);
                         continue;
                     }
-                    Err(error) => break failed(error.into()),
+                    Err(error) => break Flush::failed(error.into()),
                 },
                 Next::Wait => break Flush::Waiting,
                 Next::Nothing => break Flush::Done,
             };
             written.calls += 1;
             match result {
-                Ok(0) => break not_written(io::ErrorKind::WriteZero.into()),
+                Ok(0) => break Flush::not_written(io::ErrorKind::WriteZero.into()),
                 Ok(n) => {
                     let copied = queue.advance(n, |payload| {
                         memory.unshare(&payload);
@@ -133,7 +143,7 @@ impl Connection {
                         break Flush::Done;
                     }
                     queue.progress_at = *now;
-                    if n < asked && socket.short_is_drained() {
+                    if n < asked && stream.short_is_drained() {
                         break Flush::Blocked;
                     }
                     // A source that gives a byte at a time must not keep the loop busy either.
@@ -143,7 +153,7 @@ impl Connection {
                     }
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break Flush::Blocked,
-                Err(error) => break not_written(error),
+                Err(error) => break Flush::not_written(error),
             }
         };
         if bytes > 0 {
@@ -153,16 +163,6 @@ impl Connection {
         written.frames += frames - queue.frames_in_front();
         outcome
     }
-}
-
-#[cold]
-fn failed(cause: DisconnectCause) -> Flush {
-    Flush::Failed(Box::new(Failure::Connection(cause)))
-}
-
-#[cold]
-fn not_written(error: io::Error) -> Flush {
-    Flush::Failed(Box::new(Failure::Write(error)))
 }
 
 impl From<SourceError> for DisconnectCause {
@@ -181,10 +181,10 @@ impl From<SourceError> for DisconnectCause {
 /// Writes what comes next, not more than `most` bytes.
 fn write_vectored(
     queue: &WriteQueue,
-    socket: &mut Stream,
+    stream: &mut impl Io,
     most: usize,
 ) -> (usize, io::Result<usize>) {
     let mut slices = [IoSlice::new(&[]); MAX_SLICES];
     let (count, asked) = queue.slices(&mut slices, most);
-    (asked, socket.write_vectored(&slices[..count]))
+    (asked, stream.write_vectored(&slices[..count]))
 }

@@ -20,23 +20,23 @@ mod deadlines;
 mod ending;
 mod fill;
 mod flush;
+mod io;
 mod queueing;
 mod stream;
 mod terms;
 mod write_half;
 
-use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use mio::{Interest, Registry, Token};
+use mio::Interest;
 
 use crate::config::ConnectionOptions;
 use crate::error::DecodeError;
 use crate::frame::{Cut, FrameDecoder, Framing, WholeFrames};
 use crate::memory::Memory;
-use crate::socket::{NO_INTEREST, READ_INTEREST, Readiness, Stream, peer_has_closed};
+use crate::socket::{NO_INTEREST, READ_INTEREST, Readiness};
 use crate::tick::Tick;
 use crate::timers::{NO_TIMER, TimerKey};
 use crate::write_queue::WriteQueue;
@@ -48,6 +48,7 @@ pub(crate) use common::Common;
 pub(crate) use deadlines::Clock;
 pub(crate) use fill::Fill;
 pub(crate) use flush::{Failure, Flush};
+pub(crate) use io::Io;
 pub use queueing::Backlog;
 pub use terms::Origin;
 pub(crate) use terms::Terms;
@@ -72,7 +73,6 @@ pub(crate) enum Phase {
 #[derive(Debug)]
 #[repr(C)]
 pub(crate) struct Connection {
-    socket: Option<Stream>,
     pub(crate) phase: Phase,
     /// What events told and reads and writes have not refuted yet.
     pub(crate) readiness: Readiness,
@@ -120,7 +120,6 @@ pub(crate) struct Connection {
 
 impl Connection {
     pub(crate) fn new(
-        socket: Stream,
         peer: Option<SocketAddr>,
         phase: Phase,
         interest: Interest,
@@ -129,7 +128,6 @@ impl Connection {
     ) -> Self {
         let options = &terms.options;
         let mut connection = Self {
-            socket: Some(socket),
             phase: Phase::Connecting,
             readiness: Readiness::default(),
             listed: false,
@@ -306,32 +304,22 @@ impl Connection {
         Ok(())
     }
 
-    /// Takes note that the attempt to connect succeeded.
-    pub(crate) fn established(&mut self, common: &Common, token: Token) -> io::Result<()> {
-        self.open(common.now);
+    /// The attempt to connect has succeeded.
+    pub(crate) fn establish(&mut self, now: Tick) {
+        self.open(now);
         self.readiness = Readiness::default();
         self.note_ahead();
-        self.update_interest(&common.registry, token)
     }
 
-    /// Whether an attempt to connect has come to an end.
-    pub(crate) fn is_connected(&self) -> io::Result<bool> {
-        self.socket.as_ref().map_or(Ok(false), Stream::is_connected)
-    }
-
-    /// The error of the socket, where no read is going to bring it.
-    pub(crate) fn take_error(&self) -> Option<io::Error> {
-        let socket = self.socket.as_ref()?;
-        match socket.take_error() {
-            Ok(error) => error,
-            Err(error) => Some(error),
-        }
-    }
-
-    /// Tells the selector what to wait for, if that has changed. The selector answers with what is there already, so
-    /// that no edge is lost while it was not asked for.
+    /// What the selector was asked for.
     #[inline]
-    pub(crate) fn update_interest(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
+    pub(crate) fn interest(&self) -> Interest {
+        self.interest
+    }
+
+    /// What the selector has to be asked for, if that has changed.
+    #[inline]
+    pub(crate) fn new_interest(&self) -> Option<Interest> {
         let mut wanted = if self.held_back == HeldBack::NOT {
             READ_INTEREST
         } else {
@@ -340,14 +328,11 @@ impl Connection {
         if self.write_half == WriteHalf::Blocked {
             wanted = wanted.add(Interest::WRITABLE);
         }
-        if wanted == self.interest || self.phase == Phase::Connecting {
-            return Ok(());
-        }
-        if let Some(socket) = &mut self.socket {
-            socket.reregister(registry, token, wanted)?;
-        }
-        self.interest = wanted;
-        Ok(())
+        (wanted != self.interest && self.phase != Phase::Connecting).then_some(wanted)
+    }
+
+    pub(crate) fn note_interest(&mut self, interest: Interest) {
+        self.interest = interest;
     }
 
     /// # Panics
@@ -362,8 +347,6 @@ impl Connection {
         if let Some(queue) = queue {
             queue.check_invariants();
         }
-        let has_socket = self.socket.is_some();
-        assert_eq!(has_socket, self.phase != Phase::Closed, "{:?}", self.phase);
         if self.phase == Phase::Closed || self.has_failed_write() {
             assert!(queue.is_none(), "nothing of it can be written");
         }
@@ -379,12 +362,9 @@ impl Connection {
         self.read_ended
     }
 
-    /// Whether the peer of an established connection has closed its sending side, be the end read or not.
-    pub(crate) fn peer_has_closed(&self) -> bool {
-        let is_known = self.read_ended || self.readiness.has(Readiness::READ_CLOSED);
-        let has_peer = self.phase != Phase::Connecting;
-        let socket = self.socket.as_ref().filter(|_| has_peer);
-        socket.is_some_and(|socket| is_known || peer_has_closed(socket))
+    /// Whether the end of the peer's stream was read, or an event told of it.
+    pub(crate) fn end_is_known(&self) -> bool {
+        self.read_ended || self.readiness.has(Readiness::READ_CLOSED)
     }
 
     /// What was read and not shown is still wanted.
@@ -401,15 +381,6 @@ impl Connection {
     }
 }
 
+/// How far into a connection the fields reach that each event needs.
 #[cfg(all(test, target_os = "linux", target_pointer_width = "64"))]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_an_event_needs_fits_into_two_cache_lines_and_all_of_it_into_three() {
-        // The generation of the slot stands before it. With debug assertions mio's sockets have 16 bytes more.
-        let debug = if cfg!(debug_assertions) { 16 } else { 0 };
-        assert!(8 + std::mem::offset_of!(Connection, terms) <= 2 * 64 + debug);
-        assert!(8 + size_of::<Connection>() <= 3 * 64 + debug + debug % 8);
-    }
-}
+pub(crate) const HOT: usize = std::mem::offset_of!(Connection, terms);

@@ -13,6 +13,7 @@ use crate::config::ConnectOptions;
 use crate::connection::{Connection, Origin, Phase, Terms};
 use crate::connection_id::{ConnectionId, Source};
 use crate::error::{ConnectError, Rejected};
+use crate::link::Link;
 use crate::reason::DisconnectCause;
 use crate::socket::{READ_INTEREST, Shown, Stream};
 
@@ -150,11 +151,11 @@ impl Net {
         if let Err(error) = stream.register(&self.common.registry, token, interest) {
             return Err(Rejected::new(error, stream));
         }
-        let connection = Connection::new(stream, peer, phase, interest, terms, self.common.now);
+        let connection = Connection::new(peer, phase, interest, terms, self.common.now);
         if connection.is_open() {
             self.open += 1;
         }
-        Ok(self.connections.insert(connection))
+        Ok(self.connections.insert(Link::new(stream, connection)))
     }
 
     /// Makes an attempt to connect an open connection.
@@ -166,7 +167,7 @@ impl Net {
             self.timers.cancel(timer);
         }
         self.open += 1;
-        match connection.established(&self.common, Source::Connection(id).token()) {
+        match connection.establish(Source::Connection(id).token(), &self.common) {
             Ok(()) => {
                 self.stats.connected += 1;
                 info!("{id} connected to {}", Shown(connection.peer));

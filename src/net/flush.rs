@@ -84,7 +84,7 @@ impl Net {
     pub(super) fn update_interest(&mut self, id: ConnectionId) {
         let token = Source::Connection(id).token();
         if let Some(connection) = self.connections.get_mut(id)
-            && let Err(error) = connection.update_interest(&self.common.registry, token)
+            && let Err(error) = connection.update_interest(token, &self.common)
         {
             self.end(id, Some(DisconnectCause::Network(error)));
         }

@@ -40,8 +40,9 @@ use std::time::{Duration, Instant};
 use mio::Registry;
 
 use crate::config::Config;
-use crate::connection::{Common, Connection};
+use crate::connection::Common;
 use crate::connection_id::{ConnectionId, ListenerId};
+use crate::link::Link;
 use crate::timers::{TimerKey, Timers};
 use crate::work::Work;
 use admission::Admissions;
@@ -72,7 +73,7 @@ pub struct Net {
     now: Instant,
     /// When the last turn ended, as far as that was noted.
     turn_ended: Instant,
-    connections: Table<Connection, ConnectionId>,
+    connections: Table<Link, ConnectionId>,
     listeners: Table<Listener, ListenerId>,
     work: Work,
     /// Connections in phase `Open`.

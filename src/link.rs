@@ -1,0 +1,231 @@
+//! A connection and the stream it runs on: what a slot of the loop's table holds.
+//!
+//! The connection decides, and the link makes the system calls: it reads and writes, tells the selector what to wait for, and
+//! closes the stream.
+
+use std::io::{self, IoSlice};
+use std::ops::{Deref, DerefMut};
+
+use mio::Token;
+
+use crate::connection::{Common, Connection, Fill, Flush, Io, Phase};
+use crate::reason::{DisconnectCause, Released};
+use crate::socket::{READ_INTEREST, Stream, peer_has_closed};
+
+/// Derefs to the connection. The stream lies in front, in the first cache line of the slot.
+#[derive(Debug)]
+#[repr(C)]
+pub(crate) struct Link {
+    /// None when the connection is closed, or its stream was released.
+    stream: Option<Stream>,
+    connection: Connection,
+}
+
+impl Io for Stream {
+    #[inline]
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.read(buffer)
+    }
+
+    #[inline]
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.write(bytes)
+    }
+
+    #[inline]
+    fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        self.write_vectored(slices)
+    }
+
+    #[inline]
+    fn short_is_drained(&self) -> bool {
+        self.short_is_drained()
+    }
+}
+
+impl Link {
+    pub(crate) fn new(stream: Stream, connection: Connection) -> Self {
+        let stream = Some(stream);
+        Self { stream, connection }
+    }
+
+    /// Reads once, not more than `most` bytes.
+    #[inline]
+    pub(crate) fn fill(&mut self, buffer: &mut [u8], most: usize, common: &mut Common) -> Fill {
+        match &mut self.stream {
+            Some(stream) => self.connection.fill(stream, buffer, most, common),
+            None => Fill::Blocked,
+        }
+    }
+
+    /// Reads and discards, while the peer's close is awaited.
+    pub(crate) fn discard(&mut self, buffer: &mut [u8]) -> Fill {
+        match &mut self.stream {
+            Some(stream) => self.connection.discard(stream, buffer),
+            None => Fill::Blocked,
+        }
+    }
+
+    /// Reads and discards what has arrived on a connection that fails while it is not read, and says how much that was.
+    pub(crate) fn discard_unread(&mut self) -> u64 {
+        /// More than sockets hold, unless they are told to.
+        const MOST: u64 = 16 * 1024 * 1024;
+        let Some(stream) = &mut self.stream else {
+            return 0;
+        };
+        let mut buffer = vec![0; 64 * 1024];
+        let mut unread = 0;
+        while unread < MOST
+            && let Ok(read @ 1..) = stream.read(&mut buffer)
+        {
+            unread += read as u64;
+        }
+        unread
+    }
+
+    /// Writes what is queued, up to a budget in bytes.
+    #[inline]
+    pub(crate) fn flush(&mut self, budget: usize, token: Token, common: &mut Common) -> Flush {
+        let Some(stream) = &mut self.stream else {
+            return Flush::Done;
+        };
+        let outcome = self.connection.flush(stream, budget, common);
+        if matches!(outcome, Flush::Done) && self.connection.interest() == READ_INTEREST {
+            // The usual case: there was room, and there still is.
+            return outcome;
+        }
+        self.follow_up(outcome, token, common)
+    }
+
+    /// Tells the selector what to wait for, also if backpressure has ended in the middle of a queue: the next flush may find
+    /// nothing to settle.
+    #[inline(never)]
+    fn follow_up(&mut self, outcome: Flush, token: Token, common: &mut Common) -> Flush {
+        if matches!(outcome, Flush::Failed(_)) {
+            return outcome;
+        }
+        match self.update_interest(token, common) {
+            Ok(()) => outcome,
+            Err(error) => Flush::failed(DisconnectCause::Network(error)),
+        }
+    }
+
+    /// Tells the selector what to wait for, if that has changed. The selector answers with what is there already, so that no
+    /// edge is lost while it was not asked for.
+    #[inline]
+    pub(crate) fn update_interest(&mut self, token: Token, common: &Common) -> io::Result<()> {
+        let Some(wanted) = self.connection.new_interest() else {
+            return Ok(());
+        };
+        if let Some(stream) = &mut self.stream {
+            stream.reregister(&common.registry, token, wanted)?;
+        }
+        self.connection.note_interest(wanted);
+        Ok(())
+    }
+
+    /// Notes that the attempt to connect has succeeded.
+    pub(crate) fn establish(&mut self, token: Token, common: &Common) -> io::Result<()> {
+        self.connection.establish(common.now);
+        self.update_interest(token, common)
+    }
+
+    /// Whether an attempt to connect has come to an end.
+    pub(crate) fn is_connected(&self) -> io::Result<bool> {
+        self.stream.as_ref().map_or(Ok(false), Stream::is_connected)
+    }
+
+    /// The error of the socket, where no read is going to bring it.
+    pub(crate) fn take_error(&self) -> Option<io::Error> {
+        match self.stream.as_ref()?.take_error() {
+            Ok(error) => error,
+            Err(error) => Some(error),
+        }
+    }
+
+    /// Whether the peer of an established connection has closed its sending side, whether or not the end was read.
+    pub(crate) fn peer_has_closed(&self) -> bool {
+        let has_peer = self.connection.phase != Phase::Connecting;
+        let stream = self.stream.as_ref().filter(|_| has_peer);
+        stream.is_some_and(|stream| self.connection.end_is_known() || peer_has_closed(stream))
+    }
+
+    /// Closes our side, after the last byte was written.
+    pub(crate) fn half_close(&mut self) -> io::Result<()> {
+        self.connection.note_half_closed();
+        self.stream.as_ref().map_or(Ok(()), Stream::shutdown_write)
+    }
+
+    /// Closes the stream, or releases it, and gives all memory back.
+    pub(crate) fn finish(&mut self, overruling: Option<DisconnectCause>, common: &mut Common) {
+        let is_released = overruling.is_none() && self.connection.phase == Phase::Releasing;
+        let cause = if is_released {
+            Some(self.give_away(common))
+        } else {
+            overruling
+        };
+        let is_reset = self.connection.finish(cause, common);
+        if let Some(mut stream) = self.stream.take() {
+            stream.deregister(&common.registry);
+            if is_reset {
+                stream.reset_on_close();
+            }
+        }
+    }
+
+    /// Takes the stream out of a connection that is released, and what was read and not delivered.
+    fn give_away(&mut self, common: &mut Common) -> DisconnectCause {
+        let unread = match self.connection.take_unread(common) {
+            Ok(unread) => unread,
+            Err(error) => return error.into(),
+        };
+        match self.stream.take() {
+            Some(mut stream) => {
+                stream.deregister(&common.registry);
+                DisconnectCause::Released(Box::new(Released { stream, unread }))
+            }
+            None => DisconnectCause::PeerClosed,
+        }
+    }
+}
+
+impl Deref for Link {
+    type Target = Connection;
+
+    #[inline]
+    fn deref(&self) -> &Connection {
+        &self.connection
+    }
+}
+
+impl DerefMut for Link {
+    #[inline]
+    fn deref_mut(&mut self) -> &mut Connection {
+        &mut self.connection
+    }
+}
+
+impl Drop for Link {
+    /// One that is dropped with its loop is cut off, if something was left to be written, as any other.
+    fn drop(&mut self) {
+        let has_unsent = self.connection.unsent_bytes() > 0;
+        if let Some(stream) = self.stream.as_ref().filter(|_| has_unsent) {
+            stream.reset_on_close();
+        }
+    }
+}
+
+#[cfg(all(test, target_os = "linux", target_pointer_width = "64"))]
+mod tests {
+    use super::*;
+    use crate::connection::HOT;
+
+    #[test]
+    fn what_an_event_needs_fits_into_two_cache_lines_and_all_of_it_into_three() {
+        // The generation of the slot stands before it. With debug assertions mio's sockets have 16 bytes more.
+        let debug = if cfg!(debug_assertions) { 16 } else { 0 };
+        let hot = 8 + std::mem::offset_of!(Link, connection) + HOT;
+        assert!(hot <= 2 * 64 + debug, "{hot}");
+        assert!(8 + size_of::<Link>() <= 3 * 64 + debug + debug % 8);
+    }
+}
