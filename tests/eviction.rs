@@ -181,3 +181,48 @@ fn room_that_no_event_has_told_is_used_before_a_connection_is_ended() {
     looped.rest(&mut seen);
     assert!(seen.ends().is_empty(), "{:?}", seen.ends());
 }
+
+/// Answers the first frame with so much that its peer is congested.
+struct AnswersAtLength(Recorder);
+
+impl Handler for AnswersAtLength {
+    fn on_data(&mut self, net: &mut Net, id: ConnectionId, frame: Frame<'_>) {
+        if self.0.frames().is_empty() {
+            net.send(id, &[7; 40_000]).expect("there is room");
+        }
+        self.0.on_data(net, id, frame);
+    }
+}
+
+#[test]
+fn frames_behind_a_long_answer_are_shown_when_it_is_written_for_the_sake_of_memory() {
+    let config = Config::default()
+        .memory_budget(2 << 20)
+        .high_watermark(30_000)
+        .low_watermark(20_000);
+    let mut looped = Loop::new(config);
+    let mut seen = Recorder::default();
+    let (mut peer, id) = looped.join(&mut seen);
+    let (_other, other) = looped.join(&mut seen);
+    let narrow = socket2::SockRef::from(&peer.0).set_recv_buffer_size(128 * 1024);
+    narrow.expect("a live socket");
+    while looped.net.queued_bytes(id) == 0 {
+        looped.net.send(id, &[7; 13_000]).expect("there is room");
+        looped.pass(Duration::ZERO, &mut seen);
+    }
+    peer.write(&framed(b"at length, please").repeat(3));
+    let mut answers = AnswersAtLength(Recorder::default());
+    looped.settle(&mut answers, |answers, _| !answers.0.frames().is_empty());
+    looped.rest(&mut answers);
+    assert!(looped.net.is_congested(id));
+    assert_eq!(answers.0.frames().len(), 1);
+    // It reads all there is, and no event of that is looked at.
+    let mut taken = vec![0; looped.net.stats().bytes_sent as usize];
+    std::io::Read::read_exact(&mut peer.0, &mut taken).expect("it was written");
+    let filler = Bytes::from(vec![7; 12 << 20]);
+    looped.net.send_bytes(other, filler).expect("there is room");
+    looped.net.begin_turn(looped.now);
+    looped.net.finish_turn(&mut answers);
+    assert_eq!(looped.net.queued_bytes(id), 0);
+    looped.settle(&mut answers, |answers, _| answers.0.frames().len() == 3);
+}

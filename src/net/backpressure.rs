@@ -3,7 +3,7 @@
 use log::debug;
 
 use super::Net;
-use crate::connection::{HeldBack, Phase};
+use crate::connection::{Connection, HeldBack, Phase};
 use crate::connection_id::ConnectionId;
 
 impl Net {
@@ -77,6 +77,14 @@ impl Net {
     #[cold]
     pub(super) fn relieved(&mut self, id: ConnectionId) {
         self.drained.push_back(id);
+        // No event tells of what was read and not shown.
+        if self
+            .connections
+            .get(id)
+            .is_some_and(Connection::is_runnable)
+        {
+            self.list(id);
+        }
         self.watch_read(id);
     }
 
