@@ -182,6 +182,25 @@ fn room_that_no_event_has_told_is_used_before_a_connection_is_ended() {
     assert!(seen.ends().is_empty(), "{:?}", seen.ends());
 }
 
+#[test]
+fn parts_of_a_payload_that_begin_at_the_same_byte_count_apart() {
+    const LEN: usize = 8 << 20;
+    let mut looped = Loop::new(Config::default().memory_budget(9 << 20));
+    let mut seen = Recorder::default();
+    let (deaf, id) = looped.join(&mut seen);
+    let narrow = socket2::SockRef::from(&deaf.0).set_recv_buffer_size(16 * 1024);
+    narrow.expect("a live socket");
+    let payload = Bytes::from(vec![7; LEN]);
+    for part in [payload.slice(1..), payload.slice(1..LEN - 1)] {
+        let sent = looped.net.send_bytes(id, part);
+        sent.expect("there is room");
+    }
+    looped.rest(&mut seen);
+    let ended: Vec<ConnectionId> = seen.ends().iter().map(|(id, _)| *id).collect();
+    assert_eq!(ended, [id]);
+    assert_eq!(looped.net.memory_in_use(), 0);
+}
+
 /// Answers the first frame with so much that its peer is congested.
 struct AnswersAtLength(Recorder);
 

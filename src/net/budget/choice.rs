@@ -64,17 +64,18 @@ fn choose_by(
         chosen.push(index);
     }
     // The heaviest stay: those that were taken last are given back first.
-    for at in (0..chosen.len()).rev() {
-        let holder = &holders[chosen[at]];
+    let is_needed = |index: &usize| {
+        let holder = &holders[*index];
         let needed = give_back(holder, payloads);
-        if freed - needed >= excess {
-            freed -= needed;
-            chosen.remove(at);
-        } else {
+        let is_needed = freed - needed < excess;
+        if is_needed {
             take(holder, payloads);
+        } else {
+            freed -= needed;
         }
-    }
-    chosen
+        is_needed
+    };
+    chosen.into_iter().rev().filter(is_needed).collect()
 }
 
 /// Takes a holder away. Returns how much that frees.

@@ -65,9 +65,9 @@ impl Net {
         for (id, connection) in self.connections.iter() {
             let own = connection.held_alone();
             let shares = connection.shared_payloads().map(|payload| {
-                *known.entry(payload.as_ptr()).or_insert_with(|| {
+                let len = payload.len() as u64;
+                *known.entry((payload.as_ptr(), len)).or_insert_with(|| {
                     let queues = self.common.memory.sharing(payload);
-                    let len = payload.len() as u64;
                     payloads.push(Payload { len, queues });
                     payloads.len() - 1
                 })
