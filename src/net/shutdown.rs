@@ -101,6 +101,11 @@ impl Net {
 
     /// The time is over. What a last try finishes is not cut off.
     pub(crate) fn cut_short(&mut self, after: Duration) {
+        if let Some(shutdown) = &mut self.shutdown {
+            // Should a reader panic, it goes on then.
+            let again = later(self.now, Duration::from_secs(1));
+            shutdown.timer = self.timers.insert(again, Deadline::Shutdown(after));
+        }
         for id in self.in_phase(|phase| matches!(phase, Phase::Closing | Phase::Draining)) {
             self.pretend_ready(id);
             self.drain(id);
