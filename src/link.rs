@@ -11,6 +11,7 @@ use mio::Token;
 use crate::connection::{Common, Connection, Fill, Flush, Io, Phase};
 use crate::reason::{DisconnectCause, Released};
 use crate::socket::{READ_INTEREST, Stream, peer_has_closed};
+use crate::tick::Tick;
 
 /// Derefs to the connection. The stream lies in front, in the first cache line of the slot.
 #[derive(Debug)]
@@ -59,9 +60,9 @@ impl Link {
     }
 
     /// Reads and discards, while the peer's close is awaited.
-    pub(crate) fn discard(&mut self, buffer: &mut [u8]) -> Fill {
+    pub(crate) fn discard(&mut self, buffer: &mut [u8], now: Tick) -> Fill {
         match &mut self.stream {
-            Some(stream) => self.connection.discard(stream, buffer),
+            Some(stream) => self.connection.discard(stream, buffer, now),
             None => Fill::Blocked,
         }
     }
@@ -150,10 +151,12 @@ impl Link {
         stream.is_some_and(|stream| self.connection.end_is_known() || peer_has_closed(stream))
     }
 
-    /// Closes our side, after the last byte was written.
+    /// Closes our side, after the last byte was written. Of a stream that was reset meanwhile, the system says only that it is
+    /// not connected.
     pub(crate) fn half_close(&mut self) -> io::Result<()> {
         self.connection.note_half_closed();
-        self.stream.as_ref().map_or(Ok(()), Stream::shutdown_write)
+        let closed = self.stream.as_ref().map_or(Ok(()), Stream::shutdown_write);
+        closed.map_err(|error| self.take_error().unwrap_or(error))
     }
 
     /// Closes the stream, or releases it, and gives all memory back.

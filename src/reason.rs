@@ -327,7 +327,9 @@ impl DisconnectCause {
         match error.kind() {
             io::ErrorKind::ConnectionReset
             | io::ErrorKind::ConnectionAborted
-            | io::ErrorKind::BrokenPipe => Self::Reset(error),
+            | io::ErrorKind::BrokenPipe
+            // It was connected.
+            | io::ErrorKind::NotConnected => Self::Reset(error),
             _ => Self::Network(error),
         }
     }

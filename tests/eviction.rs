@@ -51,11 +51,11 @@ fn readers(
 }
 
 /// Sends a shared payload to many connections, in one callback.
-struct Announces(Vec<ConnectionId>, Recorder);
+struct Announces(Vec<ConnectionId>, Recorder, usize);
 
 impl Handler for Announces {
     fn on_data(&mut self, net: &mut Net, _: ConnectionId, _: Frame<'_>) {
-        let report = net.send_many(self.0.iter().copied(), vec![8; 1 << 20]);
+        let report = net.send_many(self.0.iter().copied(), vec![8; self.2]);
         assert_eq!(report.queued, self.0.len());
     }
 
@@ -73,7 +73,7 @@ fn payload_that_readers_share_ends_none_of_them() {
     let _holders = holders(&mut looped, &mut seen, 10, 950_000);
     let (ids, reading) = readers(&mut looped, &mut seen, 20);
     assert_eq!(looped.net().memory_in_use(), 9_500_000);
-    let mut announces = Announces(ids.clone(), Recorder::default());
+    let mut announces = Announces(ids.clone(), Recorder::default(), 1 << 20);
     asking.send(b"now");
     looped.settle(&mut announces, |_, net| net.stats().frames_sent == 20);
     assert!(ids.iter().all(|id| looped.net().is_connected(*id)));
@@ -180,4 +180,91 @@ fn room_that_no_event_has_told_is_used_before_a_connection_is_ended() {
     looped.pass(SECOND, &mut seen);
     looped.rest(&mut seen);
     assert!(seen.ends().is_empty(), "{:?}", seen.ends());
+}
+
+#[test]
+fn parts_of_a_payload_that_begin_at_the_same_byte_count_apart() {
+    const LEN: usize = 8 << 20;
+    let mut looped = Loop::new(Config::default().memory_budget(9 << 20));
+    let mut seen = Recorder::default();
+    let (deaf, id) = looped.join(&mut seen);
+    let narrow = socket2::SockRef::from(&deaf.0).set_recv_buffer_size(16 * 1024);
+    narrow.expect("a live socket");
+    let payload = Bytes::from(vec![7; LEN]);
+    for part in [payload.slice(1..), payload.slice(1..LEN - 1)] {
+        let sent = looped.net().send_bytes(id, part);
+        sent.expect("there is room");
+    }
+    looped.rest(&mut seen);
+    let ended: Vec<ConnectionId> = seen.ends().iter().map(|(id, _)| *id).collect();
+    assert_eq!(ended, [id]);
+    assert_eq!(looped.net().memory_in_use(), 0);
+}
+
+/// Answers the first frame with so much that its peer is congested.
+struct AnswersAtLength(Recorder);
+
+impl Handler for AnswersAtLength {
+    fn on_data(&mut self, net: &mut Net, id: ConnectionId, frame: Frame<'_>) {
+        if self.0.frames().is_empty() {
+            net.send(id, &[7; 40_000]).expect("there is room");
+        }
+        self.0.on_data(net, id, frame);
+    }
+}
+
+#[test]
+fn frames_behind_a_long_answer_are_shown_when_it_is_written_for_the_sake_of_memory() {
+    let config = Config::default()
+        .memory_budget(2 << 20)
+        .high_watermark(30_000)
+        .low_watermark(20_000);
+    let mut looped = Loop::new(config);
+    let mut seen = Recorder::default();
+    let (mut peer, id) = looped.join(&mut seen);
+    let (_other, other) = looped.join(&mut seen);
+    let narrow = socket2::SockRef::from(&peer.0).set_recv_buffer_size(128 * 1024);
+    narrow.expect("a live socket");
+    while looped.net().queued_bytes(id) == 0 {
+        looped.net().send(id, &[7; 13_000]).expect("there is room");
+        looped.pass(Duration::ZERO, &mut seen);
+    }
+    peer.write(&framed(b"at length, please").repeat(3));
+    let mut answers = AnswersAtLength(Recorder::default());
+    looped.settle(&mut answers, |answers, _| !answers.0.frames().is_empty());
+    looped.rest(&mut answers);
+    assert!(looped.net().is_congested(id));
+    assert_eq!(answers.0.frames().len(), 1);
+    // It reads all there is, and no event of that is looked at.
+    let mut taken = vec![0; looped.net().stats().bytes_sent as usize];
+    std::io::Read::read_exact(&mut peer.0, &mut taken).expect("it was written");
+    let filler = Bytes::from(vec![7; 12 << 20]);
+    looped
+        .net()
+        .send_bytes(other, filler)
+        .expect("there is room");
+    looped.reactor.begin_turn(looped.now);
+    looped.reactor.finish_turn(&mut answers);
+    assert_eq!(looped.net().queued_bytes(id), 0);
+    looped.settle(&mut answers, |answers, _| answers.0.frames().len() == 3);
+}
+
+#[test]
+fn readers_of_a_large_broadcast_stay_where_others_hold_enough_of_their_own() {
+    let mut looped = Loop::new(Config::default().memory_budget(20_000_000));
+    let mut seen = Recorder::default();
+    let (mut asking, _) = looped.join(&mut seen);
+    let _holders = holders(&mut looped, &mut seen, 15, 999_000);
+    let (ids, reading) = readers(&mut looped, &mut seen, 3);
+    let mut announces = Announces(ids.clone(), Recorder::default(), 10_000_000);
+    asking.send(b"now");
+    looped.settle(&mut announces, |_, net| net.stats().frames_sent == 3);
+    assert!(ids.iter().all(|id| looped.net().is_connected(*id)));
+    for id in ids {
+        looped.net().disconnect(id);
+    }
+    looped.rest(&mut seen);
+    for reader in reading {
+        assert_eq!(reader.join().expect("it reads"), 4 + 10_000_000);
+    }
 }

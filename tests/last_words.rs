@@ -434,3 +434,78 @@ fn last_message_that_cannot_be_sent_changes_nothing() {
     assert_kicked(&reason);
     assert_eq!(reason.unsent_frames, 2);
 }
+
+#[test]
+fn last_message_that_is_in_the_kernel_outlives_the_deadline_whatever_was_dropped_for_it() {
+    let (mut scene, _) = full(config(), 40_000, ROOM);
+    let last = b"you are banned";
+    let result = scene
+        .looped
+        .net()
+        .disconnect_with(scene.id, last, Backlog::Drop);
+    result.expect("there is always room");
+    // The peer reads until all that is left to write is in the kernel, and then rests.
+    let mut stream = another(&scene);
+    let mut wire = Vec::new();
+    while scene.queued() > 0 {
+        let mut some = vec![0; 10_000];
+        let read = stream.read(&mut some).expect("a live socket");
+        wire.extend_from_slice(&some[..read]);
+        scene.pass(Duration::ZERO);
+    }
+    scene.pass(DEADLINE + MOMENT);
+    assert_eq!(scene.seen.ends().len(), 1, "the peer has not closed");
+    let reason = scene.end();
+    assert!(matches!(
+        reason.cause,
+        DisconnectCause::DrainTimedOut { .. }
+    ));
+    assert!(reason.unsent_frames > 0, "those that were dropped");
+    stream.read_to_end(&mut wire).expect("a clean end");
+    assert!(wire.ends_with(&framed(last)));
+    assert_eq!((wire.len() - 18) % 40_004, 0, "whole frames");
+}
+
+#[test]
+fn peer_that_goes_on_sending_has_time_to_read_what_is_in_the_kernel() {
+    let mut scene = Scene::with(config());
+    scene.narrow(ROOM);
+    let large = pattern(1 << 20);
+    scene.looped.net().send(scene.id, &large).expect("room");
+    scene.looped.net().disconnect(scene.id);
+    scene.looped.rest(&mut scene.seen);
+    assert_eq!(scene.queued(), 0, "the kernel has all of it");
+    for second in 0..59 {
+        // It says that it is there, and reads a little.
+        scene.peer.write(&[7]);
+        scene.pass(Duration::from_millis(999));
+        scene.pass(MOMENT);
+        assert!(scene.seen.ends().is_empty(), "after {second} s");
+    }
+    scene.peer.write(&[7]);
+    scene.pass(Duration::from_secs(2));
+    let reason = scene.end();
+    assert!(
+        matches!(reason.cause, DisconnectCause::DrainTimedOut { .. }),
+        "12 times the timeout are over: {reason}"
+    );
+}
+
+#[test]
+fn peer_that_was_gone_when_it_was_kicked_has_reset_the_connection() {
+    let mut scene = Scene::with(config());
+    let (other, _) = scene.looped.join(&mut scene.seen);
+    std::mem::replace(&mut scene.peer, other).reset();
+    let id = scene.id;
+    scene.looped.net().disconnect(id);
+    // No event is looked at: the half-close finds out.
+    scene.looped.reactor.finish_turn(&mut scene.seen);
+    scene.pass(Duration::ZERO);
+    let ends = scene.seen.ends();
+    assert_eq!(ends.len(), 1);
+    assert!(
+        matches!(ends[0].1.cause, DisconnectCause::Reset(_)),
+        "{}",
+        ends[0].1
+    );
+}

@@ -285,3 +285,59 @@ fn deadlines_of_a_crowd_take_several_turns_and_all_come() {
         |reason: &&DisconnectReason| matches!(reason.cause, DisconnectCause::ConnectFailed(_));
     assert!(ends(&seen).iter().all(refused));
 }
+
+// ----- More than a turn may read -----
+
+/// A loop that shows one frame in a turn.
+fn frugal(config: Config) -> Loop {
+    Loop::new(config.frames_per_turn(1))
+}
+
+#[test]
+fn peer_whose_frames_wait_to_be_shown_is_not_idle() {
+    const FRAMES: usize = 20;
+    let mut looped = frugal(Config::default().idle_timeout(SECOND / 2));
+    let mut seen = Recorder::default();
+    let (mut peer, _) = looped.join(&mut seen);
+    let wire = framed(b"").repeat(FRAMES);
+    peer.write(&wire);
+    looped.settle(&mut seen, |_, net| {
+        net.stats().bytes_received == wire.len() as u64
+    });
+    while seen.frames().len() < FRAMES {
+        assert!(ends(&seen).is_empty(), "{:?}", ends(&seen));
+        pass_blindly(&mut looped, SECOND, &mut seen);
+    }
+    pass_blindly(&mut looped, SECOND, &mut seen);
+    assert!(matches!(ends(&seen)[0].cause, DisconnectCause::Idle { .. }));
+}
+
+#[test]
+fn frame_of_which_more_waits_in_the_kernel_than_a_turn_reads_does_not_stall() {
+    const MIN: usize = 20_000;
+    let config = Config::default()
+        .frame_stall_timeout(SECOND / 2)
+        .frame_stall_bytes(MIN as u64)
+        .read_budget(1000);
+    let mut looped = Loop::new(config);
+    let mut seen = Recorder::default();
+    let (mut peer, _) = looped.join(&mut seen);
+    let wire = framed(&[7; 100_000]);
+    peer.write(&wire[..7]);
+    looped.settle(&mut seen, |_, net| net.stats().bytes_received == 7);
+    peer.write(&wire[7..][..MIN]);
+    pass_blindly(&mut looped, SECOND, &mut seen);
+    while looped.reactor.next_timeout(looped.now) == Some(Duration::ZERO) {
+        pass_blindly(&mut looped, Duration::from_millis(1), &mut seen);
+    }
+    assert_eq!(looped.net().stats().bytes_received, 7 + MIN as u64);
+    assert!(ends(&seen).is_empty(), "{:?}", ends(&seen));
+    // Nothing more comes.
+    pass_blindly(&mut looped, SECOND, &mut seen);
+    pass_blindly(&mut looped, SECOND, &mut seen);
+    let cause = &ends(&seen)[0].cause;
+    assert!(
+        matches!(cause, DisconnectCause::FrameStalled { .. }),
+        "{cause:?}"
+    );
+}

@@ -350,6 +350,45 @@ fn a_panic_in_the_last_on_disconnect_does_not_put_off_the_end() {
     assert!(looped.net().is_stopping());
 }
 
+/// A reader may be asked in the last try, before everybody is cut off.
+#[test]
+fn reader_that_panics_at_the_deadline_does_not_put_off_the_end() {
+    struct Panics;
+    impl std::io::Read for Panics {
+        fn read(&mut self, _: &mut [u8]) -> std::io::Result<usize> {
+            panic!("as agreed");
+        }
+    }
+    let mut scene = Scene::with(Config::default());
+    let (_deaf, other) = scene.looped.join(&mut scene.seen);
+    scene.narrow(128 * 1024);
+    while scene.queued() == 0 {
+        let sending = scene.looped.net().send(scene.id, &[7; 13_000]);
+        sending.expect("there is room");
+        scene.pass(Duration::ZERO);
+    }
+    let net = &mut scene.looped.net();
+    net.send_reader(scene.id, 10, Panics)
+        .expect("there is room");
+    net.send_bytes(other, large()).expect("there is room");
+    net.shutdown(10 * SECOND);
+    scene.looped.rest(&mut scene.seen);
+    assert!(scene.seen.ends().is_empty());
+    // It reads all there is, and no event of that is looked at.
+    let mut taken = vec![0; scene.looped.net().stats().bytes_sent as usize / 4];
+    std::io::Read::read_exact(&mut scene.peer.0, &mut taken).expect("it was written");
+    scene.looped.now += 10 * SECOND;
+    scene.looped.reactor.begin_turn(scene.looped.now);
+    let turn = || scene.looped.reactor.finish_turn(&mut scene.seen);
+    let turned = std::panic::catch_unwind(std::panic::AssertUnwindSafe(turn));
+    assert!(turned.is_err(), "the reader is asked");
+    for _ in 0..3 {
+        scene.pass(SECOND);
+    }
+    assert_eq!(scene.seen.ends().len(), 2);
+    assert!(scene.looped.net().is_stopping());
+}
+
 /// Those that are on their way out have the time of the shutdown.
 #[test]
 fn a_release_that_is_blocked_ends_with_the_shutdown() {

@@ -277,6 +277,71 @@ fn pause_after_a_failed_write_loses_nothing() {
 
 #[cfg(unix)]
 #[test]
+fn frames_that_wait_to_be_shown_outlive_the_time_after_a_failed_write() {
+    const FRAMES: usize = 20;
+    for timeout in [Duration::ZERO, SECOND] {
+        let config = Config::default()
+            .disconnect_timeout(timeout)
+            .frames_per_turn(1);
+        let mut looped = Loop::new(config);
+        let mut seen = Recorder::default();
+        let (ours, mut peer) = std::os::unix::net::UnixStream::pair().expect("two sockets");
+        let options = ConnectOptions::default();
+        let id = looped.net().adopt(ours, options).expect("it is connected");
+        looped.settle(&mut seen, |_, net| net.is_connected(id));
+        peer.write_all(&framed(b"").repeat(FRAMES))
+            .expect("there is room");
+        drop(peer);
+        looped
+            .net()
+            .send(id, b"for nobody")
+            .expect("it is connected");
+        for _ in 0..2 * FRAMES {
+            looped.pass(2 * SECOND, &mut seen);
+        }
+        assert_eq!(seen.frames().len(), FRAMES, "{timeout:?}");
+        assert!(is_reset(seen.ends()[0].1));
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn pause_after_a_failed_write_costs_no_turns_whatever_the_timeout() {
+    for timeout in [Duration::ZERO, SECOND, Duration::MAX] {
+        let mut looped = Loop::new(Config::default().disconnect_timeout(timeout));
+        let mut seen = Recorder::default();
+        let (ours, peer) = std::os::unix::net::UnixStream::pair().expect("two sockets");
+        let options = ConnectOptions::default();
+        let id = looped.net().adopt(ours, options).expect("it is connected");
+        looped.settle(&mut seen, |_, net| net.is_connected(id));
+        peer.shutdown(Shutdown::Read).expect("a live socket");
+        looped
+            .net()
+            .send(id, b"for nobody")
+            .expect("it is connected");
+        looped.reactor.finish_turn(&mut seen);
+        assert!(looped.net().pause(id));
+        for _ in 0..5 {
+            looped.pass(Duration::ZERO, &mut seen);
+        }
+        assert_ne!(
+            looped.reactor.next_timeout(looped.now),
+            Some(Duration::ZERO)
+        );
+        looped.pass(4 * SECOND, &mut seen);
+        assert_ne!(
+            looped.reactor.next_timeout(looped.now),
+            Some(Duration::ZERO)
+        );
+        assert!(seen.ends().is_empty(), "{timeout:?}");
+        looped.net().resume(id);
+        drop(peer);
+        looped.settle(&mut seen, |seen, _| !seen.ends().is_empty());
+    }
+}
+
+#[cfg(unix)]
+#[test]
 fn failed_write_of_a_paused_connection_counts_what_nobody_has_read() {
     let mut looped = Loop::new(Config::default());
     let mut seen = Recorder::default();

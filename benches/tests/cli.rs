@@ -710,6 +710,53 @@ fn every_driver_serves_and_ends() {
     }
 }
 
+/// Time passes while a server is suspended, and its clients go on: when it continues, they have not been silent.
+#[cfg(unix)]
+#[test]
+fn server_that_was_suspended_ends_no_client_that_was_busy() {
+    const CLIENTS: usize = 10;
+    let servers: Vec<(&str, Serve)> = ["turn", "run", "outer", "attached"]
+        .into_iter()
+        .map(|driver| {
+            let limits = ["--idle-timeout", "1", "--frame-stall-timeout", "1"];
+            let server = Serve::start(&[&["--driver", driver], &limits[..]].concat());
+            (driver, server)
+        })
+        .collect();
+    let mut clients: Vec<(&str, TcpStream)> = Vec::new();
+    for (driver, server) in &servers {
+        for _ in 0..CLIENTS {
+            clients.push((driver, server.peer()));
+        }
+    }
+    for (_, client) in &mut clients {
+        send(client, b"before");
+        // The beginning of a frame.
+        client.write_all(&[5, 0]).expect("it is connected");
+    }
+    for (_, client) in &mut clients {
+        assert_eq!(receive(client), b"before");
+    }
+    for (_, server) in &servers {
+        kill("-STOP", server.child.id());
+    }
+    // What is tested is that this time does not count.
+    std::thread::sleep(Duration::from_millis(1500));
+    for (_, client) in &mut clients {
+        // In one piece, so that nothing is held back until the first part is acknowledged.
+        client.write_all(b"\0\0after").expect("its kernel takes it");
+    }
+    for (_, server) in &servers {
+        kill("-CONT", server.child.id());
+    }
+    for (driver, client) in &mut clients {
+        let mut answer = [0; 9];
+        let answered = client.read_exact(&mut answer);
+        assert!(answered.is_ok(), "{driver}: {answered:?}");
+        assert_eq!(&answer, b"\x05\0\0\0after");
+    }
+}
+
 #[test]
 fn handles_ticks_and_timers_say_what_they_measured() {
     let path = scratch("embedding.json");

@@ -250,7 +250,8 @@ connection_options! {
     /// only at its end.
     stream_frames_over(bytes: u64): u64 = u64::MAX;
 
-    /// How much may wait to be written to a connection, in bytes, headers included. Default: 16 MiB.
+    /// How much may wait to be written to a connection, in bytes, headers included. Default: 16 MiB. What the kernel has taken
+    /// does not count: up to some MiB per connection, unless [`send_buffer`](Self::send_buffer) limits it.
     ///
     /// A frame is accepted as long as less than this waits, so that no frame is too large for an empty queue: what
     /// waits may exceed the limit by one frame, and no more. Above it [`overflow`](Self::overflow) decides.
@@ -285,7 +286,10 @@ connection_options! {
     /// How long a connection may be without a byte in either direction, before it is ended as
     /// [`Idle`](crate::DisconnectCause::Idle). More than 49 days is no limit. Default: `None`, no limit.
     ///
-    /// Before it is ended, a read and a write are tried: bytes that are already in the kernel count.
+    /// Before it is ended, a read and a write are tried: bytes that have arrived in the kernel count. Bytes that the kernel is
+    /// still sending do not: a peer that reads a reply of some MiB more slowly than this looks idle, unless
+    /// [`max_unsent_in_kernel`](Self::max_unsent_in_kernel) or [`send_buffer`](Self::send_buffer) limits what the kernel
+    /// takes.
     ///
     /// The time stands still while the connection is not read because it is [paused](crate::Net::pause) or under
     /// backpressure.
@@ -308,7 +312,9 @@ connection_options! {
     ///
     /// Any byte it takes restarts the time: a slow reader stays. Before the connection is ended a write is tried, because
     /// the system takes bytes long before it reports that it would. A peer takes bytes in the steps in which its system
-    /// announces room, usually 64 KiB or half of its receive buffer: one that is slower than a step per timeout looks stalled.
+    /// announces room: up to half of its receive buffer, which Linux grows to some MiB for a peer that was fast. A peer that
+    /// takes longer than the timeout for a step looks stalled: with 30 s, one that reads less than about 100 kB/s after it was
+    /// fast.
     write_stall_timeout(timeout: impl Into<Option<Duration>>): Option<Duration> = None;
 
     /// Lets the kernel probe a connection on which nothing has arrived for so long, and every quarter of that again; after
@@ -366,8 +372,10 @@ connection_options! {
     /// written, to close. Then the connection is dropped, as
     /// [`DrainTimedOut`](crate::DisconnectCause::DrainTimedOut). Default: 5 s. [`Duration::MAX`] is no limit.
     ///
-    /// Each byte that the peer takes restarts the time, so a slow reader gets its last message; all in all a connection
-    /// closes within 12 times the timeout (1 minute by default). It applies to [`disconnect`](crate::Net::disconnect),
+    /// Each byte that the peer takes restarts the time, and when everything is written each byte that it sends: a slow reader
+    /// gets its last message. All in all a connection closes within 12 times the timeout (1 minute by default). What is in
+    /// the kernel's send buffer by then is still delivered, unless the peer sends more, which the system answers with a
+    /// reset; [`max_unsent_in_kernel`](Self::max_unsent_in_kernel) keeps it small. The timeout applies to [`disconnect`](crate::Net::disconnect),
     /// to replies for a peer that has closed its sending side, and, after a write has failed, to a peer that is still
     /// sending.
     disconnect_timeout(timeout: Duration): Duration = Duration::from_secs(5);

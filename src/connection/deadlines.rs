@@ -10,6 +10,9 @@ use super::{Connection, HeldBack, WriteHalf};
 use crate::reason::DisconnectCause;
 use crate::tick::Tick;
 
+/// How soon the clock is looked at again if it could not be judged by: what timers can tell apart.
+const SOON: Duration = Duration::from_millis(1);
+
 /// The outcome of a look at the clock.
 #[derive(Debug)]
 pub(crate) enum Clock {
@@ -50,6 +53,8 @@ impl Connection {
         }
         match after.checked_sub(now.since(self.active_at)) {
             Some(left) if !left.is_zero() => Clock::Ahead(left),
+            // There is more of it than a turn may read or show.
+            _ if self.wants_delivery() => Clock::Ahead(after),
             _ => Clock::Over(DisconnectCause::Idle { after }),
         }
     }
@@ -67,6 +72,10 @@ impl Connection {
             _ => {
                 let (received, min) = (self.period_bytes, self.terms.options.frame_stall_bytes);
                 if u64::from(received) < min {
+                    if self.wants_delivery() {
+                        // The rest of what there is counts, too.
+                        return Clock::Ahead(SOON);
+                    }
                     let received = u64::from(received);
                     return Clock::Over(DisconnectCause::FrameStalled {
                         received,
@@ -98,6 +107,13 @@ impl Connection {
         }
     }
 
+    /// Whether the peer has taken nothing of what is queued for so long.
+    pub(crate) fn is_stalled(&self, after: Duration, now: Tick) -> bool {
+        let queue = self.queue.as_ref();
+        self.write_half == WriteHalf::Blocked
+            && queue.is_some_and(|queue| now.since(queue.progress_at) >= after)
+    }
+
     /// A write has failed, and the peer neither sends anything nor closes.
     fn check_failed_write(&mut self, now: Tick) -> Clock {
         let after = self.terms.options.disconnect_timeout;
@@ -105,10 +121,11 @@ impl Connection {
             return Clock::Nothing;
         }
         if self.held_back != HeldBack::NOT {
-            return Clock::Ahead(after);
+            return Clock::Ahead(after.max(SOON));
         }
         match after.checked_sub(now.since(self.active_at)) {
             Some(left) if !left.is_zero() => Clock::Ahead(left),
+            _ if self.wants_delivery() => Clock::Ahead(after.max(SOON)),
             _ => Clock::Over(DisconnectCause::DrainTimedOut { after }),
         }
     }

@@ -83,7 +83,9 @@ impl Connection {
     ) -> bool {
         let decided = self.take_reason();
         let overruling = overruling.filter(|_| !self.has_failed_write());
-        let is_cut_off = overruling.is_some() || self.has_failed_write();
+        // What was dropped for a last frame is no part of the stream: without it, it is whole.
+        let is_cut_off =
+            self.has_failed_write() || (overruling.is_some() && self.unsent_bytes() > 0);
         let unshown = self.unshown();
         let mut reason = match (decided, overruling) {
             (Some(reason), None) => reason,

@@ -2,9 +2,10 @@
 
 use std::io;
 
-use super::{Common, Connection, Io};
+use super::{Common, Connection, Io, Phase};
 use crate::frame::Need;
 use crate::socket::Readiness;
+use crate::tick::Tick;
 
 /// What one fill brought.
 #[derive(Debug)]
@@ -133,12 +134,16 @@ impl Connection {
     }
 
     /// Reads and forgets, while the peer's close is awaited.
-    pub(crate) fn discard(&mut self, stream: &mut impl Io, buffer: &mut [u8]) -> Fill {
+    pub(crate) fn discard(&mut self, stream: &mut impl Io, buffer: &mut [u8], now: Tick) -> Fill {
         let asked = buffer.len();
         match stream.read(buffer) {
             Ok(0) => self.ended(),
             Ok(read) => {
                 self.note_read(read, asked, stream.short_is_drained());
+                if self.phase == Phase::Draining {
+                    // A peer that is heard may still be reading what is in the kernel, of which nothing tells.
+                    self.active_at = now;
+                }
                 Fill::Bytes { len: 0, read }
             }
             Err(error) => self.not_read(error),

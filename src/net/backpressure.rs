@@ -77,6 +77,11 @@ impl Net {
     #[cold]
     pub(super) fn relieved(&mut self, id: ConnectionId) {
         self.work.add_drained(id);
+        // No event tells of what was read and not shown.
+        let link = self.connections.get(id);
+        if link.is_some_and(|link| link.is_runnable()) {
+            self.list(id);
+        }
         self.watch_read(id);
     }
 

@@ -99,6 +99,14 @@ impl Net {
         }
     }
 
+    /// Lets a shutdown whose time is over be cut short again, should a reader panic meanwhile.
+    pub(crate) fn postpone_shutdown(&mut self, after: Duration) {
+        if let Some(shutdown) = &mut self.shutdown {
+            let again = later(self.now, Duration::from_secs(1));
+            shutdown.timer = self.timers.insert(again, Deadline::Shutdown(after));
+        }
+    }
+
     /// Stops, if all have gone.
     pub(super) fn finish_shutdown(&mut self) {
         let is_over = self.shutdown.is_some() && self.connections.len() == 0;

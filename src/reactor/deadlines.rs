@@ -92,6 +92,7 @@ impl Reactor {
 
     /// A shutdown has had its time. What a last try finishes is not cut off.
     fn cut_short(&mut self, after: Duration) {
+        self.net.postpone_shutdown(after);
         for id in self.net.in_phase(|phase| phase != Phase::Closed) {
             self.net.pretend_ready(id);
             match self.net.phase(id) {

@@ -10,6 +10,8 @@ pub(super) struct Holder {
     pub(super) own: u64,
     /// The payloads that it shares, by their index; one that is queued twice stands here twice.
     pub(super) shares: Vec<usize>,
+    /// It takes nothing of what is queued.
+    pub(super) is_stalled: bool,
 }
 
 /// A payload that queues keep by reference.
@@ -22,26 +24,30 @@ pub(super) struct Payload {
 
 /// The indices of those holders without which `excess` bytes are free; all of them, if that is not enough.
 ///
-/// Whether it takes fewer to let go of what each holds alone or of what they share is found by trying both.
+/// Holders that have something of their own come first. Those that only share are taken before them if they are stalled and
+/// that ends fewer, and after them if nothing else is enough: a broadcast that is on its way ends none of its readers.
 pub(super) fn choose(excess: u64, holders: &[Holder], payloads: &mut [Payload]) -> Vec<usize> {
     // A shared payload counts for each of its queues with an equal part.
     let part = |index: &usize| {
         let payload = &payloads[*index];
         payload.len / payload.queues.max(1) as u64
     };
-    let weights: Vec<u64> = holders
-        .iter()
-        .map(|holder| holder.own + holder.shares.iter().map(part).sum::<u64>())
-        .collect();
-    let by_weight = choose_by(excess, holders, payloads, |index| weights[index]);
+    let weigh = |holder: &Holder| holder.own + holder.shares.iter().map(part).sum::<u64>();
+    let weights: Vec<u64> = holders.iter().map(weigh).collect();
+    let own = |index: usize| (holders[index].own, weights[index]);
+    let stalled = |index: usize| match holders[index].is_stalled {
+        true => (weights[index], weights[index]),
+        false => own(index),
+    };
+    let by_weight = choose_by(excess, holders, payloads, stalled);
     for index in &by_weight {
         give_back(&holders[*index], payloads);
     }
-    let by_own = choose_by(excess, holders, payloads, |index| holders[index].own);
-    if by_own.len() < by_weight.len() {
-        by_own
-    } else {
+    let by_own = choose_by(excess, holders, payloads, own);
+    if by_weight.len() < by_own.len() {
         by_weight
+    } else {
+        by_own
     }
 }
 
@@ -50,7 +56,7 @@ fn choose_by(
     excess: u64,
     holders: &[Holder],
     payloads: &mut [Payload],
-    weight: impl Fn(usize) -> u64,
+    weight: impl Fn(usize) -> (u64, u64),
 ) -> Vec<usize> {
     let mut order: Vec<usize> = (0..holders.len()).collect();
     order.sort_unstable_by_key(|index| std::cmp::Reverse(weight(*index)));
@@ -64,17 +70,18 @@ fn choose_by(
         chosen.push(index);
     }
     // The heaviest stay: those that were taken last are given back first.
-    for at in (0..chosen.len()).rev() {
-        let holder = &holders[chosen[at]];
+    let is_needed = |index: &usize| {
+        let holder = &holders[*index];
         let needed = give_back(holder, payloads);
-        if freed - needed >= excess {
-            freed -= needed;
-            chosen.remove(at);
-        } else {
+        let is_needed = freed - needed < excess;
+        if is_needed {
             take(holder, payloads);
+        } else {
+            freed -= needed;
         }
-    }
-    chosen
+        is_needed
+    };
+    chosen.into_iter().rev().filter(is_needed).collect()
 }
 
 /// Takes a holder away. Returns how much that frees.
@@ -113,12 +120,16 @@ mod tests {
         Holder {
             own,
             shares: Vec::new(),
+            is_stalled: false,
         }
     }
 
     fn sharing(own: u64, shares: &[usize]) -> Holder {
-        let shares = shares.to_vec();
-        Holder { own, shares }
+        Holder {
+            own,
+            shares: shares.to_vec(),
+            is_stalled: false,
+        }
     }
 
     /// The payloads, as often queued as the holders have them.
@@ -148,6 +159,25 @@ mod tests {
         let mut chosen = choose(900, &holders, &mut shared);
         chosen.sort_unstable();
         assert_eq!(chosen, [1, 2]);
+    }
+
+    #[test]
+    fn readers_of_a_payload_stay_if_others_free_enough_and_go_first_if_they_are_stalled() {
+        for is_stalled in [false, true] {
+            let mut holders: Vec<Holder> = (0..15).map(|_| alone(1_000_000)).collect();
+            holders.extend((0..3).map(|_| Holder {
+                is_stalled,
+                ..sharing(4, &[0])
+            }));
+            let mut shared = payloads(&[10_000_000], &holders);
+            let mut chosen = choose(5_000_000, &holders, &mut shared);
+            chosen.sort_unstable();
+            if is_stalled {
+                assert_eq!(chosen, [15, 16, 17]);
+            } else {
+                assert!(chosen.len() == 5 && chosen.iter().all(|index| *index < 15));
+            }
+        }
     }
 
     #[test]

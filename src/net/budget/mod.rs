@@ -3,12 +3,16 @@
 mod choice;
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use super::Net;
 use crate::connection_id::ConnectionId;
 use crate::reason::DisconnectCause;
 use crate::socket::Readiness;
 use choice::{Holder, Payload, choose};
+
+/// A connection that has taken nothing for so long takes part in the choice with what it shares.
+const STALLED: Duration = Duration::from_secs(1);
 
 impl Net {
     /// Ends as few connections as have to be ended, until the rest fits.
@@ -65,9 +69,9 @@ impl Net {
         for (id, connection) in self.connections.iter() {
             let own = connection.held_alone();
             let shares = connection.shared_payloads().map(|payload| {
-                *known.entry(payload.as_ptr()).or_insert_with(|| {
+                let len = payload.len() as u64;
+                *known.entry((payload.as_ptr(), len)).or_insert_with(|| {
                     let queues = self.common.memory.sharing(payload);
-                    let len = payload.len() as u64;
                     payloads.push(Payload { len, queues });
                     payloads.len() - 1
                 })
@@ -75,7 +79,12 @@ impl Net {
             let shares: Vec<usize> = shares.collect();
             if own > 0 || !shares.is_empty() {
                 ids.push(id);
-                holders.push(Holder { own, shares });
+                let is_stalled = connection.is_stalled(STALLED, self.common.now);
+                holders.push(Holder {
+                    own,
+                    shares,
+                    is_stalled,
+                });
             }
         }
         let chosen = choose(excess, &holders, &mut payloads);
