@@ -71,7 +71,7 @@ impl Handler for Client {
         }
         if !matches!(
             reason.cause,
-            DisconnectCause::Kicked | DisconnectCause::PeerClosed
+            DisconnectCause::ClosedLocally | DisconnectCause::PeerClosed
         ) {
             self.outcome = Err(reason);
         }

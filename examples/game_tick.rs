@@ -19,7 +19,7 @@ use std::{env, io};
 
 use throng::{
     Config, ConnectionId, DisconnectReason, EventLoop, Expired, Frame, Handler, ListenOptions, Net,
-    Origin,
+    Origin, Timer,
 };
 
 const TICKS_PER_SECOND: u32 = 60;
@@ -51,7 +51,7 @@ struct World {
 
 impl Handler for World {
     fn on_connect(&mut self, net: &mut Net, id: ConnectionId) {
-        if net.origin(id) == Some(Origin::Outbound) {
+        if net.connection(id).map(|it| it.origin()) == Some(Origin::Outbound) {
             let directions = b"wasd";
             let direction = directions[id.index() % directions.len()];
             if let Err(error) = net.send(id, &[direction]) {
@@ -72,7 +72,7 @@ impl Handler for World {
     }
 
     fn on_data(&mut self, net: &mut Net, id: ConnectionId, frame: Frame<'_>) {
-        if net.origin(id) == Some(Origin::Outbound) {
+        if net.connection(id).map(|it| it.origin()) == Some(Origin::Outbound) {
             self.positions_received += 1;
             return;
         }
@@ -207,7 +207,10 @@ fn play(addr: &str, bots: usize, seconds: Option<usize>) -> io::Result<()> {
     for _ in 0..bots {
         net.connect(addr)?;
     }
-    net.set_interval(Duration::from_secs(1) / TICKS_PER_SECOND, TICK);
+    net.set_timer(
+        Timer::interval(Duration::from_secs(1) / TICKS_PER_SECOND),
+        TICK,
+    );
     if let Some(seconds) = seconds {
         net.set_timer(Duration::from_secs(seconds as u64), END);
     }

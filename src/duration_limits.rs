@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use crate::{
     Config, ConnectOptions, ConnectionId, DisconnectReason, EventLoop, Expired, Frame, Handler,
-    ListenOptions, Net, OptionsError,
+    ListenOptions, Net, OptionsError, Timer,
 };
 
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -89,12 +89,12 @@ fn expected_error(name: &'static str, value: Duration) -> Option<OptionsError> {
 /// How a connection ends that is silent, leaves a frame unfinished, reads nothing, and is disconnected.
 fn expected_end(name: &str, value: Duration) -> &'static str {
     match name {
-        _ if value == Duration::MAX => "Kicked",
+        _ if value == Duration::MAX => "ClosedLocally",
         "idle_timeout" => "Idle",
         "frame_stall_timeout" => "FrameStalled",
         "write_stall_timeout" => "WriteStalled",
         "disconnect_timeout" => "DrainTimedOut",
-        "keepalive" | "user_timeout" | "accept_retry" | "slow_callback" => "Kicked",
+        "keepalive" | "user_timeout" | "accept_retry" | "slow_callback" => "ClosedLocally",
         other => panic!("how does a connection end by {other} = {value:?}?"),
     }
 }
@@ -151,7 +151,7 @@ fn live_and_end(mut event_loop: EventLoop, name: &str, value: Duration) {
         is_written && net.stats().writes > 0 || !ends.0.is_empty()
     });
     event_loop.net().disconnect(id);
-    let reader = (end == "Kicked").then(|| {
+    let reader = (end == "ClosedLocally").then(|| {
         let mut peer = peer.try_clone().expect("a descriptor");
         std::thread::spawn(move || {
             peer.read_to_end(&mut Vec::new())
@@ -216,11 +216,10 @@ fn every_duration_that_is_passed_to_a_call_may_be_zero_a_nanosecond_or_the_longe
         let options = ConnectOptions::default().timeout(value);
         let id = net.connect_with(addr, options).expect("it starts");
         net.set_timer(value, 0);
-        net.set_interval(value, 1);
-        net.set_connection_timer(id, value, 2).expect("it is there");
-        net.set_connection_interval(id, value, 3)
-            .expect("it is there");
-        net.set_interval_at(net.now(), value, 4);
+        net.set_timer(Timer::interval(value), 1);
+        net.set_timer(Timer::after(value).on(id), 2);
+        net.set_timer(Timer::interval(value).on(id), 3);
+        net.set_timer(Timer::at(net.now()).every(value), 4);
         let stats = net.stats();
         assert!((0.0..=1.0).contains(&stats.busy_fraction(&Default::default())));
         let fires = if value == Duration::MAX {

@@ -23,7 +23,7 @@ use crate::socket::Readiness;
 ///                                                                on_disconnect          outbound, could not be established
 /// ```
 ///
-/// Timers that were [set for a connection](Net::set_connection_timer) fire at any time before its end, also before
+/// Timers that were [set for a connection](crate::Timer::on) fire at any time before its end, also before
 /// `on_connect` if they were set before.
 ///
 /// After [`Net::disconnect`], [`Net::abort`] or [`Net::release`] the next and last call for that id is `on_disconnect`. It
@@ -68,7 +68,7 @@ pub trait Handler {
         Admission::Admit
     }
 
-    /// A connection is established, inbound or outbound: [`Net::origin`] tells which. Called once, before any data.
+    /// A connection is established, inbound or outbound: [`origin`](crate::ConnectionRef::origin) tells which. Called once, before any data.
     fn on_connect(&mut self, net: &mut Net, id: ConnectionId) {
         let _ = (net, id);
     }
@@ -103,7 +103,7 @@ pub trait Handler {
 
     /// The connection is gone, or could not be established. Called exactly once, and last.
     ///
-    /// During this call [`Net::peer_addr`] and [`Net::origin`] still answer; sends fail. Afterwards the index of the id
+    /// During this call [`peer_addr`](crate::ConnectionRef::peer_addr) and [`origin`](crate::ConnectionRef::origin) still answer; sends fail. Afterwards the index of the id
     /// may be given to another connection, with another generation.
     fn on_disconnect(&mut self, net: &mut Net, id: ConnectionId, reason: DisconnectReason) {
         let _ = (net, id, reason);

@@ -55,7 +55,7 @@ pub use frame::{
 };
 pub use handler::{Admission, Handler};
 pub use mailbox::{Handle, Mailbox, Post};
-pub use net::{Expired, Net, SendReport, Stats, TimerId};
+pub use net::{ConnectionRef, Expired, Net, SendReport, Stats, Timer, TimerId};
 pub use reactor::Reactor;
 pub use reason::{DisconnectCause, DisconnectReason, Released, Side, Stage};
 pub use shards::{

@@ -4,6 +4,7 @@
 //! closes the stream.
 
 use std::io::{self, IoSlice};
+use std::net::SocketAddr;
 use std::ops::{Deref, DerefMut};
 
 use mio::Token;
@@ -142,6 +143,10 @@ impl Link {
             Ok(error) => error,
             Err(error) => Some(error),
         }
+    }
+
+    pub(crate) fn local_addr(&self) -> Option<SocketAddr> {
+        self.stream.as_ref()?.local_addr().ok()?
     }
 
     /// Whether the peer of an established connection has closed its sending side, whether or not the end was read.

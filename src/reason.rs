@@ -1,7 +1,7 @@
 //! Why a connection ended.
 
 use std::time::Duration;
-use std::{fmt, io};
+use std::{error, fmt, io};
 
 use crate::error::{DecodeError, FirstBytes};
 use crate::socket::Stream;
@@ -87,7 +87,7 @@ pub enum DisconnectCause {
         requested: usize,
     },
     /// We ended it, by [`disconnect`](crate::Net::disconnect): the queue was flushed, and the peer has closed its side.
-    Kicked,
+    ClosedLocally,
     /// It was closing, by [`disconnect`](crate::Net::disconnect), [`release`](crate::Net::release) or
     /// [`shutdown`](crate::Net::shutdown), or because the peer had closed its side, and the peer took no byte of what was
     /// queued, or did not close, in time.
@@ -204,7 +204,7 @@ impl DisconnectReason {
             | Cause::ConnectFailed(_)
             | Cause::ConnectTimedOut { .. } => Side::Network,
             Cause::OutOfMemory { .. }
-            | Cause::Kicked
+            | Cause::ClosedLocally
             | Cause::ShuttingDown
             | Cause::DrainTimedOut { .. }
             | Cause::Aborted
@@ -227,6 +227,18 @@ impl DisconnectReason {
     pub(crate) fn is_failed_attempt(&self) -> bool {
         use DisconnectCause::{ConnectFailed, ConnectTimedOut};
         matches!(self.cause, ConnectFailed(_) | ConnectTimedOut { .. })
+    }
+}
+
+impl error::Error for DisconnectReason {
+    fn source(&self) -> Option<&(dyn error::Error + 'static)> {
+        match &self.cause {
+            DisconnectCause::Reset(error)
+            | DisconnectCause::Network(error)
+            | DisconnectCause::ConnectFailed(error)
+            | DisconnectCause::ReaderFailed(error) => Some(error),
+            _ => None,
+        }
     }
 }
 
@@ -276,7 +288,7 @@ impl fmt::Display for DisconnectCause {
             Self::OutOfMemory { requested } => {
                 write!(f, "no memory for {requested} more bytes of a frame")
             }
-            Self::Kicked => f.write_str("disconnected by this side"),
+            Self::ClosedLocally => f.write_str("disconnected by this side"),
             Self::DrainTimedOut { after } => {
                 write!(f, "the connection did not drain within {after:?}")
             }

@@ -41,6 +41,12 @@ pub(crate) struct TimerKey {
 }
 
 impl TimerKey {
+    /// Names no timer.
+    pub(crate) const NONE: Self = Self {
+        index: NO_TIMER,
+        serial: NonZeroU32::MIN,
+    };
+
     /// By which [`at_mut`](Timers::at_mut) finds the timer as long as it is set.
     pub(crate) fn index(self) -> u32 {
         self.index

@@ -282,7 +282,7 @@ fn a_closed_listener_lets_nobody_in_and_those_inside_stay() {
     assert!(!net.close_listener(listener), "it is closed already");
     assert_eq!(net.local_addr(listener), None);
     assert_eq!(
-        net.origin(seen.connected()[0]),
+        net.connection(seen.connected()[0]).map(|it| it.origin()),
         Some(Origin::Listener(listener))
     );
     let error = TcpStream::connect(addr).expect_err("nobody listens");
@@ -454,7 +454,8 @@ fn peer_as_seen(
     assert_eq!(peer.receive(), b"hello");
     let seen_as = event_loop
         .net()
-        .peer_addr(seen.connected()[0])
+        .connection(seen.connected()[0])
+        .and_then(|it| it.peer_addr())
         .expect("it is connected");
     assert_eq!(seen_as.port(), peer.0.local_addr()?.port());
     Ok(seen_as)
@@ -672,9 +673,19 @@ fn link_local_peer_keeps_its_scope_and_can_be_connected_to() {
     });
     let id = seen.connected()[0];
     let peer_addr = peer.0.local_addr().expect("it is connected");
-    assert_eq!(event_loop.net().peer_addr(id), Some(peer_addr));
+    assert_eq!(
+        event_loop
+            .net()
+            .connection(id)
+            .and_then(|it| it.peer_addr()),
+        Some(peer_addr)
+    );
     // Back to the host that the peer is on.
-    let mut back = event_loop.net().peer_addr(id).expect("it is connected");
+    let mut back = event_loop
+        .net()
+        .connection(id)
+        .and_then(|it| it.peer_addr())
+        .expect("it is connected");
     back.set_port(local_addr.port());
     let id = event_loop.net().connect(back).expect("a route");
     turn_until(&mut event_loop, &mut seen, |seen, _| {

@@ -11,7 +11,7 @@ use support::{Peer, Recorder, framed, listening, pattern, turn_until};
 use throng::{
     Config, ConnectError, ConnectOptions, ConnectionId, DisconnectCause, DisconnectReason,
     EventLoop, Frame, Framing, Handler, ListenError, ListenOptions, ListenSocket, Net, Origin,
-    Reactor, ReleaseError, Released, SendError, Stage, Stream,
+    Reactor, ReleaseError, Released, SendError, Stage, Stream, Timer,
 };
 
 /// Two ends of one connection.
@@ -34,8 +34,11 @@ fn a_stream_that_is_connected_becomes_a_connection() {
     let id = net
         .adopt(ours, ConnectOptions::default())
         .expect("it is taken");
-    assert_eq!(net.origin(id), Some(Origin::Adopted));
-    assert_eq!(net.peer_addr(id), Some(addr));
+    assert_eq!(
+        net.connection(id).map(|it| it.origin()),
+        Some(Origin::Adopted)
+    );
+    assert_eq!(net.connection(id).and_then(|it| it.peer_addr()), Some(addr));
     assert!(matches!(net.send(id, b"x"), Err(SendError::Connecting)));
     peer.send(b"hello");
     let mut seen = Recorder::echoing();
@@ -146,7 +149,7 @@ fn a_listener_that_was_bound_elsewhere_serves_those_who_wait_already() {
     assert_eq!(early.receive(), b"early");
     let id = seen.connected()[0];
     assert!(matches!(
-        event_loop.net().origin(id),
+        event_loop.net().connection(id).map(|it| it.origin()),
         Some(Origin::Listener(_))
     ));
 }
@@ -165,7 +168,7 @@ impl Handler for Lobby {
         self.frames.push(frame.to_vec());
         if &*frame == b"upgrade" {
             net.send(id, &pattern(self.reply)).expect("it is open");
-            assert!(net.set_connection_timer(id, Duration::ZERO, 1).is_some());
+            net.set_timer(Timer::after(Duration::ZERO).on(id), 1);
             net.release(id).expect("it is open");
             assert_eq!(net.release(id), Err(ReleaseError::Disconnected));
             assert!(!net.is_connected(id));
@@ -478,7 +481,8 @@ fn an_adopted_peer_has_its_ipv4_address() {
     let (ours, _) = listener.accept().expect("it is there");
     let mut looped = Loop::new(Config::default());
     let id = looped.net().adopt(ours, ConnectOptions::default());
-    let addr = looped.net().peer_addr(id.expect("it is taken"));
+    let id = id.expect("it is taken");
+    let addr = looped.net().connection(id).and_then(|it| it.peer_addr());
     assert_eq!(addr, Some(peer.local_addr().expect("its address")));
 }
 
@@ -524,14 +528,14 @@ mod unix {
 
     impl Handler for Sizes {
         fn on_connect(&mut self, net: &mut Net, id: ConnectionId) {
-            assert_eq!(net.peer_addr(id), None);
-            if net.origin(id) == Some(Origin::Outbound) {
+            assert_eq!(net.connection(id).and_then(|it| it.peer_addr()), None);
+            if net.connection(id).map(|it| it.origin()) == Some(Origin::Outbound) {
                 net.send(id, &pattern(self.0[0])).expect("it is open");
             }
         }
 
         fn on_data(&mut self, net: &mut Net, id: ConnectionId, frame: Frame<'_>) {
-            if net.origin(id) != Some(Origin::Outbound) {
+            if net.connection(id).map(|it| it.origin()) != Some(Origin::Outbound) {
                 return Echo.on_data(net, id, frame);
             }
             assert!(*frame == pattern(self.0.remove(0))[..]);
@@ -544,7 +548,7 @@ mod unix {
         }
 
         fn on_disconnect(&mut self, net: &mut Net, _: ConnectionId, reason: DisconnectReason) {
-            let kicked = matches!(reason.cause, DisconnectCause::Kicked);
+            let kicked = matches!(reason.cause, DisconnectCause::ClosedLocally);
             assert!(kicked || matches!(reason.cause, DisconnectCause::PeerClosed));
             if net.is_empty() {
                 net.stop();

@@ -528,7 +528,8 @@ fn memory_runs_out() -> String {
     let mut later = Recorder::echoing();
     other.send(b"still there?");
     scene.looped.settle(&mut later, |later, net| {
-        !later.frames().is_empty() && net.queued_bytes(other_id) == 0
+        !later.frames().is_empty()
+            && net.connection(other_id).map_or(0, |it| it.queued_bytes()) == 0
     });
     assert_eq!(other.receive(), b"still there?");
     assert!(later.ends().is_empty(), "it comes once");
@@ -573,7 +574,7 @@ scenarios! {
     the_kernel_gives_up: Network,
     nobody_listens: ConnectFailed,
     nobody_answers: ConnectTimedOut,
-    it_is_kicked: Kicked,
+    it_is_kicked: ClosedLocally,
     it_is_kicked_and_does_not_read: DrainTimedOut,
     the_loop_shuts_down: ShuttingDown,
     it_is_aborted: Aborted,

@@ -191,7 +191,9 @@ fn a_frame_whose_first_chunk_was_answered_with_a_pause_can_stall_after_it() {
     looped.settle(&mut pausing, |pausing, _| !pausing.0.connected().is_empty());
     let id = pausing.0.connected()[0];
     peer.write(&framed(&[7; 5000])[..60]);
-    looped.settle(&mut pausing, |_, net| net.is_paused(id));
+    looped.settle(&mut pausing, |_, net| {
+        net.connection(id).is_some_and(|it| it.is_paused())
+    });
     looped.pass(100 * SECOND, &mut pausing);
     looped.net().resume(id);
     looped.pass(4 * SECOND, &mut pausing);
@@ -227,12 +229,18 @@ fn a_frame_that_was_begun_before_a_time_of_backpressure_can_stall_after_it() {
     let large = bytes::Bytes::from(vec![7; 12 << 20]);
     looped.net().send_bytes(id, large).expect("there is room");
     looped.rest(&mut seen);
-    assert!(looped.net().is_congested(id));
+    assert!(
+        looped
+            .net()
+            .connection(id)
+            .is_some_and(|it| it.is_congested())
+    );
     looped.pass(100 * SECOND, &mut seen);
     assert!(seen.ends().is_empty(), "we are the ones who do not read");
     let reader = std::thread::spawn(move || (peer.receive().len(), peer));
     looped.settle(&mut seen, |_, net| {
-        !net.is_congested(id) && net.queued_bytes(id) == 0
+        !net.connection(id).is_some_and(|it| it.is_congested())
+            && net.connection(id).map_or(0, |it| it.queued_bytes()) == 0
     });
     looped.pass(4 * SECOND, &mut seen);
     assert!(seen.ends().is_empty(), "its time begins anew");
@@ -390,18 +398,34 @@ fn a_peer_that_takes_nothing_stalls_and_one_that_takes_a_little_does_not() {
     for _ in 0..10 {
         looped.pass(9 * SECOND, &mut seen);
         // It takes enough for the sockets to go on.
-        let before = looped.net().queued_bytes(id);
+        let before = looped
+            .net()
+            .connection(id)
+            .map_or(0, |it| it.queued_bytes());
         assert!(before > 0);
-        while looped.net().queued_bytes(id) == before {
+        while looped
+            .net()
+            .connection(id)
+            .map_or(0, |it| it.queued_bytes())
+            == before
+        {
             std::io::Read::read(&mut (&peer.0), &mut buffer).expect("some of it");
             looped.rest(&mut seen);
         }
-        if looped.net().queued_bytes(id) == 0 {
+        if looped
+            .net()
+            .connection(id)
+            .map_or(0, |it| it.queued_bytes())
+            == 0
+        {
             break;
         }
     }
     assert!(seen.ends().is_empty());
-    let queued = looped.net().queued_bytes(id);
+    let queued = looped
+        .net()
+        .connection(id)
+        .map_or(0, |it| it.queued_bytes());
     assert!(queued > 0, "the sockets hold more than the test expects");
     looped.pass(9 * SECOND + SECOND / 2, &mut seen);
     assert!(seen.ends().is_empty());
@@ -590,7 +614,12 @@ fn what_holds_the_most_goes_first_until_the_rest_fits() {
         full.push((peer, seen.connected()[before]));
     }
     for (_, id) in &full {
-        while looped.net().queued_bytes(*id) == 0 {
+        while looped
+            .net()
+            .connection(*id)
+            .map_or(0, |it| it.queued_bytes())
+            == 0
+        {
             looped.net().send(*id, &[1; 1000]).expect("there is room");
             looped.pass(Duration::ZERO, &mut seen);
         }
@@ -629,7 +658,10 @@ fn what_holds_the_most_goes_first_until_the_rest_fits() {
     assert_eq!(held, reason.unsent_bytes);
     assert!(ids.iter().all(|id| looped.net().is_connected(*id)));
     // What was shared is still held by the other.
-    let left = looped.net().queued_bytes(full[0].1);
+    let left = looped
+        .net()
+        .connection(full[0].1)
+        .map_or(0, |it| it.queued_bytes());
     assert_eq!(looped.net().memory_in_use(), 40_000 + left);
     drop(full);
     drop(joined);

@@ -161,14 +161,22 @@ fn room_that_no_event_has_told_is_used_before_a_connection_is_ended() {
     let narrow = socket2::SockRef::from(&slow.0).set_recv_buffer_size(16 * 1024);
     narrow.expect("a live socket");
     // The sockets are full, and a little is queued.
-    while looped.net().queued_bytes(id) == 0 {
+    while looped
+        .net()
+        .connection(id)
+        .map_or(0, |it| it.queued_bytes())
+        == 0
+    {
         looped.net().send(id, &[7; 100_000]).expect("there is room");
         looped.pass(Duration::ZERO, &mut seen);
     }
     // Less than Linux reports.
     let mut taken = vec![0; 300_000];
     std::io::Read::read_exact(&mut (&slow.0), &mut taken).expect("it is there");
-    let queued = looped.net().queued_bytes(id);
+    let queued = looped
+        .net()
+        .connection(id)
+        .map_or(0, |it| it.queued_bytes());
     let _holder = holders(&mut looped, &mut seen, 3, 999_000);
     let room = (3 << 20) - looped.net().memory_in_use();
     looped
@@ -225,7 +233,12 @@ fn frames_behind_a_long_answer_are_shown_when_it_is_written_for_the_sake_of_memo
     let (_other, other) = looped.join(&mut seen);
     let narrow = socket2::SockRef::from(&peer.0).set_recv_buffer_size(128 * 1024);
     narrow.expect("a live socket");
-    while looped.net().queued_bytes(id) == 0 {
+    while looped
+        .net()
+        .connection(id)
+        .map_or(0, |it| it.queued_bytes())
+        == 0
+    {
         looped.net().send(id, &[7; 13_000]).expect("there is room");
         looped.pass(Duration::ZERO, &mut seen);
     }
@@ -233,7 +246,12 @@ fn frames_behind_a_long_answer_are_shown_when_it_is_written_for_the_sake_of_memo
     let mut answers = AnswersAtLength(Recorder::default());
     looped.settle(&mut answers, |answers, _| !answers.0.frames().is_empty());
     looped.rest(&mut answers);
-    assert!(looped.net().is_congested(id));
+    assert!(
+        looped
+            .net()
+            .connection(id)
+            .is_some_and(|it| it.is_congested())
+    );
     assert_eq!(answers.0.frames().len(), 1);
     // It reads all there is, and no event of that is looked at.
     let mut taken = vec![0; looped.net().stats().bytes_sent as usize];
@@ -245,7 +263,13 @@ fn frames_behind_a_long_answer_are_shown_when_it_is_written_for_the_sake_of_memo
         .expect("there is room");
     looped.reactor.begin_turn(looped.now);
     looped.reactor.finish_turn(&mut answers);
-    assert_eq!(looped.net().queued_bytes(id), 0);
+    assert_eq!(
+        looped
+            .net()
+            .connection(id)
+            .map_or(0, |it| it.queued_bytes()),
+        0
+    );
     looped.settle(&mut answers, |answers, _| answers.0.frames().len() == 3);
 }
 

@@ -276,7 +276,8 @@ fn written_from_readers(config: Config, reader: impl Read + Clone + Send + 'stat
         .collect();
     // What it has taken and not written is the same before and after, but for one window.
     drains.turn(track, move |net, id| {
-        LEN + net.queued_bytes(id) - taken[&id].load(Ordering::Relaxed)
+        LEN + net.connection(id).map_or(0, |it| it.queued_bytes())
+            - taken[&id].load(Ordering::Relaxed)
     })
 }
 
@@ -353,7 +354,9 @@ fn so_is_who_is_sent_frames_of_any_size() {
                 };
                 sent.expect("there is room");
             }
-            let worst = drains.turn(track, Net::queued_bytes);
+            let worst = drains.turn(track, |net, id| {
+                net.connection(id).map_or(0, |it| it.queued_bytes())
+            });
             let most = budget;
             assert!(worst <= most, "{worst} of {most} with frames of {len}");
         }
@@ -427,7 +430,9 @@ impl Handler for Restless {
     fn on_drain(&mut self, net: &mut Net, id: ConnectionId) {
         self.count();
         self.drained += 1;
-        while !net.is_congested(id) && net.send(id, &[7; 1000]).is_ok() {}
+        while !net.connection(id).is_some_and(|it| it.is_congested())
+            && net.send(id, &[7; 1000]).is_ok()
+        {}
     }
 
     fn on_disconnect(&mut self, net: &mut Net, _: ConnectionId, _: DisconnectReason) {

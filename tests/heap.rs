@@ -18,6 +18,7 @@ use support::by_hand::Scene;
 use support::{PATIENCE, Peer, framed, pattern};
 use throng::{
     Chunk, Config, ConnectionId, Expired, Frame, FrameDecoder, Framing, Handler, Net, SendError,
+    Timer,
 };
 
 const KIB: isize = 1024;
@@ -391,7 +392,7 @@ fn a_burst_of_timers_gives_its_memory_back() {
     let mut looped = Loop::new(Config::default().timers_per_turn(usize::MAX));
     let mut timers = Timers(0);
     // The tick of a game goes on.
-    let tick = looped.net().set_interval(second, 0);
+    let tick = looped.net().set_timer(Timer::interval(second), 0);
     let before = live();
     for _ in 0..2 {
         for key in 0..100_000 {

@@ -259,7 +259,7 @@ impl Handler for Chaos {
             "{reason}"
         );
         life.ended = true;
-        assert!(net.peer_addr(id).is_some());
+        assert!(net.connection(id).and_then(|it| it.peer_addr()).is_some());
         assert!(!net.is_connected(id) && !net.disconnect(id) && !net.abort(id));
         assert!(matches!(
             net.send(id, b"late"),
@@ -441,7 +441,12 @@ fn check_end(chaos: &Chaos, event_loop: &mut EventLoop) {
     );
     let net = event_loop.net();
     assert!(net.is_empty());
-    assert!(chaos.ids.iter().all(|id| net.queued_bytes(*id) == 0));
+    assert!(
+        chaos
+            .ids
+            .iter()
+            .all(|id| net.connection(*id).map_or(0, |it| it.queued_bytes()) == 0)
+    );
 
     struct Nobody;
     impl Handler for Nobody {

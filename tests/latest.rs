@@ -23,7 +23,10 @@ fn blocked(options: ListenOptions) -> (Scene, Peer, ConnectionId) {
     let bulk = Bytes::from(pattern(BULK));
     scene.net().send_bytes(id, bulk).expect("there is room");
     fill_sockets(&mut scene);
-    assert!(scene.net().queued_bytes(id) > 0, "the sockets hold it all");
+    assert!(
+        scene.net().connection(id).map_or(0, |it| it.queued_bytes()) > 0,
+        "the sockets hold it all"
+    );
     (scene, peer, id)
 }
 
@@ -51,7 +54,7 @@ fn frames_behind(mut scene: Scene, peer: Peer, id: ConnectionId, count: usize) -
     // An open frame keeps the queue from being empty, so that nothing in it is just forgotten.
     scene.net().begin_frame(id, 8).expect("none is open");
     let reading = read_on(peer, count);
-    scene.until(|_, net| net.queued_bytes(id) == 0);
+    scene.until(|_, net| net.connection(id).map_or(0, |it| it.queued_bytes()) == 0);
     let (frames, mut peer) = reading.join().expect("all arrived");
     let net = scene.net();
     assert_eq!(net.stats().frames_sent, count as u64 + 1);
@@ -65,7 +68,7 @@ fn frames_behind(mut scene: Scene, peer: Peer, id: ConnectionId, count: usize) -
 
 /// Bytes that are held but do not wait: those of the bulk that are written.
 fn written_of_bulk(net: &Net, id: ConnectionId) -> u64 {
-    net.memory_in_use() - net.queued_bytes(id)
+    net.memory_in_use() - net.connection(id).map_or(0, |it| it.queued_bytes())
 }
 
 #[test]
@@ -87,7 +90,10 @@ fn a_peer_that_reads_gets_every_frame() {
 fn a_peer_that_does_not_read_gets_the_newest_of_each_slot() {
     let (mut scene, peer, id) = blocked(ListenOptions::default());
     let net = scene.net();
-    let (queued, held) = (net.queued_bytes(id), written_of_bulk(net, id));
+    let (queued, held) = (
+        net.connection(id).map_or(0, |it| it.queued_bytes()),
+        written_of_bulk(net, id),
+    );
     let slots = [7, 0, u32::MAX, 3, 4];
     let payload = |round: usize, slot: u32| {
         let mut payload = pattern(round * 5 % 90);
@@ -102,7 +108,10 @@ fn a_peer_that_does_not_read_gets_the_newest_of_each_slot() {
         let net = scene.net();
         let waiting = slots.map(|slot| framed(&payload(round, slot)).len() as u64);
         let expected = queued + waiting.iter().sum::<u64>();
-        assert_eq!(net.queued_bytes(id), expected);
+        assert_eq!(
+            net.connection(id).map_or(0, |it| it.queued_bytes()),
+            expected
+        );
         assert_eq!(net.memory_in_use(), expected + held);
         assert_eq!(net.stats().frames_replaced, round as u64 * 5);
         if round % 10 == 3 {
@@ -143,14 +152,20 @@ fn a_frame_that_is_partly_written_is_finished_as_it_is() {
     net.send_latest(id, 1, &pattern(BULK)).expect("room");
     fill_sockets(&mut scene);
     let net = scene.net();
-    let queued = net.queued_bytes(id);
+    let queued = net.connection(id).map_or(0, |it| it.queued_bytes());
     assert!(queued > 0 && queued < BULK as u64);
     net.send_latest(id, 1, b"old").expect("room");
     assert_eq!(net.stats().frames_replaced, 0);
-    assert_eq!(net.queued_bytes(id), queued + 7);
+    assert_eq!(
+        net.connection(id).map_or(0, |it| it.queued_bytes()),
+        queued + 7
+    );
     net.send_latest(id, 1, b"newer").expect("room");
     assert_eq!(net.stats().frames_replaced, 1);
-    assert_eq!(net.queued_bytes(id), queued + 9);
+    assert_eq!(
+        net.connection(id).map_or(0, |it| it.queued_bytes()),
+        queued + 9
+    );
     assert_eq!(frames_behind(scene, peer, id, 1), [b"newer"]);
 }
 
@@ -162,12 +177,12 @@ fn what_is_replaced_makes_room_in_a_full_queue_or_stays() {
     let net = scene.net();
     net.send(id, &[1; 596]).expect("there is room");
     net.send_latest(id, 1, &[2; 396]).expect("there is room");
-    assert_eq!(net.queued_bytes(id), 1000);
+    assert_eq!(net.connection(id).map_or(0, |it| it.queued_bytes()), 1000);
     assert!(is_full(net.send(id, b"more")));
     assert!(is_full(net.send_latest(id, 2, b"another")));
     // A longer one finds room, too: what waits may exceed the limit by one frame.
     net.send_latest(id, 1, &[3; 696]).expect("400 bytes go");
-    assert_eq!(net.queued_bytes(id), 1300);
+    assert_eq!(net.connection(id).map_or(0, |it| it.queued_bytes()), 1300);
     assert_eq!(net.memory_in_use(), 1300);
     assert!(matches!(
         net.send_latest(id, 1, &[4; 701]),
@@ -176,7 +191,13 @@ fn what_is_replaced_makes_room_in_a_full_queue_or_stays() {
             max: 700
         }))
     ));
-    assert_eq!((net.queued_bytes(id), net.memory_in_use()), (1300, 1300));
+    assert_eq!(
+        (
+            net.connection(id).map_or(0, |it| it.queued_bytes()),
+            net.memory_in_use()
+        ),
+        (1300, 1300)
+    );
     assert_eq!(net.stats().frames_replaced, 1);
     scene.turns();
     let received = [peer.receive(), peer.receive()];
@@ -188,7 +209,7 @@ fn what_is_replaced_makes_room_in_a_full_queue_or_stays() {
     net.send(id, &[5; 696]).expect("there is room");
     net.send(id, &[6; 696]).expect("there is room");
     assert!(is_full(net.send_latest(id, 1, b"new")));
-    assert_eq!(net.queued_bytes(id), 1407);
+    assert_eq!(net.connection(id).map_or(0, |it| it.queued_bytes()), 1407);
     assert_eq!(net.stats().frames_replaced, 1);
     scene.turns();
     let received = [(); 3].map(|()| peer.receive());
@@ -220,7 +241,7 @@ fn to_replace_a_frame_in_a_full_queue_ends_no_slow_consumer() {
 #[test]
 fn what_was_replaced_does_not_count_as_unsent() {
     let (mut scene, _peer, id) = blocked(ListenOptions::default());
-    let mut bytes = scene.net().queued_bytes(id);
+    let mut bytes = scene.net().connection(id).map_or(0, |it| it.queued_bytes());
     let net = scene.net();
     for round in 0..20_u32 {
         for slot in 0..4 {
@@ -232,7 +253,7 @@ fn what_was_replaced_does_not_count_as_unsent() {
         net.send(id, &[7; 96]).expect("there is room");
     }
     bytes += 104 + 104 + (4 + 19 * 2) + (4 + 19 * 3) + 20 * 100;
-    assert_eq!(net.queued_bytes(id), bytes);
+    assert_eq!(net.connection(id).map_or(0, |it| it.queued_bytes()), bytes);
     assert_eq!(net.stats().frames_replaced, 19 * 4);
     net.abort(id);
     let reason = scene.end();
@@ -244,7 +265,10 @@ fn what_was_replaced_does_not_count_as_unsent() {
 fn a_slot_is_the_same_before_behind_and_after_an_open_frame() {
     let (mut scene, peer, id) = blocked(ListenOptions::default());
     let net = scene.net();
-    let (queued, held) = (net.queued_bytes(id), written_of_bulk(net, id));
+    let (queued, held) = (
+        net.connection(id).map_or(0, |it| it.queued_bytes()),
+        written_of_bulk(net, id),
+    );
     net.send_latest(id, 1, b"before").expect("room");
     net.send_latest(id, 2, b"stays").expect("room");
     net.begin_frame(id, 4).expect("none is open");
@@ -258,7 +282,10 @@ fn a_slot_is_the_same_before_behind_and_after_an_open_frame() {
     scene.turns();
     let net = scene.net();
     let waiting = (9 + 6 + 5 + 9 + 104) as u64;
-    assert_eq!(net.queued_bytes(id), queued + waiting);
+    assert_eq!(
+        net.connection(id).map_or(0, |it| it.queued_bytes()),
+        queued + waiting
+    );
     assert_eq!(net.memory_in_use(), queued + held + waiting);
     net.push_chunk(id, b"en").expect("it belongs there");
     net.finish_frame(id).expect("it is complete");
@@ -293,7 +320,10 @@ fn frames_of_any_length_are_replaced_wherever_they_lie() {
 fn any_mixture_of_frames_arrives_as_a_list_of_them_says() {
     let (mut scene, peer, id) = blocked(ListenOptions::default());
     let net = scene.net();
-    let (queued, held) = (net.queued_bytes(id), written_of_bulk(net, id));
+    let (queued, held) = (
+        net.connection(id).map_or(0, |it| it.queued_bytes()),
+        written_of_bulk(net, id),
+    );
     let mut list: Vec<(Option<u32>, Vec<u8>)> = Vec::new();
     let (mut replaced, mut random) = (0, 1_u32);
     for number in 0..3000_u32 {
@@ -317,7 +347,10 @@ fn any_mixture_of_frames_arrives_as_a_list_of_them_says() {
         if number % 100 == 99 {
             let net = scene.net();
             let waiting: usize = list.iter().map(|(_, payload)| 4 + payload.len()).sum();
-            assert_eq!(net.queued_bytes(id), queued + waiting as u64);
+            assert_eq!(
+                net.connection(id).map_or(0, |it| it.queued_bytes()),
+                queued + waiting as u64
+            );
             assert_eq!(net.memory_in_use(), queued + held + waiting as u64);
             assert_eq!(net.stats().frames_replaced, replaced);
         }
@@ -371,7 +404,7 @@ fn a_slow_reader_gets_newer_and_newer_states_and_the_last_of_each() {
         version += 1;
     }
     scene.net().send(id, b"the end").expect("there is room");
-    scene.until(|_, net| net.queued_bytes(id) == 0);
+    scene.until(|_, net| net.connection(id).map_or(0, |it| it.queued_bytes()) == 0);
     let (versions, received, _peer) = reading.join().expect("no panic");
     assert_eq!(versions, [Some(version - 1); SLOTS as usize]);
     let stats = scene.net().stats();
@@ -419,16 +452,26 @@ fn a_frame_that_is_written_is_not_replaced_when_the_write_ended_with_it() {
     net.send_latest(id, 2, b"two").expect("room");
     fill_sockets(&mut scene);
     let net = scene.net();
-    assert_eq!(net.queued_bytes(id), 3, "the write did not end there");
+    assert_eq!(
+        net.connection(id).map_or(0, |it| it.queued_bytes()),
+        3,
+        "the write did not end there"
+    );
     net.send_latest(id, 2, b"TWO").expect("room");
     net.send_latest(id, 1, b"ONE").expect("room");
-    assert_eq!((net.queued_bytes(id), net.stats().frames_replaced), (6, 1));
+    assert_eq!(
+        (
+            net.connection(id).map_or(0, |it| it.queued_bytes()),
+            net.stats().frames_replaced
+        ),
+        (6, 1)
+    );
     let reading = std::thread::spawn(move || {
         let mut received = vec![0; room + 6];
         peer.0.read_exact(&mut received).expect("all of it");
         received
     });
-    scene.until(|_, net| net.queued_bytes(id) == 0);
+    scene.until(|_, net| net.connection(id).map_or(0, |it| it.queued_bytes()) == 0);
     let received = reading.join().expect("all arrived");
     assert!(received.ends_with(b"oneTWOONE"));
     scene.expect_nothing_held();
@@ -440,12 +483,18 @@ fn what_is_replaced_by_nothing_ends_backpressure() {
     let (mut scene, mut peer, id) = Scene::joined(options.high_watermark(1000));
     let net = scene.net();
     net.send_latest(id, 1, &[7; 2000]).expect("there is room");
-    assert!(net.is_congested(id));
+    assert!(net.connection(id).is_some_and(|it| it.is_congested()));
     net.send_latest(id, 1, b"").expect("nothing is a payload");
-    assert_eq!(net.queued_bytes(id), 0);
+    assert_eq!(net.connection(id).map_or(0, |it| it.queued_bytes()), 0);
     peer.write(b"hello?");
     scene.turns();
-    assert!(!scene.net().is_congested(id), "nothing waits");
+    assert!(
+        !scene
+            .net()
+            .connection(id)
+            .is_some_and(|it| it.is_congested()),
+        "nothing waits"
+    );
     assert_eq!(scene.notes.drains, 1);
     scene.until(|notes, _| !notes.arrived.is_empty());
 }
@@ -471,7 +520,7 @@ fn states_after_a_pause(options: ListenOptions) -> usize {
         }
         count
     });
-    scene.until(|_, net| net.queued_bytes(id) == 0);
+    scene.until(|_, net| net.connection(id).map_or(0, |it| it.queued_bytes()) == 0);
     reading.join().expect("the newest arrived")
 }
 

@@ -63,7 +63,11 @@ fn a_visit_is_connect_data_disconnect<D: Driver>() {
     );
     assert_eq!((reason.side(), reason.stage), (Side::Peer, Stage::Open));
     assert_eq!((reason.unsent_frames, reason.unsent_bytes), (0, 0));
-    assert_eq!(driver.net().peer_addr(id), None, "{peer_addr} is forgotten");
+    assert_eq!(
+        driver.net().connection(id).and_then(|it| it.peer_addr()),
+        None,
+        "{peer_addr} is forgotten"
+    );
 }
 
 fn frames_of_all_sizes_come_back<D: Driver>() {
@@ -226,7 +230,10 @@ fn a_kick_delivers_what_was_sent_before_and_nothing_that_comes_after<D: Driver>(
     turn_until(&mut driver, &mut ended, |ended, _| ended.reason.is_some());
     reader.join().expect("all arrived");
     let reason = ended.reason.expect("it ended");
-    assert!(matches!(reason.cause, DisconnectCause::Kicked), "{reason}");
+    assert!(
+        matches!(reason.cause, DisconnectCause::ClosedLocally),
+        "{reason}"
+    );
     assert_eq!((reason.side(), reason.unsent_frames), (Side::Us, 0));
 }
 
@@ -264,7 +271,10 @@ fn a_kicked_peer_that_reads_late_still_reads_its_last_message<D: Driver>() {
     turn_until(&mut driver, &mut ended, |ended, _| ended.reason.is_some());
     reader.join().expect("all arrived");
     let reason = ended.reason.expect("it ended");
-    assert!(matches!(reason.cause, DisconnectCause::Kicked), "{reason}");
+    assert!(
+        matches!(reason.cause, DisconnectCause::ClosedLocally),
+        "{reason}"
+    );
     assert_eq!(reason.unsent_bytes, 0);
 }
 
@@ -357,8 +367,11 @@ impl<H: Handler> Handler for Ending<H> {
     }
 
     fn on_disconnect(&mut self, net: &mut Net, id: ConnectionId, reason: DisconnectReason) {
-        assert!(net.peer_addr(id).is_some(), "the address still answers");
-        assert!(net.origin(id).is_some());
+        assert!(
+            net.connection(id).and_then(|it| it.peer_addr()).is_some(),
+            "the address still answers"
+        );
+        assert!(net.connection(id).map(|it| it.origin()).is_some());
         assert!(matches!(net.send(id, b"x"), Err(SendError::Disconnected)));
         assert!(self.reason.replace(reason).is_none(), "it ends once");
     }
@@ -382,7 +395,9 @@ fn a_half_open_connection_lasts_until_it_is_disconnected<D: Driver>() {
     turn_until(&mut driver, &mut ended.handler, |late, _| late.0.is_some());
     let id = ended.handler.0.expect("it half-closed");
     driver.net().send(id, b"late reply").expect("half open");
-    turn_until(&mut driver, &mut ended, |_, net| net.queued_bytes(id) == 0);
+    turn_until(&mut driver, &mut ended, |_, net| {
+        net.connection(id).map_or(0, |it| it.queued_bytes()) == 0
+    });
     assert_eq!(peer.receive(), b"late reply");
     assert!(driver.net().disconnect(id));
     turn_until(&mut driver, &mut ended, |ended, _| ended.reason.is_some());
@@ -414,7 +429,10 @@ fn an_outbound_connection_talks_to_a_listener_of_the_same_loop<D: Driver>() {
         driver.net().send(id, b"early"),
         Err(SendError::Connecting)
     ));
-    assert_eq!(driver.net().origin(id), Some(Origin::Outbound));
+    assert_eq!(
+        driver.net().connection(id).map(|it| it.origin()),
+        Some(Origin::Outbound)
+    );
     turn_until(&mut driver, &mut seen, |seen, _| {
         seen.connected().len() == 2
     });
@@ -524,9 +542,11 @@ fn a_stale_id_reaches_nobody<D: Driver>() {
     assert!(!net.abort(old));
     assert!(!net.set_framing(old, Framing::varint()));
     assert_eq!(net.send_many([old], b"for another").gone, 1);
-    assert_eq!(net.peer_addr(old), None);
+    assert_eq!(net.connection(old).and_then(|it| it.peer_addr()), None);
     net.send(new, b"for you").expect("connected");
-    turn_until(&mut driver, &mut seen, |_, net| net.queued_bytes(new) == 0);
+    turn_until(&mut driver, &mut seen, |_, net| {
+        net.connection(new).map_or(0, |it| it.queued_bytes()) == 0
+    });
     assert_eq!(peer.receive(), b"for you");
 }
 
@@ -607,7 +627,7 @@ fn the_loop_survives_a_panic_of_its_handler<D: Driver>() {
         turn_until(&mut driver, &mut handler, |_, net| {
             net.connections()
                 .iter()
-                .all(|&id| net.queued_bytes(id) == 0)
+                .all(|&id| net.connection(id).map_or(0, |it| it.queued_bytes()) == 0)
         });
         assert!(peer.receive() == expected);
     }

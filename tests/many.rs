@@ -58,14 +58,14 @@ struct Ends {
 
 impl Handler for Ends {
     fn on_connect(&mut self, net: &mut Net, id: ConnectionId) {
-        match net.origin(id) {
+        match net.connection(id).map(|it| it.origin()) {
             Some(Origin::Outbound) => self.outbound.push(id),
             _ => self.inbound.push(id),
         }
     }
 
     fn on_data(&mut self, net: &mut Net, id: ConnectionId, frame: Frame<'_>) {
-        if net.origin(id) == Some(Origin::Outbound) {
+        if net.connection(id).map(|it| it.origin()) == Some(Origin::Outbound) {
             *self.echoes.entry(id).or_default() += 1;
         } else {
             net.send_frame(id, frame).expect("it is open");

@@ -57,7 +57,11 @@ fn joined<P: Pair>(options: ConnectOptions) -> (EventLoop, Recorder, ConnectionI
 #[track_caller]
 fn await_closed(event_loop: &mut EventLoop, id: ConnectionId) {
     let deadline = Instant::now() + PATIENCE;
-    while !event_loop.net().peer_has_closed(id) {
+    while !event_loop
+        .net()
+        .connection(id)
+        .is_some_and(|it| it.peer_has_closed())
+    {
         assert!(Instant::now() < deadline, "the end is not seen");
         std::thread::yield_now();
     }
@@ -77,11 +81,23 @@ fn closing_is_seen<P: Pair>() {
             if paused {
                 event_loop.net().pause(id);
             }
-            assert!(!event_loop.net().peer_has_closed(id), "it is alive");
+            assert!(
+                !event_loop
+                    .net()
+                    .connection(id)
+                    .is_some_and(|it| it.peer_has_closed()),
+                "it is alive"
+            );
             // At once: a Unix socket has room for few writes that were not read.
             let words = framed(b"last words").repeat(frames);
             peer.write_all(&words).expect("room");
-            assert!(!event_loop.net().peer_has_closed(id), "it is alive");
+            assert!(
+                !event_loop
+                    .net()
+                    .connection(id)
+                    .is_some_and(|it| it.peer_has_closed()),
+                "it is alive"
+            );
             peer.half_close();
             if paused {
                 turns(&mut event_loop, &mut seen);
@@ -94,7 +110,13 @@ fn closing_is_seen<P: Pair>() {
             turn_until(&mut event_loop, &mut seen, |seen, _| {
                 seen.ends().len() == 1 && seen.frames().len() == frames
             });
-            assert!(!event_loop.net().peer_has_closed(id), "it is gone");
+            assert!(
+                !event_loop
+                    .net()
+                    .connection(id)
+                    .is_some_and(|it| it.peer_has_closed()),
+                "it is gone"
+            );
         }
     }
 }
@@ -130,7 +152,12 @@ fn peer_that_was_read_to_its_end_has_closed() {
     turn_until(&mut event_loop, &mut seen, |seen, _| {
         matches!(seen.events.last(), Some(Event::HalfClose(_)))
     });
-    assert!(event_loop.net().peer_has_closed(id));
+    assert!(
+        event_loop
+            .net()
+            .connection(id)
+            .is_some_and(|it| it.peer_has_closed())
+    );
 }
 
 #[test]
@@ -142,7 +169,12 @@ fn congested_connection_can_be_asked_as_well() {
     let payload = vec![7; 16 << 20];
     event_loop.net().send(id, &payload).expect("it is open");
     turns(&mut event_loop, &mut seen);
-    assert!(event_loop.net().is_congested(id));
+    assert!(
+        event_loop
+            .net()
+            .connection(id)
+            .is_some_and(|it| it.is_congested())
+    );
     peer.write_all(&framed(b"last words")).expect("room");
     peer.half_close();
     await_closed(&mut event_loop, id);
@@ -155,9 +187,19 @@ fn connection_that_is_not_established_has_no_peer_that_closed() {
     let mut event_loop = EventLoop::new(Config::default()).expect("a loop");
     let mut seen = Recorder::default();
     let id = event_loop.net().connect(addr).expect("an attempt");
-    assert!(!event_loop.net().peer_has_closed(id));
+    assert!(
+        !event_loop
+            .net()
+            .connection(id)
+            .is_some_and(|it| it.peer_has_closed())
+    );
     turn_until(&mut event_loop, &mut seen, |seen, _| {
         !seen.ends().is_empty()
     });
-    assert!(!event_loop.net().peer_has_closed(id));
+    assert!(
+        !event_loop
+            .net()
+            .connection(id)
+            .is_some_and(|it| it.peer_has_closed())
+    );
 }

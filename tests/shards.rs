@@ -183,7 +183,9 @@ fn a_shard_that_has_closed_its_listener_is_passed_over() {
         .expect("it is there");
     let handles = shards.handles();
     let closed = handles.get(1).expect("there are two").call(move |_, net| {
-        let Some(Origin::Listener(listener)) = net.origin(second.connection) else {
+        let Some(Origin::Listener(listener)) =
+            net.connection(second.connection).map(|it| it.origin())
+        else {
             panic!("it came through a listener");
         };
         assert_eq!(net.local_addr(listener), Some(addr));

@@ -203,7 +203,10 @@ mod unsent {
             let turn = event_loop.turn(&mut seen, Some(Duration::ZERO));
             turn.expect("a turn does not fail");
         }
-        let queued = event_loop.net().queued_bytes(id);
+        let queued = event_loop
+            .net()
+            .connection(id)
+            .map_or(0, |it| it.queued_bytes());
         drop(peer);
         queued
     }

@@ -137,7 +137,10 @@ fn a_pause_after_each_chunk_loses_nothing_and_costs_no_wake_up() {
             peer
         });
         while scene.notes.arrived.len() < lens.len() {
-            scene.until(|notes, net| net.is_paused(id) || notes.arrived.len() == lens.len());
+            scene.until(|notes, net| {
+                net.connection(id).is_some_and(|it| it.is_paused())
+                    || notes.arrived.len() == lens.len()
+            });
             let chunks = scene.notes.chunks;
             scene.turns();
             assert_eq!(scene.notes.chunks, chunks, "it is paused");
@@ -162,7 +165,7 @@ fn the_end_of_the_stream_inside_a_frame_is_told_when_a_pause_is_over() {
     let (mut scene, mut peer, id) = Scene::joined(options);
     scene.notes.after_chunk = Some(|net, id| assert!(net.pause(id)));
     peer.write(&[&whole_and_header(10_000)[..], &pattern(4000)].concat());
-    scene.until(|_, net| net.is_paused(id));
+    scene.until(|_, net| net.connection(id).is_some_and(|it| it.is_paused()));
     // What comes during the pause, the end included, waits for its end.
     peer.write(&pattern(5000)[4000..]);
     drop(peer);
@@ -170,7 +173,7 @@ fn the_end_of_the_stream_inside_a_frame_is_told_when_a_pause_is_over() {
     assert!(scene.notes.ends.is_empty(), "the pause goes on");
     while scene.notes.coming.len() < 5000 {
         scene.net().resume(id);
-        scene.until(|_, net| net.is_paused(id));
+        scene.until(|_, net| net.connection(id).is_some_and(|it| it.is_paused()));
     }
     assert!(scene.notes.coming == pattern(5000));
     scene.turns();
@@ -209,7 +212,7 @@ fn a_chunk_is_the_last_thing_shown_of_a_connection_that_is_ended_there() {
         let cause = scene.end().cause;
         match abort {
             true => assert!(matches!(cause, DisconnectCause::Aborted), "{cause}"),
-            false => assert!(matches!(cause, DisconnectCause::Kicked), "{cause}"),
+            false => assert!(matches!(cause, DisconnectCause::ClosedLocally), "{cause}"),
         }
     }
 }
@@ -247,9 +250,16 @@ fn a_relay_passes_on_what_is_larger_than_it_holds() {
         }
         fn on_chunk(&mut self, net: &mut Net, id: ConnectionId, chunk: Chunk<'_>) {
             self.pass_on(net, &chunk).expect("there is room");
-            let (queued, held) = (net.queued_bytes(self.ends[1]), net.memory_in_use());
+            let (queued, held) = (
+                net.connection(self.ends[1])
+                    .map_or(0, |it| it.queued_bytes()),
+                net.memory_in_use(),
+            );
             self.most = (self.most.0.max(queued), self.most.1.max(held));
-            if net.is_congested(self.ends[1]) {
+            if net
+                .connection(self.ends[1])
+                .is_some_and(|it| it.is_congested())
+            {
                 self.pauses += 1;
                 net.pause(id);
             }
@@ -331,7 +341,10 @@ fn what_is_sent_while_a_frame_is_open_follows_it_in_order() {
         .expect("there is room");
     scene.turns();
     let waiting = [3, 5000, 4].map(|len| 4 + len).iter().sum::<u64>() + 4;
-    assert_eq!(scene.net().queued_bytes(id), waiting);
+    assert_eq!(
+        scene.net().connection(id).map_or(0, |it| it.queued_bytes()),
+        waiting
+    );
     assert_eq!(scene.net().memory_in_use(), waiting);
     let net = scene.net();
     net.finish_frame(id).expect("it is complete");
@@ -465,7 +478,9 @@ fn a_frame_that_is_left_open_delays_no_end() {
             let received = reading.join().expect("no panic");
             let cause = &reason.cause;
             match end {
-                End::Disconnect => assert!(matches!(cause, DisconnectCause::Kicked), "{cause}"),
+                End::Disconnect => {
+                    assert!(matches!(cause, DisconnectCause::ClosedLocally), "{cause}")
+                }
                 End::PeerCloses => {
                     assert!(matches!(cause, DisconnectCause::PeerClosed), "{cause}");
                 }
@@ -502,7 +517,10 @@ fn a_frame_that_is_left_open_delays_no_end_where_the_budget_ends_with_it() {
     net.disconnect(id);
     let reading = std::thread::spawn(move || peer.0.read_to_end(&mut Vec::new()));
     let reason = scene.end();
-    assert!(matches!(reason.cause, DisconnectCause::Kicked), "{reason}");
+    assert!(
+        matches!(reason.cause, DisconnectCause::ClosedLocally),
+        "{reason}"
+    );
     assert_eq!(reason.unsent_frames, 1);
     assert_eq!(reading.join().expect("no panic").ok(), Some(9 + 8));
 }
@@ -606,11 +624,20 @@ fn frame_that_was_accepted_takes_its_first_piece_however_little_may_be_queued() 
         net.push_chunk(id, b"").expect("nothing is no piece");
         net.push_chunk(id, b"01234")
             .expect("the frame was accepted");
-        assert!(net.is_congested(id), "{max}");
+        assert!(
+            net.connection(id).is_some_and(|it| it.is_congested()),
+            "{max}"
+        );
         let refused = net.push_chunk(id, b"56789");
         assert!(matches!(refused, Err(SendError::QueueFull { .. })), "{max}");
         scene.turns();
-        assert!(!scene.net().is_congested(id), "{max}");
+        assert!(
+            !scene
+                .net()
+                .connection(id)
+                .is_some_and(|it| it.is_congested()),
+            "{max}"
+        );
         scene.net().push_chunk(id, b"56789").expect("there is room");
         scene.net().finish_frame(id).expect("it is complete");
         scene.turns();

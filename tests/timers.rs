@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use support::by_hand::{Loop, Scene};
 use support::{Peer, Recorder};
 use throng::{
-    Config, ConnectionId, DisconnectReason, EventLoop, Expired, Frame, Handler, Net, TimerId,
+    Config, ConnectionId, DisconnectReason, EventLoop, Expired, Frame, Handler, Net, Timer, TimerId,
 };
 
 /// What to do when a timer fires.
@@ -101,7 +101,7 @@ fn time_of_a_timer_counts_from_the_start_of_the_turn_and_an_instant_is_what_it_i
             let now = Instant::now();
             self.set_at = Some(now);
             net.set_timer(AFTER, 1);
-            net.set_timer_at(now + AFTER, 2);
+            net.set_timer(now + AFTER, 2);
         }
     }
     let mut event_loop = EventLoop::new(Config::default()).expect("a loop");
@@ -127,10 +127,10 @@ fn timers_fire_in_the_order_of_their_times() {
     let (mut looped, mut clock) = scene();
     for key in [3, 1, 2, 500, 70_000, 4] {
         let at = looped.now + key as u32 * MS;
-        looped.net().set_timer_at(at, key);
+        looped.net().set_timer(at, key);
     }
     let past = looped.now - MS;
-    looped.net().set_timer_at(past, 0);
+    looped.net().set_timer(past, 0);
     looped.pass(Duration::from_secs(100), &mut clock);
     assert_eq!(clock.keys(), [0, 1, 2, 3, 4, 500, 70_000]);
 }
@@ -139,7 +139,7 @@ fn timers_fire_in_the_order_of_their_times() {
 fn a_timer_that_was_cancelled_does_not_fire() {
     let (mut looped, mut clock) = scene();
     let timer = looped.net().set_timer(MS, 1);
-    let interval = looped.net().set_interval(MS, 2);
+    let interval = looped.net().set_timer(Timer::interval(MS), 2);
     assert!(looped.net().cancel_timer(timer));
     assert!(!looped.net().cancel_timer(timer));
     looped.pass(MS, &mut clock);
@@ -166,7 +166,7 @@ fn a_timer_for_now_that_is_set_again_and_again_does_not_hold_the_turn() {
     let (mut looped, mut clock) = scene();
     clock.then = Some(Box::new(|net, expired| {
         net.set_timer(Duration::ZERO, expired.key + 1);
-        net.set_timer_at(net.now() - MS, expired.key + 1000);
+        net.set_timer(net.now() - MS, expired.key + 1000);
     }));
     looped.net().set_timer(Duration::ZERO, 0);
     looped.pass(Duration::ZERO, &mut clock);
@@ -216,10 +216,9 @@ fn the_timers_of_a_connection_end_with_it() {
         let mut clock = Clock::default();
         let net = &mut scene.looped.net();
         let timers: Vec<TimerId> = (0..4)
-            .filter_map(|key| net.set_connection_timer(scene.id, 50 * MS, key))
+            .map(|key| net.set_timer(Timer::after(50 * MS).on(scene.id), key))
             .collect();
-        let interval = net.set_connection_interval(scene.id, 30 * MS, 10);
-        assert_eq!((timers.len(), interval.is_some()), (4, true));
+        net.set_timer(Timer::interval(30 * MS).on(scene.id), 10);
         let of_the_loop = net.set_timer(60 * MS, 99);
         // From the middle of the list, and its end.
         assert!(net.cancel_timer(timers[2]));
@@ -229,8 +228,10 @@ fn the_timers_of_a_connection_end_with_it() {
         assert_eq!((clock.keys(), connection), (vec![10], Some(scene.id)));
         end(&mut scene, &mut clock);
         let net = &mut scene.looped.net();
-        assert_eq!(net.set_connection_timer(scene.id, MS, 5), None);
-        assert_eq!(net.set_connection_interval(scene.id, MS, 5), None);
+        for late in [Timer::after(MS), Timer::interval(MS)] {
+            let unset = net.set_timer(late.on(scene.id), 5);
+            assert!(!net.cancel_timer(unset), "it was not set");
+        }
         assert!(!net.cancel_timer(timers[1]), "it has ended");
         for _ in 0..5 {
             scene.looped.pass(20 * MS, &mut clock);
@@ -249,7 +250,7 @@ fn the_timers_of_one_connection_are_not_those_of_another() {
     let ids = clock.seen.connected();
     for key in 0..9 {
         let id = ids[key as usize % 3];
-        looped.net().set_connection_timer(id, 5 * MS, key);
+        looped.net().set_timer(Timer::after(5 * MS).on(id), key);
     }
     assert!(looped.net().abort(ids[1]));
     looped.pass(5 * MS, &mut clock);
@@ -264,7 +265,8 @@ fn a_timer_is_set_while_connecting_and_from_on_disconnect() {
     impl Handler for Again {
         fn on_data(&mut self, _: &mut Net, _: ConnectionId, _: Frame<'_>) {}
         fn on_disconnect(&mut self, net: &mut Net, id: ConnectionId, _: DisconnectReason) {
-            assert_eq!(net.set_connection_timer(id, MS, 2), None);
+            let unset = net.set_timer(Timer::after(MS).on(id), 2);
+            assert!(!net.cancel_timer(unset), "it was not set");
             net.set_timer(MS, 1);
         }
         fn on_timer(&mut self, _: &mut Net, expired: Expired) {
@@ -274,7 +276,7 @@ fn a_timer_is_set_while_connecting_and_from_on_disconnect() {
     let (_refusing, addr) = support::refusing();
     let mut looped = Loop::new(Config::default());
     let id = looped.net().connect(addr).expect("it starts");
-    assert!(looped.net().set_connection_timer(id, 3 * MS, 3).is_some());
+    looped.net().set_timer(Timer::after(3 * MS).on(id), 3);
     let mut again = Again(Vec::new());
     looped.settle(&mut again, |_, net| net.stats().disconnected == 1);
     looped.rest(&mut again);
@@ -286,7 +288,7 @@ fn a_timer_is_set_while_connecting_and_from_on_disconnect() {
 fn ticks(period: Duration, turns: impl Iterator<Item = Duration>) {
     let (mut looped, mut clock) = scene();
     let start: Instant = looped.now;
-    let timer = looped.net().set_interval(period, 1);
+    let timer = looped.net().set_timer(Timer::interval(period), 1);
     let mut counted = 0;
     for passed in turns {
         looped.pass(passed, &mut clock);
@@ -344,7 +346,7 @@ proptest! {
 fn an_interval_begins_when_it_is_told_to() {
     let (mut looped, mut clock) = scene();
     let first = looped.now + 100 * MS;
-    looped.net().set_interval_at(first, 10 * MS, 1);
+    looped.net().set_timer(Timer::at(first).every(10 * MS), 1);
     looped.pass(99 * MS, &mut clock);
     assert!(clock.fired.is_empty());
     looped.pass(MS, &mut clock);
@@ -356,7 +358,7 @@ fn an_interval_begins_when_it_is_told_to() {
 #[test]
 fn no_period_is_shorter_than_a_millisecond() {
     let (mut looped, mut clock) = scene();
-    looped.net().set_interval(Duration::ZERO, 1);
+    looped.net().set_timer(Timer::interval(Duration::ZERO), 1);
     looped.pass(10 * MS, &mut clock);
     assert_eq!((clock.fired.len(), clock.fired[0].missed), (1, 9));
 }
@@ -365,7 +367,7 @@ fn no_period_is_shorter_than_a_millisecond() {
 fn a_time_that_never_comes_does_no_harm() {
     let (mut looped, mut clock) = scene();
     let timer = looped.net().set_timer(Duration::MAX, 1);
-    let interval = looped.net().set_interval(Duration::MAX, 1);
+    let interval = looped.net().set_timer(Timer::interval(Duration::MAX), 1);
     looped.pass(Duration::from_secs(1 << 30), &mut clock);
     assert!(clock.fired.is_empty());
     assert!(looped.net().cancel_timer(timer) && looped.net().cancel_timer(interval));
@@ -419,8 +421,10 @@ fn a_time_that_has_passed_is_now() {
     looped.pass(100 * MS, &mut clock);
     looped.net().set_timer(Duration::ZERO, 1);
     let now = looped.now;
-    looped.net().set_timer_at(now - 50 * MS, 2);
-    looped.net().set_interval_at(now - 35 * MS, 10 * MS, 3);
+    looped.net().set_timer(now - 50 * MS, 2);
+    looped
+        .net()
+        .set_timer(Timer::at(now - 35 * MS).every(10 * MS), 3);
     let now = looped.now;
     looped.pass(Duration::ZERO, &mut clock);
     let dues: Vec<_> = clock.fired.iter().map(|fired| fired.due).collect();
@@ -449,8 +453,8 @@ fn the_timers_of_a_connection_go_in_every_order() {
             for key in 0..3 {
                 let turn = order.iter().position(|other| *other == key);
                 let after = 1 + turn.expect("it is one of them") as u32;
-                let timer = net.set_connection_timer(id, after * MS, key);
-                timers.push(timer.expect("it is open"));
+                let timer = net.set_timer(Timer::after(after * MS).on(id), key);
+                timers.push(timer);
             }
             if fire {
                 scene.looped.pass(2 * MS, &mut clock);
@@ -463,13 +467,13 @@ fn the_timers_of_a_connection_go_in_every_order() {
             // Others take the places of those that are gone, whose ids do not reach them.
             let net = &mut scene.looped.net();
             let of_the_loop: Vec<_> = (10..13).map(|key| net.set_timer(20 * MS, key)).collect();
-            let one_more = net.set_connection_timer(id, 30 * MS, 20);
+            let one_more = net.set_timer(Timer::after(30 * MS).on(id), 20);
             for timer in &timers {
                 let was_set = *timer == timers[order[2] as usize];
                 assert_eq!(net.cancel_timer(*timer), was_set);
             }
             assert!(net.abort(id));
-            assert!(!net.cancel_timer(one_more.expect("it was open")));
+            assert!(!net.cancel_timer(one_more));
             scene.looped.pass(100 * MS, &mut clock);
             assert_eq!(clock.keys(), [10, 11, 12], "{order:?} {fire}");
             assert!(
@@ -486,8 +490,7 @@ fn the_interval_of_a_connection_begins_after_a_millisecond() {
     let mut scene = Scene::with(Config::default());
     let mut clock = Clock::default();
     let net = &mut scene.looped.net();
-    net.set_connection_interval(scene.id, Duration::ZERO, 1)
-        .expect("it is open");
+    net.set_timer(Timer::interval(Duration::ZERO).on(scene.id), 1);
     scene.looped.pass(Duration::ZERO, &mut clock);
     assert!(clock.keys().is_empty());
     scene.looped.pass(MS, &mut clock);
@@ -510,7 +513,7 @@ fn a_panic_in_on_timer_costs_that_call_and_no_other() {
     for key in 0..4 {
         looped.net().set_timer(MS, key);
     }
-    looped.net().set_interval(MS, 9);
+    looped.net().set_timer(Timer::interval(MS), 9);
     let mut left = 2;
     clock.then = Some(Box::new(move |_, _| {
         left -= 1;

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use support::Peer;
 use support::by_hand::Loop;
 use support::random::{Random, with_seeds};
-use throng::{Config, ConnectionId, Expired, Frame, Handler, Net, TimerId};
+use throng::{Config, ConnectionId, Expired, Frame, Handler, Net, Timer, TimerId};
 
 const MS: Duration = Duration::from_millis(1);
 
@@ -93,24 +93,24 @@ impl Model {
                 self.add(timer, key, now + after, None, None);
             }
             1 => {
-                let timer = net.set_timer_at(self.start + at, key);
+                let timer = net.set_timer(self.start + at, key);
                 self.add(timer, key, at, None, None);
             }
             2 => {
-                let timer = net.set_interval_at(self.start + at, period, key);
+                let timer = net.set_timer(Timer::at(self.start + at).every(period), key);
                 self.add(timer, key, at, None, Some(period));
             }
             3 => {
-                let timer = net.set_connection_timer(id, after, key);
-                assert_eq!(timer.is_none(), self.ended.contains(&id));
-                if let Some(timer) = timer {
+                let timer = net.set_timer(Timer::after(after).on(id), key);
+                // On one that has ended it is not set.
+                if !self.ended.contains(&id) {
                     self.add(timer, key, now + after, Some(id), None);
                 }
             }
             _ => {
-                let timer = net.set_connection_interval(id, period, key);
-                assert_eq!(timer.is_none(), self.ended.contains(&id));
-                if let Some(timer) = timer {
+                let timer = net.set_timer(Timer::interval(period).on(id), key);
+                // On one that has ended it is not set.
+                if !self.ended.contains(&id) {
                     self.add(timer, key, now + period, Some(id), Some(period));
                 }
             }

@@ -147,7 +147,9 @@ fn client_of_a_server_that_left(config: Config) -> (Loop, ConnectionId) {
     let mut accepted = Peer(server.accept().expect("the attempt").0);
     looped.settle(&mut seen, |_, net| net.is_connected(id));
     looped.net().send(id, b"unread").expect("it is connected");
-    looped.settle(&mut seen, |_, net| net.queued_bytes(id) == 0);
+    looped.settle(&mut seen, |_, net| {
+        net.connection(id).map_or(0, |it| it.queued_bytes()) == 0
+    });
     // It is there, so that the close is a reset.
     let mut unread = [0; 10];
     while accepted.0.peek(&mut unread).expect("a live socket") < unread.len() {}
@@ -403,9 +405,9 @@ fn half_closed_peer_that_stops_reading_for_a_while_gets_all_that_was_sent() {
         let mut peer = scene.peer;
         let reader = std::thread::spawn(move || peer.receive().len());
         let id = scene.id;
-        scene
-            .looped
-            .settle(&mut scene.seen, |_, net| net.queued_bytes(id) == 0);
+        scene.looped.settle(&mut scene.seen, |_, net| {
+            net.connection(id).map_or(0, |it| it.queued_bytes()) == 0
+        });
         assert_eq!(reader.join().expect("it reads"), 12 << 20);
         scene.looped.settle(&mut scene.seen, |_, net| {
             net.is_connected(id) == allow_half_open

@@ -22,7 +22,7 @@ struct Ends {
 
 impl Handler for Ends {
     fn on_connect(&mut self, net: &mut Net, id: ConnectionId) {
-        if net.origin(id) == Some(Origin::Outbound) {
+        if net.connection(id).map(|it| it.origin()) == Some(Origin::Outbound) {
             self.outbound = Some(id);
         }
     }

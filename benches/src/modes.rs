@@ -60,7 +60,7 @@ pub(crate) struct Relay {
 
 impl Relay {
     fn slow_down(&self, net: &mut Net, from: ConnectionId, to: ConnectionId) {
-        if net.is_congested(to) {
+        if net.connection(to).is_some_and(|it| it.is_congested()) {
             net.pause(from);
         }
     }
@@ -74,7 +74,7 @@ impl Handler for Relay {
     fn on_connect(&mut self, net: &mut Net, id: ConnectionId) {
         if let Some(other) = self.single.take() {
             // That a paused peer has left is not reported.
-            if !net.peer_has_closed(other) {
+            if !net.connection(other).is_some_and(|it| it.peer_has_closed()) {
                 self.partners.extend([(id, other), (other, id)]);
                 net.resume(other);
                 return;

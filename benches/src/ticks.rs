@@ -5,7 +5,9 @@ use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
 use serde_json::json;
-use throng::{Config, ConnectionId, DisconnectReason, EventLoop, Expired, Frame, Handler, Net};
+use throng::{
+    Config, ConnectionId, DisconnectReason, EventLoop, Expired, Frame, Handler, Net, Timer,
+};
 
 use crate::cli::TicksOptions;
 use crate::limits;
@@ -86,7 +88,7 @@ pub(crate) fn run(options: &TicksOptions, json: Option<&Path>) -> Result<(), Pro
     }
     let before = event_loop.net().stats();
     let net = event_loop.net();
-    net.set_interval(Duration::from_secs(1) / options.hz, TICK);
+    net.set_timer(Timer::interval(Duration::from_secs(1) / options.hz), TICK);
     net.set_timer(options.seconds, END);
     event_loop.run(&mut world)?;
     if let Some(problem) = world.problem {

@@ -4,7 +4,6 @@ use std::net::SocketAddr;
 use std::time::Instant;
 
 use super::{Net, Stats};
-use crate::connection::Origin;
 use crate::connection_id::{ConnectionId, ListenerId};
 use crate::socket::Local;
 
@@ -15,63 +14,6 @@ impl Net {
         self.connections
             .get(id)
             .is_some_and(|connection| connection.is_open())
-    }
-
-    /// Whether the peer has closed its sending side or reset the connection, even if unread bytes come before that.
-    ///
-    /// Finds a peer that left while its connection was [paused](Self::pause): no callback reports that before the
-    /// connection is resumed.
-    ///
-    /// Asks the operating system, which costs a few system calls and, for the moment, two file descriptors. If
-    /// there are none, an end behind unread bytes is not seen. A peer whose machine or network failed has not closed.
-    ///
-    /// Returns `false` if the connection is not established or is closed.
-    ///
-    /// ```
-    /// use throng::{ConnectionId, Net};
-    ///
-    /// /// Players that wait for an opponent, paused.
-    /// struct Lobby(Vec<ConnectionId>);
-    ///
-    /// impl Lobby {
-    ///     /// The first that is still there. Those that left are disconnected.
-    ///     fn opponent(&mut self, net: &mut Net) -> Option<ConnectionId> {
-    ///         while !self.0.is_empty() {
-    ///             let player = self.0.remove(0);
-    ///             if !net.peer_has_closed(player) && net.resume(player) {
-    ///                 return Some(player);
-    ///             }
-    ///             net.disconnect(player);
-    ///         }
-    ///         None
-    ///     }
-    /// }
-    /// ```
-    pub fn peer_has_closed(&self, id: ConnectionId) -> bool {
-        self.connections
-            .get(id)
-            .is_some_and(|connection| connection.peer_has_closed())
-    }
-
-    /// The address of the peer, also inside [`on_disconnect`](crate::Handler::on_disconnect). `None` if the connection is
-    /// gone, and for Unix domain sockets, whose peers have none.
-    ///
-    /// An IPv4 peer of a dual-stack listener has its IPv4 address. A link-local IPv6 address has its scope, so that it can be
-    /// connected to.
-    pub fn peer_addr(&self, id: ConnectionId) -> Option<SocketAddr> {
-        self.connections.get(id)?.peer
-    }
-
-    /// Which listener the connection came through, or that it is outbound.
-    pub fn origin(&self, id: ConnectionId) -> Option<Origin> {
-        Some(self.connections.get(id)?.origin())
-    }
-
-    /// Bytes that were accepted for the connection and are not written to its socket yet, headers included.
-    pub fn queued_bytes(&self, id: ConnectionId) -> u64 {
-        self.connections
-            .get(id)
-            .map_or(0, |connection| connection.queued_bytes())
     }
 
     /// Bytes that all connections together hold, as [`memory_budget`](crate::Config::memory_budget) counts them.

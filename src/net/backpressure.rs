@@ -12,7 +12,7 @@ impl Net {
     /// connection causes no wake-ups; frames are sent to it as before.
     ///
     /// EOF is reported after the data that is kept, once the connection is resumed;
-    /// [`peer_has_closed`](Self::peer_has_closed) returns whether the peer has closed its side meanwhile. A reset is reported
+    /// [`peer_has_closed`](crate::ConnectionRef::peer_has_closed) returns whether the peer has closed its side meanwhile. A reset is reported
     /// immediately, and what was not delivered is [counted](crate::DisconnectReason::unshown_bytes).
     ///
     /// Returns `false` if the connection is gone or going.
@@ -27,7 +27,7 @@ impl Net {
     ///     fn on_data(&mut self, net: &mut Net, _: ConnectionId, frame: Frame<'_>) {
     ///         if net.send_frame(self.target, frame).is_err() {
     ///             net.disconnect(self.source);
-    ///         } else if net.is_congested(self.target) {
+    ///         } else if net.connection(self.target).is_some_and(|it| it.is_congested()) {
     ///             net.pause(self.source);
     ///         }
     ///     }
@@ -52,7 +52,7 @@ impl Net {
     }
 
     /// Reads from a [paused](Self::pause) connection again, beginning with what was kept, in the next turn. One that is
-    /// [congested](Self::is_congested) besides is read when that is over. On one that is not paused it does nothing.
+    /// [congested](crate::ConnectionRef::is_congested) besides is read when that is over. On one that is not paused it does nothing.
     ///
     /// Returns `false` if the connection is gone or going.
     pub fn resume(&mut self, id: ConnectionId) -> bool {
@@ -83,21 +83,5 @@ impl Net {
             self.list(id);
         }
         self.watch_read(id);
-    }
-
-    /// Whether the connection is [paused](Self::pause).
-    pub fn is_paused(&self, id: ConnectionId) -> bool {
-        self.connections
-            .get(id)
-            .is_some_and(|connection| connection.is_paused())
-    }
-
-    /// Whether the connection is under backpressure: more than the
-    /// [`high_watermark`](crate::Config::high_watermark) was queued, and [`on_drain`](crate::Handler::on_drain) has not
-    /// come since.
-    pub fn is_congested(&self, id: ConnectionId) -> bool {
-        self.connections
-            .get(id)
-            .is_some_and(|connection| connection.is_congested())
     }
 }

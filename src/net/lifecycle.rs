@@ -31,9 +31,9 @@ impl Net {
     /// Returns `false` if the connection is closed or closing already.
     pub fn disconnect(&mut self, id: ConnectionId) -> bool {
         match self.connections.get(id).map(|connection| connection.phase) {
-            Some(Phase::Connecting) => self.end(id, Some(DisconnectCause::Kicked)),
+            Some(Phase::Connecting) => self.end(id, Some(DisconnectCause::ClosedLocally)),
             Some(Phase::Open) => {
-                self.close(id, DisconnectCause::Kicked);
+                self.close(id, DisconnectCause::ClosedLocally);
                 self.mark_dirty(id);
             }
             _ => {
@@ -79,7 +79,7 @@ impl Net {
         let connection = self.connections.get_mut(id);
         let connection = connection.ok_or(SendError::Disconnected)?;
         let dropped = connection.push_last(&mut self.common, payload, backlog)?;
-        self.close(id, DisconnectCause::Kicked);
+        self.close(id, DisconnectCause::ClosedLocally);
         if let Some(connection) = self.connections.get_mut(id) {
             connection.note_dropped(&dropped);
         }

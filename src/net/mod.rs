@@ -32,6 +32,7 @@ mod stream;
 mod table;
 mod timers;
 mod turn;
+mod view;
 mod warnings;
 
 use std::fmt;
@@ -59,7 +60,8 @@ use listen::Listener;
 pub(crate) use listen::Peer;
 pub(crate) use service::EndOfStream;
 pub use stats::Stats;
-pub use timers::{Expired, TimerId};
+pub use timers::{Expired, Timer, TimerId};
+pub use view::ConnectionRef;
 pub(crate) use warnings::Warning;
 
 /// The connections of a loop, and everything that can be done with them.

@@ -74,7 +74,7 @@ impl Net {
     /// [`finish_frame`](Self::finish_frame) ends: for a frame that arrives in pieces itself, or is made in pieces.
     ///
     /// While it is open, whatever else is sent to the connection waits behind it, and neither takes the room of its
-    /// pieces nor counts for [`is_congested`](Self::is_congested). One frame of a connection can be open at a time. If
+    /// pieces nor counts for [`is_congested`](crate::ConnectionRef::is_congested). One frame of a connection can be open at a time. If
     /// the connection is [disconnected](Self::disconnect) before the frame is finished, the peer sees a stream that
     /// ends inside a frame.
     ///
@@ -106,7 +106,7 @@ impl Net {
     ///     fn on_chunk(&mut self, net: &mut Net, _: ConnectionId, chunk: Chunk<'_>) {
     ///         if self.pass_on(net, &chunk).is_err() {
     ///             net.disconnect(self.from);
-    ///         } else if net.is_congested(self.to) {
+    ///         } else if net.connection(self.to).is_some_and(|it| it.is_congested()) {
     ///             net.pause(self.from);
     ///         }
     ///     }
@@ -126,7 +126,7 @@ impl Net {
     ///
     /// The pieces that wait count against [`max_queued_bytes`](crate::Config::max_queued_bytes), but for the first piece
     /// there is always room: a frame that was accepted can begin. That they are more
-    /// than the peer takes shows in [`is_congested`](Self::is_congested), and [`on_drain`](crate::Handler::on_drain)
+    /// than the peer takes shows in [`is_congested`](crate::ConnectionRef::is_congested), and [`on_drain`](crate::Handler::on_drain)
     /// tells when to go on.
     ///
     /// # Errors

@@ -68,60 +68,103 @@ impl Interval {
     }
 }
 
-impl Net {
-    /// Sets a timer: [`on_timer`](crate::Handler::on_timer) is called with `key` at [`now`](Self::now) `+ after`, in a
-    /// later turn.
-    ///
-    /// All times of a turn count from its start, [`now`](Self::now). A callback that has worked for 300 ms and sets a timer
-    /// of 200 ms finds it due in the next turn. To count from the present moment, use
-    /// `set_timer_at(Instant::now() + after, key)`.
-    ///
-    /// A timer never fires before the instant it is set for. It fires up to two milliseconds later, or as late as the loop
-    /// is. Timers of the same millisecond may fire in any order. Setting and cancelling cost the same with ten timers and
-    /// with a million.
-    ///
-    /// ```
-    /// use std::time::Duration;
-    /// use throng::{Config, ConnectionId, EventLoop, Expired, Frame, Handler, Net};
-    ///
-    /// const SAVE: u64 = 1;
-    ///
-    /// struct Game;
-    ///
-    /// impl Handler for Game {
-    ///     fn on_data(&mut self, _: &mut Net, _: ConnectionId, _: Frame<'_>) {}
-    ///     fn on_timer(&mut self, net: &mut Net, expired: Expired) {
-    ///         if expired.key == SAVE {
-    ///             net.stop();
-    ///         }
-    ///     }
-    /// }
-    ///
-    /// let mut event_loop = EventLoop::new(Config::default())?;
-    /// event_loop.net().set_timer(Duration::from_millis(1), SAVE);
-    /// event_loop.run(&mut Game)?;
-    /// # Ok::<(), std::io::Error>(())
-    /// ```
-    pub fn set_timer(&mut self, after: Duration, key: u64) -> TimerId {
-        self.set_timer_at(later(self.now, after), key)
+/// When a timer fires, and for how long it lives: what [`Net::set_timer`] sets.
+///
+/// A [`Duration`] converts into a timer that fires once after it, an [`Instant`] into one that fires once at it.
+///
+/// ```
+/// use std::time::{Duration, Instant};
+/// use throng::{ConnectionId, Net, Timer};
+///
+/// const LOGIN: u64 = 1;
+/// const TICK: u64 = 2;
+/// const MIDNIGHT: u64 = 3;
+///
+/// fn set(net: &mut Net, id: ConnectionId, midnight: Instant) {
+///     net.set_timer(Timer::after(Duration::from_secs(10)).on(id), LOGIN);
+///     net.set_timer(Timer::interval(Duration::from_secs(1) / 60), TICK);
+///     net.set_timer(Timer::at(midnight).every(Duration::from_secs(24 * 60 * 60)), MIDNIGHT);
+/// }
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Timer {
+    first: First,
+    period: Option<Duration>,
+    connection: Option<ConnectionId>,
+}
+
+/// When a timer fires for the first time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum First {
+    After(Duration),
+    At(Instant),
+}
+
+impl Timer {
+    /// Fires once, `after` the start of this [turn](Net::now): the clock is read once per turn. If a callback has worked for
+    /// long and the time is to count from the present moment, use `Timer::at(Instant::now() + after)`.
+    pub fn after(after: Duration) -> Self {
+        Self::first(First::After(after))
     }
 
-    /// Sets a timer for an instant; see [`set_timer`](Self::set_timer). One that has passed is now: it fires with the next
-    /// millisecond.
-    pub fn set_timer_at(&mut self, at: Instant, key: u64) -> TimerId {
-        self.add_timer(at, None, key, None)
+    /// Fires once, at an instant. One that has passed is now: the timer fires with the next millisecond.
+    pub fn at(at: Instant) -> Self {
+        Self::first(First::At(at))
     }
 
-    /// Sets a timer that fires every `period` (at least 1 ms), the first time at [`now`](Self::now) `+ period`: the tick of
-    /// a game.
+    /// Fires every `period`, the first time after one: the tick of a game. At least 1 ms.
+    pub fn interval(period: Duration) -> Self {
+        Self::after(period.max(SHORTEST)).every(period)
+    }
+
+    fn first(first: First) -> Self {
+        Self {
+            first,
+            period: None,
+            connection: None,
+        }
+    }
+
+    /// Fires again after each `period` (at least 1 ms), until it is cancelled.
     ///
     /// It does not drift: the times are counted from the first one, whenever the loop gets to them. If it is so late that
-    /// some have passed, [`missed`](Expired::missed) says how many. A period below 3 ms comes often so, since timers are late
-    /// by up to two.
+    /// some have passed, [`missed`](Expired::missed) says how many. With a period below 3 ms that is frequent, since timers
+    /// are late by up to two.
+    pub fn every(mut self, period: Duration) -> Self {
+        self.period = Some(period.max(SHORTEST));
+        self
+    }
+
+    /// Belongs to a connection and ends with it: once the connection is disconnected by either side, the timer does not fire
+    /// any more. On a closed connection it is not set.
+    pub fn on(mut self, id: ConnectionId) -> Self {
+        self.connection = Some(id);
+        self
+    }
+}
+
+impl From<Duration> for Timer {
+    fn from(after: Duration) -> Self {
+        Self::after(after)
+    }
+}
+
+impl From<Instant> for Timer {
+    fn from(at: Instant) -> Self {
+        Self::at(at)
+    }
+}
+
+impl Net {
+    /// Sets a timer: [`on_timer`](crate::Handler::on_timer) is called with `key` when it fires. A [`Duration`] or an
+    /// [`Instant`] is a timer that fires once; for all others see [`Timer`].
+    ///
+    /// A timer never fires before its instant, and up to two milliseconds late, or as late as the loop is. Those of one
+    /// millisecond may fire in any order. Setting and cancelling cost the same with ten timers and with a million.
     ///
     /// ```
     /// use std::time::Duration;
-    /// use throng::{Config, ConnectionId, EventLoop, Expired, Frame, Handler, Net};
+    /// use throng::{Config, ConnectionId, EventLoop, Expired, Frame, Handler, Net, Timer};
     ///
     /// #[derive(Default)]
     /// struct World { steps: u64 }
@@ -130,7 +173,7 @@ impl Net {
     ///     fn on_data(&mut self, _: &mut Net, _: ConnectionId, _: Frame<'_>) {}
     ///     fn on_timer(&mut self, net: &mut Net, expired: Expired) {
     ///         self.steps += 1 + expired.missed;
-    ///         net.broadcast(|_| true, format!("step {}", self.steps).as_bytes());
+    ///         net.broadcast(|_| true, format!("step {}", self.steps));
     ///         if self.steps >= 3 {
     ///             net.cancel_timer(expired.timer);
     ///             net.stop();
@@ -139,48 +182,20 @@ impl Net {
     /// }
     ///
     /// let mut event_loop = EventLoop::new(Config::default())?;
-    /// event_loop.net().set_interval(Duration::from_secs(1) / 60, 0);
+    /// event_loop.net().set_timer(Timer::interval(Duration::from_secs(1) / 60), 0);
     /// event_loop.run(&mut World::default())?;
     /// # Ok::<(), std::io::Error>(())
     /// ```
-    pub fn set_interval(&mut self, period: Duration, key: u64) -> TimerId {
-        let period = period.max(SHORTEST);
-        self.set_interval_at(later(self.now, period), period, key)
-    }
-
-    /// Sets a timer that fires every `period`, the first time at an instant; see [`set_interval`](Self::set_interval). The
-    /// times of one that has passed count as missed.
-    pub fn set_interval_at(&mut self, first: Instant, period: Duration, key: u64) -> TimerId {
-        self.add_timer(first, Some(period.max(SHORTEST)), key, None)
-    }
-
-    /// Sets a [timer](Self::set_timer) that belongs to a connection and ends with it: once it is
-    /// [disconnected](Self::disconnect) by either side, its timers do not fire any more. Like that of `set_timer`, its time
-    /// counts from the start of the turn.
-    ///
-    /// `None` if the connection is gone or going.
-    pub fn set_connection_timer(
-        &mut self,
-        id: ConnectionId,
-        after: Duration,
-        key: u64,
-    ) -> Option<TimerId> {
-        self.may_have_timers(id)
-            .then(|| self.add_timer(later(self.now, after), None, key, Some(id)))
-    }
-
-    /// Sets an [interval](Self::set_interval) that belongs to a connection and ends with it.
-    ///
-    /// `None` if the connection is gone or going.
-    pub fn set_connection_interval(
-        &mut self,
-        id: ConnectionId,
-        period: Duration,
-        key: u64,
-    ) -> Option<TimerId> {
-        let period = period.max(SHORTEST);
-        self.may_have_timers(id)
-            .then(|| self.add_timer(later(self.now, period), Some(period), key, Some(id)))
+    pub fn set_timer(&mut self, timer: impl Into<Timer>, key: u64) -> TimerId {
+        let timer = timer.into();
+        if timer.connection.is_some_and(|id| !self.may_have_timers(id)) {
+            return TimerId(TimerKey::NONE);
+        }
+        let first = match timer.first {
+            First::After(after) => later(self.now, after),
+            First::At(at) => at,
+        };
+        self.add_timer(first, timer.period, key, timer.connection)
     }
 
     fn may_have_timers(&self, id: ConnectionId) -> bool {

@@ -158,7 +158,7 @@ impl Stream {
         }
     }
 
-    fn local_addr(&self) -> io::Result<Option<SocketAddr>> {
+    pub(crate) fn local_addr(&self) -> io::Result<Option<SocketAddr>> {
         match self {
             Self::Tcp(stream) => stream.local_addr().map(|local| Some(canonical(local))),
             #[cfg(unix)]

@@ -168,7 +168,10 @@ impl Scene {
     }
 
     pub fn queued(&mut self) -> u64 {
-        self.looped.net().queued_bytes(self.id)
+        self.looped
+            .net()
+            .connection(self.id)
+            .map_or(0, |it| it.queued_bytes())
     }
 
     /// The end: it comes once, nothing comes after it, and nothing is left.

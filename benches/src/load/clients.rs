@@ -167,7 +167,10 @@ impl Handler for Clients {
     }
 
     fn on_disconnect(&mut self, net: &mut Net, id: ConnectionId, reason: DisconnectReason) {
-        let addr = net.peer_addr(id).map(|addr| addr.to_string());
+        let addr = net
+            .connection(id)
+            .and_then(|it| it.peer_addr())
+            .map(|addr| addr.to_string());
         let addr = addr.unwrap_or_default();
         let left = net.len();
         self.problem.get_or_insert_with(|| {
