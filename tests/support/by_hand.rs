@@ -1,11 +1,12 @@
 //! A loop driven by its public layer, on a clock that a test moves: nobody waits for a deadline.
 
-use std::net::SocketAddr;
+use std::io;
+use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use mio::{Events, Poll};
-use throng::{Config, ConnectionId, DisconnectReason, Handler, Net};
+use throng::{Config, ConnectionId, DisconnectReason, Handler, ListenOptions, Net};
 
 use super::{Event, PATIENCE, Peer, Recorder};
 
@@ -61,9 +62,11 @@ impl Loop {
             .net
             .next_timeout(self.now)
             .map_or(wait, |own| own.min(wait));
-        self.poll
-            .poll(&mut self.events, Some(wait))
-            .expect("a poll");
+        match self.poll.poll(&mut self.events, Some(wait)) {
+            // After a signal the events are still those of the last turn.
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => self.events.clear(),
+            result => result.expect("a poll"),
+        }
         self.net.begin_turn(self.now);
         for event in &self.events {
             self.net.handle_event(event);
@@ -84,8 +87,39 @@ impl Loop {
     }
 
     pub fn listen(&mut self) -> SocketAddr {
-        let listener = self.net.listen("127.0.0.1:0").expect("a listener");
-        self.net.local_addr(listener).expect("its address")
+        self.listen_with(ListenOptions::default())
+    }
+
+    pub fn listen_with(&mut self, options: ListenOptions) -> SocketAddr {
+        let listener = self.net.listen_with("127.0.0.1:0", options);
+        let addr = self.net.local_addr(listener.expect("a listener"));
+        addr.expect("its address")
+    }
+
+    /// Connects `count` peers, not more at a time than fit into the backlog.
+    pub fn connect(
+        &mut self,
+        handler: &mut impl Handler,
+        addr: SocketAddr,
+        count: usize,
+    ) -> Vec<TcpStream> {
+        let mut peers = Vec::with_capacity(count);
+        let before = self.net.stats().accepted;
+        for number in 1..=count {
+            peers.push(Peer::connect(addr).0);
+            if number % 50 == 0 || number == count {
+                let all = before + number as u64;
+                self.settle(handler, |_, net| net.stats().accepted == all);
+            }
+        }
+        peers
+    }
+
+    /// Lets time pass until all unused memory is trimmed.
+    pub fn trim(&mut self, handler: &mut impl Handler) {
+        for _ in 0..5 {
+            self.pass(Duration::from_millis(1100), handler);
+        }
     }
 
     pub fn join(&mut self, seen: &mut Recorder) -> (Peer, ConnectionId) {

@@ -7,8 +7,10 @@
 
 pub mod by_hand;
 pub mod drivers;
+pub mod open_files;
 pub mod random;
 pub mod scene;
+pub mod traffic;
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
