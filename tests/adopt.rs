@@ -6,7 +6,8 @@ use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::time::Duration;
 
-use support::by_hand::{Loop, Scene};
+use support::by_hand::Loop;
+use support::scene::Scene;
 use support::{Peer, Recorder, framed, listening, pattern, turn_until};
 use throng::{
     Config, ConnectError, ConnectOptions, ConnectionId, DisconnectCause, DisconnectReason,
@@ -351,16 +352,11 @@ fn a_release_that_waits_hears_of_a_reset() {
         scene.looped.rest(&mut scene.seen);
         scene.looped.net.release(scene.id).expect("it is open");
         scene.looped.rest(&mut scene.seen);
-        let Scene {
-            mut looped,
-            mut seen,
-            peer,
-            ..
-        } = scene;
+        let (mut scene, peer) = scene.apart();
         peer.reset();
         // No time passes.
-        looped.settle(&mut seen, |seen, _| !seen.ends().is_empty());
-        let (_, reason) = seen.ends()[0];
+        scene.until(|seen, _| !seen.ends().is_empty());
+        let (_, reason) = scene.seen.ends()[0];
         assert!(
             matches!(reason.cause, DisconnectCause::Reset(_)),
             "{reason}"

@@ -6,50 +6,15 @@ use std::io::Read;
 use std::time::Duration;
 
 use bytes::Bytes;
-use support::by_hand::Scene;
-use support::{Event, PATIENCE, Peer, Recorder, framed, listen, listening, pattern, turn_until};
+use support::notes::Notes;
+use support::scene::Scene;
+use support::{PATIENCE, Peer, Recorder, framed, listen, listening, pattern, turn_until};
 use throng::{
     Config, ConnectionId, DisconnectCause, EventLoop, Frame, Handler, ListenError, ListenOptions,
     Net, OptionsError, Overflow, SendError, Side,
 };
 
 const KIB: u64 = 1024;
-
-/// Notes what it is told, `on_drain` included; echoes if told so; pauses after so many frames if told so.
-#[derive(Default)]
-struct Notes {
-    echo: bool,
-    pause_after: Option<usize>,
-    seen: Recorder,
-    drains: Vec<(ConnectionId, u64)>,
-    most_queued: u64,
-}
-
-impl Handler for Notes {
-    fn on_connect(&mut self, net: &mut Net, id: ConnectionId) {
-        self.seen.on_connect(net, id);
-    }
-
-    fn on_data(&mut self, net: &mut Net, id: ConnectionId, frame: Frame<'_>) {
-        assert!(!net.is_paused(id), "a paused connection is shown a frame");
-        self.seen.events.push(Event::Data(id, frame.to_vec()));
-        if self.pause_after == Some(self.seen.frames().len()) {
-            assert!(net.pause(id));
-        }
-        if self.echo {
-            net.send_frame(id, frame).expect("there is room");
-            self.most_queued = self.most_queued.max(net.queued_bytes(id));
-        }
-    }
-
-    fn on_drain(&mut self, net: &mut Net, id: ConnectionId) {
-        self.drains.push((id, net.queued_bytes(id)));
-    }
-
-    fn on_disconnect(&mut self, net: &mut Net, id: ConnectionId, reason: throng::DisconnectReason) {
-        self.seen.on_disconnect(net, id, reason);
-    }
-}
 
 fn joined(options: ListenOptions) -> (EventLoop, Notes, Peer, ConnectionId) {
     let (mut event_loop, addr) = listening(options);

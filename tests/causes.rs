@@ -11,7 +11,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use support::by_hand::Loop;
-use support::by_hand::{Scene, the_end};
+use support::scene::Scene;
 use support::{Event, Recorder, framed};
 use throng::{
     Config, ConnectOptions, DisconnectCause as Cause, DisconnectReason, Framing, Overflow,
@@ -121,14 +121,9 @@ fn the_peer_resets() -> String {
     scene.arrive(&framed(b"unfinished")[..9]);
     scene.block();
     let queued = scene.queued();
-    let Scene {
-        looped,
-        seen,
-        peer,
-        id,
-    } = scene;
+    let (scene, peer) = scene.apart();
     peer.reset();
-    let reason = the_end(looped, seen, id);
+    let reason = scene.end();
     let Cause::Reset(error) = &reason.cause else {
         another!(reason)
     };

@@ -12,8 +12,9 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use heap::Heap;
-use support::by_hand::{Loop, Scene};
+use support::by_hand::Loop;
 use support::open_files::with_connections;
+use support::scene::Scene;
 use support::traffic::some;
 use support::{PATIENCE, Peer, framed, pattern};
 use throng::{

@@ -11,7 +11,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use bytes::Bytes;
-use support::by_hand::{Scene, the_end};
+use support::scene::Scene;
 use support::{Event, framed, pattern};
 use throng::{
     Backlog, Config, DisconnectCause, DisconnectReason, Overflow, SendError, Side, Stage,
@@ -230,14 +230,9 @@ fn assert_who_has_to_say_first_reads_all(config: Config) {
     let mut wire = fill(&mut scene, 40_000, ROOM);
     let peer = says_first(&scene);
     kick(&mut scene, &mut wire);
-    let Scene {
-        looped,
-        seen,
-        peer: other_handle,
-        id,
-    } = scene;
+    let (scene, other_handle) = scene.apart();
     drop(other_handle);
-    assert_kicked(&the_end(looped, seen, id));
+    assert_kicked(&scene.end());
     assert!(peer.join().expect("a clean end") == wire, "all of it");
 }
 

@@ -7,6 +7,7 @@ use std::sync::mpsc::channel;
 use std::thread::JoinHandle;
 
 use bytes::Bytes;
+use support::notes::Notes;
 use support::scene::Scene;
 use support::{PATIENCE, Peer, framed, pattern};
 use throng::{
@@ -18,23 +19,12 @@ const BULK: usize = 16 << 20;
 
 /// A connection whose peer does not read, and whose sockets are full: what is sent now waits behind the rest of a frame
 /// of `BULK` bytes.
-fn blocked(options: ListenOptions) -> (Scene, Peer, ConnectionId) {
+fn blocked(options: ListenOptions) -> (Scene<Notes, ()>, Peer, ConnectionId) {
     let (mut scene, peer, id) = Scene::joined(options.max_queued_bytes(1 << 40));
     let bulk = Bytes::from(pattern(BULK));
     scene.net().send_bytes(id, bulk).expect("there is room");
-    fill_sockets(&mut scene);
-    assert!(scene.net().queued_bytes(id) > 0, "the sockets hold it all");
+    scene.until_blocked();
     (scene, peer, id)
-}
-
-/// Turns until no more is written.
-fn fill_sockets(scene: &mut Scene) {
-    let (mut written, mut unchanged) = (0, 0);
-    scene.until(|_, net| {
-        let before = std::mem::replace(&mut written, net.stats().bytes_sent);
-        unchanged = if before == written { unchanged + 1 } else { 0 };
-        unchanged > 3
-    });
 }
 
 /// Reads the bulk, and then so many frames.
@@ -47,7 +37,12 @@ fn read_on(mut peer: Peer, count: usize) -> JoinHandle<(Vec<Vec<u8>>, Peer)> {
 }
 
 /// Lets the peer read, and says what it gets behind the bulk.
-fn frames_behind(mut scene: Scene, peer: Peer, id: ConnectionId, count: usize) -> Vec<Vec<u8>> {
+fn frames_behind(
+    mut scene: Scene<Notes, ()>,
+    peer: Peer,
+    id: ConnectionId,
+    count: usize,
+) -> Vec<Vec<u8>> {
     // An open frame keeps the queue from being empty, so that nothing in it is just forgotten.
     scene.net().begin_frame(id, 8).expect("none is open");
     let reading = read_on(peer, count);
@@ -141,7 +136,7 @@ fn a_frame_that_is_partly_written_is_finished_as_it_is() {
     let (mut scene, peer, id) = Scene::joined(options);
     let net = scene.net();
     net.send_latest(id, 1, &pattern(BULK)).expect("room");
-    fill_sockets(&mut scene);
+    scene.until_blocked();
     let net = scene.net();
     let queued = net.queued_bytes(id);
     assert!(queued > 0 && queued < BULK as u64);
@@ -409,7 +404,7 @@ fn a_frame_that_is_written_is_not_replaced_when_the_write_ended_with_it() {
     let (mut scene, _peer, id) = Scene::joined(options.clone());
     let bulk = Bytes::from(pattern(BULK));
     scene.net().send_bytes(id, bulk.clone()).expect("room");
-    fill_sockets(&mut scene);
+    scene.until_blocked();
     let room = scene.net().stats().bytes_sent as usize;
 
     let (mut scene, mut peer, id) = Scene::joined(options);
@@ -417,7 +412,7 @@ fn a_frame_that_is_written_is_not_replaced_when_the_write_ended_with_it() {
     net.send_bytes(id, bulk.slice(..room - 3)).expect("room");
     net.send_latest(id, 1, b"one").expect("room");
     net.send_latest(id, 2, b"two").expect("room");
-    fill_sockets(&mut scene);
+    scene.until_blocked();
     let net = scene.net();
     assert_eq!(net.queued_bytes(id), 3, "the write did not end there");
     net.send_latest(id, 2, b"TWO").expect("room");
@@ -446,8 +441,8 @@ fn what_is_replaced_by_nothing_ends_backpressure() {
     peer.write(b"hello?");
     scene.turns();
     assert!(!scene.net().is_congested(id), "nothing waits");
-    assert_eq!(scene.notes.drains, 1);
-    scene.until(|notes, _| !notes.arrived.is_empty());
+    assert_eq!(scene.seen.drains.len(), 1);
+    scene.until(|seen, _| !seen.arrived.is_empty());
 }
 
 /// How many states a peer gets, of 200 that were sent while it did not read, up to the newest.

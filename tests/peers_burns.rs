@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use support::by_hand::Loop;
-use support::by_hand::Scene;
+use support::scene::Scene;
 use support::{Peer, Recorder, framed};
 use throng::{
     Config, ConnectionId, DisconnectCause, DisconnectReason, Frame, Handler, Net, Overflow,

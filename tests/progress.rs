@@ -8,7 +8,8 @@ use std::io::Read;
 use std::net::TcpListener;
 use std::time::Duration;
 
-use support::by_hand::{Loop, Scene};
+use support::by_hand::Loop;
+use support::scene::Scene;
 use support::{Peer, Recorder, framed};
 use throng::{Config, ConnectOptions, DisconnectCause, DisconnectReason};
 

@@ -8,10 +8,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, TryRecvError, channel};
-use std::time::Duration;
 
-use support::pattern;
-use support::scene::{Scene, letters};
+use support::scene::Scene;
+use support::{letters, pattern};
 use throng::{
     ConnectionId, DisconnectCause, EncodeError, FrameEncoder, Framing, ListenOptions, Net,
     Rejected, SendError, Side,
@@ -188,7 +187,7 @@ fn a_reader_that_does_not_give_what_was_announced_ends_the_connection() {
         net.send(id, b"before").expect("there is room");
         net.send_reader(id, 10, script(answers)).expect("room");
         net.send(id, b"after").expect("there is room");
-        scene.until(|notes, _| !notes.ends.is_empty());
+        scene.until(|seen, _| !seen.seen.ends().is_empty());
         let mut received = Vec::new();
         // The frame that is cut off does not look like one that ends.
         let error = peer.0.read_to_end(&mut received).expect_err("a reset");
@@ -232,7 +231,7 @@ fn an_empty_frame_without_framing_is_forgotten_when_it_is_its_turn() {
 #[test]
 fn a_reader_that_has_nothing_costs_nothing_until_it_is_woken() {
     let (mut scene, mut peer, id) = Scene::joined(ListenOptions::default());
-    scene.notes.echo = true;
+    scene.seen.echo = true;
     let mut others: Vec<_> = (0..200).map(|_| scene.join().0).collect();
     assert!(!scene.net().wake_reader(id), "there is none");
 
@@ -243,7 +242,7 @@ fn a_reader_that_has_nothing_costs_nothing_until_it_is_woken() {
     net.send(id, b"behind").expect("there is room");
     scene.turns();
     assert_eq!(asked.load(Ordering::Relaxed), 1);
-    assert!(scene.event_loop.next_timeout() != Some(Duration::ZERO));
+    assert!(scene.looped.is_at_rest());
     for round in 0..3_u64 {
         for other in &mut others {
             other.send(b"and we?");
@@ -256,11 +255,10 @@ fn a_reader_that_has_nothing_costs_nothing_until_it_is_woken() {
     }
     // What its own peer says is heard; the answer waits behind the reader.
     peer.send(b"and I?");
-    scene.until(|notes, _| notes.arrived.len() == 601);
+    scene.until(|seen, _| seen.arrived.len() == 601);
     scene.turns();
     assert_eq!(asked.load(Ordering::Relaxed), 1, "it was not woken");
-    let timeout = scene.event_loop.next_timeout();
-    assert!(timeout != Some(Duration::ZERO), "it keeps the loop busy");
+    assert!(scene.looped.is_at_rest(), "it keeps the loop busy");
 
     for piece in ["four", "score", "and seven y"] {
         feed.send(piece.into()).expect("it is there");
@@ -317,7 +315,10 @@ fn a_disconnect_waits_for_a_reader_that_can_still_be_woken() {
     scene.turns();
     assert!(scene.net().disconnect(id));
     scene.turns();
-    assert!(scene.notes.ends.is_empty(), "its frame is not complete");
+    assert!(
+        scene.seen.seen.ends().is_empty(),
+        "its frame is not complete"
+    );
     feed.send(b"hello".into()).expect("it is there");
     assert!(scene.net().wake_reader(id));
     scene.turns();

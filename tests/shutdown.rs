@@ -6,7 +6,8 @@ use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use support::by_hand::{Loop, Scene};
+use support::by_hand::Loop;
+use support::scene::Scene;
 use support::{Event, PATIENCE, Peer, Recorder, Server, framed, listening, pattern, turn_until};
 use throng::{
     Admission, Config, ConnectError, ConnectionId, DisconnectCause, DisconnectReason, EventLoop,
@@ -371,10 +372,8 @@ fn who_is_cut_off_by_a_loop_that_is_dropped_can_tell() {
     let mut scene = Scene::with(Config::default());
     let (mut other, _) = scene.looped.join(&mut scene.seen);
     scene.block();
-    let Scene {
-        looped, mut peer, ..
-    } = scene;
-    drop(looped);
+    let (scene, mut peer) = scene.apart();
+    drop(scene);
     peer.expect_reset();
     // Nothing was to be sent to this one.
     other.expect_end();

@@ -7,8 +7,9 @@ use std::sync::mpsc::channel;
 use std::time::Duration;
 
 use bytes::Bytes;
-use support::scene::{Arrived, Scene, letters};
-use support::{PATIENCE, Peer, Recorder, framed, listening, pattern, turn_until};
+use support::notes::{Arrived, Notes};
+use support::scene::Scene;
+use support::{PATIENCE, Peer, Recorder, framed, letters, listening, pattern, turn_until};
 use throng::{
     Chunk, Config, ConnectionId, DecodeError, Decoded, DisconnectCause, EncodeError, Envelope,
     Frame, FrameEncoder, FrameFormat, Framing, Handler, ListenOptions, Net, SendError, Side,
@@ -49,9 +50,9 @@ fn what_is_longer_comes_in_chunks_and_the_rest_whole_all_in_one_order() {
                 peer.write(&wire);
                 peer
             });
-            scene.until(|notes, _| notes.arrived.len() >= lens.len());
-            assert!(scene.notes.arrived == expected, "{framing:?}, over {over}");
-            let held = scene.notes.most_held;
+            scene.until(|seen, _| seen.arrived.len() >= lens.len());
+            assert!(scene.seen.arrived == expected, "{framing:?}, over {over}");
+            let held = scene.seen.most_held;
             assert!(held <= over as u64 + 64 * KIB, "{held} bytes were held");
             assert_eq!(scene.net().stats().frames_received, lens.len() as u64);
             scene.expect_nothing_held();
@@ -64,18 +65,18 @@ fn what_is_longer_comes_in_chunks_and_the_rest_whole_all_in_one_order() {
 fn a_promise_of_2_to_the_63_bytes_costs_nothing_and_can_be_broken() {
     let options = ListenOptions::default().framing(Framing::length_prefix().u64());
     let (mut scene, mut peer, _) = Scene::joined(options.stream_frames_over(1000));
-    scene.notes.after_chunk = Some(|net, _| assert_eq!(net.memory_in_use(), 0));
+    scene.seen.after_chunk = Some(|net, _| assert_eq!(net.memory_in_use(), 0));
     let sent = pattern(3 * MIB);
     peer.write(&(1_u64 << 63).to_le_bytes());
     peer.write(&sent[..MIB]);
-    scene.until(|notes, _| notes.coming.len() == MIB);
+    scene.until(|seen, _| seen.coming.len() == MIB);
     scene.expect_nothing_held();
     let writing = std::thread::spawn(move || {
         peer.write(&sent[MIB..]);
         sent
     });
-    scene.until(|notes, _| notes.coming.len() == 3 * MIB);
-    assert!(writing.join().expect("all was taken") == scene.notes.coming);
+    scene.until(|seen, _| seen.coming.len() == 3 * MIB);
+    assert!(writing.join().expect("all was taken") == scene.seen.coming);
     let reason = scene.end();
     let expected = 3 * MIB as u64;
     assert!(
@@ -125,7 +126,7 @@ fn a_pause_after_each_chunk_loses_nothing_and_costs_no_wake_up() {
     for framing in [Framing::default(), Framing::delimiter(b'\n')] {
         let options = ListenOptions::default().framing(framing.clone());
         let (mut scene, mut peer, id) = Scene::joined(options.stream_frames_over(1000));
-        scene.notes.after_chunk = Some(|net, id| assert!(net.pause(id)));
+        scene.seen.after_chunk = Some(|net, id| assert!(net.pause(id)));
         let lens = [10, MIB, 1000, 1001, 5, 5000];
         let encoder = FrameEncoder::new(framing);
         let mut wire = Vec::new();
@@ -136,21 +137,20 @@ fn a_pause_after_each_chunk_loses_nothing_and_costs_no_wake_up() {
             peer.write(&wire);
             peer
         });
-        while scene.notes.arrived.len() < lens.len() {
-            scene.until(|notes, net| net.is_paused(id) || notes.arrived.len() == lens.len());
-            let chunks = scene.notes.chunks;
+        while scene.seen.arrived.len() < lens.len() {
+            scene.until(|seen, net| net.is_paused(id) || seen.arrived.len() == lens.len());
+            let chunks = scene.seen.chunks;
             scene.turns();
-            assert_eq!(scene.notes.chunks, chunks, "it is paused");
-            let timeout = scene.event_loop.next_timeout();
-            assert!(timeout != Some(Duration::ZERO), "nothing is to be done");
+            assert_eq!(scene.seen.chunks, chunks, "it is paused");
+            assert!(scene.looped.is_at_rest(), "nothing is to be done");
             assert!(scene.net().resume(id));
         }
         let arrived = lens.map(|len| match len > 1000 {
             true => Arrived::Streamed(letters(len)),
             false => Arrived::Whole(letters(len)),
         });
-        assert!(scene.notes.arrived == arrived, "every byte once, in order");
-        assert!(scene.notes.chunks > 10, "there was little to pause at");
+        assert!(scene.seen.arrived == arrived, "every byte once, in order");
+        assert!(scene.seen.chunks > 10, "there was little to pause at");
         scene.expect_nothing_held();
         drop(writing.join().expect("all was taken"));
     }
@@ -160,21 +160,21 @@ fn a_pause_after_each_chunk_loses_nothing_and_costs_no_wake_up() {
 fn the_end_of_the_stream_inside_a_frame_is_told_when_a_pause_is_over() {
     let options = ListenOptions::default().stream_frames_over(1000);
     let (mut scene, mut peer, id) = Scene::joined(options);
-    scene.notes.after_chunk = Some(|net, id| assert!(net.pause(id)));
+    scene.seen.after_chunk = Some(|net, id| assert!(net.pause(id)));
     peer.write(&[&whole_and_header(10_000)[..], &pattern(4000)].concat());
     scene.until(|_, net| net.is_paused(id));
     // What comes during the pause, the end included, waits for its end.
     peer.write(&pattern(5000)[4000..]);
     drop(peer);
     scene.turns();
-    assert!(scene.notes.ends.is_empty(), "the pause goes on");
-    while scene.notes.coming.len() < 5000 {
+    assert!(scene.seen.seen.ends().is_empty(), "the pause goes on");
+    while scene.seen.coming.len() < 5000 {
         scene.net().resume(id);
         scene.until(|_, net| net.is_paused(id));
     }
-    assert!(scene.notes.coming == pattern(5000));
+    assert!(scene.seen.coming == pattern(5000));
     scene.turns();
-    assert!(scene.notes.ends.is_empty(), "the pause goes on");
+    assert!(scene.seen.seen.ends().is_empty(), "the pause goes on");
     scene.net().resume(id);
     let reason = scene.end();
     assert!(
@@ -191,7 +191,7 @@ fn a_chunk_is_the_last_thing_shown_of_a_connection_that_is_ended_there() {
     for abort in [false, true] {
         let options = ListenOptions::default().stream_frames_over(10);
         let (mut scene, mut peer, id) = Scene::joined(options);
-        scene.notes.after_chunk = Some(match abort {
+        scene.seen.after_chunk = Some(match abort {
             true => |net, id| assert!(net.abort(id)),
             false => |net, id| assert!(net.disconnect(id)),
         });
@@ -203,9 +203,9 @@ fn a_chunk_is_the_last_thing_shown_of_a_connection_that_is_ended_there() {
             false => peer.expect_end(),
         }
         drop(peer);
-        scene.until(|notes, _| !notes.ends.is_empty());
-        assert_eq!(scene.notes.chunks, 1);
-        assert_eq!(scene.notes.arrived.len(), 2, "the frames up to there");
+        scene.until(|seen, _| !seen.seen.ends().is_empty());
+        assert_eq!(scene.seen.chunks, 1);
+        assert_eq!(scene.seen.arrived.len(), 2, "the frames up to there");
         let cause = scene.end().cause;
         match abort {
             true => assert!(matches!(cause, DisconnectCause::Aborted), "{cause}"),
@@ -319,7 +319,7 @@ fn what_is_sent_while_a_frame_is_open_follows_it_in_order() {
     let mut begun = [0; 8];
     peer.0.read_exact(&mut begun).expect("what there is of it");
     assert_eq!(begun, *b"\x0a\0\0\x000123");
-    assert!(scene.event_loop.next_timeout() != Some(Duration::ZERO));
+    assert!(scene.looped.is_at_rest());
 
     let net = scene.net();
     net.send_bytes(id, Bytes::from(pattern(5000)))
@@ -492,8 +492,8 @@ fn a_frame_that_is_left_open_delays_no_end() {
 fn a_frame_that_is_left_open_delays_no_end_where_the_budget_ends_with_it() {
     let config = Config::default().write_budget(1);
     let options = ListenOptions::default().disconnect_timeout(Duration::from_millis(200));
-    let mut scene = Scene::with(config, options);
-    let (mut peer, id) = scene.join();
+    let (mut scene, mut peer) = Scene::<Notes>::new(config, options).apart();
+    let id = scene.id;
     let net = scene.net();
     // The header of the reader's frame is one write, what it gives and the piece behind it another.
     net.send_reader(id, 5, &b"hello"[..]).expect("room");
@@ -585,7 +585,7 @@ fn a_format_of_ones_own_is_asked_for_the_length_and_shown_the_pieces() {
     net.send_reader(id, 4, &b"even"[..]).expect("there is room");
     net.send_reader(id, 2, &b"a\0"[..]).expect("there is room");
     let mut received = Vec::new();
-    scene.until(|notes, _| !notes.ends.is_empty());
+    scene.until(|seen, _| !seen.seen.ends().is_empty());
     let error = peer.0.read_to_end(&mut received).expect_err("a reset");
     assert_eq!(error.kind(), ErrorKind::ConnectionReset);
     assert_eq!(received, b"\x04abcd\x04even\x02");
@@ -651,7 +651,7 @@ impl FrameFormat for Ended {
 }
 
 /// A connection whose frames have a trailer that is checked; what it is sent comes byte by byte.
-fn send_slowly(over: u64, wire: &[u8]) -> Scene {
+fn send_slowly(over: u64, wire: &[u8]) -> Scene<Notes, ()> {
     let options = ListenOptions::default().framing(Framing::custom(Ended));
     let (mut scene, mut peer, _) = Scene::joined(options.stream_frames_over(over));
     for (number, byte) in wire.iter().enumerate() {
@@ -660,8 +660,7 @@ fn send_slowly(over: u64, wire: &[u8]) -> Scene {
         let held = scene.net().memory_in_use();
         assert!(held <= over + 4, "{held} bytes are held");
         if number + 1 < wire.len() {
-            let idle = scene.event_loop.next_timeout();
-            assert_ne!(idle, Some(Duration::ZERO), "there is nothing to do");
+            assert!(scene.looped.is_at_rest(), "there is nothing to do");
         }
     }
     scene
@@ -671,9 +670,9 @@ fn send_slowly(over: u64, wire: &[u8]) -> Scene {
 fn last_piece_comes_when_the_trailer_is_known_to_be_right() {
     for over in [0, 5, 10] {
         let mut scene = send_slowly(over, b"\x06abcdefe");
-        assert!(scene.notes.arrived.is_empty(), "it may still be wrong");
+        assert!(scene.seen.arrived.is_empty(), "it may still be wrong");
         if over < 6 {
-            assert_eq!(scene.notes.coming, b"abcde");
+            assert_eq!(scene.seen.coming, b"abcde");
         }
         // The same again, to its end, with another frame behind it.
         scene = send_slowly(over, b"\x06abcdefend\x00end");
@@ -681,7 +680,7 @@ fn last_piece_comes_when_the_trailer_is_known_to_be_right() {
             true => Arrived::Streamed(b"abcdef".to_vec()),
             false => Arrived::Whole(b"abcdef".to_vec()),
         };
-        assert_eq!(scene.notes.arrived, [first, Arrived::Whole(Vec::new())]);
+        assert_eq!(scene.seen.arrived, [first, Arrived::Whole(Vec::new())]);
         scene.expect_nothing_held();
     }
 }
@@ -690,8 +689,8 @@ fn last_piece_comes_when_the_trailer_is_known_to_be_right() {
 fn wrong_trailer_ends_the_connection_and_its_frame_is_never_complete() {
     for over in [0, 5, 10] {
         let mut scene = send_slowly(over, b"\x01xend\x06abcdefeND");
-        scene.until(|notes, _| !notes.ends.is_empty());
-        assert_eq!(scene.notes.arrived.len(), 1, "the frame before it");
+        scene.until(|seen, _| !seen.seen.ends().is_empty());
+        assert_eq!(scene.seen.arrived.len(), 1, "the frame before it");
         let reason = scene.end();
         assert!(
             matches!(reason.cause, DisconnectCause::Malformed { expected: "end", first_bytes } if first_bytes.as_bytes() == b"eND"),
@@ -706,7 +705,7 @@ fn connection_released_inside_a_trailer_takes_along_what_was_not_shown() {
     let (mut scene, mut peer, id) = Scene::joined(options.stream_frames_over(0));
     peer.write(b"\x03abce");
     scene.until(|_, net| net.stats().bytes_received == 5);
-    assert_eq!(scene.notes.coming, b"ab");
+    assert_eq!(scene.seen.coming, b"ab");
     scene.net().release(id).expect("it is open");
     match scene.end().cause {
         DisconnectCause::Released(released) => assert_eq!(released.unread, b"ce"),

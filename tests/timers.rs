@@ -5,7 +5,8 @@ mod support;
 use std::time::{Duration, Instant};
 
 use proptest::prelude::*;
-use support::by_hand::{Loop, Scene};
+use support::by_hand::Loop;
+use support::scene::Scene;
 use support::{Peer, Recorder};
 use throng::{
     Config, ConnectionId, DisconnectReason, EventLoop, Expired, Frame, Handler, Net, TimerId,

@@ -7,8 +7,9 @@ use std::io::Write;
 use std::net::{Shutdown, TcpListener};
 use std::time::Duration;
 
-use support::by_hand::{Loop, Scene};
+use support::by_hand::Loop;
 use support::drivers::{Driver, listening_by};
+use support::scene::Scene;
 use support::{Peer, Recorder, framed, pattern, turn_until};
 use throng::{
     Chunk, Config, ConnectOptions, ConnectionId, DisconnectCause, DisconnectReason, Frame, Handler,

@@ -7,10 +7,12 @@
 
 pub mod by_hand;
 pub mod drivers;
+pub mod notes;
 pub mod open_files;
 pub mod random;
 pub mod scene;
 pub mod traffic;
+pub mod ways;
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
@@ -126,6 +128,23 @@ impl Handler for Recorder {
 
     fn on_disconnect(&mut self, _: &mut Net, id: ConnectionId, reason: DisconnectReason) {
         self.events.push(Event::Disconnect(id, reason));
+    }
+}
+
+/// A handler that can be asked what it was told.
+pub trait Observer: Handler {
+    fn recorder(&self) -> &Recorder;
+
+    fn recorder_mut(&mut self) -> &mut Recorder;
+}
+
+impl Observer for Recorder {
+    fn recorder(&self) -> &Recorder {
+        self
+    }
+
+    fn recorder_mut(&mut self) -> &mut Recorder {
+        self
     }
 }
 
@@ -306,4 +325,9 @@ pub fn framed(payload: &[u8]) -> Vec<u8> {
 /// Bytes that differ along the frame, so that a shift shows.
 pub fn pattern(len: usize) -> Vec<u8> {
     (0..len).map(|i| (i % 251) as u8).collect()
+}
+
+/// Letters, so that no delimiter is among them.
+pub fn letters(len: usize) -> Vec<u8> {
+    (0..len).map(|i| b'a' + (i % 23) as u8).collect()
 }
