@@ -6,11 +6,11 @@ use std::io::{self, Read};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
+use support::toy::Toy;
 use support::{Echo, Peer, Recorder, framed, listen, listening, pattern, turn_until};
 use throng::{
-    Admission, Config, ConnectError, ConnectOptions, ConnectionId, DecodeError, Decoded,
-    EncodeError, Envelope, EventLoop, Frame, FrameEncoder, FrameFormat, Framing, Handler,
-    ListenError, ListenOptions, ListenerId, Net, OptionsError, Origin,
+    Admission, Config, ConnectError, ConnectOptions, ConnectionId, EventLoop, Frame, FrameEncoder,
+    Framing, Handler, ListenError, ListenOptions, ListenerId, Net, OptionsError, Origin,
 };
 
 fn limited(connections: usize) -> (EventLoop, SocketAddr) {
@@ -344,34 +344,6 @@ fn a_burst_is_accepted_whole_though_one_turn_takes_one_peer() {
     assert!(event_loop.net().stats().turns >= 50);
 }
 
-/// A `!`, a length, the payload, a `?`.
-#[derive(Debug)]
-struct Exclaimed;
-
-impl FrameFormat for Exclaimed {
-    fn decode(&self, input: &[u8], _: usize) -> Result<Decoded, DecodeError> {
-        match *input {
-            [b'!', len, ..] => Ok(Decoded::Frame {
-                header: 2,
-                payload: len.into(),
-                trailer: 1,
-            }),
-            [] | [b'!'] => Ok(Decoded::Incomplete),
-            _ => Err(DecodeError::malformed("an exclamation mark", input)),
-        }
-    }
-
-    fn encode(&self, payload_len: u64, envelope: &mut Envelope) -> Result<(), EncodeError> {
-        envelope.push_header(&[b'!', payload_len as u8]);
-        envelope.push_trailer(b"?");
-        Ok(())
-    }
-
-    fn max_payload_len(&self) -> u64 {
-        255
-    }
-}
-
 #[test]
 fn each_listener_of_a_loop_has_its_own_framing() {
     let framings: Vec<Framing> = vec![
@@ -384,7 +356,7 @@ fn each_listener_of_a_loop_has_its_own_framing() {
         Framing::length_prefix().u64().big_endian().into(),
         Framing::varint(),
         Framing::delimiter(b'\n'),
-        Framing::custom(Exclaimed),
+        Framing::custom(Toy::default()),
     ];
     let mut event_loop = EventLoop::new(Config::default()).expect("a loop");
     let mut seen = Recorder::echoing();

@@ -7,11 +7,12 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use bytes::Bytes;
 use support::scene::Scene;
+use support::toy::Toy;
 use support::ways::{Way, encoded, framings, join};
 use support::{Peer, Recorder, framed, listening, pattern, turn_until};
 use throng::{
-    ConnectionId, DecodeError, Decoded, EncodeError, Envelope, EventLoop, Frame, FrameFormat,
-    Framing, Handler, ListenOptions, Net, Rejected, SendError,
+    ConnectionId, EncodeError, EventLoop, Frame, Framing, Handler, ListenOptions, Net, Rejected,
+    SendError,
 };
 
 #[test]
@@ -157,36 +158,13 @@ fn a_payload_that_contains_the_delimiter_is_refused_with_its_position() {
     }
 }
 
-/// One digit, then as many bytes; but no empty frame.
-#[derive(Debug)]
-struct NeverEmpty;
-
-impl FrameFormat for NeverEmpty {
-    fn decode(&self, _: &[u8], _: usize) -> Result<Decoded, DecodeError> {
-        Ok(Decoded::Incomplete)
-    }
-
-    fn encode(&self, payload_len: u64, envelope: &mut Envelope) -> Result<(), EncodeError> {
-        if payload_len == 0 {
-            let expected = "at least one byte";
-            return Err(EncodeError::Refused { expected });
-        }
-        envelope.push_header(&[b'0' + payload_len as u8]);
-        Ok(())
-    }
-
-    fn max_payload_len(&self) -> u64 {
-        9
-    }
-}
-
 #[test]
 fn a_format_without_empty_frames_can_be_written_in_place() {
-    let mut scene = Scene::with_framing(Framing::custom(NeverEmpty));
+    let mut scene = Scene::with_framing(Framing::custom(Toy::picky()));
     scene.send(Way::Encoded, b"one").expect("it is not empty");
     scene.send(Way::Encoded, b"").expect_err("it is empty");
     scene.send(Way::Encoded, b"three").expect("it is not empty");
-    assert_eq!(scene.into_wire(), b"3one5three");
+    assert_eq!(scene.into_wire(), b">\0\0\x03oneend>\0\0\x05threeend");
 }
 
 #[test]

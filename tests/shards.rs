@@ -4,16 +4,16 @@ mod support;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use support::toy::Toy;
 use support::{PATIENCE, Peer, within_patience};
 use throng::{
-    Balance, Config, ConnectionId, DecodeError, Decoded, EncodeError, Envelope, Frame, FrameFormat,
-    Framing, Handler, ListenOptions, MailboxError, Net, Origin, Shard, ShardFailure, ShardHandles,
-    ShardedId, Shards, ShardsBuilder,
+    Balance, Config, ConnectionId, Frame, Framing, Handler, ListenOptions, MailboxError, Net,
+    Origin, Shard, ShardFailure, ShardHandles, ShardedId, Shards, ShardsBuilder,
 };
 
 /// Who is where.
@@ -442,47 +442,24 @@ fn an_address_in_use_is_an_error_at_the_start() {
     }
 }
 
-/// A format that counts how often it encodes: one byte says how long.
-#[derive(Debug)]
-struct Counting(Arc<AtomicUsize>);
-
-impl FrameFormat for Counting {
-    fn decode(&self, input: &[u8], _: usize) -> Result<Decoded, DecodeError> {
-        Ok(Decoded::Frame {
-            header: 1,
-            payload: u64::from(input[0]),
-            trailer: 0,
-        })
-    }
-
-    fn encode(&self, payload_len: u64, envelope: &mut Envelope) -> Result<(), EncodeError> {
-        self.0.fetch_add(1, Ordering::Relaxed);
-        envelope.push_header(&[payload_len as u8]);
-        Ok(())
-    }
-
-    fn max_payload_len(&self) -> u64 {
-        255
-    }
-}
-
 #[test]
 fn a_broadcast_over_all_shards_is_encoded_once() {
-    let encoded = Arc::new(AtomicUsize::new(0));
-    let framing = Framing::custom(Counting(Arc::clone(&encoded)));
+    let format = Toy::default();
+    let encoded = Arc::clone(&format.encoded);
+    let framing = Framing::custom(format);
     let (shards, _) = start(Balance::HandOver, ListenOptions::default().framing(framing));
     let addr = shards.local_addr(0).expect("it listens");
     let mut peers: Vec<Peer> = (0..6).map(|_| Peer::connect(addr)).collect();
-    let mut read = |len: usize| {
+    let mut read = |payload: &str| {
         for peer in &mut peers {
-            let mut bytes = vec![0; len];
+            let mut bytes = vec![0; payload.len() + Toy::OVERHEAD];
             std::io::Read::read_exact(&mut peer.0, &mut bytes).expect("it is open");
         }
     };
-    read(8);
+    read("welcome");
     let before = encoded.load(Ordering::Relaxed);
     assert_eq!(shards.handles().broadcast("good evening"), 2);
-    read(13);
+    read("good evening");
     assert_eq!(encoded.load(Ordering::Relaxed) - before, 1);
     end(shards);
 }

@@ -5,18 +5,16 @@ mod heap;
 mod support;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use heap::Heap;
 use support::by_hand::Loop;
 use support::open_files::with_connections;
+use support::toy::Toy;
 use support::traffic::{Echo, Pump, Sink, Turns, settled, unbounded};
 use support::{framed, pattern};
-use throng::{
-    Config, ConnectionId, DecodeError, Decoded, EncodeError, Envelope, Frame, FrameFormat, Framing,
-    Handler, Net,
-};
+use throng::{Config, ConnectionId, Frame, Framing, Handler, Net};
 
 const KIB: usize = 1024;
 const MIB: usize = 1024 * KIB;
@@ -85,36 +83,10 @@ fn a_large_frame_that_is_passed_on_to_many_is_held_once() {
     assert!(peak < 2 * 4 * MIB as isize, "{peak} bytes at most");
 }
 
-/// One byte of length, and a count of the frames that were encoded.
-#[derive(Debug, Default)]
-struct Counted {
-    encoded: Arc<AtomicU64>,
-}
-
-impl FrameFormat for Counted {
-    fn decode(&self, input: &[u8], _: usize) -> Result<Decoded, DecodeError> {
-        Ok(Decoded::Frame {
-            header: 1,
-            payload: u64::from(input[0]),
-            trailer: 0,
-        })
-    }
-
-    fn encode(&self, payload_len: u64, envelope: &mut Envelope) -> Result<(), EncodeError> {
-        self.encoded.fetch_add(1, Ordering::Relaxed);
-        envelope.push_header(&[payload_len as u8]);
-        Ok(())
-    }
-
-    fn max_payload_len(&self) -> u64 {
-        255
-    }
-}
-
 #[test]
 fn a_small_frame_for_many_is_encoded_once_for_each_framing() {
     let (mut looped, mut handler) = (Loop::new(Config::default()), Sink);
-    let formats = [Counted::default(), Counted::default()];
+    let formats = [Toy::default(), Toy::default()];
     let encoded = formats.each_ref().map(|format| Arc::clone(&format.encoded));
     let mut peers = Vec::new();
     for format in formats {

@@ -9,10 +9,11 @@ use std::time::Duration;
 use bytes::Bytes;
 use support::notes::{Arrived, Notes};
 use support::scene::Scene;
+use support::toy::Toy;
 use support::{PATIENCE, Peer, Recorder, framed, letters, listening, pattern, turn_until};
 use throng::{
-    Chunk, Config, ConnectionId, DecodeError, Decoded, DisconnectCause, EncodeError, Envelope,
-    Frame, FrameEncoder, FrameFormat, Framing, Handler, ListenOptions, Net, SendError, Side,
+    Chunk, Config, ConnectionId, DisconnectCause, EncodeError, Frame, FrameEncoder, Framing,
+    Handler, ListenOptions, Net, SendError, Side,
 };
 
 const KIB: u64 = 1024;
@@ -525,57 +526,21 @@ fn the_pieces_of_an_open_frame_have_room_whatever_waits_behind_it() {
     scene.expect_nothing_held();
 }
 
-/// A byte of length; neither odd lengths nor zeroes.
-#[derive(Debug)]
-struct EvenLetters;
-
-impl FrameFormat for EvenLetters {
-    fn decode(&self, input: &[u8], _: usize) -> Result<Decoded, DecodeError> {
-        Ok(Decoded::Frame {
-            header: 1,
-            payload: u64::from(input[0]),
-            trailer: 0,
-        })
-    }
-
-    fn encode(&self, payload_len: u64, envelope: &mut Envelope) -> Result<(), EncodeError> {
-        envelope.push_header(&[payload_len as u8]);
-        match payload_len.is_multiple_of(2) {
-            true => Ok(()),
-            false => Err(EncodeError::Refused {
-                expected: "an even length",
-            }),
-        }
-    }
-
-    fn max_payload_len(&self) -> u64 {
-        255
-    }
-
-    fn check(&self, payload: &[u8]) -> Result<(), EncodeError> {
-        match payload.contains(&0) {
-            true => Err(EncodeError::Refused {
-                expected: "no zeroes",
-            }),
-            false => Ok(()),
-        }
-    }
-}
-
 #[test]
 fn a_format_of_ones_own_is_asked_for_the_length_and_shown_the_pieces() {
-    let options = ListenOptions::default().framing(Framing::custom(EvenLetters));
+    let options = ListenOptions::default().framing(Framing::custom(Toy::picky()));
     let (mut scene, mut peer, id) = Scene::joined(options);
     let net = scene.net();
     let refused = |error| match error {
         SendError::Encode(EncodeError::Refused { expected }) => expected,
         error => panic!("{error}"),
     };
-    let error = net.begin_frame(id, 3).expect_err("it is odd");
-    assert_eq!(refused(error), "an even length");
-    let rejected = net.send_reader(id, 3, &b"odd"[..]).expect_err("it is odd");
-    assert_eq!(rejected.value, b"odd");
-    assert_eq!(refused(rejected.error), "an even length");
+    let error = net.begin_frame(id, 0).expect_err("it is empty");
+    assert_eq!(refused(error), "at least one byte");
+    let rejected = net.send_reader(id, 0, &b"given back"[..]);
+    let rejected = rejected.expect_err("it is empty");
+    assert_eq!(rejected.value, b"given back");
+    assert_eq!(refused(rejected.error), "at least one byte");
     net.begin_frame(id, 4).expect("none is open");
     net.push_chunk(id, b"ab").expect("it belongs there");
     let error = net.push_chunk(id, b"c\0").expect_err("a zero");
@@ -588,7 +553,7 @@ fn a_format_of_ones_own_is_asked_for_the_length_and_shown_the_pieces() {
     scene.until(|seen, _| !seen.seen.ends().is_empty());
     let error = peer.0.read_to_end(&mut received).expect_err("a reset");
     assert_eq!(error.kind(), ErrorKind::ConnectionReset);
-    assert_eq!(received, b"\x04abcd\x04even\x02");
+    assert_eq!(received, b">\0\0\x04abcdend>\0\0\x04evenend>\0\0\x02");
     let reason = scene.end();
     assert!(
         matches!(&reason.cause, DisconnectCause::ReaderFailed(error) if error.kind() == ErrorKind::InvalidData),
@@ -619,40 +584,9 @@ fn frame_that_was_accepted_takes_its_first_piece_however_little_may_be_queued() 
     }
 }
 
-/// A length, the payload, and an end that has to be right.
-#[derive(Debug)]
-struct Ended;
-
-impl FrameFormat for Ended {
-    fn decode(&self, input: &[u8], _: usize) -> Result<Decoded, DecodeError> {
-        Ok(Decoded::Frame {
-            header: 1,
-            payload: u64::from(input[0]),
-            trailer: 3,
-        })
-    }
-
-    fn encode(&self, payload_len: u64, envelope: &mut Envelope) -> Result<(), EncodeError> {
-        envelope.push_header(&[payload_len as u8]);
-        envelope.push_trailer(b"end");
-        Ok(())
-    }
-
-    fn max_payload_len(&self) -> u64 {
-        255
-    }
-
-    fn check_trailer(&self, trailer: &[u8]) -> Result<(), DecodeError> {
-        match trailer {
-            b"end" => Ok(()),
-            _ => Err(DecodeError::malformed("end", trailer)),
-        }
-    }
-}
-
 /// A connection whose frames have a trailer that is checked; what it is sent comes byte by byte.
 fn send_slowly(over: u64, wire: &[u8]) -> Scene<Notes, ()> {
-    let options = ListenOptions::default().framing(Framing::custom(Ended));
+    let options = ListenOptions::default().framing(Framing::custom(Toy::default()));
     let (mut scene, mut peer, _) = Scene::joined(options.stream_frames_over(over));
     for (number, byte) in wire.iter().enumerate() {
         peer.write(std::slice::from_ref(byte));
@@ -669,13 +603,13 @@ fn send_slowly(over: u64, wire: &[u8]) -> Scene<Notes, ()> {
 #[test]
 fn last_piece_comes_when_the_trailer_is_known_to_be_right() {
     for over in [0, 5, 10] {
-        let mut scene = send_slowly(over, b"\x06abcdefe");
+        let mut scene = send_slowly(over, b">\0\0\x06abcdefe");
         assert!(scene.seen.arrived.is_empty(), "it may still be wrong");
         if over < 6 {
             assert_eq!(scene.seen.coming, b"abcde");
         }
         // The same again, to its end, with another frame behind it.
-        scene = send_slowly(over, b"\x06abcdefend\x00end");
+        scene = send_slowly(over, b">\0\0\x06abcdefend>\0\0\0end");
         let first = match over < 6 {
             true => Arrived::Streamed(b"abcdef".to_vec()),
             false => Arrived::Whole(b"abcdef".to_vec()),
@@ -688,7 +622,7 @@ fn last_piece_comes_when_the_trailer_is_known_to_be_right() {
 #[test]
 fn wrong_trailer_ends_the_connection_and_its_frame_is_never_complete() {
     for over in [0, 5, 10] {
-        let mut scene = send_slowly(over, b"\x01xend\x06abcdefeND");
+        let mut scene = send_slowly(over, b">\0\0\x01xend>\0\0\x06abcdefeND");
         scene.until(|seen, _| !seen.seen.ends().is_empty());
         assert_eq!(scene.seen.arrived.len(), 1, "the frame before it");
         let reason = scene.end();
@@ -701,10 +635,10 @@ fn wrong_trailer_ends_the_connection_and_its_frame_is_never_complete() {
 
 #[test]
 fn connection_released_inside_a_trailer_takes_along_what_was_not_shown() {
-    let options = ListenOptions::default().framing(Framing::custom(Ended));
+    let options = ListenOptions::default().framing(Framing::custom(Toy::default()));
     let (mut scene, mut peer, id) = Scene::joined(options.stream_frames_over(0));
-    peer.write(b"\x03abce");
-    scene.until(|_, net| net.stats().bytes_received == 5);
+    peer.write(b">\0\0\x03abce");
+    scene.until(|_, net| net.stats().bytes_received == 8);
     assert_eq!(scene.seen.coming, b"ab");
     scene.net().release(id).expect("it is open");
     match scene.end().cause {

@@ -11,6 +11,7 @@ pub mod notes;
 pub mod open_files;
 pub mod random;
 pub mod scene;
+pub mod toy;
 pub mod traffic;
 pub mod ways;
 
