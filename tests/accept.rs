@@ -7,17 +7,16 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
 use support::toy::Toy;
-use support::{Echo, Peer, Recorder, framed, listen, listening, pattern, turn_until};
+use support::{
+    Echo, Peer, Recorder, framed, listen, listening, listening_with, pattern, turn_until,
+};
 use throng::{
-    Admission, Config, ConnectError, ConnectOptions, ConnectionId, EventLoop, Frame, FrameEncoder,
-    Framing, Handler, ListenError, ListenOptions, ListenerId, Net, OptionsError, Origin,
+    Admission, Config, ConnectError, ConnectionId, EventLoop, Frame, FrameEncoder, Framing,
+    Handler, ListenError, ListenOptions, ListenerId, Net, Origin,
 };
 
 fn limited(connections: usize) -> (EventLoop, SocketAddr) {
-    let config = Config::default().max_connections(connections);
-    let mut event_loop = EventLoop::new(config).expect("a loop");
-    let addr = listen(&mut event_loop, ListenOptions::default());
-    (event_loop, addr)
+    listening_with(Config::default().max_connections(connections))
 }
 
 #[test]
@@ -546,51 +545,6 @@ fn the_first_address_that_works_is_listened_on() {
     let net = event_loop.net();
     let listener = net.listen(&[taken, free][..]).expect("the second is free");
     assert_ne!(net.local_addr(listener), Some(taken));
-}
-
-#[test]
-fn options_that_contradict_each_other_are_refused_before_anything_is_opened() {
-    let mut event_loop = <EventLoop>::new(Config::default()).expect("a loop");
-    let net = event_loop.net();
-    let narrow = Framing::length_prefix().u8();
-    let options = ListenOptions::default().framing(narrow).max_frame_len(256);
-    let error = net
-        .listen_with("127.0.0.1:0", options)
-        .expect_err("a byte says 255");
-    let expected = OptionsError::MaxFrameLenTooWide {
-        max_frame_len: 256,
-        framing_max: 255,
-    };
-    assert!(
-        matches!(&error, ListenError::Options(error) if *error == expected),
-        "{error:?}"
-    );
-    let said = error.to_string();
-    assert!(said.contains("256") && said.contains("255"), "{said}");
-
-    let options = ConnectOptions::default().framing(narrow).max_frame_len(256);
-    let addr = "127.0.0.1:1".parse().expect("an address");
-    let error = net
-        .connect_with(addr, options)
-        .expect_err("a byte says 255");
-    assert!(matches!(error, ConnectError::Options(error) if error == expected));
-}
-
-#[test]
-fn the_preset_for_the_open_internet_fits_every_framing_and_can_be_changed() {
-    let framings: [Framing; 5] = [
-        Framing::length_prefix().u8().into(),
-        Framing::length_prefix().u64().into(),
-        Framing::varint(),
-        Framing::delimiter(b'\n'),
-        Framing::raw(),
-    ];
-    for framing in framings {
-        let config = Config::hardened().framing(framing);
-        let mut event_loop = EventLoop::new(config).expect("a loop");
-        listen(&mut event_loop, ListenOptions::default());
-    }
-    <EventLoop>::new(Config::hardened().max_queued_bytes(1000)).expect("a loop");
 }
 
 #[test]

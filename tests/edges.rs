@@ -7,7 +7,7 @@ use std::net::{Shutdown, SocketAddr, TcpListener};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use socket2::SockRef;
-use support::{Event, Peer, Recorder, framed, listen, listening, pattern, turn_until};
+use support::{Event, Peer, Recorder, framed, listening, listening_with, pattern, turn_until};
 use throng::{
     Admission, Config, ConnectionId, DisconnectCause, DisconnectReason, EventLoop, Frame, Handler,
     ListenOptions, ListenerId, Net,
@@ -19,12 +19,6 @@ fn starved() -> Config {
         .read_budget(1)
         .write_budget(1)
         .events_per_poll(1)
-}
-
-fn with(config: Config) -> (EventLoop, SocketAddr) {
-    let mut event_loop = EventLoop::new(config).expect("a loop");
-    let addr = listen(&mut event_loop, ListenOptions::default());
-    (event_loop, addr)
 }
 
 /// Numbered frames of all sizes up to some, as they go over the wire.
@@ -39,7 +33,7 @@ fn burst(frames: usize, most: usize) -> (Vec<Vec<u8>>, Vec<u8>) {
 
 #[test]
 fn a_burst_above_the_budget_arrives_whole_from_a_peer_that_says_no_more() {
-    let (mut event_loop, addr) = with(starved());
+    let (mut event_loop, addr) = listening_with(starved());
     let mut seen = Recorder::default();
     let (payloads, wire) = burst(200, 1_000);
     let mut peer = Peer::connect(addr);
@@ -56,7 +50,7 @@ fn a_burst_above_the_budget_arrives_whole_from_a_peer_that_says_no_more() {
 
 #[test]
 fn a_queue_above_the_budget_is_flushed_whole_to_a_peer_that_only_reads() {
-    let (mut event_loop, addr) = with(starved());
+    let (mut event_loop, addr) = listening_with(starved());
     let mut seen = Recorder::default();
     let mut peer = Peer::connect(addr);
     SockRef::from(&peer.0)
@@ -83,7 +77,7 @@ fn a_queue_above_the_budget_is_flushed_whole_to_a_peer_that_only_reads() {
 
 #[test]
 fn a_budget_that_is_used_up_does_not_wait_for_room_that_is_there() {
-    let (mut event_loop, addr) = with(starved());
+    let (mut event_loop, addr) = listening_with(starved());
     let mut seen = Recorder::default();
     let mut peer = Peer::connect(addr);
     turn_until(&mut event_loop, &mut seen, |seen, _| {
@@ -110,7 +104,7 @@ fn a_budget_that_is_used_up_does_not_wait_for_room_that_is_there() {
 #[test]
 fn an_echo_whose_both_sides_are_full_goes_on_when_the_peer_reads() {
     let config = Config::default().max_queued_bytes(u64::MAX);
-    let (mut event_loop, addr) = with(config.read_under_backpressure(true));
+    let (mut event_loop, addr) = listening_with(config.read_under_backpressure(true));
     let mut seen = Recorder::echoing();
     let peer = Peer::connect(addr);
     let mut writer = peer.0.try_clone().expect("a live socket");
@@ -137,7 +131,7 @@ fn an_echo_whose_both_sides_are_full_goes_on_when_the_peer_reads() {
 
 #[test]
 fn fifty_peers_share_a_poll_that_brings_one_event() {
-    let (mut event_loop, addr) = with(starved());
+    let (mut event_loop, addr) = listening_with(starved());
     let mut seen = Recorder::echoing();
     let mut peers: Vec<_> = (0..50).map(|_| Peer::connect(addr)).collect();
     for peer in &mut peers {
@@ -154,7 +148,7 @@ fn fifty_peers_share_a_poll_that_brings_one_event() {
 #[test]
 fn an_end_that_comes_with_the_last_data_is_seen() {
     for config in [Config::default(), starved()] {
-        let (mut event_loop, addr) = with(config);
+        let (mut event_loop, addr) = listening_with(config);
         let mut seen = Recorder::default();
         // Around the size of the read buffers, too: a read that fills one does not prove that more is there.
         for len in [0, 1, 507, 508, 509, 1_020, 65_531, 65_532, 65_533, 131_072] {
@@ -178,7 +172,7 @@ fn an_end_that_comes_with_the_last_data_is_seen() {
 #[test]
 fn frames_that_just_fit_the_read_buffer_do_not_wait_for_more() {
     let config = Config::default().read_buffer(512);
-    let (mut event_loop, addr) = with(config);
+    let (mut event_loop, addr) = listening_with(config);
     let mut seen = Recorder::echoing();
     let mut peer = Peer::connect(addr);
     for len in (500..520).chain(1_000..1_040).chain(2_040..2_060) {

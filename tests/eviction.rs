@@ -3,6 +3,7 @@
 
 mod support;
 
+use std::io::Write;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -180,4 +181,112 @@ fn room_that_no_event_has_told_is_used_before_a_connection_is_ended() {
     looped.pass(SECOND, &mut seen);
     looped.rest(&mut seen);
     assert!(seen.ends().is_empty(), "{:?}", seen.ends());
+}
+
+#[test]
+fn what_holds_the_most_goes_first_until_the_rest_fits() {
+    let config = Config::default()
+        .memory_budget(100_000)
+        .max_queued_bytes(1 << 30);
+    let mut looped = Loop::new(config);
+    let mut seen = Recorder::default();
+    let mut joined: Vec<_> = (0..4).map(|_| looped.join(&mut seen)).collect();
+    // One peer has sent 40,000 bytes of a frame of a megabyte.
+    joined[0].0.write(&framed(&[7; 1_000_000])[..40_004]);
+    looped.settle(&mut seen, |_, net| net.stats().bytes_received == 40_004);
+    assert_eq!(
+        looped.net.memory_in_use(),
+        40_000,
+        "what has arrived, not what was promised"
+    );
+    let ids: Vec<_> = joined.iter().map(|(_, id)| *id).collect();
+    let addr = looped.listen();
+    // Whoever cannot write holds what is sent to it: these peers' sockets are full.
+    let mut full = Vec::new();
+    for _ in 0..2 {
+        let peer = Peer::connect(addr);
+        let before = seen.connected().len();
+        looped.settle(&mut seen, |seen, _| seen.connected().len() > before);
+        full.push((peer, seen.connected()[before]));
+    }
+    for (_, id) in &full {
+        while looped.net.queued_bytes(*id) == 0 {
+            looped.net.send(*id, &[1; 1000]).expect("there is room");
+            looped.pass(Duration::ZERO, &mut seen);
+        }
+    }
+    let base = looped.net.memory_in_use();
+    assert!(base < 100_000 - 2000, "{base}");
+    for (_, id) in &full {
+        looped.net.send(*id, &[1; 1000]).expect("there is room");
+    }
+    assert_eq!(looped.net.memory_in_use(), base + 2 * 1004, "exact");
+    // A payload that both share counts once.
+    let shared = bytes::Bytes::from(vec![2; 20_000]);
+    for (_, id) in &full {
+        looped
+            .net
+            .send_bytes(*id, shared.clone())
+            .expect("there is room");
+    }
+    assert_eq!(looped.net.memory_in_use(), base + 2 * 1004 + 20_000 + 2 * 4);
+    looped.pass(Duration::ZERO, &mut seen);
+    assert!(seen.ends().is_empty(), "it fits");
+    // Now one gets too much.
+    let big = vec![3; 70_000];
+    looped.net.send(full[1].1, &big).expect("there is room");
+    looped.pass(Duration::ZERO, &mut seen);
+    looped.pass(Duration::ZERO, &mut seen);
+    let (id, reason) = seen.ends()[0];
+    assert_eq!((id, seen.ends().len()), (full[1].1, 1));
+    let DisconnectCause::MemoryBudget { held, budget } = reason.cause else {
+        panic!("{reason}");
+    };
+    assert!(held > 90_000 && budget == 100_000, "{held}");
+    assert_eq!(held, reason.unsent_bytes);
+    assert!(ids.iter().all(|id| looped.net.is_connected(*id)));
+    // What was shared is still held by the other.
+    let left = looped.net.queued_bytes(full[0].1);
+    assert_eq!(looped.net.memory_in_use(), 40_000 + left);
+    drop(full);
+    drop(joined);
+    looped.settle(&mut seen, |_, net| net.is_empty());
+    assert_eq!(looped.net.memory_in_use(), 0);
+}
+
+#[test]
+fn memory_is_counted_exactly_through_everything_that_moves_it() {
+    let mut looped = Loop::new(Config::default().max_queued_bytes(1 << 30));
+    let mut seen = Recorder::echoing();
+    let (mut peer, _) = looped.join(&mut seen);
+    let mut reader = peer.0.try_clone().expect("a live socket");
+    let lens = [0, 1, 100, 5000, 70_000, 300_000, 3, 1_000_000, 65_536];
+    let wire: Vec<u8> = lens
+        .iter()
+        .flat_map(|len| framed(&support::pattern(*len)))
+        .collect();
+    let total = wire.len();
+    let writing = std::thread::spawn(move || {
+        for part in wire.chunks(7777) {
+            peer.0.write_all(part).expect("to write");
+        }
+        peer
+    });
+    let reading = std::thread::spawn(move || {
+        let mut all = vec![0; total];
+        std::io::Read::read_exact(&mut reader, &mut all).expect("all comes back");
+    });
+    looped.settle(&mut seen, |_, net| net.stats().bytes_sent == total as u64);
+    assert_eq!(looped.net.memory_in_use(), 0);
+    reading.join().expect("all came back");
+    let mut peer = writing.join().expect("all was taken");
+    // The beginning of a frame that never ends.
+    peer.write(&framed(&[7; 100])[..50]);
+    looped.settle(&mut seen, |_, net| {
+        net.stats().bytes_received == total as u64 + 50
+    });
+    assert_eq!(looped.net.memory_in_use(), 46);
+    drop(peer);
+    looped.settle(&mut seen, |_, net| net.is_empty());
+    assert_eq!(looped.net.memory_in_use(), 0);
 }

@@ -4,7 +4,7 @@
 mod support;
 
 use std::io::Write;
-use std::net::{Shutdown, TcpListener};
+use std::net::TcpListener;
 use std::time::Duration;
 
 use support::by_hand::Loop;
@@ -12,8 +12,8 @@ use support::drivers::{Driver, listening_by};
 use support::scene::Scene;
 use support::{Peer, Recorder, framed, pattern, turn_until};
 use throng::{
-    Chunk, Config, ConnectOptions, ConnectionId, DisconnectCause, DisconnectReason, Frame, Handler,
-    ListenOptions, Net, SendError, Stage,
+    Chunk, Config, ConnectionId, DisconnectCause, DisconnectReason, Frame, Handler, ListenOptions,
+    Net, SendError, Stage,
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -96,7 +96,7 @@ fn frames_before_a_close_are_delivered_over_a_unix_socket<D: Driver>() {
     let (ours, peer) = std::os::unix::net::UnixStream::pair().expect("two sockets");
     driver
         .net()
-        .adopt(ours, ConnectOptions::default())
+        .adopt(ours, throng::ConnectOptions::default())
         .expect("it is connected");
     send_and_close(peer, &framed(&[7; 20]).repeat(FRAMES));
     let answering = answer_all(&mut driver);
@@ -210,10 +210,11 @@ fn peer_with_its_read_half_shut(
     let mut looped = Loop::new(config);
     let mut seen = Recorder::default();
     let (ours, peer) = std::os::unix::net::UnixStream::pair().expect("two sockets");
-    let options = ConnectOptions::default();
+    let options = throng::ConnectOptions::default();
     let id = looped.net.adopt(ours, options).expect("it is connected");
     looped.settle(&mut seen, |_, net| net.is_connected(id));
-    peer.shutdown(Shutdown::Read).expect("a live socket");
+    peer.shutdown(std::net::Shutdown::Read)
+        .expect("a live socket");
     looped.net.send(id, b"for nobody").expect("it is connected");
     looped.rest(&mut seen);
     assert!(matches!(
@@ -273,7 +274,7 @@ fn failed_write_of_a_paused_connection_counts_what_nobody_has_read() {
     let mut looped = Loop::new(Config::default());
     let mut seen = Recorder::default();
     let (ours, mut peer) = std::os::unix::net::UnixStream::pair().expect("two sockets");
-    let options = ConnectOptions::default();
+    let options = throng::ConnectOptions::default();
     let id = looped.net.adopt(ours, options).expect("it is connected");
     looped.settle(&mut seen, |_, net| net.is_connected(id));
     looped.net.pause(id);

@@ -1,8 +1,10 @@
 //! A handler that takes chunks, and checks what it is told.
 
-use throng::{Chunk, ConnectionId, DisconnectReason, Frame, Handler, Net};
+use throng::{
+    Chunk, ConnectionId, DisconnectReason, EventLoop, Frame, Handler, ListenOptions, Net,
+};
 
-use super::{Event, Observer, Recorder};
+use super::{Event, Observer, Peer, Recorder, join, listening};
 
 /// A frame as it arrived: whole or in chunks.
 #[derive(Debug, PartialEq)]
@@ -90,4 +92,12 @@ impl Handler for Notes {
     fn on_disconnect(&mut self, net: &mut Net, id: ConnectionId, reason: DisconnectReason) {
         self.seen.on_disconnect(net, id, reason);
     }
+}
+
+/// A loop with one connection, on its own clock, and its peer.
+pub fn joined(options: ListenOptions) -> (EventLoop, Notes, Peer, ConnectionId) {
+    let (mut event_loop, addr) = listening(options);
+    let mut notes = Notes::default();
+    let (peer, id) = join(&mut event_loop, addr, &mut notes);
+    (event_loop, notes, peer, id)
 }
