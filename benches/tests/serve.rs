@@ -1,0 +1,188 @@
+//! `serve`, and how it ends.
+
+mod support;
+
+use std::io::Read;
+use std::net::TcpStream;
+use std::time::Instant;
+
+use support::{PATIENCE, Serve, json, output, receive, scratch, send, wait};
+
+#[test]
+fn serve_echoes_small_and_large_frames() {
+    let server = Serve::start(&["--mode", "echo"]);
+    let mut peer = server.peer();
+    for len in [0, 1, 64, 4096, 65_532, 65_533, 3 << 20] {
+        let payload: Vec<u8> = (0..len).map(|i| (i % 251) as u8).collect();
+        send(&mut peer, &payload);
+        assert!(
+            receive(&mut peer) == payload,
+            "{len} bytes came back changed"
+        );
+    }
+}
+
+#[test]
+fn serve_broadcasts_to_all_and_to_the_sender() {
+    let server = Serve::start(&["--mode", "broadcast"]);
+    let mut peers: Vec<_> = (0..3).map(|_| server.peer()).collect();
+    // A frame of each shows that all three are connected.
+    for peer in &mut peers {
+        send(peer, b"here");
+        receive(peer);
+    }
+    for peer in &mut peers {
+        send(peer, b"last");
+    }
+    for peer in &mut peers {
+        let mut last = 0;
+        while last < 3 {
+            if receive(peer) == b"last" {
+                last += 1;
+            }
+        }
+    }
+}
+
+#[test]
+fn serve_sinks_what_it_gets() {
+    let mut server = Serve::start(&["--mode", "sink"]);
+    let mut peer = server.peer();
+    send(&mut peer, b"gone");
+    peer.shutdown(std::net::Shutdown::Write)
+        .expect("a live socket");
+    let mut rest = Vec::new();
+    peer.read_to_end(&mut rest).expect("a clean end");
+    assert_eq!(rest, b"");
+    assert!(server.child.try_wait().expect("a child").is_none());
+}
+
+#[cfg(unix)]
+#[test]
+fn a_signal_ends_serve_cleanly_with_a_summary() {
+    for signal in ["-INT", "-TERM"] {
+        let path = scratch(&format!("serve{signal}.json"));
+        let mut server = Serve::start(&["--json", path.to_str().expect("a plain path")]);
+        let mut peer = server.peer();
+        send(&mut peer, b"hello");
+        assert_eq!(receive(&mut peer), b"hello");
+        support::kill(signal, server.child.id());
+        assert_eq!(peer.read(&mut [0]).expect("a clean end"), 0);
+        drop(peer);
+        assert!(wait(&mut server.child).success());
+        let mut said = String::new();
+        server.stdout.read_to_string(&mut said).expect("text");
+        assert!(said.starts_with("served 1 connections"), "{said}");
+        let figures = json(&path);
+        assert_eq!(
+            (&figures["accepted"], &figures["frames_sent"]),
+            (&1.into(), &1.into())
+        );
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn after_a_signal_everybody_may_read_what_is_queued_and_a_second_one_ends_that() {
+    let start = || {
+        let server = Serve::start(&["--shutdown-timeout", "3600"]);
+        let mut peer = server.peer();
+        // More than the sockets hold, so that it waits in the server.
+        let mut writer = peer.try_clone().expect("a live socket");
+        let sender = std::thread::spawn(move || send(&mut writer, &vec![7; 12 << 20]));
+        // Its header comes back when all of it has arrived.
+        let mut header = [0; 4];
+        peer.read_exact(&mut header).expect("a header");
+        sender.join().expect("it is sent");
+        (server, peer)
+    };
+    let (mut server, mut peer) = start();
+    support::kill("-TERM", server.child.id());
+    let mut payload = Vec::new();
+    peer.read_to_end(&mut payload).expect("a clean end");
+    assert!(payload == vec![7; 12 << 20], "all of it");
+    drop(peer);
+    assert!(wait(&mut server.child).success());
+
+    let (mut server, peer) = start();
+    support::kill("-TERM", server.child.id());
+    let deadline = Instant::now() + PATIENCE;
+    while TcpStream::connect(server.addr).is_ok() {
+        assert!(Instant::now() < deadline, "it still listens");
+    }
+    support::kill("-TERM", server.child.id());
+    assert!(wait(&mut server.child).success());
+    drop(peer);
+}
+
+#[test]
+fn serve_takes_its_limits_as_options() {
+    let server = Serve::start(&["--max-connections", "1", "--max-frame-len", "4"]);
+    let mut first = server.peer();
+    send(&mut first, b"four");
+    assert_eq!(receive(&mut first), b"four");
+    let mut second = server.peer();
+    assert_eq!(second.read(&mut [0]).expect("a clean end"), 0);
+    send(&mut first, b"fives");
+    assert_eq!(first.read(&mut [0]).unwrap_or(0), 0);
+}
+
+#[test]
+fn serve_relays_between_two_whole_frames_and_such_as_come_in_pieces() {
+    let server = Serve::start(&["--mode", "relay", "--stream-frames-over", "1KiB"]);
+    let mut first = server.peer();
+    // It waits for somebody to talk to.
+    send(&mut first, b"anybody there?");
+    let mut second = server.peer();
+    assert_eq!(receive(&mut second), b"anybody there?");
+    let large: Vec<u8> = (0..3_000_000_u32).map(|i| (i % 251) as u8).collect();
+    let expected = large.clone();
+    let mut writer = second.try_clone().expect("a live socket");
+    let sender = std::thread::spawn(move || send(&mut writer, &large));
+    assert!(receive(&mut first) == expected, "it arrives as it was sent");
+    sender.join().expect("it is sent");
+    // Without one the other has nobody.
+    drop(second);
+    assert_eq!(first.read(&mut [0]).expect("a clean end"), 0);
+}
+
+#[test]
+fn relay_pairs_nobody_with_a_peer_that_has_left() {
+    let server = Serve::start(&["--mode", "relay"]);
+    for words in [None, Some(b"anybody there?")] {
+        let mut left = server.peer();
+        if let Some(words) = words {
+            send(&mut left, words);
+        }
+        left.shutdown(std::net::Shutdown::Write)
+            .expect("a live socket");
+        let mut pair = [server.peer(), server.peer()];
+        for (from, to) in [(0, 1), (1, 0)] {
+            send(&mut pair[from], b"hello");
+            assert_eq!(receive(&mut pair[to]), b"hello");
+        }
+        assert_eq!(left.read(&mut [0]).expect("a clean end"), 0);
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn every_driver_serves_and_ends() {
+    for driver in ["turn", "run", "outer", "attached"] {
+        let mut server = Serve::start(&["--driver", driver]);
+        let addr = server.addr();
+        let load = [
+            "load",
+            "--addr",
+            &addr,
+            "--connections",
+            "5",
+            "--seconds",
+            "0.1",
+        ];
+        let output = output(&load);
+        assert!(output.status.success(), "{driver}: {output:?}");
+        support::kill("-TERM", server.child.id());
+        assert!(wait(&mut server.child).success(), "{driver}");
+    }
+}
