@@ -20,7 +20,7 @@ fn limited(connections: usize) -> (EventLoop, SocketAddr) {
 }
 
 #[test]
-fn a_peer_above_max_connections_is_turned_away_and_counted() {
+fn peer_above_max_connections_is_refused_and_counted() {
     let (mut event_loop, addr) = limited(2);
     let mut seen = Recorder::echoing();
     let mut first = Peer::connect(addr);
@@ -81,7 +81,7 @@ impl Handler for Proxy {
 }
 
 #[test]
-fn peer_whose_admission_takes_the_last_place_is_turned_away() {
+fn peer_is_refused_if_on_accept_takes_the_last_place() {
     let (mut event_loop, addr) = limited(1);
     let upstream = TcpListener::bind("127.0.0.1:0").expect("a port");
     let upstream = upstream.local_addr().map(|addr| (addr, upstream));
@@ -96,7 +96,7 @@ fn peer_whose_admission_takes_the_last_place_is_turned_away() {
 }
 
 #[test]
-fn a_full_loop_may_wait_until_it_has_some_places_before_it_accepts_again() {
+fn full_loop_accepts_again_below_the_configured_count() {
     let config = Config::default().max_connections(4).accept_again_below(2);
     let mut event_loop = EventLoop::new(config).expect("a loop");
     let addr = listen(&mut event_loop, ListenOptions::default());
@@ -131,7 +131,7 @@ fn a_full_loop_may_wait_until_it_has_some_places_before_it_accepts_again() {
 }
 
 #[test]
-fn a_loop_that_was_never_full_accepts_up_to_its_limit() {
+fn loop_that_was_never_full_accepts_up_to_max_connections() {
     let config = Config::default().max_connections(3).accept_again_below(1);
     let mut event_loop = EventLoop::new(config).expect("a loop");
     let addr = listen(&mut event_loop, ListenOptions::default());
@@ -142,7 +142,7 @@ fn a_loop_that_was_never_full_accepts_up_to_its_limit() {
 }
 
 #[test]
-fn one_address_has_its_share_and_another_has_its_own() {
+fn max_connections_per_ip_counts_each_address_separately() {
     let config = Config::default().max_connections_per_ip(2);
     let mut event_loop = EventLoop::new(config).expect("a loop");
     let addr = listen(&mut event_loop, ListenOptions::default());
@@ -203,7 +203,7 @@ impl Handler for Bouncer {
 }
 
 #[test]
-fn who_is_not_admitted_never_becomes_a_connection() {
+fn peer_that_on_accept_refuses_never_becomes_a_connection() {
     let mut event_loop = EventLoop::new(Config::default()).expect("a loop");
     let net = event_loop.net();
     let listener = net.listen("127.0.0.1:0").expect("a port");
@@ -252,7 +252,7 @@ impl Handler for Closer {
 }
 
 #[test]
-fn a_listener_may_be_closed_while_it_accepts() {
+fn listener_can_be_closed_from_on_accept() {
     let (mut event_loop, addr) = listening(ListenOptions::default());
     let mut peers = [Peer::connect(addr), Peer::connect(addr)];
     let mut closer = Closer::default();
@@ -267,7 +267,7 @@ fn a_listener_may_be_closed_while_it_accepts() {
 }
 
 #[test]
-fn a_closed_listener_lets_nobody_in_and_those_inside_stay() {
+fn closed_listener_accepts_no_peer_and_keeps_connections() {
     let mut event_loop = EventLoop::new(Config::default()).expect("a loop");
     let net = event_loop.net();
     let listener = net.listen("127.0.0.1:0").expect("a port");
@@ -298,7 +298,7 @@ fn a_closed_listener_lets_nobody_in_and_those_inside_stay() {
 }
 
 #[test]
-fn a_storm_of_resets_disturbs_nobody_else() {
+fn resets_during_accept_do_not_affect_other_peers() {
     const STORM: usize = 500;
     let (mut event_loop, addr) = listening(ListenOptions::default());
     let mut seen = Recorder::echoing();
@@ -331,7 +331,7 @@ fn a_storm_of_resets_disturbs_nobody_else() {
 }
 
 #[test]
-fn a_burst_is_accepted_whole_though_one_turn_takes_one_peer() {
+fn burst_of_connections_is_accepted_at_one_per_turn() {
     let config = Config::default().accepts_per_turn(1);
     let mut event_loop = EventLoop::new(config).expect("a loop");
     let addr = listen(&mut event_loop, ListenOptions::default().backlog(100));
@@ -344,7 +344,7 @@ fn a_burst_is_accepted_whole_though_one_turn_takes_one_peer() {
 }
 
 #[test]
-fn each_listener_of_a_loop_has_its_own_framing() {
+fn listeners_of_one_loop_have_their_own_framing() {
     let framings: Vec<Framing> = vec![
         Framing::length_prefix().u8().into(),
         Framing::length_prefix().u16().into(),
@@ -440,7 +440,7 @@ fn has_ipv6() -> bool {
 }
 
 #[test]
-fn a_listener_may_have_an_ipv6_address() {
+fn listener_accepts_on_an_ipv6_address() {
     if has_ipv6() {
         let seen = peer_as_seen("[::1]:0", ListenOptions::default(), "[::1]:PORT");
         assert!(seen.expect("it connects").is_ipv6());
@@ -448,7 +448,7 @@ fn a_listener_may_have_an_ipv6_address() {
 }
 
 #[test]
-fn the_unspecified_ipv6_address_takes_ipv4_too_and_knows_it_as_such() {
+fn unspecified_ipv6_address_accepts_ipv4_peers_with_ipv4_addresses() {
     if has_ipv6() {
         let v4 = peer_as_seen("[::]:0", ListenOptions::default(), "127.0.0.1:PORT");
         assert_eq!(v4.expect("it connects").ip(), Ipv4Addr::LOCALHOST);
@@ -458,7 +458,7 @@ fn the_unspecified_ipv6_address_takes_ipv4_too_and_knows_it_as_such() {
 }
 
 #[test]
-fn an_ipv6_listener_may_refuse_ipv4() {
+fn ipv6_listener_with_only_v6_refuses_ipv4() {
     if has_ipv6() {
         let only = ListenOptions::default().only_v6(true);
         let refused = peer_as_seen("[::]:0", only.clone(), "127.0.0.1:PORT");
@@ -471,7 +471,7 @@ fn an_ipv6_listener_may_refuse_ipv4() {
 }
 
 #[test]
-fn an_outbound_connection_may_use_ipv6() {
+fn outbound_connection_uses_ipv6() {
     if !has_ipv6() {
         return;
     }
@@ -484,7 +484,7 @@ fn an_outbound_connection_may_use_ipv6() {
 }
 
 #[test]
-fn an_address_in_use_is_named() {
+fn address_in_use_error_names_the_address() {
     let (mut event_loop, addr) = listening(ListenOptions::default());
     let error = event_loop.net().listen(addr).expect_err("it is taken");
     assert!(error.to_string().contains(&addr.to_string()), "{error}");
@@ -498,7 +498,7 @@ fn an_address_in_use_is_named() {
 
 #[cfg(target_os = "linux")]
 #[test]
-fn several_listeners_may_share_an_address_if_all_say_so() {
+fn listeners_share_an_address_if_all_set_reuse_port() {
     let shared = ListenOptions::default().reuse_port(true);
     let (mut first, addr) = listening(shared.clone());
     let mut second = EventLoop::new(Config::default()).expect("a loop");
@@ -521,7 +521,7 @@ fn several_listeners_may_share_an_address_if_all_say_so() {
 }
 
 #[test]
-fn a_name_is_resolved_and_one_that_cannot_be_is_an_error_of_its_own() {
+fn listen_resolves_names_and_reports_names_that_do_not_resolve() {
     let mut event_loop = <EventLoop>::new(Config::default()).expect("a loop");
     let net = event_loop.net();
     let listener = net.listen("localhost:0").expect("every machine has that");
@@ -539,7 +539,7 @@ fn a_name_is_resolved_and_one_that_cannot_be_is_an_error_of_its_own() {
 }
 
 #[test]
-fn the_first_address_that_works_is_listened_on() {
+fn listen_uses_the_first_address_that_works() {
     let (mut event_loop, taken) = listening(ListenOptions::default());
     let free: SocketAddr = "127.0.0.1:0".parse().expect("an address");
     let net = event_loop.net();
@@ -548,7 +548,7 @@ fn the_first_address_that_works_is_listened_on() {
 }
 
 #[test]
-fn the_time_of_a_loop_is_either_busy_or_waited() {
+fn busy_and_waited_time_add_up_to_elapsed_time() {
     let began = Instant::now();
     let mut event_loop = EventLoop::new(Config::default()).expect("a loop");
     let before = event_loop.net().stats();
@@ -582,7 +582,7 @@ fn link_local() -> Option<std::net::SocketAddrV6> {
 
 #[cfg(target_os = "linux")]
 #[test]
-fn link_local_peer_keeps_its_scope_and_can_be_connected_to() {
+fn link_local_peer_address_keeps_its_scope() {
     let Some(addr) = link_local() else {
         eprintln!("skipped: this machine has no link-local address");
         return;

@@ -14,7 +14,7 @@ use throng::{
 };
 
 #[test]
-fn a_stream_that_is_connected_becomes_a_connection() {
+fn adopted_stream_becomes_a_connection() {
     let mut event_loop: EventLoop = EventLoop::new(Config::default()).expect("a loop");
     let (ours, mut peer) = pair();
     let addr = ours.peer_addr().expect("it is connected");
@@ -35,7 +35,7 @@ fn a_stream_that_is_connected_becomes_a_connection() {
 }
 
 #[test]
-fn a_socket_that_is_not_taken_is_given_back() {
+fn rejected_socket_is_given_back() {
     let (ours, mut peer) = pair();
     let full = Config::default().max_connections(0);
     let mut event_loop: EventLoop = EventLoop::new(full).expect("a loop");
@@ -96,7 +96,7 @@ fn a_socket_that_is_not_taken_is_given_back() {
 }
 
 #[test]
-fn what_somebody_has_read_already_comes_first() {
+fn bytes_read_before_adoption_are_delivered_first() {
     let mut event_loop: EventLoop = EventLoop::new(Config::default()).expect("a loop");
     let (ours, mut peer) = pair();
     let frames: Vec<Vec<u8>> = (0..300).map(|i| pattern(i * 9)).collect();
@@ -116,7 +116,7 @@ fn what_somebody_has_read_already_comes_first() {
 }
 
 #[test]
-fn a_listener_that_was_bound_elsewhere_serves_those_who_wait_already() {
+fn adopted_listener_accepts_peers_in_its_backlog() {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let addr = listener.local_addr().expect("its address");
     let mut early = Peer::connect(addr);
@@ -140,7 +140,7 @@ fn a_listener_that_was_bound_elsewhere_serves_those_who_wait_already() {
 }
 
 #[test]
-fn an_adopted_peer_has_its_ipv4_address() {
+fn adopted_ipv4_mapped_peer_has_its_ipv4_address() {
     // Where there is no IPv6 there is no dual stack.
     let Ok(listener) = TcpListener::bind("[::]:0") else {
         return;
@@ -157,7 +157,7 @@ fn an_adopted_peer_has_its_ipv4_address() {
 }
 
 #[test]
-fn a_stream_that_was_reset_before_it_was_looked_at_did_not_fail_to_connect() {
+fn stream_reset_before_adoption_ends_as_reset() {
     let (ours, peer) = pair();
     let mut looped = Loop::new(Config::default());
     let id = looped.net.adopt(ours, ConnectOptions::default());
@@ -174,7 +174,7 @@ fn a_stream_that_was_reset_before_it_was_looked_at_did_not_fail_to_connect() {
 }
 
 #[test]
-fn the_end_of_an_adopted_connection_makes_no_room_for_its_address() {
+fn end_of_an_adopted_connection_frees_no_place_of_its_address() {
     let mut looped = Loop::new(Config::default().max_connections_per_ip(1));
     let mut seen = Recorder::default();
     let addr = looped.listen();

@@ -21,7 +21,7 @@ use socket2::SockRef;
 use std::process::{Child, Command};
 
 #[test]
-fn stream_made_of_a_descriptor_knows_its_family() {
+fn stream_from_a_descriptor_has_its_family() {
     let (ours, mut peer) = pair();
     let stream = Stream::try_from(OwnedFd::from(ours)).expect("it is TCP");
     assert!(matches!(stream, Stream::Tcp(_)));
@@ -42,7 +42,7 @@ fn stream_made_of_a_descriptor_knows_its_family() {
 }
 
 #[test]
-fn listener_made_of_a_descriptor_knows_its_family() {
+fn listener_from_a_descriptor_has_its_family() {
     for addr in ["127.0.0.1:0", "[::1]:0"] {
         let Ok(listener) = TcpListener::bind(addr) else {
             continue; // no IPv6 here
@@ -67,7 +67,7 @@ fn listener_made_of_a_descriptor_knows_its_family() {
 }
 
 #[test]
-fn descriptor_that_is_no_stream_socket_is_given_back() {
+fn descriptor_that_is_not_a_stream_socket_is_given_back() {
     let file = std::fs::File::open("/dev/null").expect("a file");
     let udp = UdpSocket::bind("127.0.0.1:0").expect("a port");
     let unix = UnixDatagram::unbound().expect("a socket");
@@ -83,7 +83,7 @@ fn descriptor_that_is_no_stream_socket_is_given_back() {
 
 #[cfg(any(target_os = "android", target_os = "freebsd", target_os = "linux"))]
 #[test]
-fn descriptor_of_a_socket_that_does_not_listen_is_no_listener() {
+fn descriptor_of_a_connected_socket_is_rejected_as_a_listener() {
     let (ours, _peer) = pair();
     let rejected = ListenSocket::try_from(OwnedFd::from(ours)).expect_err("it is connected");
     assert_eq!(rejected.error.kind(), io::ErrorKind::InvalidInput);

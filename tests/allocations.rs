@@ -66,7 +66,7 @@ fn echoing_frames_32_at_a_time_allocates_nothing() {
 }
 
 #[test]
-fn echoing_frames_that_arrive_in_two_allocates_nothing() {
+fn echoing_frames_that_arrive_in_two_pieces_allocates_nothing() {
     // In the header, behind it, in the middle of the frame, and before its last byte.
     for cut in [2, 4, 34, 67] {
         for (depth, whole, frames) in [(1, 0, 10_000), (32, 15, 100_000)] {
@@ -102,7 +102,7 @@ fn echoing_in_other_framings_allocates_nothing() {
 const TWO_TRIMS: Duration = Duration::from_millis(2500);
 
 #[test]
-fn memory_that_is_in_use_is_not_trimmed() {
+fn buffers_are_not_trimmed_while_in_use() {
     for depth in [1, 32] {
         let arrival = Arrival { depth, cut: None };
         let (framing, echo) = (Framing::default(), Echo::Send);
@@ -112,7 +112,7 @@ fn memory_that_is_in_use_is_not_trimmed() {
 }
 
 #[test]
-fn memory_that_holds_unfinished_frames_is_not_trimmed_while_it_is_in_use() {
+fn buffers_of_unfinished_frames_are_not_trimmed_while_in_use() {
     let arrival = Arrival {
         depth: 1,
         cut: Some(34),
@@ -123,7 +123,7 @@ fn memory_that_holds_unfinished_frames_is_not_trimmed_while_it_is_in_use() {
 }
 
 #[test]
-fn an_event_loop_with_its_own_clock_allocates_nothing_either() {
+fn echoing_in_real_time_allocates_nothing() {
     let mut event_loop = EventLoop::new(Config::default()).expect("a loop");
     let addr = support::listen(&mut event_loop, ListenOptions::default());
     let peers: Vec<_> = (0..CONNECTIONS).map(|_| Peer::connect(addr).0).collect();

@@ -19,7 +19,7 @@ const KIB: u64 = 1024;
 // ----- Limits of what waits -----
 
 #[test]
-fn a_frame_is_accepted_while_less_than_the_limit_waits_and_not_when_as_much_does() {
+fn frame_is_accepted_while_queued_bytes_are_below_the_limit() {
     let options = ListenOptions::default()
         .framing(throng::Framing::raw())
         .max_queued_bytes(100);
@@ -39,7 +39,7 @@ fn a_frame_is_accepted_while_less_than_the_limit_waits_and_not_when_as_much_does
 }
 
 #[test]
-fn a_queue_that_is_full_to_the_byte_is_congested() {
+fn queue_is_congested_at_exactly_the_limit() {
     let options = ListenOptions::default()
         .max_queued_bytes(640)
         .high_watermark(640);
@@ -52,7 +52,7 @@ fn a_queue_that_is_full_to_the_byte_is_congested() {
 }
 
 #[test]
-fn readers_that_wait_are_limited_and_tell_when_there_is_room() {
+fn queued_readers_are_limited_and_on_drain_reports_room() {
     let options = ListenOptions::default().max_queued_bytes(10 * 64 * KIB);
     let (mut event_loop, mut notes, mut peer, id) = joined(options);
     let reader = || std::io::repeat(7).take(1000);
@@ -74,7 +74,7 @@ fn readers_that_wait_are_limited_and_tell_when_there_is_room() {
 }
 
 #[test]
-fn on_drain_is_not_called_while_it_is_congested_again() {
+fn on_drain_is_not_called_if_the_queue_is_congested_again() {
     /// Fills the queue of the other whenever one has drained, for a while.
     struct Filling(usize);
 
@@ -106,7 +106,7 @@ fn on_drain_is_not_called_while_it_is_congested_again() {
 }
 
 #[test]
-fn a_full_queue_refuses_gives_the_payload_back_and_tells_when_there_is_room() {
+fn full_queue_rejects_frames_and_on_drain_reports_room() {
     let options = ListenOptions::default()
         .max_queued_bytes(300 * KIB)
         .high_watermark(200 * KIB)
@@ -181,7 +181,7 @@ fn a_full_queue_refuses_gives_the_payload_back_and_tells_when_there_is_room() {
 }
 
 #[test]
-fn one_frame_of_any_size_has_room_in_a_queue_below_its_limit() {
+fn queue_below_its_limit_accepts_one_frame_of_any_size() {
     let options = ListenOptions::default().max_queued_bytes(1000);
     let (mut event_loop, mut notes, peer, id) = joined(options);
     let net = event_loop.net();
@@ -208,7 +208,7 @@ fn one_frame_of_any_size_has_room_in_a_queue_below_its_limit() {
 }
 
 #[test]
-fn on_drain_comes_once_for_each_time_above_the_high_watermark_and_never_below() {
+fn on_drain_is_called_once_per_crossing_of_the_high_watermark() {
     let options = ListenOptions::default()
         .high_watermark(1000)
         .low_watermark(500);
@@ -233,7 +233,7 @@ fn on_drain_comes_once_for_each_time_above_the_high_watermark_and_never_below() 
 }
 
 #[test]
-fn a_slow_consumer_is_ended_where_that_is_the_policy() {
+fn overflow_policy_disconnect_ends_a_slow_consumer() {
     let options = ListenOptions::default()
         .max_queued_bytes(64 * KIB)
         .overflow(Overflow::Disconnect);
@@ -265,7 +265,7 @@ fn a_slow_consumer_is_ended_where_that_is_the_policy() {
 }
 
 #[test]
-fn a_frame_for_many_reports_who_had_no_room_and_ends_them_where_that_is_the_policy() {
+fn send_many_reports_full_queues_and_applies_their_overflow_policy() {
     let small = ListenOptions::default().max_queued_bytes(2000);
     let mut event_loop = EventLoop::new(Config::default()).expect("a loop");
     let roomy = listen(&mut event_loop, ListenOptions::default());
@@ -298,7 +298,7 @@ fn a_frame_for_many_reports_who_had_no_room_and_ends_them_where_that_is_the_poli
 // ----- Not reading from those who do not read -----
 
 #[test]
-fn an_echo_to_a_peer_that_never_reads_stays_bounded_and_goes_on_when_it_does() {
+fn echo_to_a_peer_that_does_not_read_is_bounded_and_resumes() {
     let options = ListenOptions::default()
         .high_watermark(256 * KIB)
         .max_queued_bytes(1024 * KIB);
@@ -344,7 +344,7 @@ fn an_echo_to_a_peer_that_never_reads_stays_bounded_and_goes_on_when_it_does() {
 }
 
 #[test]
-fn a_peer_that_does_not_read_is_heard_where_that_was_asked_for() {
+fn read_under_backpressure_delivers_frames_of_a_peer_that_does_not_read() {
     let options = ListenOptions::default()
         .high_watermark(1000)
         .max_queued_bytes(u64::MAX)
@@ -363,7 +363,7 @@ fn a_peer_that_does_not_read_is_heard_where_that_was_asked_for() {
 
 /// The backpressure ends in the middle of a queue that the sockets take without ever being full.
 #[test]
-fn who_is_resumed_under_backpressure_is_read_when_that_is_over() {
+fn connection_resumed_under_backpressure_is_read_after_the_queue_drains() {
     for large in [2 << 20, 8 << 20] {
         let mut scene = Scene::with(Config::default());
         scene
@@ -458,7 +458,7 @@ fn ask(requests: usize, connect: impl FnOnce(&mut Net)) {
 }
 
 #[test]
-fn client_and_server_with_the_default_settings_do_not_wait_for_each_other() {
+fn client_and_server_with_default_settings_do_not_deadlock() {
     for config in [Config::default(), Config::hardened()] {
         let (tell, told) = std::sync::mpsc::channel();
         let server = echo_once(config, move |net| {
@@ -473,7 +473,7 @@ fn client_and_server_with_the_default_settings_do_not_wait_for_each_other() {
 
 #[cfg(unix)]
 #[test]
-fn client_and_server_do_not_wait_for_each_other_over_a_unix_socket() {
+fn client_and_server_do_not_deadlock_over_a_unix_socket() {
     use throng::ConnectOptions;
 
     for config in [Config::default(), Config::hardened()] {
@@ -492,7 +492,7 @@ fn client_and_server_do_not_wait_for_each_other_over_a_unix_socket() {
 }
 
 #[test]
-fn outbound_connection_stops_reading_under_backpressure_if_told_to() {
+fn outbound_connection_stops_reading_under_backpressure_if_configured() {
     for (told, reads) in [(None, true), (Some(true), true), (Some(false), false)] {
         let mut looped = support::by_hand::Loop::new(Config::default());
         let mut seen = Recorder::default();

@@ -46,7 +46,7 @@ fn burst(
 }
 
 #[test]
-fn a_queue_that_has_grown_gives_its_memory_back() {
+fn drained_queue_frees_its_memory() {
     for lens in [&[60][..], &[3000], &[100, 101, 102], &[10, 5000, 60_000]] {
         let (mut looped, id, mut pump) = settled(&mut Sink);
         let before = Heap::now();
@@ -64,14 +64,14 @@ fn a_queue_that_has_grown_gives_its_memory_back() {
 }
 
 #[test]
-fn a_queue_that_has_grown_gives_its_memory_back_while_light_traffic_goes_on() {
+fn drained_queue_frees_its_memory_during_light_traffic() {
     for lens in [&[60][..], &[3000], &[10, 5000, 60_000]] {
         assert_light_traffic_keeps_no_burst(lens);
     }
 }
 
 #[test]
-fn a_queue_of_frames_of_many_lengths_gives_its_memory_back_while_light_traffic_goes_on() {
+fn mixed_length_queue_frees_its_memory_during_light_traffic() {
     assert_light_traffic_keeps_no_burst(&[100, 101, 102]);
 }
 
@@ -97,7 +97,7 @@ fn assert_light_traffic_keeps_no_burst(lens: &[usize]) {
 }
 
 #[test]
-fn frames_of_64_mib_leave_nothing_behind() {
+fn frames_of_64_mib_free_all_their_memory() {
     let frame = framed(&pattern(64 * MIB));
     for echo in [Echo::SendFrame, Echo::Send, Echo::SendWith] {
         let mut handler = echo;
@@ -117,7 +117,7 @@ fn frames_of_64_mib_leave_nothing_behind() {
 }
 
 #[test]
-fn frames_that_never_end_leave_nothing_behind() {
+fn unfinished_frames_free_all_their_memory() {
     let (mut looped, mut handler) = (Loop::new(Config::default()), Sink);
     let addr = looped.listen_with(unbounded(Framing::default()));
     drop(looped.connect(&mut handler, addr, CONNECTIONS));

@@ -16,7 +16,7 @@ fn whole_and_header(total: u32) -> Vec<u8> {
 }
 
 #[test]
-fn what_is_longer_comes_in_chunks_and_the_rest_whole_all_in_one_order() {
+fn frames_over_the_limit_arrive_in_chunks_and_others_whole_in_order() {
     let framings = [
         Framing::length_prefix().into(),
         Framing::length_prefix().u64().into(),
@@ -53,7 +53,7 @@ fn what_is_longer_comes_in_chunks_and_the_rest_whole_all_in_one_order() {
 }
 
 #[test]
-fn a_promise_of_2_to_the_63_bytes_costs_nothing_and_can_be_broken() {
+fn declared_length_of_2_to_the_63_takes_no_memory() {
     let options = ListenOptions::default().framing(Framing::length_prefix().u64());
     let (mut scene, mut peer, _) = Scene::joined(options.stream_frames_over(1000));
     scene.seen.after_chunk = Some(|net, _| assert_eq!(net.memory_in_use(), 0));
@@ -78,7 +78,7 @@ fn a_promise_of_2_to_the_63_bytes_costs_nothing_and_can_be_broken() {
 }
 
 #[test]
-fn a_handler_that_takes_no_chunks_loses_the_connection_and_not_what_came_before() {
+fn handler_without_on_chunk_ends_the_connection_after_earlier_frames() {
     let lines = Framing::delimiter(b'\n');
     let prefixed = whole_and_header(2000);
     let cases = [
@@ -113,7 +113,7 @@ fn a_handler_that_takes_no_chunks_loses_the_connection_and_not_what_came_before(
 }
 
 #[test]
-fn a_pause_after_each_chunk_loses_nothing_and_costs_no_wake_up() {
+fn pause_after_each_chunk_loses_no_bytes_and_makes_no_turn() {
     for framing in [Framing::default(), Framing::delimiter(b'\n')] {
         let options = ListenOptions::default().framing(framing.clone());
         let (mut scene, mut peer, id) = Scene::joined(options.stream_frames_over(1000));
@@ -148,7 +148,7 @@ fn a_pause_after_each_chunk_loses_nothing_and_costs_no_wake_up() {
 }
 
 #[test]
-fn the_end_of_the_stream_inside_a_frame_is_told_when_a_pause_is_over() {
+fn eof_inside_a_frame_is_reported_after_resume() {
     let options = ListenOptions::default().stream_frames_over(1000);
     let (mut scene, mut peer, id) = Scene::joined(options);
     scene.seen.after_chunk = Some(|net, id| assert!(net.pause(id)));
@@ -178,7 +178,7 @@ fn the_end_of_the_stream_inside_a_frame_is_told_when_a_pause_is_over() {
 }
 
 #[test]
-fn a_chunk_is_the_last_thing_shown_of_a_connection_that_is_ended_there() {
+fn no_chunk_is_delivered_after_disconnect_or_abort_in_on_chunk() {
     for abort in [false, true] {
         let options = ListenOptions::default().stream_frames_over(10);
         let (mut scene, mut peer, id) = Scene::joined(options);
@@ -222,7 +222,7 @@ fn send_slowly(over: u64, wire: &[u8]) -> Scene<Notes, ()> {
 }
 
 #[test]
-fn last_piece_comes_when_the_trailer_is_known_to_be_right() {
+fn last_chunk_is_delivered_after_the_trailer_was_checked() {
     for over in [0, 5, 10] {
         let mut scene = send_slowly(over, b">\0\0\x06abcdefe");
         assert!(scene.seen.arrived.is_empty(), "it may still be wrong");
@@ -241,7 +241,7 @@ fn last_piece_comes_when_the_trailer_is_known_to_be_right() {
 }
 
 #[test]
-fn wrong_trailer_ends_the_connection_and_its_frame_is_never_complete() {
+fn wrong_trailer_ends_the_connection_before_its_frame_is_complete() {
     for over in [0, 5, 10] {
         let mut scene = send_slowly(over, b">\0\0\x01xend>\0\0\x06abcdefeND");
         scene.until(|seen, _| !seen.seen.ends().is_empty());
@@ -255,7 +255,7 @@ fn wrong_trailer_ends_the_connection_and_its_frame_is_never_complete() {
 }
 
 #[test]
-fn connection_released_inside_a_trailer_takes_along_what_was_not_shown() {
+fn release_inside_a_trailer_returns_undelivered_bytes() {
     let options = ListenOptions::default().framing(Framing::custom(Toy::default()));
     let (mut scene, mut peer, id) = Scene::joined(options.stream_frames_over(0));
     peer.write(b">\0\0\x03abce");

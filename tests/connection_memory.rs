@@ -22,15 +22,15 @@ const MIB: usize = 1024 * KIB;
 const MAX_IDLE_BYTES: isize = 256;
 
 #[test]
-fn an_idle_connection_costs_256_bytes_at_most() {
-    let name = "an_idle_connection_costs_256_bytes_at_most";
+fn idle_connection_takes_at_most_256_bytes() {
+    let name = "idle_connection_takes_at_most_256_bytes";
     with_connections(name, 2000, assert_idle_is_cheap);
 }
 
 #[test]
 #[ignore = "takes nearly 20,000 open files"]
-fn each_of_10_000_idle_connections_costs_256_bytes_at_most() {
-    let name = "each_of_10_000_idle_connections_costs_256_bytes_at_most";
+fn each_of_10_000_idle_connections_takes_at_most_256_bytes() {
+    let name = "each_of_10_000_idle_connections_takes_at_most_256_bytes";
     with_connections(name, 10_000, assert_idle_is_cheap);
 }
 
@@ -64,7 +64,7 @@ fn assert_idle_is_cheap(count: usize) {
 }
 
 #[test]
-fn connections_that_come_and_go_leave_nothing_behind() {
+fn closed_connections_free_all_their_memory() {
     let (mut looped, mut handler) = (Loop::new(Config::default()), Echo::SendWith);
     let addr = looped.listen_with(unbounded(Framing::default()));
     let mut generation = |looped: &mut Loop| {
@@ -97,8 +97,8 @@ fn connections_that_come_and_go_leave_nothing_behind() {
 // Where addresses have 32 bits nothing of the kind can be held, and the promise alone ends the connection.
 #[cfg(target_pointer_width = "64")]
 #[test]
-fn a_promise_of_4_gib_costs_what_has_arrived_of_it() {
-    let name = "a_promise_of_4_gib_costs_what_has_arrived_of_it";
+fn declared_length_of_4_gib_takes_only_the_memory_of_received_bytes() {
+    let name = "declared_length_of_4_gib_takes_only_the_memory_of_received_bytes";
     with_connections(name, 500, |count| {
         let (mut looped, mut handler) = (Loop::new(Config::default()), Sink);
         let addr = looped.listen_with(unbounded(Framing::default()));

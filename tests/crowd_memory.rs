@@ -172,7 +172,7 @@ fn mixed() -> Vec<u8> {
 }
 
 #[test]
-fn a_decoder_holds_what_has_arrived_and_not_what_was_promised() {
+fn decoder_allocates_for_received_bytes_and_not_for_the_declared_length() {
     let promise = (1_u32 << 30).to_le_bytes();
     let mut decoder = FrameDecoder::new(Framing::length_prefix());
     let before = Heap::reset_peak();
@@ -187,7 +187,7 @@ fn a_decoder_holds_what_has_arrived_and_not_what_was_promised() {
 }
 
 #[test]
-fn neither_does_a_connection() {
+fn connection_allocates_for_received_bytes_and_not_for_the_declared_length() {
     let mut scene = Scene::with(Config::default());
     let before = Heap::reset_peak();
     scene.arrive(&(1_u32 << 30).to_le_bytes());
@@ -201,7 +201,7 @@ fn neither_does_a_connection() {
 }
 
 #[test]
-fn neither_does_one_with_a_small_read_buffer() {
+fn connection_with_a_small_read_buffer_allocates_for_received_bytes() {
     let mut scene = Scene::with(Config::default().read_buffer(512));
     let before = Heap::reset_peak();
     scene.arrive(&(1_u32 << 30).to_le_bytes());
@@ -213,8 +213,8 @@ fn neither_does_one_with_a_small_read_buffer() {
 }
 
 #[test]
-fn a_crowd_that_was_busy_in_every_way_leaves_nothing_behind() {
-    let name = "a_crowd_that_was_busy_in_every_way_leaves_nothing_behind";
+fn connections_free_all_their_memory_after_a_burst() {
+    let name = "connections_free_all_their_memory_after_a_burst";
     with_connections(name, CROWD, |count| {
         let mut crowd = Crowd::new();
         let wire = mixed();
@@ -246,8 +246,8 @@ fn a_crowd_that_was_busy_in_every_way_leaves_nothing_behind() {
 }
 
 #[test]
-fn a_crowd_that_ends_in_the_middle_of_it_leaves_nothing_behind() {
-    let name = "a_crowd_that_ends_in_the_middle_of_it_leaves_nothing_behind";
+fn connections_that_end_during_a_burst_free_all_their_memory() {
+    let name = "connections_that_end_during_a_burst_free_all_their_memory";
     with_connections(name, CROWD, |count| {
         let count = count / 4;
         let mut crowd = Crowd::new();
@@ -286,7 +286,7 @@ fn a_crowd_that_ends_in_the_middle_of_it_leaves_nothing_behind() {
 
 /// But for what stands before a timer that is still set.
 #[test]
-fn a_burst_of_timers_gives_its_memory_back() {
+fn burst_of_timers_frees_its_memory() {
     struct Timers(u64);
     impl Handler for Timers {
         fn on_data(&mut self, _: &mut Net, _: ConnectionId, _: Frame<'_>) {}

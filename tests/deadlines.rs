@@ -32,7 +32,7 @@ fn the_end(seen: &Recorder) -> &DisconnectReason {
 // ----- Idle -----
 
 #[test]
-fn a_connection_without_a_byte_is_ended_as_idle_and_not_before() {
+fn connection_without_traffic_ends_at_the_idle_timeout() {
     let (mut looped, mut seen, _peer, _) = joined(Config::default().idle_timeout(10 * SECOND));
     for _ in 0..99 {
         looped.pass(SECOND / 10, &mut seen);
@@ -46,7 +46,7 @@ fn a_connection_without_a_byte_is_ended_as_idle_and_not_before() {
 }
 
 #[test]
-fn a_byte_in_either_direction_is_not_idle() {
+fn byte_in_either_direction_resets_the_idle_timeout() {
     let (mut looped, mut seen, mut peer, id) = joined(Config::default().idle_timeout(10 * SECOND));
     let wire = framed(b"slow");
     for byte in &wire {
@@ -67,7 +67,7 @@ fn a_byte_in_either_direction_is_not_idle() {
 }
 
 #[test]
-fn an_outbound_connection_is_idle_too_and_each_listener_has_its_own_time() {
+fn idle_timeout_applies_to_outbound_connections_and_per_listener() {
     let mut looped = Loop::new(Config::default().idle_timeout(10 * SECOND));
     let mut seen = Recorder::default();
     let outside = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
@@ -91,7 +91,7 @@ fn an_outbound_connection_is_idle_too_and_each_listener_has_its_own_time() {
 }
 
 #[test]
-fn the_clock_of_a_paused_connection_stands_still() {
+fn paused_connection_has_no_read_timeouts() {
     let config = Config::default()
         .idle_timeout(10 * SECOND)
         .frame_stall_timeout(5 * SECOND);
@@ -116,7 +116,7 @@ fn the_clock_of_a_paused_connection_stands_still() {
 // ----- A frame that does not go on -----
 
 #[test]
-fn part_of_a_header_or_of_a_line_is_a_frame_that_was_begun() {
+fn part_of_a_header_or_line_can_stall() {
     let cases: [(throng::Framing, &[u8]); 5] = [
         (throng::Framing::default(), &[9]),
         (
@@ -145,7 +145,7 @@ fn part_of_a_header_or_of_a_line_is_a_frame_that_was_begun() {
 }
 
 #[test]
-fn a_header_that_arrived_in_parts_leaves_nothing_behind_that_could_stall() {
+fn header_that_arrives_in_parts_leaves_no_stall_timeout_behind() {
     let config = Config::default().frame_stall_timeout(5 * SECOND);
     let (mut looped, mut seen, mut peer, id) = joined(config);
     let wire = framed(b"in two parts");
@@ -179,7 +179,7 @@ impl throng::Handler for Pausing {
 }
 
 #[test]
-fn a_frame_whose_first_chunk_was_answered_with_a_pause_can_stall_after_it() {
+fn frame_paused_at_its_first_chunk_can_stall_after_resume() {
     let config = Config::default()
         .stream_frames_over(10)
         .frame_stall_timeout(5 * SECOND);
@@ -202,7 +202,7 @@ fn a_frame_whose_first_chunk_was_answered_with_a_pause_can_stall_after_it() {
 }
 
 #[test]
-fn who_was_paused_for_longer_than_it_may_be_idle_is_watched_again() {
+fn idle_timeout_starts_again_after_resume() {
     let (mut looped, mut seen, _peer, id) = joined(Config::default().idle_timeout(10 * SECOND));
     looped.net.pause(id);
     for _ in 0..5 {
@@ -218,7 +218,7 @@ fn who_was_paused_for_longer_than_it_may_be_idle_is_watched_again() {
 }
 
 #[test]
-fn a_frame_that_was_begun_before_a_time_of_backpressure_can_stall_after_it() {
+fn frame_begun_before_backpressure_can_stall_after_it() {
     let config = Config::default().frame_stall_timeout(5 * SECOND);
     let (mut looped, mut seen, mut peer, id) = joined(config);
     peer.write(&framed(b"begun")[..6]);
@@ -244,7 +244,7 @@ fn a_frame_that_was_begun_before_a_time_of_backpressure_can_stall_after_it() {
 }
 
 #[test]
-fn who_waits_for_a_reader_of_ours_does_not_stall() {
+fn connection_that_waits_for_a_queued_reader_does_not_stall() {
     /// Has nothing to give.
     struct Later;
 
@@ -270,7 +270,7 @@ fn who_waits_for_a_reader_of_ours_does_not_stall() {
 }
 
 #[test]
-fn a_slowloris_dies_and_a_slow_honest_uploader_does_not() {
+fn slowloris_is_disconnected_and_a_slow_upload_is_not() {
     let config = Config::default()
         .frame_stall_timeout(10 * SECOND)
         .frame_stall_bytes(2000);
@@ -325,7 +325,7 @@ fn a_slowloris_dies_and_a_slow_honest_uploader_does_not() {
 }
 
 #[test]
-fn a_frame_has_to_grow_by_the_least_in_each_period_and_no_more() {
+fn frame_that_grows_by_frame_stall_bytes_per_period_does_not_stall() {
     for (second, stays) in [(50, true), (49, false)] {
         let config = Config::default()
             .frame_stall_timeout(10 * SECOND)
@@ -349,7 +349,7 @@ fn a_frame_has_to_grow_by_the_least_in_each_period_and_no_more() {
 }
 
 #[test]
-fn many_small_frames_are_not_one_slow_frame_even_if_each_arrives_in_pieces() {
+fn small_frames_that_arrive_in_pieces_do_not_stall() {
     let config = Config::default().frame_stall_timeout(10 * SECOND);
     let (mut looped, mut seen, mut peer, id) = joined(config);
     // Each write ends one frame and begins the next: the stream is never between frames.
@@ -374,7 +374,7 @@ fn many_small_frames_are_not_one_slow_frame_even_if_each_arrives_in_pieces() {
 // ----- Writes without progress -----
 
 #[test]
-fn a_peer_that_takes_nothing_stalls_and_one_that_takes_a_little_does_not() {
+fn peer_that_reads_nothing_stalls_and_peer_that_reads_slowly_does_not() {
     let config = Config::default()
         .write_stall_timeout(10 * SECOND)
         .max_queued_bytes(1 << 30);
@@ -418,7 +418,7 @@ fn a_peer_that_takes_nothing_stalls_and_one_that_takes_a_little_does_not() {
 }
 
 #[test]
-fn nothing_queued_is_no_stall_and_an_idle_time_is_not_one_either() {
+fn empty_queue_never_stalls() {
     let config = Config::default().write_stall_timeout(10 * SECOND);
     let (mut looped, mut seen, mut peer, id) = joined(config);
     looped.net.send(id, b"hello").expect("it is open");
@@ -433,7 +433,7 @@ fn nothing_queued_is_no_stall_and_an_idle_time_is_not_one_either() {
 // ----- All of them -----
 
 #[test]
-fn a_busy_connection_moves_no_timer() {
+fn busy_connection_moves_no_timer() {
     let config = Config::default()
         .idle_timeout(10 * SECOND)
         .frame_stall_timeout(10 * SECOND)
@@ -456,7 +456,7 @@ fn a_busy_connection_moves_no_timer() {
 }
 
 #[test]
-fn a_connection_that_is_closing_has_one_deadline_that_of_its_disconnect() {
+fn closing_connection_has_only_the_disconnect_timeout() {
     let config = Config::default()
         .idle_timeout(2 * SECOND)
         .disconnect_timeout(30 * SECOND);
@@ -474,7 +474,7 @@ fn a_connection_that_is_closing_has_one_deadline_that_of_its_disconnect() {
 }
 
 #[test]
-fn a_timeout_of_nothing_is_refused() {
+fn timeout_of_zero_is_an_error() {
     let settings = [
         (
             Config::default().idle_timeout(Duration::ZERO),
@@ -504,7 +504,7 @@ fn a_timeout_of_nothing_is_refused() {
 }
 
 #[test]
-fn timeout_that_the_kernel_cannot_take_is_an_error_that_names_setting_value_and_limit() {
+fn timeout_beyond_the_limit_of_the_kernel_is_an_error() {
     type Set = fn(ListenOptions, Duration) -> ListenOptions;
     let settings: [(&str, Duration, Set); 2] = [
         ("keepalive", 32_767 * SECOND, |options, after| {
@@ -541,7 +541,7 @@ fn timeout_that_the_kernel_cannot_take_is_an_error_that_names_setting_value_and_
 }
 
 #[test]
-fn timeout_that_is_too_long_to_be_measured_is_none() {
+fn timeout_beyond_the_clock_never_fires() {
     const DAY: Duration = Duration::from_secs(24 * 3600);
     for after in [49 * DAY + Duration::from_nanos(1), 60 * DAY, Duration::MAX] {
         let config = Config::default()

@@ -32,7 +32,7 @@ fn burst(frames: usize, most: usize) -> (Vec<Vec<u8>>, Vec<u8>) {
 }
 
 #[test]
-fn a_burst_above_the_budget_arrives_whole_from_a_peer_that_says_no_more() {
+fn burst_above_the_read_budget_arrives_whole() {
     let (mut event_loop, addr) = listening_with(starved());
     let mut seen = Recorder::default();
     let (payloads, wire) = burst(200, 1_000);
@@ -49,7 +49,7 @@ fn a_burst_above_the_budget_arrives_whole_from_a_peer_that_says_no_more() {
 }
 
 #[test]
-fn a_queue_above_the_budget_is_flushed_whole_to_a_peer_that_only_reads() {
+fn queue_above_the_write_budget_is_flushed_whole() {
     let (mut event_loop, addr) = listening_with(starved());
     let mut seen = Recorder::default();
     let mut peer = Peer::connect(addr);
@@ -76,7 +76,7 @@ fn a_queue_above_the_budget_is_flushed_whole_to_a_peer_that_only_reads() {
 }
 
 #[test]
-fn a_budget_that_is_used_up_does_not_wait_for_room_that_is_there() {
+fn flush_continues_after_its_budget_without_an_event() {
     let (mut event_loop, addr) = listening_with(starved());
     let mut seen = Recorder::default();
     let mut peer = Peer::connect(addr);
@@ -102,7 +102,7 @@ fn a_budget_that_is_used_up_does_not_wait_for_room_that_is_there() {
 }
 
 #[test]
-fn an_echo_whose_both_sides_are_full_goes_on_when_the_peer_reads() {
+fn echo_with_full_sockets_continues_when_the_peer_reads() {
     let config = Config::default().max_queued_bytes(u64::MAX);
     let (mut event_loop, addr) = listening_with(config.read_under_backpressure(true));
     let mut seen = Recorder::echoing();
@@ -130,7 +130,7 @@ fn an_echo_whose_both_sides_are_full_goes_on_when_the_peer_reads() {
 }
 
 #[test]
-fn fifty_peers_share_a_poll_that_brings_one_event() {
+fn fifty_peers_are_served_with_one_event_per_poll() {
     let (mut event_loop, addr) = listening_with(starved());
     let mut seen = Recorder::echoing();
     let mut peers: Vec<_> = (0..50).map(|_| Peer::connect(addr)).collect();
@@ -146,7 +146,7 @@ fn fifty_peers_share_a_poll_that_brings_one_event() {
 }
 
 #[test]
-fn an_end_that_comes_with_the_last_data_is_seen() {
+fn eof_that_arrives_with_the_last_data_is_reported() {
     for config in [Config::default(), starved()] {
         let (mut event_loop, addr) = listening_with(config);
         let mut seen = Recorder::default();
@@ -170,7 +170,7 @@ fn an_end_that_comes_with_the_last_data_is_seen() {
 }
 
 #[test]
-fn frames_that_just_fit_the_read_buffer_do_not_wait_for_more() {
+fn frames_that_fill_the_read_buffer_are_delivered_without_more_data() {
     let config = Config::default().read_buffer(512);
     let (mut event_loop, addr) = listening_with(config);
     let mut seen = Recorder::echoing();
@@ -185,7 +185,7 @@ fn frames_that_just_fit_the_read_buffer_do_not_wait_for_more() {
 }
 
 #[test]
-fn data_that_came_before_the_accept_is_delivered() {
+fn data_received_before_accept_is_delivered() {
     let (mut event_loop, addr) = listening(ListenOptions::default());
     let mut peer = Peer::connect(addr);
     peer.send(b"early");
@@ -199,7 +199,7 @@ fn data_that_came_before_the_accept_is_delivered() {
 }
 
 #[test]
-fn a_server_may_speak_first() {
+fn server_can_send_first() {
     let server = TcpListener::bind("127.0.0.1:0").expect("a port");
     let mut event_loop = EventLoop::new(Config::default()).expect("a loop");
     let addr = server.local_addr().expect("its address");
@@ -221,7 +221,7 @@ fn a_server_may_speak_first() {
 /// A read stops in front of an urgent byte, with data left behind it and no edge to come. (One urgent byte at a time: the
 /// next would make it an ordinary one.)
 #[test]
-fn urgent_data_hides_nothing_that_comes_after_it() {
+fn data_after_urgent_data_is_delivered() {
     let (mut event_loop, addr) = listening(ListenOptions::default());
     let mut seen = Recorder::default();
     let mut peer = Peer::connect(addr);
@@ -299,7 +299,7 @@ impl Handler for Nervous {
 }
 
 #[test]
-fn a_panic_costs_the_call_that_panicked_and_nothing_else() {
+fn panic_in_a_callback_skips_no_other_callback() {
     for dreads in ["accept", "connect", "data", "half-close", "disconnect"] {
         let (mut event_loop, addr) = listening(ListenOptions::default().allow_half_open(true));
         let mut nervous = Nervous {

@@ -66,7 +66,7 @@ impl Handler for Announces {
 }
 
 #[test]
-fn payload_that_readers_share_ends_none_of_them() {
+fn payload_shared_by_peers_that_read_evicts_no_connection() {
     const BUDGET: u64 = 10 << 20;
     let mut looped = Loop::new(Config::default().memory_budget(BUDGET));
     let mut seen = Recorder::default();
@@ -90,7 +90,7 @@ fn payload_that_readers_share_ends_none_of_them() {
 }
 
 #[test]
-fn memory_that_only_waits_for_the_end_of_the_turn_ends_nothing() {
+fn memory_that_is_freed_at_the_end_of_the_turn_evicts_no_connection() {
     /// Sends a payload to each of many connections, in one callback.
     struct Sends(Vec<ConnectionId>, Recorder);
 
@@ -129,7 +129,7 @@ fn memory_that_only_waits_for_the_end_of_the_turn_ends_nothing() {
 }
 
 #[test]
-fn peers_that_share_a_payload_and_do_not_read_are_ended_if_nothing_else_helps() {
+fn peers_that_share_a_payload_and_do_not_read_are_evicted_last() {
     let config = Config::default().memory_budget(1 << 20);
     let mut looped = Loop::new(config);
     let mut seen = Recorder::default();
@@ -154,7 +154,7 @@ fn peers_that_share_a_payload_and_do_not_read_are_ended_if_nothing_else_helps() 
 }
 
 #[test]
-fn room_that_no_event_has_told_is_used_before_a_connection_is_ended() {
+fn unreported_room_in_the_socket_is_used_before_eviction() {
     let config = Config::default().memory_budget(3 << 20);
     let mut looped = Loop::new(config);
     let mut seen = Recorder::default();
@@ -184,7 +184,7 @@ fn room_that_no_event_has_told_is_used_before_a_connection_is_ended() {
 }
 
 #[test]
-fn what_holds_the_most_goes_first_until_the_rest_fits() {
+fn connection_that_holds_the_most_memory_is_evicted_first() {
     let config = Config::default()
         .memory_budget(100_000)
         .max_queued_bytes(1 << 30);
@@ -255,7 +255,7 @@ fn what_holds_the_most_goes_first_until_the_rest_fits() {
 }
 
 #[test]
-fn memory_is_counted_exactly_through_everything_that_moves_it() {
+fn memory_in_use_is_exact() {
     let mut looped = Loop::new(Config::default().max_queued_bytes(1 << 30));
     let mut seen = Recorder::echoing();
     let (mut peer, _) = looped.join(&mut seen);

@@ -14,7 +14,7 @@ use throng::{
 };
 
 #[test]
-fn every_command_does_what_the_method_of_net_does() {
+fn every_command_acts_like_its_method_of_net() {
     let (mut event_loop, addr) = listening_with(Config::default());
     let mut seen = Recorder::default();
     let mut joined: Vec<(Peer, ConnectionId)> = (0..5)
@@ -64,7 +64,7 @@ fn every_command_does_what_the_method_of_net_does() {
 }
 
 #[test]
-fn a_loop_is_stopped_and_shut_down_and_asked_from_outside() {
+fn stop_shutdown_and_call_work_from_another_thread() {
     let (mut event_loop, _) = listening_with(Config::default());
     let handle = event_loop.handle();
     let mut seen = Recorder::default();
@@ -82,7 +82,7 @@ fn a_loop_is_stopped_and_shut_down_and_asked_from_outside() {
 }
 
 #[test]
-fn the_next_tenant_of_a_slot_is_not_reached() {
+fn command_for_a_closed_connection_does_not_reach_its_slot() {
     let (mut event_loop, addr) = listening_with(Config::default());
     let mut seen = Recorder::default();
     let (first, old) = join(&mut event_loop, addr, &mut seen);
@@ -106,7 +106,7 @@ fn the_next_tenant_of_a_slot_is_not_reached() {
 
 /// Eight threads send to all of twenty connections; every frame says who sent it and how many before.
 #[test]
-fn frames_of_many_threads_arrive_complete_and_in_order_of_each() {
+fn frames_of_many_threads_arrive_in_the_order_of_each_thread() {
     const THREADS: usize = 8;
     const PEERS: usize = 20;
     const FRAMES: u32 = 300;
@@ -156,7 +156,7 @@ fn frames_of_many_threads_arrive_complete_and_in_order_of_each() {
 }
 
 #[test]
-fn a_burst_makes_one_wake_up() {
+fn burst_of_commands_makes_one_wake_up() {
     let (mut event_loop, _) = listening_with(Config::default());
     let handle = event_loop.handle();
     for _ in 0..1000 {
@@ -178,7 +178,7 @@ fn a_burst_makes_one_wake_up() {
 }
 
 #[test]
-fn more_than_a_turn_allows_is_left_for_the_next_which_comes_at_once() {
+fn commands_above_commands_per_turn_run_in_the_next_turn() {
     let (mut event_loop, _) = listening_with(Config::default().commands_per_turn(10));
     let handle = event_loop.handle();
     for _ in 0..25 {
@@ -198,7 +198,7 @@ fn more_than_a_turn_allows_is_left_for_the_next_which_comes_at_once() {
 
 /// Nobody is left who could take what was left over.
 #[test]
-fn a_mailbox_that_is_dropped_leaves_nothing_to_do() {
+fn dropped_mailbox_leaves_no_pending_work() {
     let mut poll = mio::Poll::new().expect("a selector");
     let mut events = mio::Events::with_capacity(8);
     let config = Config::default().commands_per_turn(1);
@@ -222,7 +222,7 @@ fn a_mailbox_that_is_dropped_leaves_nothing_to_do() {
 }
 
 #[test]
-fn a_closure_that_panics_takes_nothing_along() {
+fn panic_in_a_closure_loses_no_other_command() {
     let (mut event_loop, _) = listening_with(Config::default().max_pending_commands(3));
     let handle = event_loop.handle();
     handle
@@ -258,7 +258,7 @@ impl Borrowing<'_> {
 }
 
 #[test]
-fn a_handler_that_borrows_is_reached() {
+fn posted_closure_reaches_a_handler_that_borrows() {
     let seen = AtomicUsize::new(0);
     let mut handler = Borrowing { seen: &seen };
     let mut event_loop = EventLoop::new(Config::default()).expect("a loop");
@@ -278,7 +278,7 @@ fn a_handler_that_borrows_is_reached() {
 }
 
 #[test]
-fn any_handler_is_reached_by_a_loop_for_any() {
+fn posted_closure_reaches_a_handler_trait_object() {
     let mut event_loop: EventLoop = EventLoop::new(Config::default()).expect("a loop");
     let handle: Handle<dyn Handler> = event_loop.handle();
     let id = some_id();
@@ -294,7 +294,7 @@ fn any_handler_is_reached_by_a_loop_for_any() {
 }
 
 #[test]
-fn a_command_for_one_that_is_full_is_counted() {
+fn command_for_a_full_queue_counts_as_failed() {
     let config = Config::default().max_queued_bytes(10).high_watermark(9);
     let (mut event_loop, addr) = listening_with(config);
     let mut seen = Recorder::default();
@@ -310,7 +310,7 @@ fn a_command_for_one_that_is_full_is_counted() {
 }
 
 #[test]
-fn an_attempt_that_cannot_be_started_is_told() {
+fn connect_command_reports_an_attempt_that_cannot_start() {
     let (mut event_loop, addr) = listening_with(Config::default().max_connections(0));
     let handle = event_loop.handle();
     let (tell, told) = mpsc::channel();
@@ -327,7 +327,7 @@ fn an_attempt_that_cannot_be_started_is_told() {
 }
 
 #[test]
-fn a_kick_by_command_takes_its_last_message_along() {
+fn disconnect_command_sends_the_last_message() {
     let (mut event_loop, addr) = listening_with(Config::default());
     let mut seen = Recorder::default();
     let (mut peer, id) = join(&mut event_loop, addr, &mut seen);
@@ -346,7 +346,7 @@ fn a_kick_by_command_takes_its_last_message_along() {
 }
 
 #[test]
-fn a_wake_that_panics_is_made_up_for() {
+fn wake_up_after_a_panic_of_the_waker_is_repeated() {
     let woken = std::sync::Arc::new(AtomicUsize::new(0));
     let count = std::sync::Arc::clone(&woken);
     let mailbox: Mailbox<dyn Handler> = Mailbox::new(&Config::default(), move || {
@@ -364,7 +364,7 @@ fn a_wake_that_panics_is_made_up_for() {
 
 /// Of one the other knows nothing.
 #[test]
-fn two_mailboxes_do_not_hide_what_is_left_over_in_each_other() {
+fn two_mailboxes_of_one_net_report_their_pending_commands() {
     let poll = mio::Poll::new().expect("a selector");
     let config = Config::default().commands_per_turn(1);
     let now = Instant::now();
@@ -387,14 +387,14 @@ fn two_mailboxes_do_not_hide_what_is_left_over_in_each_other() {
 }
 
 #[test]
-fn what_this_thread_has_posted_makes_a_turn_due() {
+fn command_posted_by_the_same_thread_makes_a_turn_due() {
     let (event_loop, _) = listening_with(Config::default());
     event_loop.handle().post(|_, _| {}).expect("there is room");
     assert_eq!(event_loop.next_timeout(), Some(Duration::ZERO));
 }
 
 #[test]
-fn a_frame_that_misses_some_is_a_command_that_failed() {
+fn send_many_that_misses_a_connection_counts_as_failed() {
     let config = Config::default()
         .max_queued_bytes(10)
         .high_watermark(9)
@@ -428,7 +428,7 @@ fn a_frame_that_misses_some_is_a_command_that_failed() {
 }
 
 #[test]
-fn a_closure_that_takes_long_is_a_slow_callback() {
+fn long_closure_counts_as_a_slow_callback() {
     let (mut event_loop, _) = listening_with(Config::default().slow_callback(Duration::ZERO));
     let handle = event_loop.handle();
     handle.post(|_, net| net.stop()).expect("there is room");
@@ -439,7 +439,7 @@ fn a_closure_that_takes_long_is_a_slow_callback() {
 /// The mailbox comes before the replies, and one write has both.
 #[cfg(unix)]
 #[test]
-fn what_a_command_sends_is_written_together_with_the_replies_of_the_turn() {
+fn frames_sent_by_commands_and_callbacks_share_one_write() {
     let (mut event_loop, addr) = listening_with(Config::default());
     let mut seen = Recorder::echoing();
     let (mut peer, id) = join(&mut event_loop, addr, &mut seen);

@@ -142,7 +142,7 @@ fn assert_kicked(reason: &DisconnectReason) {
 }
 
 #[test]
-fn who_reads_late_reads_everything_and_a_clean_end() {
+fn peer_that_reads_late_reads_everything_and_a_clean_end() {
     let lens = [40_000, 4095, 1000, LARGE];
     for round in 0..ROUNDS {
         let room = [16 << 10, 64 << 10, 256 << 10][round % 3];
@@ -153,7 +153,7 @@ fn who_reads_late_reads_everything_and_a_clean_end() {
 }
 
 #[test]
-fn so_does_who_reads_late_where_every_budget_is_one() {
+fn peer_that_reads_late_reads_everything_with_budgets_of_one() {
     let starved = config().read_buffer(512).read_budget(1).write_budget(1);
     let (mut scene, mut wire) = full(starved, 40_000, ROOM);
     kick(&mut scene, &mut wire);
@@ -176,7 +176,7 @@ fn talks(mut stream: TcpStream) -> Talker {
 }
 
 #[test]
-fn so_does_who_talks_all_the_while() {
+fn peer_that_keeps_sending_reads_everything() {
     for round in 0..ROUNDS {
         let heard = config().read_under_backpressure(round % 2 == 0);
         let (mut scene, mut wire) = full(heard, 40_000, ROOM);
@@ -237,19 +237,19 @@ fn assert_who_has_to_say_first_reads_all(config: Config) {
 }
 
 #[test]
-fn so_does_who_has_much_to_say_before_it_reads() {
+fn peer_that_sends_much_before_it_reads_reads_everything() {
     for _ in 0..5 {
         assert_who_has_to_say_first_reads_all(config());
     }
 }
 
 #[test]
-fn so_does_who_has_much_to_say_before_it_reads_where_every_budget_is_one() {
+fn peer_that_sends_much_before_it_reads_reads_everything_with_budgets_of_one() {
     assert_who_has_to_say_first_reads_all(config().read_buffer(512).read_budget(1));
 }
 
 #[test]
-fn so_does_who_is_paused() {
+fn peer_of_a_paused_connection_reads_everything() {
     for round in 0..ROUNDS {
         let (mut scene, mut wire) = full(config(), 40_000, ROOM);
         assert!(scene.looped.net.pause(scene.id));
@@ -264,7 +264,7 @@ fn so_does_who_is_paused() {
 }
 
 #[test]
-fn so_does_who_has_half_closed_unheard() {
+fn peer_whose_half_close_is_unread_reads_everything() {
     for round in 0..ROUNDS {
         let (mut scene, mut wire) = full(config(), 40_000, ROOM);
         scene.looped.net.pause(scene.id);
@@ -279,7 +279,7 @@ fn so_does_who_has_half_closed_unheard() {
 }
 
 #[test]
-fn so_does_who_has_half_closed_to_hear_the_answer() {
+fn peer_that_half_closed_and_waits_reads_everything() {
     for _ in 0..ROUNDS {
         let half_open = config().allow_half_open(true).read_under_backpressure(true);
         let (mut scene, mut wire) = full(half_open, 40_000, ROOM);
@@ -294,7 +294,7 @@ fn so_does_who_has_half_closed_to_hear_the_answer() {
 
 /// Where the peer left by itself, what had been sent is its last word.
 #[test]
-fn so_does_who_has_left_before_it_was_kicked() {
+fn peer_that_half_closed_before_disconnect_reads_everything() {
     for _ in 0..ROUNDS {
         let (mut scene, wire) = full(config().read_under_backpressure(true), 40_000, ROOM);
         scene.peer.half_close();
@@ -313,7 +313,7 @@ fn so_does_who_has_left_before_it_was_kicked() {
 }
 
 #[test]
-fn who_does_not_read_is_dropped_at_the_deadline() {
+fn peer_that_does_not_read_is_dropped_at_the_deadline() {
     let acts: [fn(&mut Scene) -> Option<Talker>; 4] = [
         |_| None,
         |scene| {
@@ -389,7 +389,7 @@ fn last_message_has_room_in_a_full_queue() {
 }
 
 #[test]
-fn last_message_that_cannot_be_sent_changes_nothing() {
+fn last_message_that_cannot_be_encoded_changes_nothing() {
     let mut scene = Scene::with(config().max_frame_len(100));
     let net = &mut scene.looped.net;
     let too_long = net.disconnect_with(scene.id, &[7; 101], Backlog::Drop);

@@ -64,7 +64,7 @@ fn written_of_bulk(net: &Net, id: ConnectionId) -> u64 {
 }
 
 #[test]
-fn a_peer_that_reads_gets_every_frame() {
+fn peer_that_reads_gets_every_frame() {
     let (mut scene, mut peer, id) = Scene::joined(ListenOptions::default());
     for number in 0..300_u32 {
         let payload = number.to_le_bytes();
@@ -79,7 +79,7 @@ fn a_peer_that_reads_gets_every_frame() {
 }
 
 #[test]
-fn a_peer_that_does_not_read_gets_the_newest_of_each_slot() {
+fn peer_that_does_not_read_gets_the_newest_frame_of_each_slot() {
     let (mut scene, peer, id) = blocked(ListenOptions::default());
     let net = scene.net();
     let (queued, held) = (net.queued_bytes(id), written_of_bulk(net, id));
@@ -109,7 +109,7 @@ fn a_peer_that_does_not_read_gets_the_newest_of_each_slot() {
 }
 
 #[test]
-fn a_new_frame_overtakes_nothing() {
+fn new_frame_overtakes_no_other() {
     let (mut scene, peer, id) = blocked(ListenOptions::default());
     let shared = Bytes::from(pattern(5000));
     let net = scene.net();
@@ -131,7 +131,7 @@ fn a_new_frame_overtakes_nothing() {
 }
 
 #[test]
-fn a_frame_that_is_partly_written_is_finished_as_it_is() {
+fn partly_written_frame_is_not_replaced() {
     let options = ListenOptions::default().max_queued_bytes(1 << 40);
     let (mut scene, peer, id) = Scene::joined(options);
     let net = scene.net();
@@ -150,7 +150,7 @@ fn a_frame_that_is_partly_written_is_finished_as_it_is() {
 }
 
 #[test]
-fn what_is_replaced_makes_room_in_a_full_queue_or_stays() {
+fn replaced_frame_makes_room_in_a_full_queue_or_stays() {
     let options = ListenOptions::default().max_queued_bytes(1000);
     let (mut scene, mut peer, id) = Scene::joined(options.max_frame_len(700));
     let is_full = |result| matches!(result, Err(SendError::QueueFull { max: 1000, .. }));
@@ -192,7 +192,7 @@ fn what_is_replaced_makes_room_in_a_full_queue_or_stays() {
 }
 
 #[test]
-fn to_replace_a_frame_in_a_full_queue_ends_no_slow_consumer() {
+fn replacing_a_frame_in_a_full_queue_is_no_overflow() {
     let options = ListenOptions::default()
         .max_queued_bytes(1000)
         .overflow(Overflow::Disconnect);
@@ -213,7 +213,7 @@ fn to_replace_a_frame_in_a_full_queue_ends_no_slow_consumer() {
 }
 
 #[test]
-fn what_was_replaced_does_not_count_as_unsent() {
+fn replaced_frames_do_not_count_as_unsent() {
     let (mut scene, _peer, id) = blocked(ListenOptions::default());
     let mut bytes = scene.net().queued_bytes(id);
     let net = scene.net();
@@ -236,7 +236,7 @@ fn what_was_replaced_does_not_count_as_unsent() {
 }
 
 #[test]
-fn a_slot_is_the_same_before_behind_and_after_an_open_frame() {
+fn slot_is_the_same_before_and_behind_an_open_frame() {
     let (mut scene, peer, id) = blocked(ListenOptions::default());
     let net = scene.net();
     let (queued, held) = (net.queued_bytes(id), written_of_bulk(net, id));
@@ -266,7 +266,7 @@ fn a_slot_is_the_same_before_behind_and_after_an_open_frame() {
 }
 
 #[test]
-fn frames_of_any_length_are_replaced_wherever_they_lie() {
+fn frames_of_any_length_are_replaced_at_any_place() {
     // From 64 KiB on a frame takes a segment of the queue, alone or with small ones before it.
     let (mut scene, peer, id) = blocked(ListenOptions::default());
     let mut list: Vec<(u32, Vec<u8>)> = Vec::new();
@@ -285,7 +285,7 @@ fn frames_of_any_length_are_replaced_wherever_they_lie() {
 }
 
 #[test]
-fn any_mixture_of_frames_arrives_as_a_list_of_them_says() {
+fn random_mixture_of_frames_arrives_as_a_model_predicts() {
     let (mut scene, peer, id) = blocked(ListenOptions::default());
     let net = scene.net();
     let (queued, held) = (net.queued_bytes(id), written_of_bulk(net, id));
@@ -322,7 +322,7 @@ fn any_mixture_of_frames_arrives_as_a_list_of_them_says() {
 }
 
 #[test]
-fn a_slow_reader_gets_newer_and_newer_states_and_the_last_of_each() {
+fn slow_peer_gets_ever_newer_frames_and_the_last_of_each_slot() {
     const SLOTS: u32 = 50;
     let (mut scene, mut peer, id) = Scene::joined(ListenOptions::default());
     let state = |slot: u32, version: u32| {
@@ -377,7 +377,7 @@ fn a_slow_reader_gets_newer_and_newer_states_and_the_last_of_each() {
 }
 
 #[test]
-fn a_connection_that_is_gone_has_no_slots() {
+fn send_latest_to_a_closed_connection_is_rejected() {
     let (mut scene, _peer, id) = Scene::joined(ListenOptions::default());
     let addr = scene.addr;
     let net = scene.net();
@@ -397,7 +397,7 @@ fn a_connection_that_is_gone_has_no_slots() {
 }
 
 #[test]
-fn a_frame_that_is_written_is_not_replaced_when_the_write_ended_with_it() {
+fn frame_at_the_end_of_a_write_is_not_replaced() {
     let options = ListenOptions::default().framing(Framing::raw());
     let options = options.max_queued_bytes(1 << 40);
     // Sockets that are like each other hold as much as each other.
@@ -430,7 +430,7 @@ fn a_frame_that_is_written_is_not_replaced_when_the_write_ended_with_it() {
 }
 
 #[test]
-fn what_is_replaced_by_nothing_ends_backpressure() {
+fn frame_replaced_by_an_empty_one_ends_backpressure() {
     let options = ListenOptions::default().framing(Framing::raw());
     let (mut scene, mut peer, id) = Scene::joined(options.high_watermark(1000));
     let net = scene.net();
@@ -472,7 +472,7 @@ fn states_after_a_pause(options: ListenOptions) -> usize {
 
 #[cfg(any(target_os = "android", target_os = "linux"))]
 #[test]
-fn peer_that_paused_gets_few_old_states_if_the_kernel_takes_little() {
+fn peer_that_paused_gets_few_old_frames_with_a_small_send_buffer() {
     let unlimited = states_after_a_pause(ListenOptions::default());
     let limited = ListenOptions::default().max_unsent_in_kernel(4096);
     let limited = states_after_a_pause(limited);

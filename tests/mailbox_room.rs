@@ -15,7 +15,7 @@ use support::{
 use throng::{Config, ConnectionId, EventLoop, Frame, Handle, Handler, MailboxError, Net};
 
 #[test]
-fn a_loop_that_does_not_turn_takes_so_much_and_no_more() {
+fn mailbox_is_bounded_by_count_and_bytes() {
     let config = Config::default()
         .max_pending_commands(3)
         .max_pending_bytes(100);
@@ -78,7 +78,7 @@ fn a_loop_that_does_not_turn_takes_so_much_and_no_more() {
 
 /// In a callback as well, where nothing waits for room.
 #[test]
-fn there_is_always_room_for_the_end() {
+fn stop_and_shutdown_always_have_room() {
     let (mut event_loop, _) = listening_with(Config::default().max_pending_commands(2));
     let handle = event_loop.handle();
     let ending = event_loop.handle();
@@ -107,7 +107,7 @@ fn there_is_always_room_for_the_end() {
 }
 
 #[test]
-fn who_waits_for_room_goes_on_when_there_is_some() {
+fn blocked_thread_continues_when_there_is_room() {
     let (mut event_loop, _) = listening_with(Config::default().max_pending_commands(2));
     let handle = event_loop.handle();
     let other = thread::spawn(move || {
@@ -124,7 +124,7 @@ fn who_waits_for_room_goes_on_when_there_is_some() {
 
 /// Those who do not wait would take each place as soon as it is free.
 #[test]
-fn who_waits_for_room_has_a_turn_beside_those_who_do_not_wait() {
+fn blocked_thread_is_not_starved_by_try_post() {
     let config = Config::default()
         .max_pending_commands(8)
         .commands_per_turn(1);
@@ -152,7 +152,7 @@ fn who_waits_for_room_has_a_turn_beside_those_who_do_not_wait() {
 
 /// In each round the loop runs all there is, and two threads fill its mailbox again and wait for more room.
 #[test]
-fn try_post_succeeds_in_every_round_beside_two_threads_that_wait() {
+fn try_post_succeeds_while_two_threads_are_blocked() {
     const ROUNDS: usize = 100;
     let (mut event_loop, _) = listening_with(Config::default().max_pending_commands(8));
     let handle = event_loop.handle();
@@ -181,7 +181,7 @@ fn try_post_succeeds_in_every_round_beside_two_threads_that_wait() {
 
 /// The limits hold all the same: tries that succeed while others wait are a few more commands, and a few more bytes.
 #[test]
-fn tries_beside_threads_that_wait_are_bounded() {
+fn try_post_is_bounded_while_threads_are_blocked() {
     for (config, size) in [
         (Config::default().max_pending_commands(64), 0),
         (Config::default().max_pending_bytes(64_000), 1000),
@@ -205,7 +205,7 @@ fn tries_beside_threads_that_wait_are_bounded() {
 }
 
 #[test]
-fn who_waits_hears_that_the_loop_is_gone() {
+fn blocked_thread_gets_closed_if_the_loop_is_dropped() {
     let (event_loop, _) = listening_with(Config::default().max_pending_commands(1));
     let handle = event_loop.handle();
     handle
@@ -235,7 +235,7 @@ fn who_waits_hears_that_the_loop_is_gone() {
 
 /// A call that was accepted, and then the loop goes without having run it.
 #[test]
-fn who_asked_hears_that_the_loop_is_gone() {
+fn call_returns_closed_if_the_loop_is_dropped() {
     let (event_loop, _) = listening_with(Config::default());
     let handle = event_loop.handle();
     let asking = handle.clone();
@@ -247,7 +247,7 @@ fn who_asked_hears_that_the_loop_is_gone() {
 }
 
 #[test]
-fn in_a_callback_nothing_waits() {
+fn blocking_command_in_a_posted_closure_is_an_error() {
     let config = Config::default().max_pending_commands(1);
     let (mut event_loop, _) = listening_with(config);
     let handle = event_loop.handle();
@@ -270,7 +270,7 @@ fn in_a_callback_nothing_waits() {
 
 /// Each time it would be boxed once more, were it posted as a new one.
 #[test]
-fn a_closure_is_posted_again_and_again() {
+fn rejected_closure_can_be_posted_again() {
     let (mut event_loop, _) = listening_with(Config::default().max_pending_commands(1));
     let handle = event_loop.handle();
     handle.try_post(|_, _| {}).expect("there is room");
@@ -313,7 +313,7 @@ impl Drop for AsksAtTheEnd {
 }
 
 #[test]
-fn what_is_dropped_with_the_loop_finds_it_closed() {
+fn drop_of_a_reader_finds_the_loop_closed() {
     within_patience(|| {
         let (mut event_loop, addr) = listening_with(Config::default());
         let mut seen = Recorder::default();
@@ -326,7 +326,7 @@ fn what_is_dropped_with_the_loop_finds_it_closed() {
 }
 
 #[test]
-fn a_command_that_panics_when_it_is_dropped_leaves_nobody_waiting() {
+fn panic_in_the_drop_of_a_command_leaves_no_thread_blocked() {
     struct Bomb;
     impl Drop for Bomb {
         fn drop(&mut self) {
@@ -349,7 +349,7 @@ fn a_command_that_panics_when_it_is_dropped_leaves_nobody_waiting() {
 }
 
 #[test]
-fn each_command_counts_what_it_holds() {
+fn commands_count_the_bytes_that_they_hold() {
     let counted = |put: &dyn Fn(&Handle<dyn Handler>)| {
         let (event_loop, _) = listening_with(Config::default().max_pending_bytes(1));
         let handle = event_loop.handle();
@@ -371,7 +371,7 @@ fn each_command_counts_what_it_holds() {
 }
 
 #[test]
-fn limits_of_nothing_are_one_and_none_is_beyond_what_can_be_counted() {
+fn limits_of_zero_mean_one_and_limits_of_max_are_accepted() {
     let nothing = Config::default()
         .max_pending_commands(0)
         .max_pending_bytes(0);
@@ -400,7 +400,7 @@ impl Handler for Asks {
 }
 
 #[test]
-fn nothing_waits_in_the_callbacks_of_connections() {
+fn blocking_command_in_a_callback_is_an_error() {
     let asked = within_patience(|| {
         let mut event_loop = EventLoop::<Asks>::new(Config::default()).expect("a loop");
         let net = event_loop.net();
@@ -414,7 +414,7 @@ fn nothing_waits_in_the_callbacks_of_connections() {
 }
 
 #[test]
-fn a_callback_goes_on_after_a_loop_within_it_and_ends_with_its_own() {
+fn callback_scope_survives_a_nested_loop_and_ends_with_its_own() {
     let (inside, after) = within_patience(|| {
         let (mut outer, _) = listening_with(Config::default());
         let handle = outer.handle();

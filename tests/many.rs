@@ -53,8 +53,12 @@ impl Ends {
 }
 
 #[test]
-fn thousands_come_talk_and_go() {
-    with_connections("thousands_come_talk_and_go", CONNECTIONS, come_talk_and_go);
+fn thousands_of_connections_connect_exchange_frames_and_close() {
+    with_connections(
+        "thousands_of_connections_connect_exchange_frames_and_close",
+        CONNECTIONS,
+        come_talk_and_go,
+    );
 }
 
 fn come_talk_and_go(connections: usize) {
@@ -150,9 +154,9 @@ impl Handler for Room {
 }
 
 #[test]
-fn what_one_says_leaves_for_all_in_the_same_turn() {
+fn frame_for_a_thousand_peers_is_written_in_the_same_turn() {
     with_connections(
-        "what_one_says_leaves_for_all_in_the_same_turn",
+        "frame_for_a_thousand_peers_is_written_in_the_same_turn",
         1000,
         say_to_all,
     );

@@ -202,7 +202,7 @@ fn move_around(seed: u64) {
 }
 
 #[test]
-fn a_connection_that_moves_around_loses_nothing() {
+fn connection_that_moves_between_loops_loses_no_bytes() {
     with_seeds(100, move_around);
 }
 
@@ -222,7 +222,7 @@ impl Handler for Count {
 
 /// Much more than the read buffer holds, at the cost of one pass.
 #[test]
-fn a_million_frames_that_were_read_elsewhere_are_shown_in_order() {
+fn million_frames_read_before_adoption_are_delivered_in_order() {
     let (ours, _theirs) = {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let addr = listener.local_addr().expect("its address");

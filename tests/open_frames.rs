@@ -20,7 +20,7 @@ const KIB: u64 = 1024;
 const MIB: usize = 1024 * 1024;
 
 #[test]
-fn a_relay_passes_on_what_is_larger_than_it_holds() {
+fn relay_forwards_frames_larger_than_its_memory() {
     /// As in the documentation of `begin_frame`.
     #[derive(Default)]
     struct Relay {
@@ -110,7 +110,7 @@ fn a_relay_passes_on_what_is_larger_than_it_holds() {
 }
 
 #[test]
-fn what_is_sent_while_a_frame_is_open_follows_it_in_order() {
+fn frames_sent_during_an_open_frame_follow_it_in_order() {
     let (mut scene, mut peer, id) = Scene::joined(ListenOptions::default());
     let net = scene.net();
     net.send(id, b"before").expect("there is room");
@@ -152,7 +152,7 @@ fn what_is_sent_while_a_frame_is_open_follows_it_in_order() {
 }
 
 #[test]
-fn a_piece_that_does_not_belong_is_refused_and_changes_nothing() {
+fn invalid_chunk_calls_are_rejected_and_change_nothing() {
     let options = ListenOptions::default().max_frame_len(1000);
     let (mut scene, mut peer, id) = Scene::joined(options);
     let net = scene.net();
@@ -209,7 +209,7 @@ fn a_piece_that_does_not_belong_is_refused_and_changes_nothing() {
 }
 
 #[test]
-fn a_delimiter_in_a_piece_is_refused_and_the_frame_goes_on() {
+fn push_chunk_with_a_delimiter_is_rejected_and_the_frame_continues() {
     let options = ListenOptions::default().framing(Framing::delimiter(b'\n'));
     let (mut scene, mut peer, id) = Scene::joined(options);
     let net = scene.net();
@@ -234,7 +234,7 @@ fn a_delimiter_in_a_piece_is_refused_and_the_frame_goes_on() {
 }
 
 #[test]
-fn a_frame_that_is_left_open_delays_no_end() {
+fn open_frame_does_not_delay_the_end() {
     #[derive(Debug, PartialEq)]
     enum End {
         Disconnect,
@@ -292,7 +292,7 @@ fn a_frame_that_is_left_open_delays_no_end() {
 }
 
 #[test]
-fn a_frame_that_is_left_open_delays_no_end_where_the_budget_ends_with_it() {
+fn open_frame_at_the_end_of_the_budget_does_not_delay_the_end() {
     let config = Config::default().write_budget(1);
     let options = ListenOptions::default().disconnect_timeout(Duration::from_millis(200));
     let (mut scene, mut peer) = Scene::<Notes>::new(config, options).apart();
@@ -311,7 +311,7 @@ fn a_frame_that_is_left_open_delays_no_end_where_the_budget_ends_with_it() {
 }
 
 #[test]
-fn the_pieces_of_an_open_frame_have_room_whatever_waits_behind_it() {
+fn pieces_of_an_open_frame_have_room_before_queued_frames() {
     let options = ListenOptions::default().max_queued_bytes(1000);
     let (mut scene, mut peer, id) = Scene::joined(options);
     let net = scene.net();
@@ -329,7 +329,7 @@ fn the_pieces_of_an_open_frame_have_room_whatever_waits_behind_it() {
 }
 
 #[test]
-fn a_format_of_ones_own_is_asked_for_the_length_and_shown_the_pieces() {
+fn custom_format_checks_lengths_and_pieces() {
     let options = ListenOptions::default().framing(Framing::custom(Toy::picky()));
     let (mut scene, mut peer, id) = Scene::joined(options);
     let net = scene.net();
@@ -364,7 +364,7 @@ fn a_format_of_ones_own_is_asked_for_the_length_and_shown_the_pieces() {
 }
 
 #[test]
-fn frame_that_was_accepted_takes_its_first_piece_however_little_may_be_queued() {
+fn accepted_frame_takes_its_first_piece_with_any_queue_limit() {
     for max in [1, 3, 4, 5] {
         let options = ListenOptions::default().max_queued_bytes(max);
         let (mut scene, mut peer, id) = Scene::joined(options);

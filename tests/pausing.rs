@@ -12,7 +12,7 @@ use throng::{ConnectionId, DisconnectCause, Frame, Handler, ListenOptions, Net};
 const KIB: u64 = 1024;
 
 #[test]
-fn a_pause_in_the_middle_of_a_burst_loses_nothing_and_costs_no_wake_up() {
+fn pause_during_a_burst_loses_no_frames_and_makes_no_turn() {
     for pause_after in [1, 2, 500, 999, 1000] {
         let (mut event_loop, mut notes, mut peer, id) = joined(ListenOptions::default());
         notes.pause_after = Some(pause_after);
@@ -67,7 +67,7 @@ fn a_pause_in_the_middle_of_a_burst_loses_nothing_and_costs_no_wake_up() {
 
 #[cfg(unix)]
 #[test]
-fn what_arrives_during_a_pause_wakes_nobody_and_what_was_kept_needs_no_event() {
+fn paused_connection_reads_nothing_and_resume_needs_no_event() {
     let (mut event_loop, mut notes, mut peer, id) = joined(ListenOptions::default());
     event_loop.net().pause(id);
     event_loop
@@ -99,7 +99,7 @@ fn what_arrives_during_a_pause_wakes_nobody_and_what_was_kept_needs_no_event() {
 }
 
 #[test]
-fn pauses_at_random_places_lose_nothing() {
+fn pauses_at_random_places_lose_no_frames() {
     /// Pauses itself after each frame whose number says so; somebody else resumes it.
     struct Stutter(Vec<u32>, Vec<ConnectionId>);
     impl Handler for Stutter {
@@ -139,7 +139,7 @@ fn pauses_at_random_places_lose_nothing() {
 }
 
 #[test]
-fn what_was_not_shown_comes_before_a_clean_end() {
+fn undelivered_frames_come_before_eof() {
     let (mut event_loop, mut notes, mut peer, id) = joined(ListenOptions::default());
     notes.pause_after = Some(1);
     peer.write(&[framed(b"one"), framed(b"two"), framed(b"three")].concat());
@@ -168,7 +168,7 @@ fn what_was_not_shown_comes_before_a_clean_end() {
 }
 
 #[test]
-fn a_reset_of_a_paused_connection_is_told_at_once_with_what_was_not_shown() {
+fn reset_of_a_paused_connection_is_reported_at_once() {
     let (mut event_loop, mut notes, mut peer, id) = joined(ListenOptions::default());
     notes.pause_after = Some(1);
     peer.write(&[framed(b"one"), framed(b"two"), framed(b"three")].concat());
@@ -188,7 +188,7 @@ fn a_reset_of_a_paused_connection_is_told_at_once_with_what_was_not_shown() {
 }
 
 #[test]
-fn a_paused_connection_can_be_ended_by_both_ways() {
+fn paused_connection_can_be_disconnected_and_aborted() {
     for abort in [false, true] {
         let (mut event_loop, mut notes, mut peer, id) = joined(ListenOptions::default());
         notes.pause_after = Some(1);
@@ -222,7 +222,7 @@ fn a_paused_connection_can_be_ended_by_both_ways() {
 }
 
 #[test]
-fn a_pause_before_the_first_byte_and_one_of_an_attempt_to_connect_hold() {
+fn pause_holds_before_the_first_byte_and_while_connecting() {
     struct Shy;
     impl Handler for Shy {
         fn on_connect(&mut self, net: &mut Net, id: ConnectionId) {
@@ -258,7 +258,7 @@ fn a_pause_before_the_first_byte_and_one_of_an_attempt_to_connect_hold() {
 }
 
 #[test]
-fn a_relay_that_pauses_its_source_holds_little_and_loses_nothing() {
+fn relay_that_pauses_its_source_holds_little_and_loses_no_frames() {
     #[derive(Default)]
     struct Relay {
         ends: Vec<ConnectionId>,

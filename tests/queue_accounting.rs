@@ -12,7 +12,7 @@ use support::ways::Way;
 use throng::{DisconnectCause, DisconnectReason, Framing, ListenOptions, Stats};
 
 #[test]
-fn queued_bytes_is_exact_while_a_peer_does_not_read_and_zero_when_it_has() {
+fn queued_bytes_is_exact() {
     let mut scene = Scene::listening(ListenOptions::default().max_queued_bytes(u64::MAX));
     let (mut bytes, mut frames) = (0, 0);
     // Far more than the sockets between the two can hold.
@@ -44,19 +44,19 @@ fn queued_bytes_is_exact_while_a_peer_does_not_read_and_zero_when_it_has() {
 }
 
 #[test]
-fn an_empty_payload_without_framing_is_nothing() {
+fn empty_payload_without_framing_sends_nothing() {
     for way in [Way::Copied, Way::Shared, Way::Lent, Way::Owned] {
         assert_nothing_is_nothing(way);
     }
 }
 
 #[test]
-fn an_empty_payload_without_framing_is_nothing_out_of_a_closure_either() {
+fn empty_payload_of_a_closure_without_framing_sends_nothing() {
     assert_nothing_is_nothing(Way::Encoded);
 }
 
 #[test]
-fn an_empty_payload_without_framing_is_nothing_to_many_either() {
+fn empty_payload_for_many_without_framing_sends_nothing() {
     assert_nothing_is_nothing(Way::Many);
     assert_nothing_is_nothing(Way::Broadcast);
 }
@@ -79,7 +79,7 @@ fn assert_nothing_is_nothing(way: Way) {
 }
 
 #[test]
-fn no_limit_on_frames_applies_without_framing() {
+fn max_frame_len_does_not_apply_without_framing() {
     let options = ListenOptions::default()
         .framing(Framing::raw())
         .max_frame_len(10);
@@ -147,7 +147,7 @@ fn assert_accounted(stats: Stats, reason: &DisconnectReason, accepted: &Accepted
 }
 
 #[test]
-fn an_abort_tells_exactly_what_was_not_sent() {
+fn abort_reports_unsent_frames_exactly() {
     for lens in [
         &[4092][..],
         &[3001],
@@ -163,7 +163,7 @@ fn an_abort_tells_exactly_what_was_not_sent() {
 }
 
 #[test]
-fn a_flush_that_is_not_over_in_time_tells_exactly_what_was_not_sent() {
+fn disconnect_timeout_reports_unsent_frames_exactly() {
     let options = ListenOptions::default().disconnect_timeout(Duration::from_millis(100));
     let (mut scene, accepted) = blocked(&[10, 5000, 11, 12], options);
     assert!(scene.looped.net.disconnect(scene.id));
@@ -179,7 +179,7 @@ fn a_flush_that_is_not_over_in_time_tells_exactly_what_was_not_sent() {
 }
 
 #[test]
-fn a_reset_tells_exactly_what_was_not_sent() {
+fn reset_reports_unsent_frames_exactly() {
     let (scene, accepted) = blocked(&[10, 5000, 11, 12], ListenOptions::default());
     let (mut scene, peer) = scene.apart();
     peer.reset();

@@ -62,7 +62,7 @@ fn fed(from: Receiver<Vec<u8>>) -> (impl Read + Send, Arc<AtomicUsize>) {
 }
 
 #[test]
-fn frames_from_readers_keep_their_place_among_the_others() {
+fn frames_from_readers_keep_their_place_in_the_queue() {
     let framings = [
         Framing::default(),
         Framing::length_prefix().u64().into(),
@@ -105,7 +105,7 @@ fn frames_from_readers_keep_their_place_among_the_others() {
 }
 
 #[test]
-fn twenty_mebibytes_from_a_reader_arrive_and_are_never_held() {
+fn twenty_mebibytes_from_a_reader_are_never_held_whole() {
     let (mut scene, mut peer, id) = Scene::joined(ListenOptions::default());
     let len = 20 * MIB + 7;
     let tile = pattern(251 * 400);
@@ -136,7 +136,7 @@ fn twenty_mebibytes_from_a_reader_arrive_and_are_never_held() {
 }
 
 #[test]
-fn a_reader_may_be_interrupted_and_give_little_at_a_time() {
+fn reader_can_be_interrupted_and_return_single_bytes() {
     let (mut scene, mut peer, id) = Scene::joined(ListenOptions::default());
     let (mut calls, mut payload) = (0, Cursor::new(letters(3000)));
     let reader = Reading(move |buffer: &mut [u8]| {
@@ -153,7 +153,7 @@ fn a_reader_may_be_interrupted_and_give_little_at_a_time() {
 }
 
 #[test]
-fn a_reader_that_does_not_give_what_was_announced_ends_the_connection() {
+fn reader_that_breaks_its_announcement_ends_the_connection() {
     type Answers = Vec<io::Result<&'static [u8]>>;
     let failing = || Err(ErrorKind::PermissionDenied.into());
     // What it answers, how much of the frame arrives, and why that is the end.
@@ -203,7 +203,7 @@ fn a_reader_that_does_not_give_what_was_announced_ends_the_connection() {
 }
 
 #[test]
-fn a_reader_that_goes_on_where_its_frame_ends_ends_the_connection() {
+fn reader_that_is_too_long_ends_the_connection() {
     let (mut scene, _peer, id) = Scene::joined(ListenOptions::default());
     let reader = script([Ok(&b"1234567"[..]), Ok(b"890"), Ok(b"1")]);
     scene.net().send_reader(id, 10, reader).expect("room");
@@ -216,7 +216,7 @@ fn a_reader_that_goes_on_where_its_frame_ends_ends_the_connection() {
 }
 
 #[test]
-fn an_empty_frame_without_framing_is_forgotten_when_it_is_its_turn() {
+fn empty_reader_without_framing_sends_nothing() {
     let options = ListenOptions::default().framing(Framing::raw());
     let (mut scene, _peer, id) = Scene::joined(options);
     let net = scene.net();
@@ -229,7 +229,7 @@ fn an_empty_frame_without_framing_is_forgotten_when_it_is_its_turn() {
 }
 
 #[test]
-fn a_reader_that_has_nothing_costs_nothing_until_it_is_woken() {
+fn reader_without_data_is_not_polled_until_woken() {
     let (mut scene, mut peer, id) = Scene::joined(ListenOptions::default());
     scene.seen.echo = true;
     let mut others: Vec<_> = (0..200).map(|_| scene.join().0).collect();
@@ -308,7 +308,7 @@ fn several_readers_of_one_connection_wait_for_each_other() {
 }
 
 #[test]
-fn a_disconnect_waits_for_a_reader_that_can_still_be_woken() {
+fn disconnect_waits_for_a_reader_that_can_be_woken() {
     let (mut scene, mut peer, id) = Scene::joined(ListenOptions::default());
     let (feed, from) = channel();
     scene.net().send_reader(id, 5, fed(from).0).expect("room");
@@ -331,7 +331,7 @@ fn a_disconnect_waits_for_a_reader_that_can_still_be_woken() {
 }
 
 #[test]
-fn a_refused_reader_is_given_back() {
+fn rejected_reader_is_given_back() {
     #[track_caller]
     fn expect_refused(net: &mut Net, id: ConnectionId, len: u64, why: fn(SendError) -> bool) {
         let reader = Cursor::new(b"as it was");
@@ -386,7 +386,7 @@ fn a_refused_reader_is_given_back() {
 }
 
 #[test]
-fn a_reader_that_panics_has_failed_and_the_loop_goes_on() {
+fn reader_that_panics_fails_and_the_loop_continues() {
     // The last of them is behind its last byte.
     for (at, arriving) in [(1, 0), (2, 3), (3, 3)] {
         let (mut scene, mut peer, id) = Scene::joined(ListenOptions::default());

@@ -55,7 +55,7 @@ impl Handler for Lobby {
 }
 
 #[test]
-fn a_release_gives_the_socket_and_every_byte_that_was_not_shown() {
+fn release_returns_the_socket_and_all_undelivered_bytes() {
     let (mut event_loop, addr) = listening(ListenOptions::default());
     // Larger than the sockets hold, so that it takes several turns to be written.
     let mut lobby = Lobby {
@@ -95,7 +95,7 @@ fn a_release_gives_the_socket_and_every_byte_that_was_not_shown() {
 }
 
 #[test]
-fn a_frame_that_has_come_in_part_goes_along_with_its_header() {
+fn release_returns_a_partial_frame_with_its_header() {
     let framings = [Framing::from(Framing::length_prefix()), Framing::varint()];
     // Held whole, or to be shown in pieces.
     let ways = framings.iter().flat_map(|one| [(one, u64::MAX), (one, 10)]);
@@ -126,7 +126,7 @@ fn a_frame_that_has_come_in_part_goes_along_with_its_header() {
 }
 
 #[test]
-fn a_connection_moves_from_one_loop_to_another_in_the_middle_of_a_frame() {
+fn released_connection_continues_in_another_loop_inside_a_frame() {
     let mut scene = Scene::with(Config::default());
     let whole = framed(&pattern(300_000));
     scene.arrive(&whole[..123_456]);
@@ -148,7 +148,7 @@ fn a_connection_moves_from_one_loop_to_another_in_the_middle_of_a_frame() {
 
 /// Nobody could finish it any more, and what was sent behind it could not be written.
 #[test]
-fn a_connection_with_an_open_frame_is_not_released() {
+fn release_with_an_open_frame_is_an_error() {
     let mut scene = Scene::with(Config::default());
     let (net, id) = (&mut scene.looped.net, scene.id);
     net.begin_frame(id, 10).expect("it is open");
@@ -166,7 +166,7 @@ fn a_connection_with_an_open_frame_is_not_released() {
 }
 
 #[test]
-fn a_release_that_cannot_be_written_ends_in_time() {
+fn release_with_a_blocked_queue_times_out() {
     let mut scene = Scene::with(Config::default().disconnect_timeout(Duration::from_secs(5)));
     scene.block();
     scene.looped.net.release(scene.id).expect("it is open");
@@ -183,7 +183,7 @@ fn a_release_that_cannot_be_written_ends_in_time() {
 }
 
 #[test]
-fn a_release_that_waits_hears_of_a_reset() {
+fn pending_release_reports_a_reset() {
     for parked in [false, true] {
         let mut scene = Scene::with(Config::default());
         if parked {
@@ -208,7 +208,7 @@ fn a_release_that_waits_hears_of_a_reset() {
 }
 
 #[test]
-fn a_release_that_waits_is_aborted_and_not_disconnected() {
+fn pending_release_can_be_aborted_and_not_disconnected() {
     let mut scene = Scene::with(Config::default());
     scene.block();
     scene.looped.net.release(scene.id).expect("it is open");
@@ -221,7 +221,7 @@ fn a_release_that_waits_is_aborted_and_not_disconnected() {
 }
 
 #[test]
-fn a_release_that_waits_has_a_deadline_of_its_own_and_costs_no_turns() {
+fn pending_release_has_its_own_deadline_and_makes_no_turns() {
     let second = Duration::from_secs(1);
     let config = Config::default()
         .idle_timeout(second)
@@ -245,7 +245,7 @@ fn a_release_that_waits_has_a_deadline_of_its_own_and_costs_no_turns() {
 }
 
 #[test]
-fn frames_behind_a_release_are_not_shown_though_nothing_is_to_be_written() {
+fn frames_behind_a_release_are_not_delivered() {
     struct Leaves(Vec<Vec<u8>>, Option<Released>);
     impl Handler for Leaves {
         fn on_data(&mut self, net: &mut Net, id: ConnectionId, frame: Frame<'_>) {
@@ -275,7 +275,7 @@ fn frames_behind_a_release_are_not_shown_though_nothing_is_to_be_written() {
 
 /// What has arrived of a frame is cut anew, and was not.
 #[test]
-fn a_framing_changed_inside_a_frame_leaves_the_bytes_as_they_came() {
+fn release_after_a_change_of_framing_returns_the_bytes_as_received() {
     let whole = framed(&pattern(1000));
     for over in [u64::MAX, 10] {
         for part in [2, 4, 500] {
@@ -306,7 +306,7 @@ fn a_framing_changed_inside_a_frame_leaves_the_bytes_as_they_came() {
 
 #[cfg(unix)]
 #[test]
-fn a_unix_stream_is_adopted_and_released() {
+fn unix_stream_is_adopted_and_released() {
     let (ours, mut theirs) = std::os::unix::net::UnixStream::pair().expect("a pair");
     let mut looped = Loop::new(Config::default());
     looped
@@ -326,7 +326,7 @@ fn a_unix_stream_is_adopted_and_released() {
 /// Interest is dropped as well: what comes is for somebody else.
 #[cfg(unix)]
 #[test]
-fn what_comes_after_a_release_wakes_nobody() {
+fn bytes_received_after_a_release_make_no_event() {
     for under_backpressure in [false, true] {
         let config = Config::default().read_under_backpressure(under_backpressure);
         let mut poll = mio::Poll::new().expect("a selector");

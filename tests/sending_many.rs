@@ -33,7 +33,7 @@ fn flush_all(event_loop: &mut EventLoop, handler: &mut (impl Handler + 'static))
 }
 
 #[test]
-fn a_frame_for_many_is_written_in_the_framing_of_each() {
+fn frame_for_many_is_encoded_in_the_framing_of_each() {
     for len in [0, 1, 255, 5000] {
         let (mut event_loop, mut seen, ids, mut peers) = three_framings();
         let payload = vec![b'x'; len];
@@ -54,7 +54,7 @@ fn a_frame_for_many_is_written_in_the_framing_of_each() {
 }
 
 #[test]
-fn a_frame_for_many_is_written_in_the_framing_of_each_although_their_limit_is_the_same() {
+fn frame_for_many_is_encoded_in_the_framing_of_each_with_equal_limits() {
     for len in [3, 200] {
         let mut event_loop = EventLoop::new(Config::default()).expect("a loop");
         let mut seen = Recorder::default();
@@ -78,7 +78,7 @@ fn a_frame_for_many_is_written_in_the_framing_of_each_although_their_limit_is_th
 }
 
 #[test]
-fn a_report_tells_who_has_a_frame_and_who_refused_it_and_why() {
+fn send_report_lists_queued_unfit_and_closed_connections() {
     let (mut event_loop, mut seen, [short, long, lines], mut peers) = three_framings();
     let addr = peers[0].0.peer_addr().expect("its address");
     let gone = event_loop.net().connect(addr).expect("started");
@@ -114,7 +114,7 @@ fn a_report_tells_who_has_a_frame_and_who_refused_it_and_why() {
 }
 
 #[test]
-fn a_frame_for_many_obeys_the_limit_of_each_although_their_framing_is_the_same() {
+fn frame_for_many_obeys_the_limit_of_each_with_equal_framings() {
     for limits in [[10, 20], [20, 10]] {
         let mut event_loop = EventLoop::new(Config::default()).expect("a loop");
         let mut seen = Recorder::default();
@@ -138,7 +138,7 @@ fn a_frame_for_many_obeys_the_limit_of_each_although_their_framing_is_the_same()
 }
 
 #[test]
-fn a_frame_for_nobody_is_no_error() {
+fn send_many_without_connections_is_no_error() {
     let (mut event_loop, ..) = three_framings();
     let report = event_loop.net().send_many([], b"hello");
     assert_eq!((report.queued, report.gone, report.unfit.len()), (0, 0, 0));
@@ -146,7 +146,7 @@ fn a_frame_for_nobody_is_no_error() {
 }
 
 #[test]
-fn a_broadcast_asks_about_each_open_connection_once_and_obeys() {
+fn broadcast_asks_its_filter_about_each_open_connection_once() {
     for payload in [&b"hello"[..], &[7; 10_000]] {
         let (mut event_loop, addr) = listening(ListenOptions::default());
         let mut seen = Recorder::default();
@@ -176,7 +176,7 @@ fn a_broadcast_asks_about_each_open_connection_once_and_obeys() {
 }
 
 #[test]
-fn a_broadcast_out_of_a_callback_includes_the_sender() {
+fn broadcast_in_a_callback_includes_the_sender() {
     struct Chat;
     impl Handler for Chat {
         fn on_data(&mut self, net: &mut Net, _: ConnectionId, frame: Frame<'_>) {

@@ -34,7 +34,7 @@ proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(32) })]
 
     #[test]
-    fn frames_arrive_in_the_order_they_were_sent_whatever_way(
+    fn frames_arrive_in_the_order_they_were_sent(
         steps in prop::collection::vec(step(), 1..120),
         framing in prop::sample::select(framings()),
     ) {

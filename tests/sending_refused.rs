@@ -16,7 +16,7 @@ use throng::{
 };
 
 #[test]
-fn a_closure_that_fails_leaves_nothing_in_the_queue() {
+fn failed_closure_leaves_nothing_in_the_queue() {
     for framing in framings() {
         for before in [&[][..], &[&b"before"[..]]] {
             let mut scene = Scene::with_framing(framing.clone());
@@ -48,7 +48,7 @@ fn a_closure_that_fails_leaves_nothing_in_the_queue() {
 }
 
 #[test]
-fn a_closure_that_panics_leaves_nothing_in_the_queue() {
+fn panic_in_a_closure_leaves_nothing_in_the_queue() {
     for framing in framings() {
         let mut scene = Scene::with_framing(framing.clone());
         scene.send(Way::Copied, b"before").expect("it is open");
@@ -62,7 +62,7 @@ fn a_closure_that_panics_leaves_nothing_in_the_queue() {
 }
 
 #[test]
-fn a_closure_that_panics_does_not_end_a_connection_whose_queue_is_empty() {
+fn panic_in_a_closure_does_not_end_the_connection() {
     let mut scene = Scene::with_framing(Framing::default());
     panic_in_a_closure(&mut scene);
     assert_eq!(scene.queued(), 0);
@@ -86,7 +86,7 @@ fn panic_in_a_closure(scene: &mut Scene) {
 }
 
 #[test]
-fn a_payload_above_the_limit_is_refused_and_one_at_the_limit_arrives() {
+fn payload_above_the_limit_is_rejected_and_payload_at_the_limit_arrives() {
     let prefix = Framing::length_prefix();
     let cases: [(Framing, Option<u64>, u64); 9] = [
         // What the prefix can say.
@@ -133,7 +133,7 @@ fn a_payload_above_the_limit_is_refused_and_one_at_the_limit_arrives() {
 }
 
 #[test]
-fn a_payload_that_contains_the_delimiter_is_refused_with_its_position() {
+fn payload_that_contains_the_delimiter_is_rejected_with_its_position() {
     let framing = Framing::delimiter(b'\n');
     for (len, position) in [(1, 0), (5, 2), (5, 4), (100, 77), (9000, 8765)] {
         let mut payload = vec![b'x'; len];
@@ -159,7 +159,7 @@ fn a_payload_that_contains_the_delimiter_is_refused_with_its_position() {
 }
 
 #[test]
-fn a_format_without_empty_frames_can_be_written_in_place() {
+fn format_without_empty_frames_works_with_send_with() {
     let mut scene = Scene::with_framing(Framing::custom(Toy::picky()));
     scene.send(Way::Encoded, b"one").expect("it is not empty");
     scene.send(Way::Encoded, b"").expect_err("it is empty");
@@ -168,7 +168,7 @@ fn a_format_without_empty_frames_can_be_written_in_place() {
 }
 
 #[test]
-fn send_with_makes_room_for_the_header_that_the_payload_turns_out_to_need() {
+fn send_with_makes_room_for_longer_headers() {
     for len in [0, 1, 127, 128, 300, 16_383, 16_384] {
         let mut scene = Scene::with_framing(Framing::varint());
         let payload = pattern(len);
@@ -218,7 +218,7 @@ fn assert_refused(error: &SendError, is_connecting: bool) {
 }
 
 #[test]
-fn who_is_gone_closing_or_connecting_is_sent_nothing() {
+fn closed_closing_and_connecting_connections_are_sent_nothing() {
     let (mut event_loop, ids, _peers) = three_that_take_nothing();
     let net = event_loop.net();
     for (id, is_connecting) in ids {
@@ -244,7 +244,7 @@ fn who_is_gone_closing_or_connecting_is_sent_nothing() {
 }
 
 #[test]
-fn a_refused_payload_is_given_back_as_it_was() {
+fn rejected_payload_is_given_back_unchanged() {
     let (mut event_loop, ids, _peers) = three_that_take_nothing();
     let net = event_loop.net();
     for (id, is_connecting) in ids {
@@ -263,7 +263,7 @@ fn a_refused_payload_is_given_back_as_it_was() {
 }
 
 #[test]
-fn a_payload_that_cannot_be_encoded_is_given_back_as_it_was() {
+fn payload_that_cannot_be_encoded_is_given_back_unchanged() {
     let mut scene = Scene::with_framing(Framing::length_prefix().u8());
     let (net, id) = (&mut scene.looped.net, scene.id);
     for len in [256, 100_000] {
@@ -290,7 +290,7 @@ fn assert_same<T: AsRef<[u8]>>(rejected: &Rejected<T>, payload: &Bytes, is_conne
 }
 
 #[test]
-fn an_assembled_frame_that_is_refused_can_be_sent_to_another() {
+fn rejected_frame_can_be_sent_to_another_connection() {
     struct Redirect {
         gone: ConnectionId,
     }
@@ -327,7 +327,7 @@ fn an_assembled_frame_that_is_refused_can_be_sent_to_another() {
 }
 
 #[test]
-fn every_error_tells_the_limit_and_what_was_seen() {
+fn send_errors_name_the_limit_and_the_value() {
     let mut scene = Scene::listening(
         ListenOptions::default()
             .framing(Framing::delimiter(b'\n'))

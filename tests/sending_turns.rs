@@ -7,7 +7,7 @@ use support::{Peer, listening, turn_until};
 use throng::{ConnectionId, DisconnectReason, Frame, Handler, ListenOptions, Net, SendError};
 
 #[test]
-fn a_greeting_from_on_connect_goes_out_in_the_turn_of_the_connect() {
+fn frame_sent_in_on_connect_is_written_in_the_same_turn() {
     struct Greeter(Option<ConnectionId>);
     impl Handler for Greeter {
         fn on_connect(&mut self, net: &mut Net, id: ConnectionId) {
@@ -36,7 +36,7 @@ fn a_greeting_from_on_connect_goes_out_in_the_turn_of_the_connect() {
 }
 
 #[test]
-fn a_frame_for_another_goes_out_in_the_turn_that_made_it() {
+fn frame_sent_in_on_data_is_written_in_the_same_turn() {
     /// Passes each frame on to all others.
     struct Relay(u64);
     impl Handler for Relay {
@@ -68,7 +68,7 @@ fn a_frame_for_another_goes_out_in_the_turn_that_made_it() {
 }
 
 #[test]
-fn a_farewell_from_on_disconnect_reaches_the_others_in_the_same_turn() {
+fn frame_sent_in_on_disconnect_is_written_in_the_same_turn() {
     struct Farewell(Option<ConnectionId>);
     impl Handler for Farewell {
         fn on_data(&mut self, _: &mut Net, _: ConnectionId, _: Frame<'_>) {}

@@ -8,7 +8,7 @@ use support::{framed, listening, turn_until};
 use throng::{ConnectionId, EncodeError, Frame, Framing, Handler, ListenOptions, Net, SendError};
 
 #[test]
-fn the_framing_changes_between_two_frames_both_ways() {
+fn set_framing_applies_between_two_frames_in_both_directions() {
     let mut scene = Scene::with_framing(Framing::default());
     let mut old = Framing::default();
     for (answers, new) in framings().into_iter().chain(framings()).enumerate() {
@@ -29,7 +29,7 @@ fn the_framing_changes_between_two_frames_both_ways() {
 }
 
 #[test]
-fn a_callback_changes_the_framing_of_what_lies_behind_its_frame_and_of_nothing_else() {
+fn set_framing_in_on_data_applies_to_the_bytes_behind_the_frame() {
     /// Changes the framing to what a frame asks for, and notes all others.
     struct Switch(Vec<(ConnectionId, Vec<u8>)>);
     impl Handler for Switch {
@@ -78,7 +78,7 @@ fn a_callback_changes_the_framing_of_what_lies_behind_its_frame_and_of_nothing_e
 }
 
 #[test]
-fn the_limit_on_frames_outlasts_a_change_of_the_framing() {
+fn max_frame_len_outlasts_set_framing() {
     let mut scene = Scene::listening(ListenOptions::default().max_frame_len(300));
     for (framing, max) in [
         (Framing::varint(), 300),

@@ -10,7 +10,7 @@ use throng::{
 };
 
 #[test]
-fn limits_that_contradict_each_other_are_refused_wherever_they_are_set() {
+fn contradictory_limits_are_errors_wherever_they_are_set() {
     let wrong = [(10, 10, 100), (20, 10, 100), (5, 101, 100)];
     for (low, high, max) in wrong {
         let expected = OptionsError::WatermarksOutOfOrder {
@@ -41,7 +41,7 @@ fn limits_that_contradict_each_other_are_refused_wherever_they_are_set() {
 }
 
 #[test]
-fn what_a_listener_does_not_say_is_as_the_loop_has_it() {
+fn listener_takes_over_settings_of_the_loop() {
     let config = Config::default().max_queued_bytes(1000).max_frame_len(500);
     let mut event_loop = EventLoop::new(config).expect("a loop");
     let as_the_loop = listen(&mut event_loop, ListenOptions::default());
@@ -68,7 +68,7 @@ fn what_a_listener_does_not_say_is_as_the_loop_has_it() {
 }
 
 #[test]
-fn options_that_contradict_each_other_are_refused_before_anything_is_opened() {
+fn contradictory_options_are_errors_before_a_socket_is_opened() {
     let mut event_loop = <EventLoop>::new(Config::default()).expect("a loop");
     let net = event_loop.net();
     let narrow = Framing::length_prefix().u8();
@@ -96,7 +96,7 @@ fn options_that_contradict_each_other_are_refused_before_anything_is_opened() {
 }
 
 #[test]
-fn the_preset_for_the_open_internet_fits_every_framing_and_can_be_changed() {
+fn hardened_preset_fits_every_framing_and_can_be_changed() {
     let framings: [Framing; 5] = [
         Framing::length_prefix().u8().into(),
         Framing::length_prefix().u64().into(),

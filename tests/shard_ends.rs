@@ -16,7 +16,7 @@ use throng::{
 
 /// The others might not run yet.
 #[test]
-fn nothing_waits_for_a_shard_while_its_handler_is_made() {
+fn blocking_command_while_a_handler_is_made_is_an_error() {
     let started = Shards::builder(Config::default().max_pending_commands(1))
         .shards(2)
         .start::<Chat>(|_, shard| {
@@ -31,12 +31,12 @@ fn nothing_waits_for_a_shard_while_its_handler_is_made() {
 
 #[cfg(target_os = "linux")]
 #[test]
-fn a_shard_that_panics_is_named_and_the_others_serve_on() {
+fn panicked_shard_is_named_and_others_serve_on() {
     one_panics_and_the_other_serves_on(Balance::Kernel);
 }
 
 #[test]
-fn a_shard_that_panics_gets_no_more_peers() {
+fn panicked_shard_gets_no_peers() {
     one_panics_and_the_other_serves_on(Balance::HandOver);
 }
 
@@ -136,7 +136,7 @@ fn expect_refused(addr: SocketAddr) {
 
 #[cfg(target_os = "linux")]
 #[test]
-fn join_next_returns_the_first_end_while_the_kernel_balances_for_the_other() {
+fn join_next_returns_the_first_end_with_kernel_balancing() {
     within_patience(|| {
         for how in [panic_in_shard, stop_in_shard] {
             for shard in [0, 1] {
@@ -155,7 +155,7 @@ fn join_next_returns_the_first_end_while_the_kernel_balances_for_the_other() {
 
 /// Whether the socket is the shard's own, or was adopted.
 #[test]
-fn the_listener_of_the_shard_that_accepts_is_closed_when_join_next_returns_its_end() {
+fn listener_is_closed_when_join_next_returns_the_accepting_shard() {
     within_patience(|| {
         for how in [panic_in_shard, stop_in_shard] {
             for (mut shards, addr) in [start_alone(Balance::HandOver), start_adopted()] {
@@ -168,7 +168,7 @@ fn the_listener_of_the_shard_that_accepts_is_closed_when_join_next_returns_its_e
 }
 
 #[test]
-fn join_next_returns_the_end_of_a_shard_that_peers_are_handed_to() {
+fn join_next_returns_the_end_of_a_shard_that_is_handed_peers() {
     within_patience(|| {
         for how in [panic_in_shard, stop_in_shard] {
             for (mut shards, addr) in [start_alone(Balance::HandOver), start_adopted()] {
@@ -183,7 +183,7 @@ fn join_next_returns_the_end_of_a_shard_that_peers_are_handed_to() {
 }
 
 #[test]
-fn a_handler_that_cannot_be_made_is_an_error_at_the_start() {
+fn failed_handler_is_an_error_of_start() {
     let started = Shards::builder(Config::default())
         .shards(3)
         .start::<Chat>(|_, shard| {
@@ -205,7 +205,7 @@ fn a_handler_that_cannot_be_made_is_an_error_at_the_start() {
 }
 
 #[test]
-fn an_address_in_use_is_an_error_at_the_start() {
+fn address_in_use_is_an_error_of_start() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
     for balance in [Balance::Kernel, Balance::HandOver] {
         if balance == Balance::Kernel && !cfg!(unix) {
@@ -231,7 +231,7 @@ fn an_address_in_use_is_an_error_at_the_start() {
 
 /// Not those that another process has taken, as the option alone would let it.
 #[test]
-fn a_second_server_on_the_same_address_is_an_error_unless_it_is_asked_for() {
+fn second_server_on_the_same_address_is_an_error_without_reuse_port() {
     if !cfg!(target_os = "linux") {
         return;
     }
@@ -273,7 +273,7 @@ impl Drop for Boss {
 }
 
 #[test]
-fn a_handler_may_wait_for_its_worker_when_its_shard_ends() {
+fn handler_can_join_its_worker_in_drop() {
     within_patience(|| {
         let (worked, has_worked) = mpsc::channel();
         let worked = Mutex::new(worked);
@@ -295,7 +295,7 @@ fn a_handler_may_wait_for_its_worker_when_its_shard_ends() {
 }
 
 #[test]
-fn if_one_handler_cannot_be_made_the_others_do_not_serve() {
+fn failed_handler_keeps_other_shards_from_serving() {
     let error = within_patience(|| {
         let started = Shards::builder(Config::default())
             .shards(2)
@@ -309,7 +309,7 @@ fn if_one_handler_cannot_be_made_the_others_do_not_serve() {
 }
 
 #[test]
-fn nobody_serves_before_all_handlers_are_made() {
+fn no_shard_serves_before_all_handlers_are_made() {
     within_patience(|| {
         let (made, is_made) = mpsc::channel();
         let (go, may_go) = mpsc::channel::<()>();
@@ -346,7 +346,7 @@ fn nobody_serves_before_all_handlers_are_made() {
 }
 
 #[test]
-fn a_shutdown_reaches_those_behind_one_that_is_gone() {
+fn shutdown_reaches_shards_behind_an_ended_one() {
     within_patience(|| {
         let shards = Shards::builder(Config::default()).shards(2);
         let shards = shards.start(|_, _| Ok(Greeter)).expect("they start");
@@ -357,7 +357,7 @@ fn a_shutdown_reaches_those_behind_one_that_is_gone() {
 }
 
 #[test]
-fn a_shard_that_is_gone_gets_no_peers() {
+fn ended_shard_gets_no_peers() {
     let gone = [(Balance::HandOver, 1), (Balance::Kernel, 0)];
     for (balance, shard) in gone {
         if balance == Balance::Kernel && !cfg!(target_os = "linux") {

@@ -28,12 +28,12 @@ fn a_message_reaches_everybody_on_all_shards(balance: Balance) {
 
 #[cfg(target_os = "linux")]
 #[test]
-fn a_message_reaches_everybody_when_the_kernel_balances() {
+fn message_reaches_all_shards_with_kernel_balancing() {
     a_message_reaches_everybody_on_all_shards(Balance::Kernel);
 }
 
 #[test]
-fn a_message_reaches_everybody_when_peers_are_handed_over() {
+fn message_reaches_all_shards_with_hand_over() {
     a_message_reaches_everybody_on_all_shards(Balance::HandOver);
 }
 
@@ -52,7 +52,7 @@ fn peers_are_handed_over_in_turn() {
 
 /// A socket that listens already, and a path: there is one socket of each, and all shards have a part of its peers.
 #[test]
-fn listeners_of_others_and_unix_sockets_serve_all_shards() {
+fn adopted_listeners_and_unix_sockets_serve_all_shards() {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
     let addr = listener.local_addr().expect("its address");
     let builder = Shards::builder(Config::default()).shards(2);
@@ -91,7 +91,7 @@ fn listeners_of_others_and_unix_sockets_serve_all_shards() {
 }
 
 #[test]
-fn a_shard_that_has_closed_its_listener_is_passed_over() {
+fn shard_with_a_closed_listener_gets_no_peers() {
     let (shards, places) = start(Balance::HandOver, ListenOptions::default());
     let addr = shards.local_addr(0).expect("it listens");
     let mut peers: Vec<Peer> = (0..2).map(|_| Peer::connect(addr)).collect();
@@ -123,7 +123,7 @@ fn a_shard_that_has_closed_its_listener_is_passed_over() {
 }
 
 #[test]
-fn a_connection_is_named_together_with_its_shard() {
+fn sharded_id_names_a_connection_and_its_shard() {
     let (shards, places) = start(Balance::HandOver, ListenOptions::default());
     let mut peers = join_all(&shards, &places);
     let ids: Vec<ShardedId> = places.lock().expect("no panic").keys().copied().collect();
@@ -151,7 +151,7 @@ fn a_connection_is_named_together_with_its_shard() {
 }
 
 #[test]
-fn a_broadcast_over_all_shards_is_encoded_once() {
+fn sharded_broadcast_is_encoded_once() {
     let format = Toy::default();
     let encoded = Arc::clone(&format.encoded);
     let framing = Framing::custom(format);
@@ -173,7 +173,7 @@ fn a_broadcast_over_all_shards_is_encoded_once() {
 }
 
 #[test]
-fn a_shard_that_was_handed_a_peer_rests_again() {
+fn shard_is_idle_after_it_was_handed_a_peer() {
     let (shards, addr) = greeting(Balance::HandOver);
     for _ in 0..2 {
         assert_eq!(Peer::connect(addr).receive(), b"welcome");
@@ -191,7 +191,7 @@ fn a_shard_that_was_handed_a_peer_rests_again() {
 }
 
 #[test]
-fn the_first_address_that_works_is_the_only_one_and_no_shards_are_one() {
+fn shards_use_the_first_address_that_works_and_zero_shards_mean_one() {
     for balance in [Balance::Kernel, Balance::HandOver] {
         if balance == Balance::Kernel && !cfg!(target_os = "linux") {
             continue;
@@ -226,7 +226,7 @@ fn the_first_address_that_works_is_the_only_one_and_no_shards_are_one() {
 }
 
 #[test]
-fn a_broadcast_finds_for_each_connection_what_fits_it() {
+fn sharded_broadcast_is_encoded_in_the_framing_of_each() {
     let options = |len| ListenOptions::default().max_frame_len(len);
     let shards = Shards::builder(Config::default())
         .shards(1)

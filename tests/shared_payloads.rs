@@ -20,7 +20,7 @@ const KIB: usize = 1024;
 const MIB: usize = 1024 * KIB;
 
 #[test]
-fn a_large_frame_that_is_passed_on_is_not_copied() {
+fn large_frame_passed_to_send_frame_is_not_copied() {
     let frame = framed(&pattern(16 * MIB));
     let mut handler = Echo::SendFrame;
     let (mut looped, _, mut pump) = settled(&mut handler);
@@ -33,8 +33,8 @@ fn a_large_frame_that_is_passed_on_is_not_copied() {
 }
 
 #[test]
-fn a_large_frame_for_many_is_held_once() {
-    let name = "a_large_frame_for_many_is_held_once";
+fn large_frame_for_many_is_held_once() {
+    let name = "large_frame_for_many_is_held_once";
     with_connections(name, 100, |count| {
         let (mut looped, mut handler) = (Loop::new(Config::default()), Sink);
         let addr = looped.listen_with(unbounded(Framing::default()));
@@ -63,7 +63,7 @@ fn a_large_frame_for_many_is_held_once() {
 }
 
 #[test]
-fn a_large_frame_that_is_passed_on_to_many_is_held_once() {
+fn large_frame_passed_to_broadcast_is_held_once() {
     struct Relay;
     impl Handler for Relay {
         fn on_data(&mut self, net: &mut Net, from: ConnectionId, frame: Frame<'_>) {
@@ -84,7 +84,7 @@ fn a_large_frame_that_is_passed_on_to_many_is_held_once() {
 }
 
 #[test]
-fn a_small_frame_for_many_is_encoded_once_for_each_framing() {
+fn small_frame_for_many_is_encoded_once_per_framing() {
     let (mut looped, mut handler) = (Loop::new(Config::default()), Sink);
     let formats = [Toy::default(), Toy::default()];
     let encoded = formats.each_ref().map(|format| Arc::clone(&format.encoded));

@@ -42,7 +42,7 @@ impl Handler for Replaces {
 const PEERS: usize = 20;
 
 #[test]
-fn what_was_told_of_those_who_are_gone_does_not_reach_who_comes_after_them() {
+fn event_of_a_closed_connection_does_not_reach_its_slot() {
     let mut looped = Loop::new(Config::default());
     let mut seen = Recorder::default();
     let mut peers: Vec<Peer> = (0..PEERS).map(|_| looped.join(&mut seen).0).collect();

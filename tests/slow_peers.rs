@@ -12,7 +12,7 @@ use throng::{Config, DisconnectCause, Overflow, SendError};
 const MIB: u64 = 1 << 20;
 
 #[test]
-fn a_queue_has_a_limit_though_none_was_set() {
+fn queue_has_a_limit_by_default() {
     let mut scene = Scene::with(Config::default());
     scene.block();
     let frame = vec![7; 100_000];
@@ -33,7 +33,7 @@ fn a_queue_has_a_limit_though_none_was_set() {
 }
 
 #[test]
-fn a_stream_that_had_no_room_ends_and_has_no_gap() {
+fn stream_that_overflowed_ends_without_a_gap() {
     let config = Config::default()
         .max_queued_bytes(MIB)
         .overflow(Overflow::Disconnect);
@@ -71,7 +71,7 @@ fn a_stream_that_had_no_room_ends_and_has_no_gap() {
 }
 
 #[test]
-fn a_peer_that_takes_nothing_costs_no_calls_and_holds_up_nobody() {
+fn peer_that_reads_nothing_takes_no_calls_and_delays_no_other() {
     let mut scene = Scene::with(Config::default());
     scene.block();
     let (mut other, _) = scene.looped.join(&mut scene.seen);

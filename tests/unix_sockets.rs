@@ -62,7 +62,7 @@ fn frames_of_all_sizes_go_over_a_unix_socket() {
 }
 
 #[test]
-fn a_path_in_use_and_a_path_of_nobody_are_errors_that_name_it() {
+fn errors_for_used_and_missing_paths_name_the_path() {
     let place = Place::new("used");
     let mut event_loop: EventLoop = EventLoop::new(Config::default()).expect("a loop");
     let net = event_loop.net();
@@ -81,7 +81,7 @@ fn a_path_in_use_and_a_path_of_nobody_are_errors_that_name_it() {
 
 /// A burst that is larger than one read: where a short read proves nothing, the rest must not be forgotten.
 #[test]
-fn a_burst_over_a_unix_socket_comes_whole() {
+fn burst_over_a_unix_socket_arrives_whole() {
     let (ours, mut theirs) = std::os::unix::net::UnixStream::pair().expect("a pair");
     let mut looped = Loop::new(Config::default());
     looped
@@ -105,7 +105,7 @@ fn a_burst_over_a_unix_socket_comes_whole() {
 /// Descriptors come along with bytes, and reads stop short of them: no edge tells of the rest.
 #[cfg(target_os = "linux")]
 #[test]
-fn bytes_that_come_with_descriptors_all_come() {
+fn bytes_sent_with_descriptors_all_arrive() {
     use std::os::fd::AsRawFd;
     let (ours, theirs) = std::os::unix::net::UnixStream::pair().expect("a pair");
     let mut looped = Loop::new(Config::default());
@@ -136,7 +136,7 @@ fn bytes_that_come_with_descriptors_all_come() {
 }
 
 #[test]
-fn a_unix_listener_that_blocks_is_adopted() {
+fn blocking_unix_listener_is_adopted() {
     let place = Place::new("blocks");
     let listener = std::os::unix::net::UnixListener::bind(&place.0).expect("a new path");
     let mut looped = Loop::new(Config::default());

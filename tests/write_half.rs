@@ -191,7 +191,7 @@ fn disconnect_after_a_failed_write_reports_the_failed_write() {
 }
 
 #[test]
-fn connection_with_a_failed_write_cannot_be_released_and_takes_part_in_a_shutdown() {
+fn connection_with_a_failed_write_cannot_be_released() {
     let (mut looped, id) = client_of_a_server_that_left(Config::default());
     let mut seen = Recorder::default();
     assert!(looped.net.release(id).is_err());
@@ -226,7 +226,7 @@ fn peer_with_its_read_half_shut(
 
 #[cfg(unix)]
 #[test]
-fn peer_that_only_writes_is_heard_to_its_end() {
+fn peer_that_only_writes_is_read_to_eof() {
     let (mut looped, mut seen, mut peer, _) = peer_with_its_read_half_shut(Config::default());
     for number in 0..3_u8 {
         // Its time begins anew with each byte.
@@ -253,7 +253,7 @@ fn silence_after_a_failed_write_ends_the_connection() {
 
 #[cfg(unix)]
 #[test]
-fn pause_after_a_failed_write_loses_nothing() {
+fn pause_after_a_failed_write_loses_no_frames() {
     let config = Config::default().disconnect_timeout(5 * SECOND);
     let (mut looped, mut seen, mut peer, id) = peer_with_its_read_half_shut(config);
     assert!(looped.net.pause(id));
@@ -270,7 +270,7 @@ fn pause_after_a_failed_write_loses_nothing() {
 
 #[cfg(unix)]
 #[test]
-fn failed_write_of_a_paused_connection_counts_what_nobody_has_read() {
+fn failed_write_of_a_paused_connection_counts_unread_bytes() {
     let mut looped = Loop::new(Config::default());
     let mut seen = Recorder::default();
     let (ours, mut peer) = std::os::unix::net::UnixStream::pair().expect("two sockets");
@@ -288,7 +288,7 @@ fn failed_write_of_a_paused_connection_counts_what_nobody_has_read() {
 }
 
 #[test]
-fn reset_of_a_paused_connection_counts_what_nobody_has_read() {
+fn reset_of_a_paused_connection_counts_unread_bytes() {
     let mut scene = Scene::with(Config::default());
     scene.looped.net.pause(scene.id);
     scene.peer.write(&[7; 5000]);
@@ -311,7 +311,7 @@ fn reset_of_a_paused_connection_counts_what_nobody_has_read() {
 // ----- A peer that closes its side and reads its answers late -----
 
 #[test]
-fn half_closed_peer_that_stops_reading_for_a_while_gets_all_that_was_sent() {
+fn half_closed_peer_that_reads_late_gets_all_frames() {
     for allow_half_open in [true, false] {
         let config = Config::default()
             .allow_half_open(allow_half_open)

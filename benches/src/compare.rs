@@ -417,7 +417,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_cell_is_three_numbers() {
+    fn cell_is_parsed_from_three_numbers() {
         assert_eq!(Cell::parse("50_32_64"), Ok(Cell::new(50, 32, 64)));
         for wrong in [
             "",
@@ -433,7 +433,7 @@ mod tests {
     }
 
     #[test]
-    fn the_median_is_in_the_middle() {
+    fn median_is_the_middle_value() {
         assert_eq!(median(vec![3.0, 1.0, 2.0]), 2.0);
         assert_eq!(median(vec![4.0, 1.0, 2.0, 3.0]), 2.5);
     }

@@ -49,7 +49,7 @@ pub(crate) fn resolve(addr: &str) -> Result<Vec<SocketAddr>, Problem> {
 #[cfg(test)]
 mod tests {
     #[test]
-    fn bytes_have_units() {
+    fn bytes_are_parsed_with_units() {
         let read = ["0", "4096", "64KiB", "1 MiB", "8GiB"].map(super::bytes);
         assert_eq!(read, [0, 4096, 65_536, 1 << 20, 8 << 30].map(Ok));
         for wrong in ["", "KiB", "1kb", "-1", "99999999999GiB"] {

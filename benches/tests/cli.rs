@@ -11,7 +11,7 @@ use support::{PATIENCE, Serve, finish, json, output, scratch, tool, wait};
 
 #[cfg(target_os = "linux")]
 #[test]
-fn torture_tells_what_it_saw_and_judges_it() {
+fn torture_reports_and_judges_measurements() {
     let path = scratch("torture.json");
     let output = tool(&["torture", "--quick", "liars", "giants", "--json"])
         .arg(&path)
@@ -27,7 +27,7 @@ fn torture_tells_what_it_saw_and_judges_it() {
 }
 
 #[test]
-fn a_bad_argument_is_one_line_and_exit_code_2() {
+fn invalid_argument_is_one_line_and_exit_code_2() {
     let wrong: [&[&str]; 13] = [
         &["serve", "--max-queued-bytes", "much"],
         &["serve", "--high-watermark", "1GiB"],
@@ -53,7 +53,7 @@ fn a_bad_argument_is_one_line_and_exit_code_2() {
 }
 
 #[test]
-fn an_address_in_use_is_one_line_and_exit_code_2() {
+fn address_in_use_is_one_line_and_exit_code_2() {
     let taken = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let addr = taken.local_addr().expect("its address").to_string();
     let output = output(&["serve", "--addr", &addr]);
@@ -64,7 +64,7 @@ fn an_address_in_use_is_one_line_and_exit_code_2() {
 }
 
 #[test]
-fn the_demo_shows_what_happened_and_ends() {
+fn demo_prints_a_summary_and_ends() {
     let path = scratch("demo.json");
     let output = tool(&["demo", "--connections", "100", "--seconds", "1.2"])
         .arg("--json")
@@ -95,7 +95,7 @@ fn the_demo_shows_what_happened_and_ends() {
 
 #[cfg(unix)]
 #[test]
-fn the_demo_fits_under_a_low_limit_and_names_the_remedy() {
+fn demo_under_a_low_file_limit_works_and_names_the_remedy() {
     let output = Command::new("sh")
         .args([
             "-c",
@@ -117,7 +117,7 @@ fn the_demo_fits_under_a_low_limit_and_names_the_remedy() {
 
 #[cfg(unix)]
 #[test]
-fn every_command_fits_under_a_low_limit_or_names_what_is_missing() {
+fn commands_under_a_low_file_limit_work_or_name_the_limit() {
     let commands: [&[&str]; 8] = [
         &["handles", "--threads", "2", "--frames", "200"],
         &["ticks", "--seconds", "0.2", "--connections", "200"],
@@ -159,7 +159,7 @@ fn every_command_fits_under_a_low_limit_or_names_what_is_missing() {
 
 #[cfg(unix)]
 #[test]
-fn a_demo_that_is_killed_leaves_no_server() {
+fn killed_demo_leaves_no_server() {
     for signal in ["-TERM", "-KILL"] {
         let mut demo = tool(&["demo", "--connections", "10", "--seconds", "600"])
             .stdout(Stdio::piped())
@@ -185,7 +185,7 @@ fn a_demo_that_is_killed_leaves_no_server() {
 
 #[cfg(unix)]
 #[test]
-fn output_into_a_closed_pipe_is_no_panic() {
+fn output_to_a_closed_pipe_does_not_panic() {
     let output = Command::new("sh")
         .args(["-c", "\"$@\" | true", "sh"])
         .arg(env!("CARGO_BIN_EXE_throng-bench"))
@@ -198,7 +198,7 @@ fn output_into_a_closed_pipe_is_no_panic() {
 
 #[cfg(target_os = "linux")]
 #[test]
-fn compare_tells_ratios_and_judges_them() {
+fn compare_reports_and_judges_ratios() {
     let path = scratch("compare.json");
     let compare = |floor: &str| {
         tool(&[
@@ -237,7 +237,7 @@ fn compare_tells_ratios_and_judges_them() {
 }
 
 #[test]
-fn handles_ticks_and_timers_say_what_they_measured() {
+fn handles_ticks_and_timers_report_what_they_measured() {
     let path = scratch("embedding.json");
     let figures = |arguments: &[&str]| {
         let output = tool(arguments).arg("--json").arg(&path).output();

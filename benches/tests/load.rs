@@ -12,7 +12,7 @@ use serde_json::Value;
 use support::{Serve, finish, json, output, scratch, tool, wait};
 
 #[test]
-fn load_checks_what_comes_back_and_tells_how_it_went() {
+fn load_checks_echoes_and_reports_figures() {
     let server = Serve::start(&[]);
     for (pipeline, size) in [("1", "0"), ("8", "3"), ("2", "100000")] {
         let path = scratch(&format!("load{size}.json"));
@@ -35,7 +35,7 @@ fn load_checks_what_comes_back_and_tells_how_it_went() {
 
 /// More than all buffers between client and server hold, several times: each side waits for the other to read.
 #[test]
-fn load_and_demo_read_however_much_is_in_flight() {
+fn load_and_demo_read_with_any_number_of_frames_in_flight() {
     let server = Serve::start(&[]);
     let addr = server.addr();
     for command in [&["load", "--addr", &addr][..], &["demo"]] {
@@ -53,7 +53,7 @@ fn load_and_demo_read_however_much_is_in_flight() {
 /// A server that stands still gets no fewer frames for it, and what is late by then is late from when it was due.
 #[cfg(unix)]
 #[test]
-fn an_open_loop_does_not_wait_for_the_server() {
+fn open_loop_does_not_wait_for_the_server() {
     const STALL: Duration = Duration::from_millis(300);
     let server = Serve::start(&[]);
     let path = scratch("rate.json");
@@ -85,7 +85,7 @@ fn an_open_loop_does_not_wait_for_the_server() {
 /// Of a server that stands still for longer than the generator can keep what is due, it is reported what found no room.
 #[cfg(unix)]
 #[test]
-fn an_open_loop_counts_what_finds_no_room_and_goes_on() {
+fn open_loop_counts_frames_without_room_and_continues() {
     let server = Serve::start(&[]);
     let path = scratch("no_room.json");
     support::kill("-STOP", server.child.id());
@@ -126,7 +126,7 @@ fn an_open_loop_counts_what_finds_no_room_and_goes_on() {
 
 /// In bounded memory, too: it is cut off where the shell can do that.
 #[test]
-fn a_load_that_cannot_keep_up_ends_on_time_and_says_so() {
+fn load_that_cannot_keep_up_ends_on_time_and_reports_it() {
     let server = Serve::start(&[]);
     for connections in ["1", "300"] {
         let path = scratch(&format!("limit{connections}.json"));
@@ -158,7 +158,7 @@ fn a_load_that_cannot_keep_up_ends_on_time_and_says_so() {
 }
 
 #[test]
-fn load_notices_a_server_that_sends_something_else() {
+fn load_detects_a_wrong_echo() {
     let server = Serve::start(&["--mode", "broadcast"]);
     let output = output(&["load", "--addr", &server.addr(), "--connections", "2"]);
     let said = String::from_utf8_lossy(&output.stderr);
@@ -167,7 +167,7 @@ fn load_notices_a_server_that_sends_something_else() {
 }
 
 #[test]
-fn load_without_a_server_says_so() {
+fn load_without_a_server_reports_it() {
     let free = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let addr = free.local_addr().expect("its address").to_string();
     drop(free);

@@ -23,7 +23,7 @@ fn serve_echoes_small_and_large_frames() {
 }
 
 #[test]
-fn serve_broadcasts_to_all_and_to_the_sender() {
+fn serve_broadcasts_to_all_including_the_sender() {
     let server = Serve::start(&["--mode", "broadcast"]);
     let mut peers: Vec<_> = (0..3).map(|_| server.peer()).collect();
     // A frame of each shows that all three are connected.
@@ -45,7 +45,7 @@ fn serve_broadcasts_to_all_and_to_the_sender() {
 }
 
 #[test]
-fn serve_sinks_what_it_gets() {
+fn serve_discards_frames_in_sink_mode() {
     let mut server = Serve::start(&["--mode", "sink"]);
     let mut peer = server.peer();
     send(&mut peer, b"gone");
@@ -59,7 +59,7 @@ fn serve_sinks_what_it_gets() {
 
 #[cfg(unix)]
 #[test]
-fn a_signal_ends_serve_cleanly_with_a_summary() {
+fn signal_ends_serve_with_a_summary() {
     for signal in ["-INT", "-TERM"] {
         let path = scratch(&format!("serve{signal}.json"));
         let mut server = Serve::start(&["--json", path.to_str().expect("a plain path")]);
@@ -83,7 +83,7 @@ fn a_signal_ends_serve_cleanly_with_a_summary() {
 
 #[cfg(unix)]
 #[test]
-fn after_a_signal_everybody_may_read_what_is_queued_and_a_second_one_ends_that() {
+fn signal_lets_peers_read_queued_frames_until_a_second_signal() {
     let start = || {
         let server = Serve::start(&["--shutdown-timeout", "3600"]);
         let mut peer = server.peer();
@@ -116,7 +116,7 @@ fn after_a_signal_everybody_may_read_what_is_queued_and_a_second_one_ends_that()
 }
 
 #[test]
-fn serve_takes_its_limits_as_options() {
+fn serve_applies_limits_from_options() {
     let server = Serve::start(&["--max-connections", "1", "--max-frame-len", "4"]);
     let mut first = server.peer();
     send(&mut first, b"four");
@@ -128,7 +128,7 @@ fn serve_takes_its_limits_as_options() {
 }
 
 #[test]
-fn serve_relays_between_two_whole_frames_and_such_as_come_in_pieces() {
+fn serve_relays_whole_and_streamed_frames() {
     let server = Serve::start(&["--mode", "relay", "--stream-frames-over", "1KiB"]);
     let mut first = server.peer();
     // It waits for somebody to talk to.
@@ -147,7 +147,7 @@ fn serve_relays_between_two_whole_frames_and_such_as_come_in_pieces() {
 }
 
 #[test]
-fn relay_pairs_nobody_with_a_peer_that_has_left() {
+fn relay_pairs_no_client_with_a_closed_peer() {
     let server = Serve::start(&["--mode", "relay"]);
     for words in [None, Some(b"anybody there?")] {
         let mut left = server.peer();
@@ -167,7 +167,7 @@ fn relay_pairs_nobody_with_a_peer_that_has_left() {
 
 #[cfg(unix)]
 #[test]
-fn every_driver_serves_and_ends() {
+fn serve_works_with_every_driver() {
     for driver in ["turn", "run", "outer", "attached"] {
         let mut server = Serve::start(&["--driver", driver]);
         let addr = server.addr();

@@ -77,7 +77,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_bound_is_kept_up_to_itself_in_either_direction() {
+    fn verdict_at_its_bound_is_kept() {
         let most = |seen| Verdict::at_most("peers left", seen, 2.0, "peers");
         let least = |seen| Verdict::at_least("peers served", seen, 2.0, "peers");
         assert!(most(2.0).is_kept() && !most(2.1).is_kept());
