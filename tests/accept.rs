@@ -6,22 +6,21 @@ use std::io::{self, Read};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
-use support::{Echo, Peer, Recorder, framed, listen, listening, pattern, turn_until};
+use support::toy::Toy;
+use support::{
+    Echo, Peer, Recorder, framed, listen, listening, listening_with, pattern, turn_until,
+};
 use throng::{
-    Admission, Config, ConnectError, ConnectOptions, ConnectionId, DecodeError, Decoded,
-    EncodeError, Envelope, EventLoop, Frame, FrameEncoder, FrameFormat, Framing, Handler,
-    ListenError, ListenOptions, ListenerId, Net, OptionsError, Origin,
+    Admission, Config, ConnectError, ConnectionId, EventLoop, Frame, FrameEncoder, Framing,
+    Handler, ListenError, ListenOptions, ListenerId, Net, Origin,
 };
 
 fn limited(connections: usize) -> (EventLoop, SocketAddr) {
-    let config = Config::default().max_connections(connections);
-    let mut event_loop = EventLoop::new(config).expect("a loop");
-    let addr = listen(&mut event_loop, ListenOptions::default());
-    (event_loop, addr)
+    listening_with(Config::default().max_connections(connections))
 }
 
 #[test]
-fn a_peer_above_max_connections_is_turned_away_and_counted() {
+fn peer_above_max_connections_is_refused_and_counted() {
     let (mut event_loop, addr) = limited(2);
     let mut seen = Recorder::echoing();
     let mut first = Peer::connect(addr);
@@ -82,7 +81,7 @@ impl Handler for Proxy {
 }
 
 #[test]
-fn peer_whose_admission_takes_the_last_place_is_turned_away() {
+fn peer_is_refused_if_on_accept_takes_the_last_place() {
     let (mut event_loop, addr) = limited(1);
     let upstream = TcpListener::bind("127.0.0.1:0").expect("a port");
     let upstream = upstream.local_addr().map(|addr| (addr, upstream));
@@ -97,7 +96,7 @@ fn peer_whose_admission_takes_the_last_place_is_turned_away() {
 }
 
 #[test]
-fn a_full_loop_may_wait_until_it_has_some_places_before_it_accepts_again() {
+fn full_loop_accepts_again_below_the_configured_count() {
     let config = Config::default().max_connections(4).accept_again_below(2);
     let mut event_loop = EventLoop::new(config).expect("a loop");
     let addr = listen(&mut event_loop, ListenOptions::default());
@@ -132,7 +131,7 @@ fn a_full_loop_may_wait_until_it_has_some_places_before_it_accepts_again() {
 }
 
 #[test]
-fn a_loop_that_was_never_full_accepts_up_to_its_limit() {
+fn loop_that_was_never_full_accepts_up_to_max_connections() {
     let config = Config::default().max_connections(3).accept_again_below(1);
     let mut event_loop = EventLoop::new(config).expect("a loop");
     let addr = listen(&mut event_loop, ListenOptions::default());
@@ -143,7 +142,7 @@ fn a_loop_that_was_never_full_accepts_up_to_its_limit() {
 }
 
 #[test]
-fn one_address_has_its_share_and_another_has_its_own() {
+fn max_connections_per_ip_counts_each_address_separately() {
     let config = Config::default().max_connections_per_ip(2);
     let mut event_loop = EventLoop::new(config).expect("a loop");
     let addr = listen(&mut event_loop, ListenOptions::default());
@@ -204,7 +203,7 @@ impl Handler for Bouncer {
 }
 
 #[test]
-fn who_is_not_admitted_never_becomes_a_connection() {
+fn peer_that_on_accept_refuses_never_becomes_a_connection() {
     let mut event_loop = EventLoop::new(Config::default()).expect("a loop");
     let net = event_loop.net();
     let listener = net.listen("127.0.0.1:0").expect("a port");
@@ -253,7 +252,7 @@ impl Handler for Closer {
 }
 
 #[test]
-fn a_listener_may_be_closed_while_it_accepts() {
+fn listener_can_be_closed_from_on_accept() {
     let (mut event_loop, addr) = listening(ListenOptions::default());
     let mut peers = [Peer::connect(addr), Peer::connect(addr)];
     let mut closer = Closer::default();
@@ -268,7 +267,7 @@ fn a_listener_may_be_closed_while_it_accepts() {
 }
 
 #[test]
-fn a_closed_listener_lets_nobody_in_and_those_inside_stay() {
+fn closed_listener_accepts_no_peer_and_keeps_connections() {
     let mut event_loop = EventLoop::new(Config::default()).expect("a loop");
     let net = event_loop.net();
     let listener = net.listen("127.0.0.1:0").expect("a port");
@@ -299,7 +298,7 @@ fn a_closed_listener_lets_nobody_in_and_those_inside_stay() {
 }
 
 #[test]
-fn a_storm_of_resets_disturbs_nobody_else() {
+fn resets_during_accept_do_not_affect_other_peers() {
     const STORM: usize = 500;
     let (mut event_loop, addr) = listening(ListenOptions::default());
     let mut seen = Recorder::echoing();
@@ -332,7 +331,7 @@ fn a_storm_of_resets_disturbs_nobody_else() {
 }
 
 #[test]
-fn a_burst_is_accepted_whole_though_one_turn_takes_one_peer() {
+fn burst_of_connections_is_accepted_at_one_per_turn() {
     let config = Config::default().accepts_per_turn(1);
     let mut event_loop = EventLoop::new(config).expect("a loop");
     let addr = listen(&mut event_loop, ListenOptions::default().backlog(100));
@@ -344,36 +343,8 @@ fn a_burst_is_accepted_whole_though_one_turn_takes_one_peer() {
     assert!(event_loop.net().stats().turns >= 50);
 }
 
-/// A `!`, a length, the payload, a `?`.
-#[derive(Debug)]
-struct Exclaimed;
-
-impl FrameFormat for Exclaimed {
-    fn decode(&self, input: &[u8], _: usize) -> Result<Decoded, DecodeError> {
-        match *input {
-            [b'!', len, ..] => Ok(Decoded::Frame {
-                header: 2,
-                payload: len.into(),
-                trailer: 1,
-            }),
-            [] | [b'!'] => Ok(Decoded::Incomplete),
-            _ => Err(DecodeError::malformed("an exclamation mark", input)),
-        }
-    }
-
-    fn encode(&self, payload_len: u64, envelope: &mut Envelope) -> Result<(), EncodeError> {
-        envelope.push_header(&[b'!', payload_len as u8]);
-        envelope.push_trailer(b"?");
-        Ok(())
-    }
-
-    fn max_payload_len(&self) -> u64 {
-        255
-    }
-}
-
 #[test]
-fn each_listener_of_a_loop_has_its_own_framing() {
+fn listeners_of_one_loop_have_their_own_framing() {
     let framings: Vec<Framing> = vec![
         Framing::length_prefix().u8().into(),
         Framing::length_prefix().u16().into(),
@@ -384,7 +355,7 @@ fn each_listener_of_a_loop_has_its_own_framing() {
         Framing::length_prefix().u64().big_endian().into(),
         Framing::varint(),
         Framing::delimiter(b'\n'),
-        Framing::custom(Exclaimed),
+        Framing::custom(Toy::default()),
     ];
     let mut event_loop = EventLoop::new(Config::default()).expect("a loop");
     let mut seen = Recorder::echoing();
@@ -470,7 +441,7 @@ fn has_ipv6() -> bool {
 }
 
 #[test]
-fn a_listener_may_have_an_ipv6_address() {
+fn listener_accepts_on_an_ipv6_address() {
     if has_ipv6() {
         let seen = peer_as_seen("[::1]:0", ListenOptions::default(), "[::1]:PORT");
         assert!(seen.expect("it connects").is_ipv6());
@@ -478,7 +449,7 @@ fn a_listener_may_have_an_ipv6_address() {
 }
 
 #[test]
-fn the_unspecified_ipv6_address_takes_ipv4_too_and_knows_it_as_such() {
+fn unspecified_ipv6_address_accepts_ipv4_peers_with_ipv4_addresses() {
     if has_ipv6() {
         let v4 = peer_as_seen("[::]:0", ListenOptions::default(), "127.0.0.1:PORT");
         assert_eq!(v4.expect("it connects").ip(), Ipv4Addr::LOCALHOST);
@@ -488,7 +459,7 @@ fn the_unspecified_ipv6_address_takes_ipv4_too_and_knows_it_as_such() {
 }
 
 #[test]
-fn an_ipv6_listener_may_refuse_ipv4() {
+fn ipv6_listener_with_only_v6_refuses_ipv4() {
     if has_ipv6() {
         let only = ListenOptions::default().only_v6(true);
         let refused = peer_as_seen("[::]:0", only.clone(), "127.0.0.1:PORT");
@@ -501,7 +472,7 @@ fn an_ipv6_listener_may_refuse_ipv4() {
 }
 
 #[test]
-fn an_outbound_connection_may_use_ipv6() {
+fn outbound_connection_uses_ipv6() {
     if !has_ipv6() {
         return;
     }
@@ -514,7 +485,7 @@ fn an_outbound_connection_may_use_ipv6() {
 }
 
 #[test]
-fn an_address_in_use_is_named() {
+fn address_in_use_error_names_the_address() {
     let (mut event_loop, addr) = listening(ListenOptions::default());
     let error = event_loop.net().listen(addr).expect_err("it is taken");
     assert!(error.to_string().contains(&addr.to_string()), "{error}");
@@ -528,7 +499,7 @@ fn an_address_in_use_is_named() {
 
 #[cfg(target_os = "linux")]
 #[test]
-fn several_listeners_may_share_an_address_if_all_say_so() {
+fn listeners_share_an_address_if_all_set_reuse_port() {
     let shared = ListenOptions::default().reuse_port(true);
     let (mut first, addr) = listening(shared.clone());
     let mut second = EventLoop::new(Config::default()).expect("a loop");
@@ -551,7 +522,7 @@ fn several_listeners_may_share_an_address_if_all_say_so() {
 }
 
 #[test]
-fn a_name_is_resolved_and_one_that_cannot_be_is_an_error_of_its_own() {
+fn listen_resolves_names_and_reports_names_that_do_not_resolve() {
     let mut event_loop = <EventLoop>::new(Config::default()).expect("a loop");
     let net = event_loop.net();
     let listener = net.listen("localhost:0").expect("every machine has that");
@@ -569,7 +540,7 @@ fn a_name_is_resolved_and_one_that_cannot_be_is_an_error_of_its_own() {
 }
 
 #[test]
-fn the_first_address_that_works_is_listened_on() {
+fn listen_uses_the_first_address_that_works() {
     let (mut event_loop, taken) = listening(ListenOptions::default());
     let free: SocketAddr = "127.0.0.1:0".parse().expect("an address");
     let net = event_loop.net();
@@ -578,52 +549,7 @@ fn the_first_address_that_works_is_listened_on() {
 }
 
 #[test]
-fn options_that_contradict_each_other_are_refused_before_anything_is_opened() {
-    let mut event_loop = <EventLoop>::new(Config::default()).expect("a loop");
-    let net = event_loop.net();
-    let narrow = Framing::length_prefix().u8();
-    let options = ListenOptions::default().framing(narrow).max_frame_len(256);
-    let error = net
-        .listen_with("127.0.0.1:0", options)
-        .expect_err("a byte says 255");
-    let expected = OptionsError::MaxFrameLenTooWide {
-        max_frame_len: 256,
-        framing_max: 255,
-    };
-    assert!(
-        matches!(&error, ListenError::Options(error) if *error == expected),
-        "{error:?}"
-    );
-    let said = error.to_string();
-    assert!(said.contains("256") && said.contains("255"), "{said}");
-
-    let options = ConnectOptions::default().framing(narrow).max_frame_len(256);
-    let addr = "127.0.0.1:1".parse().expect("an address");
-    let error = net
-        .connect_with(addr, options)
-        .expect_err("a byte says 255");
-    assert!(matches!(error, ConnectError::Options(error) if error == expected));
-}
-
-#[test]
-fn the_preset_for_the_open_internet_fits_every_framing_and_can_be_changed() {
-    let framings: [Framing; 5] = [
-        Framing::length_prefix().u8().into(),
-        Framing::length_prefix().u64().into(),
-        Framing::varint(),
-        Framing::delimiter(b'\n'),
-        Framing::raw(),
-    ];
-    for framing in framings {
-        let config = Config::hardened().framing(framing);
-        let mut event_loop = EventLoop::new(config).expect("a loop");
-        listen(&mut event_loop, ListenOptions::default());
-    }
-    <EventLoop>::new(Config::hardened().max_queued_bytes(1000)).expect("a loop");
-}
-
-#[test]
-fn the_time_of_a_loop_is_either_busy_or_waited() {
+fn busy_and_waited_time_add_up_to_elapsed_time() {
     let began = Instant::now();
     let mut event_loop = EventLoop::new(Config::default()).expect("a loop");
     let before = event_loop.net().stats();
@@ -657,7 +583,7 @@ fn link_local() -> Option<std::net::SocketAddrV6> {
 
 #[cfg(target_os = "linux")]
 #[test]
-fn link_local_peer_keeps_its_scope_and_can_be_connected_to() {
+fn link_local_peer_address_keeps_its_scope() {
     let Some(addr) = link_local() else {
         eprintln!("skipped: this machine has no link-local address");
         return;

@@ -1,4 +1,4 @@
-//! Limits of what waits for a peer, and not reading for a while: nothing is lost, nothing grows without bound.
+//! Queues are limited, and a peer that does not read is not read either.
 
 mod support;
 
@@ -6,107 +6,22 @@ use std::io::Read;
 use std::time::Duration;
 
 use bytes::Bytes;
-use support::by_hand::Scene;
-use support::{Event, PATIENCE, Peer, Recorder, framed, listen, listening, pattern, turn_until};
+use support::notes::{Notes, joined};
+use support::scene::Scene;
+use support::{
+    Peer, Recorder, bytes_queued, framed, join, listen, listening, pattern, read_frames, turn_until,
+};
 use throng::{
-    Config, ConnectionId, DisconnectCause, EventLoop, Frame, Handler, ListenError, ListenOptions,
-    Net, OptionsError, Overflow, SendError, Side,
+    Config, ConnectionId, DisconnectCause, EventLoop, Frame, Handler, ListenOptions, Net, Overflow,
+    SendError, Side,
 };
 
 const KIB: u64 = 1024;
 
-/// Notes what it is told, `on_drain` included; echoes if told so; pauses after so many frames if told so.
-#[derive(Default)]
-struct Notes {
-    echo: bool,
-    pause_after: Option<usize>,
-    seen: Recorder,
-    drains: Vec<(ConnectionId, u64)>,
-    most_queued: u64,
-}
-
-impl Handler for Notes {
-    fn on_connect(&mut self, net: &mut Net, id: ConnectionId) {
-        self.seen.on_connect(net, id);
-    }
-
-    fn on_data(&mut self, net: &mut Net, id: ConnectionId, frame: Frame<'_>) {
-        assert!(
-            !net.connection(id).is_some_and(|it| it.is_paused()),
-            "a paused connection is shown a frame"
-        );
-        self.seen.events.push(Event::Data(id, frame.to_vec()));
-        if self.pause_after == Some(self.seen.frames().len()) {
-            assert!(net.pause(id));
-        }
-        if self.echo {
-            net.send_frame(id, frame).expect("there is room");
-            self.most_queued = self
-                .most_queued
-                .max(net.connection(id).map_or(0, |it| it.queued_bytes()));
-        }
-    }
-
-    fn on_drain(&mut self, net: &mut Net, id: ConnectionId) {
-        self.drains
-            .push((id, net.connection(id).map_or(0, |it| it.queued_bytes())));
-    }
-
-    fn on_disconnect(&mut self, net: &mut Net, id: ConnectionId, reason: throng::DisconnectReason) {
-        self.seen.on_disconnect(net, id, reason);
-    }
-}
-
-fn joined(options: ListenOptions) -> (EventLoop, Notes, Peer, ConnectionId) {
-    let (mut event_loop, addr) = listening(options);
-    let mut notes = Notes::default();
-    let (peer, id) = join(&mut event_loop, &mut notes, addr);
-    (event_loop, notes, peer, id)
-}
-
-fn join(
-    event_loop: &mut EventLoop,
-    notes: &mut Notes,
-    addr: std::net::SocketAddr,
-) -> (Peer, ConnectionId) {
-    let before = notes.seen.connected().len();
-    let peer = Peer::connect(addr);
-    turn_until(event_loop, notes, |notes, _| {
-        notes.seen.connected().len() > before
-    });
-    (peer, notes.seen.connected()[before])
-}
-
-/// Reads frames on a thread of its own until there are `count`.
-fn read_frames(mut peer: Peer, count: usize) -> std::thread::JoinHandle<(Peer, Vec<Vec<u8>>)> {
-    std::thread::spawn(move || {
-        let frames = (0..count).map(|_| peer.receive()).collect();
-        (peer, frames)
-    })
-}
-
-/// Whether the loop's selector has something to tell now.
-#[cfg(unix)]
-fn is_awake(event_loop: &EventLoop) -> bool {
-    use std::os::fd::AsRawFd;
-    let mut outer = mio::Poll::new().expect("a selector");
-    let fd = event_loop.as_raw_fd();
-    let mut source = mio::unix::SourceFd(&fd);
-    outer
-        .registry()
-        .register(&mut source, mio::Token(0), mio::Interest::READABLE)
-        .expect("a descriptor");
-    let mut events = mio::Events::with_capacity(4);
-    outer
-        .poll(&mut events, Some(Duration::ZERO))
-        .expect("a poll");
-    !events.is_empty()
-}
-
 // ----- Limits of what waits -----
 
 #[test]
-fn a_frame_is_accepted_while_less_than_the_limit_waits_and_not_when_as_much_does() {
+fn frame_is_accepted_while_queued_bytes_are_below_the_limit() {
     let options = ListenOptions::default()
         .framing(throng::Framing::raw())
         .max_queued_bytes(100);
@@ -126,7 +41,7 @@ fn a_frame_is_accepted_while_less_than_the_limit_waits_and_not_when_as_much_does
 }
 
 #[test]
-fn a_queue_that_is_full_to_the_byte_is_congested() {
+fn queue_is_congested_at_exactly_the_limit() {
     let options = ListenOptions::default()
         .max_queued_bytes(640)
         .high_watermark(640);
@@ -135,11 +50,11 @@ fn a_queue_that_is_full_to_the_byte_is_congested() {
     while !net.connection(id).is_some_and(|it| it.is_congested()) {
         net.send(id, &[0; 60]).expect("it is not congested");
     }
-    assert_eq!(net.connection(id).map_or(0, |it| it.queued_bytes()), 640);
+    assert_eq!(bytes_queued(net, id), 640);
 }
 
 #[test]
-fn readers_that_wait_are_limited_and_tell_when_there_is_room() {
+fn queued_readers_are_limited_and_on_drain_reports_room() {
     let options = ListenOptions::default().max_queued_bytes(10 * 64 * KIB);
     let (mut event_loop, mut notes, mut peer, id) = joined(options);
     let reader = || std::io::repeat(7).take(1000);
@@ -161,7 +76,7 @@ fn readers_that_wait_are_limited_and_tell_when_there_is_room() {
 }
 
 #[test]
-fn on_drain_is_not_called_while_it_is_congested_again() {
+fn on_drain_is_not_called_if_the_queue_is_congested_again() {
     /// Fills the queue of the other whenever one has drained, for a while.
     struct Filling(usize);
 
@@ -193,7 +108,7 @@ fn on_drain_is_not_called_while_it_is_congested_again() {
 }
 
 #[test]
-fn a_full_queue_refuses_gives_the_payload_back_and_tells_when_there_is_room() {
+fn full_queue_rejects_frames_and_on_drain_reports_room() {
     let options = ListenOptions::default()
         .max_queued_bytes(300 * KIB)
         .high_watermark(200 * KIB)
@@ -210,22 +125,11 @@ fn a_full_queue_refuses_gives_the_payload_back_and_tells_when_there_is_room() {
         let number = accepted.len();
         match event_loop.net().send_bytes(id, payload(number)) {
             Ok(()) => accepted.push(payload(number)),
-            Err(rejected)
-                if event_loop
-                    .net()
-                    .connection(id)
-                    .map_or(0, |it| it.queued_bytes())
-                    > 0 =>
-            {
+            Err(rejected) if bytes_queued(event_loop.net(), id) > 0 => {
                 event_loop
                     .turn(&mut notes, Some(Duration::ZERO))
                     .expect("a turn");
-                if event_loop
-                    .net()
-                    .connection(id)
-                    .map_or(0, |it| it.queued_bytes())
-                    >= 300 * KIB
-                {
+                if bytes_queued(event_loop.net(), id) >= 300 * KIB {
                     break rejected;
                 }
             }
@@ -233,10 +137,7 @@ fn a_full_queue_refuses_gives_the_payload_back_and_tells_when_there_is_room() {
         }
     };
     assert_eq!(rejected.value, payload(accepted.len()), "it is given back");
-    let queued = event_loop
-        .net()
-        .connection(id)
-        .map_or(0, |it| it.queued_bytes());
+    let queued = bytes_queued(event_loop.net(), id);
     assert!(
         (300 * KIB..300 * KIB + 10_004).contains(&queued),
         "{queued}"
@@ -270,7 +171,7 @@ fn a_full_queue_refuses_gives_the_payload_back_and_tells_when_there_is_room() {
     assert_eq!(drained, id);
     assert!(at <= 50 * KIB, "{at} bytes still wait");
     turn_until(&mut event_loop, &mut notes, |_, net| {
-        net.connection(id).map_or(0, |it| it.queued_bytes()) == 0
+        bytes_queued(net, id) == 0
     });
     assert_eq!(notes.drains.len(), drains + 1, "once for each time");
     assert!(
@@ -292,7 +193,7 @@ fn a_full_queue_refuses_gives_the_payload_back_and_tells_when_there_is_room() {
 }
 
 #[test]
-fn one_frame_of_any_size_has_room_in_a_queue_below_its_limit() {
+fn queue_below_its_limit_accepts_one_frame_of_any_size() {
     let options = ListenOptions::default().max_queued_bytes(1000);
     let (mut event_loop, mut notes, peer, id) = joined(options);
     let net = event_loop.net();
@@ -312,14 +213,14 @@ fn one_frame_of_any_size_has_room_in_a_queue_below_its_limit() {
         notes.drains.len() == 1
     });
     turn_until(&mut event_loop, &mut notes, |_, net| {
-        net.connection(id).map_or(0, |it| it.queued_bytes()) == 0
+        bytes_queued(net, id) == 0
     });
     let (_, frames) = reading.join().expect("both");
     assert_eq!(frames[1].len(), 50_000_000);
 }
 
 #[test]
-fn on_drain_comes_once_for_each_time_above_the_high_watermark_and_never_below() {
+fn on_drain_is_called_once_per_crossing_of_the_high_watermark() {
     let options = ListenOptions::default()
         .high_watermark(1000)
         .low_watermark(500);
@@ -334,7 +235,7 @@ fn on_drain_comes_once_for_each_time_above_the_high_watermark_and_never_below() 
                 .is_some_and(|it| it.is_congested())
         );
         turn_until(&mut event_loop, &mut notes, |_, net| {
-            net.connection(id).map_or(0, |it| it.queued_bytes()) == 0
+            bytes_queued(net, id) == 0
         });
         assert_eq!(notes.drains.len(), round);
         event_loop.net().send(id, &[7; 600]).expect("there is room");
@@ -354,7 +255,7 @@ fn on_drain_comes_once_for_each_time_above_the_high_watermark_and_never_below() 
 }
 
 #[test]
-fn a_slow_consumer_is_ended_where_that_is_the_policy() {
+fn overflow_policy_disconnect_ends_a_slow_consumer() {
     let options = ListenOptions::default()
         .max_queued_bytes(64 * KIB)
         .overflow(Overflow::Disconnect);
@@ -386,7 +287,7 @@ fn a_slow_consumer_is_ended_where_that_is_the_policy() {
 }
 
 #[test]
-fn a_frame_for_many_reports_who_had_no_room_and_ends_them_where_that_is_the_policy() {
+fn send_many_reports_full_queues_and_applies_their_overflow_policy() {
     let small = ListenOptions::default().max_queued_bytes(2000);
     let mut event_loop = EventLoop::new(Config::default()).expect("a loop");
     let roomy = listen(&mut event_loop, ListenOptions::default());
@@ -395,7 +296,7 @@ fn a_frame_for_many_reports_who_had_no_room_and_ends_them_where_that_is_the_poli
     let mut notes = Notes::default();
     let (mut peers, mut ids) = (Vec::new(), Vec::new());
     for addr in [roomy, refusing, ending, roomy] {
-        let (peer, id) = join(&mut event_loop, &mut notes, addr);
+        let (peer, id) = join(&mut event_loop, addr, &mut notes);
         peers.push(peer);
         ids.push(id);
     }
@@ -419,7 +320,7 @@ fn a_frame_for_many_reports_who_had_no_room_and_ends_them_where_that_is_the_poli
 // ----- Not reading from those who do not read -----
 
 #[test]
-fn an_echo_to_a_peer_that_never_reads_stays_bounded_and_goes_on_when_it_does() {
+fn echo_to_a_peer_that_does_not_read_is_bounded_and_resumes() {
     let options = ListenOptions::default()
         .high_watermark(256 * KIB)
         .max_queued_bytes(1024 * KIB);
@@ -448,7 +349,10 @@ fn an_echo_to_a_peer_that_never_reads_stays_bounded_and_goes_on_when_it_does() {
     let most = notes.most_queued;
     assert!(most <= 256 * KIB + 21_000, "{most} bytes waited");
     #[cfg(unix)]
-    assert!(!is_awake(&event_loop), "what it does not read wakes it");
+    assert!(
+        !support::is_awake(&event_loop),
+        "what it does not read wakes it"
+    );
 
     let reading = std::thread::spawn(move || {
         for frame in &frames {
@@ -456,8 +360,7 @@ fn an_echo_to_a_peer_that_never_reads_stays_bounded_and_goes_on_when_it_does() {
         }
     });
     turn_until(&mut event_loop, &mut notes, |notes, net| {
-        notes.seen.frames().len() == 1000
-            && net.connection(id).map_or(0, |it| it.queued_bytes()) == 0
+        notes.seen.frames().len() == 1000 && bytes_queued(net, id) == 0
     });
     writing.join().expect("all was taken");
     reading.join().expect("all came back");
@@ -465,7 +368,7 @@ fn an_echo_to_a_peer_that_never_reads_stays_bounded_and_goes_on_when_it_does() {
 }
 
 #[test]
-fn a_peer_that_does_not_read_is_heard_where_that_was_asked_for() {
+fn read_under_backpressure_delivers_frames_of_a_peer_that_does_not_read() {
     let options = ListenOptions::default()
         .high_watermark(1000)
         .max_queued_bytes(u64::MAX)
@@ -488,402 +391,9 @@ fn a_peer_that_does_not_read_is_heard_where_that_was_asked_for() {
     );
 }
 
-// ----- Pausing -----
-
-#[test]
-fn a_pause_in_the_middle_of_a_burst_loses_nothing_and_costs_no_wake_up() {
-    for pause_after in [1, 2, 500, 999, 1000] {
-        let (mut event_loop, mut notes, mut peer, id) = joined(ListenOptions::default());
-        notes.pause_after = Some(pause_after);
-        let wire: Vec<u8> = (0..1000_u32)
-            .flat_map(|i| framed(&i.to_le_bytes()))
-            .collect();
-        peer.write(&wire);
-        turn_until(&mut event_loop, &mut notes, |notes, _| {
-            notes.seen.frames().len() == pause_after
-        });
-        // More arrives meanwhile, and an unfinished frame.
-        peer.send(&1000_u32.to_le_bytes());
-        peer.write(&framed(&1001_u32.to_le_bytes())[..5]);
-        for _ in 0..3 {
-            event_loop
-                .turn(&mut notes, Some(Duration::ZERO))
-                .expect("a turn");
-        }
-        assert_eq!(notes.seen.frames().len(), pause_after);
-        assert!(
-            event_loop
-                .net()
-                .connection(id)
-                .is_some_and(|it| it.is_paused())
-        );
-        assert!(
-            event_loop.next_timeout() != Some(Duration::ZERO),
-            "nothing is runnable"
-        );
-        #[cfg(unix)]
-        assert!(!is_awake(&event_loop), "a paused connection wakes the loop");
-        // To send is still possible.
-        event_loop.net().send(id, b"wait").expect("it is open");
-        turn_until(&mut event_loop, &mut notes, |_, net| {
-            net.connection(id).map_or(0, |it| it.queued_bytes()) == 0
-        });
-        assert_eq!(peer.receive(), b"wait");
-
-        assert!(event_loop.net().resume(id));
-        peer.write(&framed(&1001_u32.to_le_bytes())[5..]);
-        turn_until(&mut event_loop, &mut notes, |notes, _| {
-            notes.seen.frames().len() == 1002
-        });
-        let numbers = notes.seen.frames().into_iter();
-        for (number, frame) in numbers.enumerate() {
-            assert_eq!(
-                frame,
-                (number as u32).to_le_bytes(),
-                "every frame once, in order"
-            );
-        }
-    }
-}
-
-#[cfg(unix)]
-#[test]
-fn what_arrives_during_a_pause_wakes_nobody_and_what_was_kept_needs_no_event() {
-    let (mut event_loop, mut notes, mut peer, id) = joined(ListenOptions::default());
-    event_loop.net().pause(id);
-    event_loop
-        .turn(&mut notes, Some(Duration::ZERO))
-        .expect("a turn");
-    peer.send(b"first");
-    assert!(!is_awake(&event_loop), "a paused connection wakes the loop");
-    event_loop.net().resume(id);
-    turn_until(&mut event_loop, &mut notes, |notes, _| {
-        notes.seen.frames().len() == 1
-    });
-
-    notes.pause_after = Some(2);
-    peer.write(&[framed(b"second"), framed(b"third")].concat());
-    turn_until(&mut event_loop, &mut notes, |_, net| {
-        net.connection(id).is_some_and(|it| it.is_paused())
-    });
-    event_loop
-        .turn(&mut notes, Some(Duration::ZERO))
-        .expect("a turn");
-    assert_eq!(event_loop.next_timeout(), None, "it is parked");
-    event_loop.net().resume(id);
-    assert_eq!(event_loop.next_timeout(), Some(Duration::ZERO));
-    event_loop
-        .turn(&mut notes, Some(Duration::ZERO))
-        .expect("a turn");
-    assert_eq!(notes.seen.frames(), [&b"first"[..], b"second", b"third"]);
-}
-
-#[test]
-fn pauses_at_random_places_lose_nothing() {
-    /// Pauses itself after each frame whose number says so; somebody else resumes it.
-    struct Stutter(Vec<u32>, Vec<ConnectionId>);
-    impl Handler for Stutter {
-        fn on_data(&mut self, net: &mut Net, id: ConnectionId, frame: Frame<'_>) {
-            assert!(!net.connection(id).is_some_and(|it| it.is_paused()));
-            let number = u32::from_le_bytes(frame[..4].try_into().expect("four bytes"));
-            self.0.push(number);
-            if number % 7 == 3 {
-                net.pause(id);
-                self.1.push(id);
-            }
-            if number % 14 == 3 {
-                // At once: the burst goes on in this turn or the next.
-                net.resume(id);
-            }
-        }
-    }
-    let (mut event_loop, addr) = listening(ListenOptions::default());
-    let mut peer = Peer::connect(addr);
-    let writing = std::thread::spawn(move || {
-        for number in 0..3000_u32 {
-            let mut payload = pattern(number as usize * 37 % 9000 + 4);
-            payload[..4].copy_from_slice(&number.to_le_bytes());
-            peer.send(&payload);
-        }
-        peer
-    });
-    let mut handler = Stutter(Vec::new(), Vec::new());
-    turn_until(&mut event_loop, &mut handler, |handler, net| {
-        for id in handler.1.drain(..) {
-            assert!(net.resume(id));
-        }
-        handler.0.len() == 3000
-    });
-    assert!(handler.0.iter().copied().eq(0..3000));
-    drop(writing.join().expect("all was taken"));
-}
-
-#[test]
-fn what_was_not_shown_comes_before_a_clean_end() {
-    let (mut event_loop, mut notes, mut peer, id) = joined(ListenOptions::default());
-    notes.pause_after = Some(1);
-    peer.write(&[framed(b"one"), framed(b"two"), framed(b"three")].concat());
-    peer.half_close();
-    turn_until(&mut event_loop, &mut notes, |_, net| {
-        net.connection(id).is_some_and(|it| it.is_paused())
-    });
-    for _ in 0..5 {
-        event_loop
-            .turn(&mut notes, Some(Duration::ZERO))
-            .expect("a turn");
-    }
-    assert!(
-        notes.seen.ends().is_empty(),
-        "the end is told after the frames"
-    );
-    event_loop.net().resume(id);
-    turn_until(&mut event_loop, &mut notes, |notes, _| {
-        !notes.seen.ends().is_empty()
-    });
-    assert_eq!(notes.seen.frames(), [&b"one"[..], b"two", b"three"]);
-    let (_, reason) = notes.seen.ends()[0];
-    assert!(
-        matches!(reason.cause, DisconnectCause::PeerClosed),
-        "{reason}"
-    );
-    assert_eq!(reason.unshown_bytes, 0);
-}
-
-#[test]
-fn a_reset_of_a_paused_connection_is_told_at_once_with_what_was_not_shown() {
-    let (mut event_loop, mut notes, mut peer, id) = joined(ListenOptions::default());
-    notes.pause_after = Some(1);
-    peer.write(&[framed(b"one"), framed(b"two"), framed(b"three")].concat());
-    turn_until(&mut event_loop, &mut notes, |_, net| {
-        net.connection(id).is_some_and(|it| it.is_paused())
-    });
-    peer.reset();
-    turn_until(&mut event_loop, &mut notes, |notes, _| {
-        !notes.seen.ends().is_empty()
-    });
-    let (_, reason) = notes.seen.ends()[0];
-    assert!(
-        matches!(reason.cause, DisconnectCause::Reset(_)),
-        "{reason}"
-    );
-    assert_eq!(notes.seen.frames(), [b"one"]);
-    let unshown = framed(b"two").len() + framed(b"three").len();
-    assert_eq!(reason.unshown_bytes, unshown as u64);
-}
-
-#[test]
-fn a_paused_connection_can_be_ended_by_both_ways() {
-    for abort in [false, true] {
-        let (mut event_loop, mut notes, mut peer, id) = joined(ListenOptions::default());
-        notes.pause_after = Some(1);
-        peer.write(&[framed(b"one"), framed(b"two")].concat());
-        turn_until(&mut event_loop, &mut notes, |_, net| {
-            net.connection(id).is_some_and(|it| it.is_paused())
-        });
-        let net = event_loop.net();
-        net.send(id, b"goodbye").expect("it is open");
-        if abort {
-            net.abort(id);
-        } else {
-            net.disconnect(id);
-            turn_until(&mut event_loop, &mut notes, |_, net| {
-                net.connection(id).map_or(0, |it| it.queued_bytes()) == 0
-            });
-            assert_eq!(peer.receive(), b"goodbye");
-            peer.expect_end();
-            drop(peer);
-        }
-        turn_until(&mut event_loop, &mut notes, |notes, _| {
-            !notes.seen.ends().is_empty()
-        });
-        let (_, reason) = notes.seen.ends()[0];
-        match abort {
-            true => assert!(matches!(reason.cause, DisconnectCause::Aborted), "{reason}"),
-            false => assert!(
-                matches!(reason.cause, DisconnectCause::ClosedLocally),
-                "{reason}"
-            ),
-        }
-        assert_eq!(reason.unshown_bytes, framed(b"two").len() as u64);
-        assert_eq!(notes.seen.frames().len(), 1);
-        assert!(!event_loop.net().pause(id) && !event_loop.net().resume(id));
-    }
-}
-
-#[test]
-fn a_pause_before_the_first_byte_and_one_of_an_attempt_to_connect_hold() {
-    struct Shy;
-    impl Handler for Shy {
-        fn on_connect(&mut self, net: &mut Net, id: ConnectionId) {
-            assert!(net.connection(id).is_some_and(|it| it.is_paused()) || net.pause(id));
-        }
-        fn on_data(&mut self, _: &mut Net, _: ConnectionId, _: Frame<'_>) {
-            panic!("it is paused");
-        }
-    }
-    let (mut event_loop, addr) = listening(ListenOptions::default());
-    let mut peer = Peer::connect(addr);
-    let outside = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
-    let there = outside.local_addr().expect("its address");
-    let outbound = event_loop.net().connect(there).expect("an attempt");
-    assert!(event_loop.net().pause(outbound));
-    let (mut accepted, _) = outside.accept().expect("the attempt");
-    std::io::Write::write_all(&mut accepted, &framed(b"early")).expect("to write");
-    peer.send(b"early");
-    turn_until(&mut event_loop, &mut Shy, |_, net| net.len() == 2);
-    for _ in 0..5 {
-        event_loop
-            .turn(&mut Shy, Some(Duration::ZERO))
-            .expect("a turn");
-    }
-    let mut seen = Recorder::default();
-    for id in event_loop.net().connections() {
-        assert!(event_loop.net().resume(id));
-    }
-    turn_until(&mut event_loop, &mut seen, |seen, _| {
-        seen.frames().len() == 2
-    });
-    assert_eq!(seen.frames(), [b"early", b"early"]);
-}
-
-#[test]
-fn a_relay_that_pauses_its_source_holds_little_and_loses_nothing() {
-    #[derive(Default)]
-    struct Relay {
-        ends: Vec<ConnectionId>,
-        most: u64,
-        closed: bool,
-    }
-    impl Handler for Relay {
-        fn on_connect(&mut self, _: &mut Net, id: ConnectionId) {
-            self.ends.push(id);
-        }
-        fn on_data(&mut self, net: &mut Net, id: ConnectionId, frame: Frame<'_>) {
-            let target = self.ends[1];
-            assert_eq!(id, self.ends[0]);
-            net.send_frame(target, frame).expect("there is room");
-            self.most = self
-                .most
-                .max(net.connection(target).map_or(0, |it| it.queued_bytes()));
-            if net.connection(target).is_some_and(|it| it.is_congested()) {
-                net.pause(id);
-            }
-        }
-        fn on_drain(&mut self, net: &mut Net, _: ConnectionId) {
-            net.resume(self.ends[0]);
-        }
-        fn on_disconnect(
-            &mut self,
-            net: &mut Net,
-            id: ConnectionId,
-            reason: throng::DisconnectReason,
-        ) {
-            if id == self.ends[0] {
-                assert!(matches!(reason.cause, DisconnectCause::PeerClosed));
-            }
-            self.closed |= id == self.ends[0];
-            net.disconnect(self.ends[1]);
-        }
-    }
-    let options = ListenOptions::default().high_watermark(100 * KIB);
-    let (mut event_loop, addr) = listening(options.disconnect_timeout(PATIENCE));
-    let mut relay = Relay::default();
-    let mut source = Peer::connect(addr);
-    turn_until(&mut event_loop, &mut relay, |relay, _| {
-        relay.ends.len() == 1
-    });
-    let mut target = Peer::connect(addr);
-    turn_until(&mut event_loop, &mut relay, |relay, _| {
-        relay.ends.len() == 2
-    });
-    let wire: Vec<u8> = (0..2000)
-        .flat_map(|i| framed(&pattern(i * 13 % 20_000)))
-        .collect();
-    let expected = wire.clone();
-    let writing = std::thread::spawn(move || source.write(&wire));
-    let reading = std::thread::spawn(move || {
-        let mut all = Vec::new();
-        target.0.read_to_end(&mut all).expect("a clean end");
-        all
-    });
-    turn_until(&mut event_loop, &mut relay, |relay, net| {
-        relay.closed && net.is_empty()
-    });
-    writing.join().expect("all was taken");
-    turn_until(&mut event_loop, &mut relay, |_, net| {
-        net.stats().disconnected == 2
-    });
-    assert!(reading.join().expect("all arrived") == expected);
-    assert!(
-        relay.most <= 100 * KIB + 20_004,
-        "{} bytes waited",
-        relay.most
-    );
-}
-
-// ----- Settings -----
-
-#[test]
-fn limits_that_contradict_each_other_are_refused_wherever_they_are_set() {
-    let wrong = [(10, 10, 100), (20, 10, 100), (5, 101, 100)];
-    for (low, high, max) in wrong {
-        let expected = OptionsError::WatermarksOutOfOrder {
-            low_watermark: low,
-            high_watermark: high,
-            max_queued_bytes: max,
-        };
-        let config = Config::default()
-            .low_watermark(low)
-            .high_watermark(high)
-            .max_queued_bytes(max);
-        let error = <EventLoop>::new(config).expect_err("a contradiction");
-        assert_eq!(error.kind(), std::io::ErrorKind::InvalidInput);
-        assert_eq!(error.to_string(), expected.to_string());
-        let mut event_loop = <EventLoop>::new(Config::default()).expect("a loop");
-        let options = ListenOptions::default()
-            .low_watermark(low)
-            .high_watermark(high)
-            .max_queued_bytes(max);
-        match event_loop.net().listen_with("127.0.0.1:0", options) {
-            Err(ListenError::Options(error)) => assert_eq!(error, expected),
-            other => panic!("{other:?}"),
-        }
-    }
-    // A limit alone moves the watermarks with it.
-    let config = Config::default().max_queued_bytes(100);
-    drop(<EventLoop>::new(config).expect("no contradiction"));
-}
-
-#[test]
-fn what_a_listener_does_not_say_is_as_the_loop_has_it() {
-    let config = Config::default().max_queued_bytes(1000).max_frame_len(500);
-    let mut event_loop = EventLoop::new(config).expect("a loop");
-    let as_the_loop = listen(&mut event_loop, ListenOptions::default());
-    let longer = listen(&mut event_loop, ListenOptions::default().max_frame_len(600));
-    // A limit of the loop that this framing cannot reach is none.
-    let narrow = ListenOptions::default().framing(throng::Framing::length_prefix().u8());
-    let narrow = listen(&mut event_loop, narrow);
-    let mut notes = Notes::default();
-    for (addr, fits) in [(as_the_loop, 500), (longer, 600), (narrow, 255)] {
-        let (_peer, id) = join(&mut event_loop, &mut notes, addr);
-        let net = event_loop.net();
-        assert!(matches!(
-            net.send(id, &vec![0; fits + 1]),
-            Err(SendError::Encode(throng::EncodeError::FrameTooLarge { .. }))
-        ));
-        while net.connection(id).map_or(0, |it| it.queued_bytes()) < 1000 {
-            net.send(id, &vec![0; fits]).expect("there is room");
-        }
-        assert!(matches!(
-            net.send(id, b""),
-            Err(SendError::QueueFull { max: 1000, .. })
-        ));
-    }
-}
-
 /// The backpressure ends in the middle of a queue that the sockets take without ever being full.
 #[test]
-fn who_is_resumed_under_backpressure_is_read_when_that_is_over() {
+fn connection_resumed_under_backpressure_is_read_after_the_queue_drains() {
     for large in [2 << 20, 8 << 20] {
         let mut scene = Scene::with(Config::default());
         scene
@@ -978,7 +488,7 @@ fn ask(requests: usize, connect: impl FnOnce(&mut Net)) {
 }
 
 #[test]
-fn client_and_server_with_the_default_settings_do_not_wait_for_each_other() {
+fn client_and_server_with_default_settings_do_not_deadlock() {
     for config in [Config::default(), Config::hardened()] {
         let (tell, told) = std::sync::mpsc::channel();
         let server = echo_once(config, move |net| {
@@ -993,7 +503,7 @@ fn client_and_server_with_the_default_settings_do_not_wait_for_each_other() {
 
 #[cfg(unix)]
 #[test]
-fn client_and_server_do_not_wait_for_each_other_over_a_unix_socket() {
+fn client_and_server_do_not_deadlock_over_a_unix_socket() {
     use throng::ConnectOptions;
 
     for config in [Config::default(), Config::hardened()] {
@@ -1012,7 +522,7 @@ fn client_and_server_do_not_wait_for_each_other_over_a_unix_socket() {
 }
 
 #[test]
-fn outbound_connection_stops_reading_under_backpressure_if_told_to() {
+fn outbound_connection_stops_reading_under_backpressure_if_configured() {
     for (told, reads) in [(None, true), (Some(true), true), (Some(false), false)] {
         let mut looped = support::by_hand::Loop::new(Config::default());
         let mut seen = Recorder::default();

@@ -11,8 +11,8 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use support::by_hand::Loop;
-use support::by_hand::{Scene, the_end};
-use support::{Event, Recorder, framed};
+use support::scene::Scene;
+use support::{Event, Recorder, bytes_queued, framed};
 use throng::{
     Config, ConnectOptions, DisconnectCause as Cause, DisconnectReason, Framing, Overflow,
     SendError, Side, Stage,
@@ -49,7 +49,7 @@ macro_rules! another {
 
 // ----- The peer -----
 
-fn the_peer_leaves() -> String {
+fn peer_closes() -> String {
     let mut scene = Scene::with(Config::default());
     scene.arrive(&framed(b"goodbye"));
     assert_eq!(scene.seen.frames(), [b"goodbye"]);
@@ -61,7 +61,7 @@ fn the_peer_leaves() -> String {
     name(&reason)
 }
 
-fn the_peer_leaves_inside_a_frame() -> String {
+fn peer_closes_inside_a_frame() -> String {
     let mut scene = Scene::with(Config::default());
     scene.arrive(&framed(b"unfinished")[..7]);
     scene.peer.half_close();
@@ -75,7 +75,7 @@ fn the_peer_leaves_inside_a_frame() -> String {
     name(&reason)
 }
 
-fn the_peer_speaks_http() -> String {
+fn peer_speaks_http() -> String {
     let mut scene = Scene::with(Config::default().max_frame_len(1000));
     scene.peer.write(b"GET / HTTP/1.1\r\n");
     let reason = scene.end();
@@ -93,7 +93,7 @@ fn the_peer_speaks_http() -> String {
     name(&reason)
 }
 
-fn the_peer_sends_an_endless_length() -> String {
+fn length_is_malformed() -> String {
     let mut scene = Scene::with(Config::default().framing(Framing::varint()));
     scene.peer.write(&[0xFF; 64]);
     let reason = scene.end();
@@ -116,19 +116,14 @@ fn the_peer_sends_an_endless_length() -> String {
 
 // ----- The network -----
 
-fn the_peer_resets() -> String {
+fn peer_resets() -> String {
     let mut scene = Scene::with(Config::default());
     scene.arrive(&framed(b"unfinished")[..9]);
     scene.block();
     let queued = scene.queued();
-    let Scene {
-        looped,
-        seen,
-        peer,
-        id,
-    } = scene;
+    let (scene, peer) = scene.apart();
     peer.reset();
-    let reason = the_end(looped, seen, id);
+    let reason = scene.end();
     let Cause::Reset(error) = &reason.cause else {
         another!(reason)
     };
@@ -142,7 +137,7 @@ fn the_peer_resets() -> String {
 
 /// The kernel gives up on bytes that nobody takes.
 #[cfg(target_os = "linux")]
-fn the_kernel_gives_up() -> String {
+fn kernel_times_out() -> String {
     let mut scene = Scene::with(Config::default().user_timeout(Duration::from_millis(50)));
     scene.block();
     let queued = scene.queued();
@@ -178,7 +173,7 @@ fn attempt(addr: SocketAddr, timeout: Duration) -> DisconnectReason {
     }
 }
 
-fn nobody_listens() -> String {
+fn connect_is_refused() -> String {
     let (_refusing, addr) = support::refusing();
     let reason = attempt(addr, SECOND);
     let Cause::ConnectFailed(error) = &reason.cause else {
@@ -190,7 +185,7 @@ fn nobody_listens() -> String {
     name(&reason)
 }
 
-fn nobody_answers() -> String {
+fn connect_times_out() -> String {
     let stream = || socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None);
     let full = stream().expect("a socket");
     full.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into())
@@ -219,7 +214,7 @@ fn nobody_answers() -> String {
 
 // ----- Us, when we are told to -----
 
-fn it_is_kicked() -> String {
+fn connection_is_disconnected() -> String {
     let mut scene = Scene::with(Config::default());
     scene
         .looped
@@ -238,7 +233,7 @@ fn it_is_kicked() -> String {
     name(&reason)
 }
 
-fn it_is_kicked_and_does_not_read() -> String {
+fn disconnect_times_out() -> String {
     let mut scene = Scene::with(Config::default().disconnect_timeout(7 * SECOND));
     scene.block();
     scene
@@ -258,14 +253,14 @@ fn it_is_kicked_and_does_not_read() -> String {
     };
     assert_eq!(after, 7 * SECOND);
     let words = format!(
-        "the connection did not drain within 7s, while closing; 2 frames ({queued} bytes) were not sent"
+        "within 7s the peer did not read what was queued, or did not close its side, while closing; 2 frames ({queued} bytes) were not sent"
     );
     assert_told(&reason, Side::Us, Stage::Closing, &words);
     assert_eq!(counts(&reason), (2, queued, 0));
     name(&reason)
 }
 
-fn the_loop_shuts_down() -> String {
+fn loop_shuts_down() -> String {
     let mut scene = Scene::with(Config::default());
     scene.arrive(&framed(b"unfinished")[..8]);
     scene.looped.net().shutdown(SECOND);
@@ -278,7 +273,7 @@ fn the_loop_shuts_down() -> String {
     name(&reason)
 }
 
-fn it_is_aborted() -> String {
+fn connection_is_aborted() -> String {
     let mut scene = Scene::with(Config::default());
     scene.arrive(&framed(b"unfinished")[..2]);
     scene
@@ -299,7 +294,7 @@ fn it_is_aborted() -> String {
     name(&reason)
 }
 
-fn it_is_released() -> String {
+fn connection_is_released() -> String {
     let mut scene = Scene::with(Config::default());
     scene.arrive(&framed(b"unfinished")[..2]);
     scene
@@ -316,7 +311,7 @@ fn it_is_released() -> String {
 
 // ----- Us, because of frames -----
 
-fn pieces_come_and_nobody_takes_them() -> String {
+fn chunk_is_not_handled() -> String {
     let lines = Config::default().framing(Framing::delimiter(b'\n'));
     let cases = [
         (Config::default(), framed(&[7; 5000]), Some(5000)),
@@ -361,7 +356,7 @@ fn not_sent(reason: &DisconnectReason) -> String {
     format!("; 2 frames ({} bytes) were not sent", reason.unsent_bytes)
 }
 
-fn a_reader_ends_early() -> String {
+fn reader_ends_early() -> String {
     let reason = read_from(&[7; 94][..]);
     let Cause::ReaderEnded { missing: 6 } = reason.cause else {
         another!(reason)
@@ -371,14 +366,14 @@ fn a_reader_ends_early() -> String {
     name(&reason)
 }
 
-fn a_reader_goes_on() -> String {
+fn reader_is_too_long() -> String {
     let reason = read_from(&[7; 101][..]);
     let words = "a reader goes on where its frame ends";
     assert_eq!(reason.to_string(), words.to_owned() + &not_sent(&reason));
     name(&reason)
 }
 
-fn a_reader_fails() -> String {
+fn reader_fails() -> String {
     struct Broken;
     impl Read for Broken {
         fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
@@ -393,7 +388,7 @@ fn a_reader_fails() -> String {
 
 // ----- Us, because the peer is silent, slow or greedy -----
 
-fn nobody_says_anything() -> String {
+fn connection_is_idle() -> String {
     let mut scene = Scene::with(Config::default().idle_timeout(7 * SECOND));
     scene.pass(7 * SECOND);
     let reason = scene.end();
@@ -406,7 +401,7 @@ fn nobody_says_anything() -> String {
     name(&reason)
 }
 
-fn a_frame_does_not_go_on() -> String {
+fn frame_stalls() -> String {
     let config = Config::default().frame_stall_timeout(7 * SECOND);
     let mut scene = Scene::with(config.frame_stall_bytes(100));
     let wire = framed(&[7; 1000]);
@@ -429,7 +424,7 @@ fn a_frame_does_not_go_on() -> String {
     name(&reason)
 }
 
-fn the_peer_takes_nothing() -> String {
+fn write_stalls() -> String {
     let mut scene = Scene::with(Config::default().write_stall_timeout(7 * SECOND));
     scene.block();
     let queued = scene.queued();
@@ -451,7 +446,7 @@ fn the_peer_takes_nothing() -> String {
     name(&reason)
 }
 
-fn the_peer_does_not_read() -> String {
+fn queue_overflows() -> String {
     let config = Config::default().max_queued_bytes(MIB as u64);
     let mut scene = Scene::with(config.overflow(Overflow::Disconnect));
     scene.block();
@@ -470,7 +465,7 @@ fn the_peer_does_not_read() -> String {
     name(&reason)
 }
 
-fn all_together_hold_too_much() -> String {
+fn memory_budget_is_exceeded() -> String {
     let mut scene = Scene::with(Config::default().memory_budget(100_000));
     scene.peer.write(&framed(&[7; 1_000_000])[..150_004]);
     let reason = scene.end();
@@ -492,13 +487,13 @@ fn all_together_hold_too_much() -> String {
 
 /// The loop, in a process of its own with little memory, is sent a frame that it has no room for.
 #[cfg(target_os = "linux")]
-fn memory_runs_out() -> String {
+fn allocation_fails() -> String {
     const POOR: &str = "THRONG_TEST_POOR";
     if std::env::var_os(POOR).is_none() {
         let output = std::process::Command::new("sh")
             .args(["-c", "ulimit -v 262144; exec \"$@\"", "sh"])
             .arg(std::env::current_exe().expect("a test binary"))
-            .args(["--exact", "each::memory_runs_out", "--test-threads=1"])
+            .args(["--exact", "each::allocation_fails", "--test-threads=1"])
             // Each thread would reserve 64 MiB.
             .env("MALLOC_ARENA_MAX", "1")
             .env(POOR, "1")
@@ -528,8 +523,7 @@ fn memory_runs_out() -> String {
     let mut later = Recorder::echoing();
     other.send(b"still there?");
     scene.looped.settle(&mut later, |later, net| {
-        !later.frames().is_empty()
-            && net.connection(other_id).map_or(0, |it| it.queued_bytes()) == 0
+        !later.frames().is_empty() && bytes_queued(net, other_id) == 0
     });
     assert_eq!(other.receive(), b"still there?");
     assert!(later.ends().is_empty(), "it comes once");
@@ -565,35 +559,35 @@ macro_rules! scenarios {
 }
 
 scenarios! {
-    the_peer_leaves: PeerClosed,
-    the_peer_leaves_inside_a_frame: PeerClosedInsideFrame,
-    the_peer_speaks_http: FrameTooLarge,
-    the_peer_sends_an_endless_length: Malformed,
-    the_peer_resets: Reset,
+    peer_closes: PeerClosed,
+    peer_closes_inside_a_frame: PeerClosedInsideFrame,
+    peer_speaks_http: FrameTooLarge,
+    length_is_malformed: Malformed,
+    peer_resets: Reset,
     #[cfg(target_os = "linux")]
-    the_kernel_gives_up: Network,
-    nobody_listens: ConnectFailed,
-    nobody_answers: ConnectTimedOut,
-    it_is_kicked: ClosedLocally,
-    it_is_kicked_and_does_not_read: DrainTimedOut,
-    the_loop_shuts_down: ShuttingDown,
-    it_is_aborted: Aborted,
-    it_is_released: Released,
-    pieces_come_and_nobody_takes_them: ChunkNotHandled,
-    a_reader_ends_early: ReaderEnded,
-    a_reader_goes_on: ReaderTooLong,
-    a_reader_fails: ReaderFailed,
-    nobody_says_anything: Idle,
-    a_frame_does_not_go_on: FrameStalled,
-    the_peer_takes_nothing: WriteStalled,
-    the_peer_does_not_read: SlowConsumer,
-    all_together_hold_too_much: MemoryBudget,
+    kernel_times_out: Network,
+    connect_is_refused: ConnectFailed,
+    connect_times_out: ConnectTimedOut,
+    connection_is_disconnected: ClosedLocally,
+    disconnect_times_out: DrainTimedOut,
+    loop_shuts_down: ShuttingDown,
+    connection_is_aborted: Aborted,
+    connection_is_released: Released,
+    chunk_is_not_handled: ChunkNotHandled,
+    reader_ends_early: ReaderEnded,
+    reader_is_too_long: ReaderTooLong,
+    reader_fails: ReaderFailed,
+    connection_is_idle: Idle,
+    frame_stalls: FrameStalled,
+    write_stalls: WriteStalled,
+    queue_overflows: SlowConsumer,
+    memory_budget_is_exceeded: MemoryBudget,
     #[cfg(target_os = "linux")]
-    memory_runs_out: OutOfMemory,
+    allocation_fails: OutOfMemory,
 }
 
 #[test]
-fn there_is_a_scenario_for_every_cause() {
+fn every_cause_has_a_scenario() {
     let source = include_str!("../src/reason.rs");
     let (_, rest) = source
         .split_once("pub enum DisconnectCause {")

@@ -4,11 +4,10 @@
 
 mod support;
 
-use std::io::Write;
 use std::time::Duration;
 
 use support::by_hand::Loop;
-use support::{Peer, Recorder, framed};
+use support::{Peer, Recorder, bytes_queued, framed};
 use throng::{
     Config, ConnectionId, DisconnectCause, DisconnectReason, EventLoop, ListenError, ListenOptions,
     OptionsError, Side,
@@ -33,7 +32,7 @@ fn the_end(seen: &Recorder) -> &DisconnectReason {
 // ----- Idle -----
 
 #[test]
-fn a_connection_without_a_byte_is_ended_as_idle_and_not_before() {
+fn connection_without_traffic_ends_at_the_idle_timeout() {
     let (mut looped, mut seen, _peer, _) = joined(Config::default().idle_timeout(10 * SECOND));
     for _ in 0..99 {
         looped.pass(SECOND / 10, &mut seen);
@@ -47,7 +46,7 @@ fn a_connection_without_a_byte_is_ended_as_idle_and_not_before() {
 }
 
 #[test]
-fn a_byte_in_either_direction_is_not_idle() {
+fn byte_in_either_direction_resets_the_idle_timeout() {
     let (mut looped, mut seen, mut peer, id) = joined(Config::default().idle_timeout(10 * SECOND));
     let wire = framed(b"slow");
     for byte in &wire {
@@ -68,7 +67,7 @@ fn a_byte_in_either_direction_is_not_idle() {
 }
 
 #[test]
-fn an_outbound_connection_is_idle_too_and_each_listener_has_its_own_time() {
+fn idle_timeout_applies_to_outbound_connections_and_per_listener() {
     let mut looped = Loop::new(Config::default().idle_timeout(10 * SECOND));
     let mut seen = Recorder::default();
     let outside = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
@@ -92,7 +91,7 @@ fn an_outbound_connection_is_idle_too_and_each_listener_has_its_own_time() {
 }
 
 #[test]
-fn the_clock_of_a_paused_connection_stands_still() {
+fn paused_connection_has_no_read_timeouts() {
     let config = Config::default()
         .idle_timeout(10 * SECOND)
         .frame_stall_timeout(5 * SECOND);
@@ -117,7 +116,7 @@ fn the_clock_of_a_paused_connection_stands_still() {
 // ----- A frame that does not go on -----
 
 #[test]
-fn part_of_a_header_or_of_a_line_is_a_frame_that_was_begun() {
+fn part_of_a_header_or_line_can_stall() {
     let cases: [(throng::Framing, &[u8]); 5] = [
         (throng::Framing::default(), &[9]),
         (
@@ -146,7 +145,7 @@ fn part_of_a_header_or_of_a_line_is_a_frame_that_was_begun() {
 }
 
 #[test]
-fn a_header_that_arrived_in_parts_leaves_nothing_behind_that_could_stall() {
+fn header_that_arrives_in_parts_leaves_no_stall_timeout_behind() {
     let config = Config::default().frame_stall_timeout(5 * SECOND);
     let (mut looped, mut seen, mut peer, id) = joined(config);
     let wire = framed(b"in two parts");
@@ -180,7 +179,7 @@ impl throng::Handler for Pausing {
 }
 
 #[test]
-fn a_frame_whose_first_chunk_was_answered_with_a_pause_can_stall_after_it() {
+fn frame_paused_at_its_first_chunk_can_stall_after_resume() {
     let config = Config::default()
         .stream_frames_over(10)
         .frame_stall_timeout(5 * SECOND);
@@ -205,7 +204,7 @@ fn a_frame_whose_first_chunk_was_answered_with_a_pause_can_stall_after_it() {
 }
 
 #[test]
-fn who_was_paused_for_longer_than_it_may_be_idle_is_watched_again() {
+fn idle_timeout_starts_again_after_resume() {
     let (mut looped, mut seen, _peer, id) = joined(Config::default().idle_timeout(10 * SECOND));
     looped.net().pause(id);
     for _ in 0..5 {
@@ -221,7 +220,7 @@ fn who_was_paused_for_longer_than_it_may_be_idle_is_watched_again() {
 }
 
 #[test]
-fn a_frame_that_was_begun_before_a_time_of_backpressure_can_stall_after_it() {
+fn frame_begun_before_backpressure_can_stall_after_it() {
     let config = Config::default().frame_stall_timeout(5 * SECOND);
     let (mut looped, mut seen, mut peer, id) = joined(config);
     peer.write(&framed(b"begun")[..6]);
@@ -239,8 +238,7 @@ fn a_frame_that_was_begun_before_a_time_of_backpressure_can_stall_after_it() {
     assert!(seen.ends().is_empty(), "we are the ones who do not read");
     let reader = std::thread::spawn(move || (peer.receive().len(), peer));
     looped.settle(&mut seen, |_, net| {
-        !net.connection(id).is_some_and(|it| it.is_congested())
-            && net.connection(id).map_or(0, |it| it.queued_bytes()) == 0
+        !net.connection(id).is_some_and(|it| it.is_congested()) && bytes_queued(net, id) == 0
     });
     looped.pass(4 * SECOND, &mut seen);
     assert!(seen.ends().is_empty(), "its time begins anew");
@@ -253,7 +251,7 @@ fn a_frame_that_was_begun_before_a_time_of_backpressure_can_stall_after_it() {
 }
 
 #[test]
-fn who_waits_for_a_reader_of_ours_does_not_stall() {
+fn connection_that_waits_for_a_queued_reader_does_not_stall() {
     /// Has nothing to give.
     struct Later;
 
@@ -282,7 +280,7 @@ fn who_waits_for_a_reader_of_ours_does_not_stall() {
 }
 
 #[test]
-fn a_slowloris_dies_and_a_slow_honest_uploader_does_not() {
+fn slowloris_is_disconnected_and_a_slow_upload_is_not() {
     let config = Config::default()
         .frame_stall_timeout(10 * SECOND)
         .frame_stall_bytes(2000);
@@ -337,7 +335,7 @@ fn a_slowloris_dies_and_a_slow_honest_uploader_does_not() {
 }
 
 #[test]
-fn a_frame_has_to_grow_by_the_least_in_each_period_and_no_more() {
+fn frame_that_grows_by_frame_stall_bytes_per_period_does_not_stall() {
     for (second, stays) in [(50, true), (49, false)] {
         let config = Config::default()
             .frame_stall_timeout(10 * SECOND)
@@ -361,7 +359,7 @@ fn a_frame_has_to_grow_by_the_least_in_each_period_and_no_more() {
 }
 
 #[test]
-fn many_small_frames_are_not_one_slow_frame_even_if_each_arrives_in_pieces() {
+fn small_frames_that_arrive_in_pieces_do_not_stall() {
     let config = Config::default().frame_stall_timeout(10 * SECOND);
     let (mut looped, mut seen, mut peer, id) = joined(config);
     // Each write ends one frame and begins the next: the stream is never between frames.
@@ -386,7 +384,7 @@ fn many_small_frames_are_not_one_slow_frame_even_if_each_arrives_in_pieces() {
 // ----- Writes without progress -----
 
 #[test]
-fn a_peer_that_takes_nothing_stalls_and_one_that_takes_a_little_does_not() {
+fn peer_that_reads_nothing_stalls_and_peer_that_reads_slowly_does_not() {
     let config = Config::default()
         .write_stall_timeout(10 * SECOND)
         .max_queued_bytes(1 << 30);
@@ -398,34 +396,18 @@ fn a_peer_that_takes_nothing_stalls_and_one_that_takes_a_little_does_not() {
     for _ in 0..10 {
         looped.pass(9 * SECOND, &mut seen);
         // It takes enough for the sockets to go on.
-        let before = looped
-            .net()
-            .connection(id)
-            .map_or(0, |it| it.queued_bytes());
+        let before = looped.queued(id);
         assert!(before > 0);
-        while looped
-            .net()
-            .connection(id)
-            .map_or(0, |it| it.queued_bytes())
-            == before
-        {
+        while looped.queued(id) == before {
             std::io::Read::read(&mut (&peer.0), &mut buffer).expect("some of it");
             looped.rest(&mut seen);
         }
-        if looped
-            .net()
-            .connection(id)
-            .map_or(0, |it| it.queued_bytes())
-            == 0
-        {
+        if looped.queued(id) == 0 {
             break;
         }
     }
     assert!(seen.ends().is_empty());
-    let queued = looped
-        .net()
-        .connection(id)
-        .map_or(0, |it| it.queued_bytes());
+    let queued = looped.queued(id);
     assert!(queued > 0, "the sockets hold more than the test expects");
     looped.pass(9 * SECOND + SECOND / 2, &mut seen);
     assert!(seen.ends().is_empty());
@@ -446,7 +428,7 @@ fn a_peer_that_takes_nothing_stalls_and_one_that_takes_a_little_does_not() {
 }
 
 #[test]
-fn nothing_queued_is_no_stall_and_an_idle_time_is_not_one_either() {
+fn empty_queue_never_stalls() {
     let config = Config::default().write_stall_timeout(10 * SECOND);
     let (mut looped, mut seen, mut peer, id) = joined(config);
     looped.net().send(id, b"hello").expect("it is open");
@@ -461,7 +443,7 @@ fn nothing_queued_is_no_stall_and_an_idle_time_is_not_one_either() {
 // ----- All of them -----
 
 #[test]
-fn a_busy_connection_moves_no_timer() {
+fn busy_connection_moves_no_timer() {
     let config = Config::default()
         .idle_timeout(10 * SECOND)
         .frame_stall_timeout(10 * SECOND)
@@ -484,7 +466,7 @@ fn a_busy_connection_moves_no_timer() {
 }
 
 #[test]
-fn a_connection_that_is_closing_has_one_deadline_that_of_its_disconnect() {
+fn closing_connection_has_only_the_disconnect_timeout() {
     let config = Config::default()
         .idle_timeout(2 * SECOND)
         .disconnect_timeout(30 * SECOND);
@@ -502,7 +484,7 @@ fn a_connection_that_is_closing_has_one_deadline_that_of_its_disconnect() {
 }
 
 #[test]
-fn a_timeout_of_nothing_is_refused() {
+fn timeout_of_zero_is_an_error() {
     let settings = [
         (
             Config::default().idle_timeout(Duration::ZERO),
@@ -532,7 +514,7 @@ fn a_timeout_of_nothing_is_refused() {
 }
 
 #[test]
-fn timeout_that_the_kernel_cannot_take_is_an_error_that_names_setting_value_and_limit() {
+fn timeout_beyond_the_limit_of_the_kernel_is_an_error() {
     type Set = fn(ListenOptions, Duration) -> ListenOptions;
     let settings: [(&str, Duration, Set); 2] = [
         ("keepalive", 32_767 * SECOND, |options, after| {
@@ -569,7 +551,7 @@ fn timeout_that_the_kernel_cannot_take_is_an_error_that_names_setting_value_and_
 }
 
 #[test]
-fn timeout_that_is_too_long_to_be_measured_is_none() {
+fn timeout_beyond_the_clock_never_fires() {
     const DAY: Duration = Duration::from_secs(24 * 3600);
     for after in [49 * DAY + Duration::from_nanos(1), 60 * DAY, Duration::MAX] {
         let config = Config::default()
@@ -583,125 +565,4 @@ fn timeout_that_is_too_long_to_be_measured_is_none() {
         }
         assert!(looped.net().is_connected(id), "{after:?}");
     }
-}
-
-// ----- The memory budget -----
-
-#[test]
-fn what_holds_the_most_goes_first_until_the_rest_fits() {
-    let config = Config::default()
-        .memory_budget(100_000)
-        .max_queued_bytes(1 << 30);
-    let mut looped = Loop::new(config);
-    let mut seen = Recorder::default();
-    let mut joined: Vec<_> = (0..4).map(|_| looped.join(&mut seen)).collect();
-    // One peer has sent 40,000 bytes of a frame of a megabyte.
-    joined[0].0.write(&framed(&[7; 1_000_000])[..40_004]);
-    looped.settle(&mut seen, |_, net| net.stats().bytes_received == 40_004);
-    assert_eq!(
-        looped.net().memory_in_use(),
-        40_000,
-        "what has arrived, not what was promised"
-    );
-    let ids: Vec<_> = joined.iter().map(|(_, id)| *id).collect();
-    let addr = looped.listen();
-    // Whoever cannot write holds what is sent to it: these peers' sockets are full.
-    let mut full = Vec::new();
-    for _ in 0..2 {
-        let peer = Peer::connect(addr);
-        let before = seen.connected().len();
-        looped.settle(&mut seen, |seen, _| seen.connected().len() > before);
-        full.push((peer, seen.connected()[before]));
-    }
-    for (_, id) in &full {
-        while looped
-            .net()
-            .connection(*id)
-            .map_or(0, |it| it.queued_bytes())
-            == 0
-        {
-            looped.net().send(*id, &[1; 1000]).expect("there is room");
-            looped.pass(Duration::ZERO, &mut seen);
-        }
-    }
-    let base = looped.net().memory_in_use();
-    assert!(base < 100_000 - 2000, "{base}");
-    for (_, id) in &full {
-        looped.net().send(*id, &[1; 1000]).expect("there is room");
-    }
-    assert_eq!(looped.net().memory_in_use(), base + 2 * 1004, "exact");
-    // A payload that both share counts once.
-    let shared = bytes::Bytes::from(vec![2; 20_000]);
-    for (_, id) in &full {
-        looped
-            .net()
-            .send_bytes(*id, shared.clone())
-            .expect("there is room");
-    }
-    assert_eq!(
-        looped.net().memory_in_use(),
-        base + 2 * 1004 + 20_000 + 2 * 4
-    );
-    looped.pass(Duration::ZERO, &mut seen);
-    assert!(seen.ends().is_empty(), "it fits");
-    // Now one gets too much.
-    let big = vec![3; 70_000];
-    looped.net().send(full[1].1, &big).expect("there is room");
-    looped.pass(Duration::ZERO, &mut seen);
-    looped.pass(Duration::ZERO, &mut seen);
-    let (id, reason) = seen.ends()[0];
-    assert_eq!((id, seen.ends().len()), (full[1].1, 1));
-    let DisconnectCause::MemoryBudget { held, budget } = reason.cause else {
-        panic!("{reason}");
-    };
-    assert!(held > 90_000 && budget == 100_000, "{held}");
-    assert_eq!(held, reason.unsent_bytes);
-    assert!(ids.iter().all(|id| looped.net().is_connected(*id)));
-    // What was shared is still held by the other.
-    let left = looped
-        .net()
-        .connection(full[0].1)
-        .map_or(0, |it| it.queued_bytes());
-    assert_eq!(looped.net().memory_in_use(), 40_000 + left);
-    drop(full);
-    drop(joined);
-    looped.settle(&mut seen, |_, net| net.is_empty());
-    assert_eq!(looped.net().memory_in_use(), 0);
-}
-
-#[test]
-fn memory_is_counted_exactly_through_everything_that_moves_it() {
-    let mut looped = Loop::new(Config::default().max_queued_bytes(1 << 30));
-    let mut seen = Recorder::echoing();
-    let (mut peer, _) = looped.join(&mut seen);
-    let mut reader = peer.0.try_clone().expect("a live socket");
-    let lens = [0, 1, 100, 5000, 70_000, 300_000, 3, 1_000_000, 65_536];
-    let wire: Vec<u8> = lens
-        .iter()
-        .flat_map(|len| framed(&support::pattern(*len)))
-        .collect();
-    let total = wire.len();
-    let writing = std::thread::spawn(move || {
-        for part in wire.chunks(7777) {
-            peer.0.write_all(part).expect("to write");
-        }
-        peer
-    });
-    let reading = std::thread::spawn(move || {
-        let mut all = vec![0; total];
-        std::io::Read::read_exact(&mut reader, &mut all).expect("all comes back");
-    });
-    looped.settle(&mut seen, |_, net| net.stats().bytes_sent == total as u64);
-    assert_eq!(looped.net().memory_in_use(), 0);
-    reading.join().expect("all came back");
-    let mut peer = writing.join().expect("all was taken");
-    // The beginning of a frame that never ends.
-    peer.write(&framed(&[7; 100])[..50]);
-    looped.settle(&mut seen, |_, net| {
-        net.stats().bytes_received == total as u64 + 50
-    });
-    assert_eq!(looped.net().memory_in_use(), 46);
-    drop(peer);
-    looped.settle(&mut seen, |_, net| net.is_empty());
-    assert_eq!(looped.net().memory_in_use(), 0);
 }

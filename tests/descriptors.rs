@@ -167,11 +167,11 @@ fn serve_in_turn(peers: Vec<Peer>) {
 }
 
 #[test]
-fn everyone_is_served_as_others_leave() {
+fn all_clients_are_served_as_others_leave() {
     serve_if_told();
     // Only an end can resume accepting.
     let server = Server::start(
-        "everyone_is_served_as_others_leave",
+        "all_clients_are_served_as_others_leave",
         Duration::from_secs(3600),
     );
     let mut peers = crowd(&server);
@@ -183,9 +183,12 @@ fn everyone_is_served_as_others_leave() {
 }
 
 #[test]
-fn it_does_not_spin_while_it_waits() {
+fn server_without_descriptors_does_not_spin() {
     serve_if_told();
-    let server = Server::start("it_does_not_spin_while_it_waits", Duration::from_secs(3600));
+    let server = Server::start(
+        "server_without_descriptors_does_not_spin",
+        Duration::from_secs(3600),
+    );
     let mut peers = crowd(&server);
     assert_eq!(peers[0].receive(), 0_usize.to_le_bytes());
     let before = ask_until(&mut peers[0], |told| told.pauses > 0);
@@ -205,9 +208,9 @@ fn it_does_not_spin_while_it_waits() {
 }
 
 #[test]
-fn a_descriptor_that_became_free_elsewhere_is_found_in_time() {
+fn accepting_resumes_when_a_descriptor_is_freed_elsewhere() {
     serve_if_told();
-    let test = "a_descriptor_that_became_free_elsewhere_is_found_in_time";
+    let test = "accepting_resumes_when_a_descriptor_is_freed_elsewhere";
     let server = Server::start(test, Duration::from_millis(10));
     let mut peers = crowd(&server);
     assert_eq!(peers[0].receive(), 0_usize.to_le_bytes());

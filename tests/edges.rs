@@ -7,7 +7,9 @@ use std::net::{Shutdown, SocketAddr, TcpListener};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use socket2::SockRef;
-use support::{Event, Peer, Recorder, framed, listen, listening, pattern, turn_until};
+use support::{
+    Event, Peer, Recorder, bytes_queued, framed, listening, listening_with, pattern, turn_until,
+};
 use throng::{
     Admission, Config, ConnectionId, DisconnectCause, DisconnectReason, EventLoop, Frame, Handler,
     ListenOptions, ListenerId, Net,
@@ -21,12 +23,6 @@ fn starved() -> Config {
         .events_per_poll(1)
 }
 
-fn with(config: Config) -> (EventLoop, SocketAddr) {
-    let mut event_loop = EventLoop::new(config).expect("a loop");
-    let addr = listen(&mut event_loop, ListenOptions::default());
-    (event_loop, addr)
-}
-
 /// Numbered frames of all sizes up to some, as they go over the wire.
 fn burst(frames: usize, most: usize) -> (Vec<Vec<u8>>, Vec<u8>) {
     let payloads: Vec<_> = (0..frames).map(|i| pattern(i * most / frames)).collect();
@@ -38,8 +34,8 @@ fn burst(frames: usize, most: usize) -> (Vec<Vec<u8>>, Vec<u8>) {
 }
 
 #[test]
-fn a_burst_above_the_budget_arrives_whole_from_a_peer_that_says_no_more() {
-    let (mut event_loop, addr) = with(starved());
+fn burst_above_the_read_budget_arrives_whole() {
+    let (mut event_loop, addr) = listening_with(starved());
     let mut seen = Recorder::default();
     let (payloads, wire) = burst(200, 1_000);
     let mut peer = Peer::connect(addr);
@@ -55,8 +51,8 @@ fn a_burst_above_the_budget_arrives_whole_from_a_peer_that_says_no_more() {
 }
 
 #[test]
-fn a_queue_above_the_budget_is_flushed_whole_to_a_peer_that_only_reads() {
-    let (mut event_loop, addr) = with(starved());
+fn queue_above_the_write_budget_is_flushed_whole() {
+    let (mut event_loop, addr) = listening_with(starved());
     let mut seen = Recorder::default();
     let mut peer = Peer::connect(addr);
     SockRef::from(&peer.0)
@@ -76,14 +72,14 @@ fn a_queue_above_the_budget_is_flushed_whole_to_a_peer_that_only_reads() {
         read == wire
     });
     turn_until(&mut event_loop, &mut seen, |_, net| {
-        net.connection(id).map_or(0, |it| it.queued_bytes()) == 0
+        bytes_queued(net, id) == 0
     });
     assert!(reader.join().expect("no panic"));
 }
 
 #[test]
-fn a_budget_that_is_used_up_does_not_wait_for_room_that_is_there() {
-    let (mut event_loop, addr) = with(starved());
+fn flush_continues_after_its_budget_without_an_event() {
+    let (mut event_loop, addr) = listening_with(starved());
     let mut seen = Recorder::default();
     let mut peer = Peer::connect(addr);
     turn_until(&mut event_loop, &mut seen, |seen, _| {
@@ -99,7 +95,7 @@ fn a_budget_that_is_used_up_does_not_wait_for_room_that_is_there() {
             .expect("it is open");
     }
     turn_until(&mut event_loop, &mut seen, |_, net| {
-        net.connection(id).map_or(0, |it| it.queued_bytes()) == 0
+        bytes_queued(net, id) == 0
     });
     assert!(event_loop.net().stats().writes > 1);
     for _ in 0..40 {
@@ -108,9 +104,9 @@ fn a_budget_that_is_used_up_does_not_wait_for_room_that_is_there() {
 }
 
 #[test]
-fn an_echo_whose_both_sides_are_full_goes_on_when_the_peer_reads() {
+fn echo_with_full_sockets_continues_when_the_peer_reads() {
     let config = Config::default().max_queued_bytes(u64::MAX);
-    let (mut event_loop, addr) = with(config.read_under_backpressure(true));
+    let (mut event_loop, addr) = listening_with(config.read_under_backpressure(true));
     let mut seen = Recorder::echoing();
     let peer = Peer::connect(addr);
     let mut writer = peer.0.try_clone().expect("a live socket");
@@ -129,15 +125,15 @@ fn an_echo_whose_both_sides_are_full_goes_on_when_the_peer_reads() {
     });
     let id = seen.connected()[0];
     turn_until(&mut event_loop, &mut seen, |_, net| {
-        net.connection(id).map_or(0, |it| it.queued_bytes()) == 0
+        bytes_queued(net, id) == 0
     });
     assert!(reading.join().expect("no panic") == expected);
     writing.join().expect("no panic");
 }
 
 #[test]
-fn fifty_peers_share_a_poll_that_brings_one_event() {
-    let (mut event_loop, addr) = with(starved());
+fn fifty_peers_are_served_with_one_event_per_poll() {
+    let (mut event_loop, addr) = listening_with(starved());
     let mut seen = Recorder::echoing();
     let mut peers: Vec<_> = (0..50).map(|_| Peer::connect(addr)).collect();
     for peer in &mut peers {
@@ -152,9 +148,9 @@ fn fifty_peers_share_a_poll_that_brings_one_event() {
 }
 
 #[test]
-fn an_end_that_comes_with_the_last_data_is_seen() {
+fn eof_that_arrives_with_the_last_data_is_reported() {
     for config in [Config::default(), starved()] {
-        let (mut event_loop, addr) = with(config);
+        let (mut event_loop, addr) = listening_with(config);
         let mut seen = Recorder::default();
         // Around the size of the read buffers, too: a read that fills one does not prove that more is there.
         for len in [0, 1, 507, 508, 509, 1_020, 65_531, 65_532, 65_533, 131_072] {
@@ -176,9 +172,9 @@ fn an_end_that_comes_with_the_last_data_is_seen() {
 }
 
 #[test]
-fn frames_that_just_fit_the_read_buffer_do_not_wait_for_more() {
+fn frames_that_fill_the_read_buffer_are_delivered_without_more_data() {
     let config = Config::default().read_buffer(512);
-    let (mut event_loop, addr) = with(config);
+    let (mut event_loop, addr) = listening_with(config);
     let mut seen = Recorder::echoing();
     let mut peer = Peer::connect(addr);
     for len in (500..520).chain(1_000..1_040).chain(2_040..2_060) {
@@ -191,7 +187,7 @@ fn frames_that_just_fit_the_read_buffer_do_not_wait_for_more() {
 }
 
 #[test]
-fn data_that_came_before_the_accept_is_delivered() {
+fn data_received_before_accept_is_delivered() {
     let (mut event_loop, addr) = listening(ListenOptions::default());
     let mut peer = Peer::connect(addr);
     peer.send(b"early");
@@ -205,7 +201,7 @@ fn data_that_came_before_the_accept_is_delivered() {
 }
 
 #[test]
-fn a_server_may_speak_first() {
+fn server_can_send_first() {
     let server = TcpListener::bind("127.0.0.1:0").expect("a port");
     let mut event_loop = EventLoop::new(Config::default()).expect("a loop");
     let addr = server.local_addr().expect("its address");
@@ -227,7 +223,7 @@ fn a_server_may_speak_first() {
 /// A read stops in front of an urgent byte, with data left behind it and no edge to come. (One urgent byte at a time: the
 /// next would make it an ordinary one.)
 #[test]
-fn urgent_data_hides_nothing_that_comes_after_it() {
+fn data_after_urgent_data_is_delivered() {
     let (mut event_loop, addr) = listening(ListenOptions::default());
     let mut seen = Recorder::default();
     let mut peer = Peer::connect(addr);
@@ -305,7 +301,7 @@ impl Handler for Nervous {
 }
 
 #[test]
-fn a_panic_costs_the_call_that_panicked_and_nothing_else() {
+fn panic_in_a_callback_skips_no_other_callback() {
     for dreads in ["accept", "connect", "data", "half-close", "disconnect"] {
         let (mut event_loop, addr) = listening(ListenOptions::default().allow_half_open(true));
         let mut nervous = Nervous {

@@ -6,18 +6,18 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use support::drivers::Driver;
-use support::{Event, PATIENCE, Recorder, listening, pattern, turn_until};
+use support::{Event, PATIENCE, Recorder, bytes_queued, listening, pattern, turn_until};
 use throng::{
     Config, ConnectOptions, ConnectionId, DisconnectCause, DisconnectReason, EventLoop, Frame,
     Handler, ListenOptions, Net, Origin, Reactor, Stage,
 };
 
 with_each_driver! {
-    frames_of_all_sizes_go_back_and_forth
-    a_kick_takes_its_last_message_along
-    a_connect_that_fails_is_told
-    deadlines_pass_though_nothing_happens
-    a_crowd_is_served_one_event_at_a_time
+    frames_of_all_sizes_are_exchanged
+    disconnect_sends_the_last_message
+    failed_connect_is_reported
+    deadlines_fire_without_events
+    connections_are_served_with_one_event_per_poll
 }
 
 fn listen(net: &mut Net) -> SocketAddr {
@@ -51,7 +51,7 @@ impl Handler for PingPong {
     }
 }
 
-fn frames_of_all_sizes_go_back_and_forth<D: Driver>() {
+fn frames_of_all_sizes_are_exchanged<D: Driver>() {
     let mut driver = D::new(Config::default());
     let addr = listen(driver.net());
     driver.net().connect(addr).expect("it starts");
@@ -102,7 +102,7 @@ impl Handler for Until {
     }
 }
 
-fn a_kick_takes_its_last_message_along<D: Driver>() {
+fn disconnect_sends_the_last_message<D: Driver>() {
     let mut driver = D::new(Config::default());
     let addr = listen(driver.net());
     driver.net().connect(addr).expect("it starts");
@@ -119,7 +119,7 @@ fn a_kick_takes_its_last_message_along<D: Driver>() {
     );
 }
 
-fn a_connect_that_fails_is_told<D: Driver>() {
+fn failed_connect_is_reported<D: Driver>() {
     let (_refusing, addr) = support::refusing();
     let mut driver = D::new(Config::default());
     let id = driver.net().connect(addr).expect("it starts");
@@ -132,7 +132,7 @@ fn a_connect_that_fails_is_told<D: Driver>() {
 }
 
 /// Nobody answers, and nothing makes an event: only the deadlines do.
-fn deadlines_pass_though_nothing_happens<D: Driver>() {
+fn deadlines_fire_without_events<D: Driver>() {
     // A backlog that is full lets further attempts hang.
     let silent = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None);
     let silent = silent.expect("a socket");
@@ -210,7 +210,7 @@ impl Handler for Crowd {
 }
 
 /// A batch of events that comes back full says that more may be waiting, and no edge will.
-fn a_crowd_is_served_one_event_at_a_time<D: Driver>() {
+fn connections_are_served_with_one_event_per_poll<D: Driver>() {
     let config = Config::default()
         .events_per_poll(1)
         .accepts_per_turn(1)
@@ -230,7 +230,7 @@ fn a_crowd_is_served_one_event_at_a_time<D: Driver>() {
 
 /// What a full batch leaves in the selector is there at the next poll, which returns at once.
 #[test]
-fn own_poll_serves_a_crowd_without_polling_again_after_a_full_batch() {
+fn poll_of_the_user_serves_connections_after_a_full_batch() {
     let mut poll = mio::Poll::new().expect("a selector");
     let mut events = mio::Events::with_capacity(1);
     let mut reactor =
@@ -260,7 +260,7 @@ fn own_poll_serves_a_crowd_without_polling_again_after_a_full_batch() {
 /// For reactors that own what they wait for.
 #[cfg(unix)]
 #[test]
-fn a_clone_of_the_descriptor_is_readable_when_a_turn_is_due() {
+fn clone_of_the_descriptor_is_readable_when_a_turn_is_due() {
     use std::os::fd::{AsFd, AsRawFd};
 
     let (mut event_loop, addr) = listening(ListenOptions::default());
@@ -288,7 +288,7 @@ fn a_clone_of_the_descriptor_is_readable_when_a_turn_is_due() {
 }
 
 #[test]
-fn an_idle_loop_rests() {
+fn idle_loop_makes_no_turns() {
     let (mut event_loop, addr) = listening(ListenOptions::default());
     event_loop.net().connect(addr).expect("it starts");
     let mut talk = PingPong {
@@ -309,7 +309,7 @@ fn an_idle_loop_rests() {
 }
 
 #[test]
-fn what_is_asked_for_between_turns_is_done_without_an_event() {
+fn calls_between_turns_take_effect_without_an_event() {
     let (mut event_loop, addr) = listening(ListenOptions::default());
     let mut seen = Recorder::default();
     let peer = support::Peer::connect(addr);
@@ -321,13 +321,7 @@ fn what_is_asked_for_between_turns_is_done_without_an_event() {
     event_loop.net().send(id, b"now").expect("it is open");
     assert_eq!(event_loop.next_timeout(), Some(Duration::ZERO));
     event_loop.turn(&mut seen, None).expect("a turn");
-    assert_eq!(
-        event_loop
-            .net()
-            .connection(id)
-            .map_or(0, |it| it.queued_bytes()),
-        0
-    );
+    assert_eq!(bytes_queued(event_loop.net(), id), 0);
     event_loop.net().abort(id);
     assert_eq!(event_loop.next_timeout(), Some(Duration::ZERO));
     event_loop.turn(&mut seen, None).expect("a turn");
@@ -349,7 +343,7 @@ fn what_is_asked_for_between_turns_is_done_without_an_event() {
 }
 
 #[test]
-fn a_loop_may_move_to_another_thread_with_its_connections() {
+fn loop_moves_to_another_thread_with_its_connections() {
     fn is_send<T: Send>() {}
     is_send::<EventLoop>();
     is_send::<Net>();
@@ -419,7 +413,7 @@ fn time_between_turns_counts_as_waited() {
 
 /// An owner that waits elsewhere, and makes turns that do not wait.
 #[test]
-fn wait_of_an_outer_loop_counts_as_waited() {
+fn poll_of_an_outer_loop_counts_as_waited() {
     let mut event_loop = EventLoop::new(Config::default()).expect("a loop");
     let before = event_loop.net().stats();
     for _ in 0..5 {
@@ -434,7 +428,7 @@ fn wait_of_an_outer_loop_counts_as_waited() {
 }
 
 #[test]
-fn the_clock_does_not_go_back() {
+fn clock_never_goes_back() {
     let mut looped = support::by_hand::Loop::new(Config::default());
     let later = looped.now + Duration::from_millis(5);
     looped.reactor.begin_turn(later);

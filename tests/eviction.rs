@@ -3,11 +3,12 @@
 
 mod support;
 
+use std::io::Write;
 use std::time::Duration;
 
 use bytes::Bytes;
 use support::by_hand::Loop;
-use support::{Peer, Recorder, framed};
+use support::{Peer, Recorder, bytes_queued, framed};
 use throng::{Config, ConnectionId, DisconnectCause, Frame, Handler, Net};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -65,7 +66,7 @@ impl Handler for Announces {
 }
 
 #[test]
-fn payload_that_readers_share_ends_none_of_them() {
+fn payload_shared_by_peers_that_read_evicts_no_connection() {
     const BUDGET: u64 = 10 << 20;
     let mut looped = Loop::new(Config::default().memory_budget(BUDGET));
     let mut seen = Recorder::default();
@@ -89,7 +90,7 @@ fn payload_that_readers_share_ends_none_of_them() {
 }
 
 #[test]
-fn memory_that_only_waits_for_the_end_of_the_turn_ends_nothing() {
+fn memory_that_is_freed_at_the_end_of_the_turn_evicts_no_connection() {
     /// Sends a payload to each of many connections, in one callback.
     struct Sends(Vec<ConnectionId>, Recorder);
 
@@ -128,7 +129,7 @@ fn memory_that_only_waits_for_the_end_of_the_turn_ends_nothing() {
 }
 
 #[test]
-fn peers_that_share_a_payload_and_do_not_read_are_ended_if_nothing_else_helps() {
+fn peers_that_share_a_payload_and_do_not_read_are_evicted_last() {
     let config = Config::default().memory_budget(1 << 20);
     let mut looped = Loop::new(config);
     let mut seen = Recorder::default();
@@ -153,7 +154,7 @@ fn peers_that_share_a_payload_and_do_not_read_are_ended_if_nothing_else_helps() 
 }
 
 #[test]
-fn room_that_no_event_has_told_is_used_before_a_connection_is_ended() {
+fn unreported_room_in_the_socket_is_used_before_eviction() {
     let config = Config::default().memory_budget(3 << 20);
     let mut looped = Loop::new(config);
     let mut seen = Recorder::default();
@@ -161,22 +162,14 @@ fn room_that_no_event_has_told_is_used_before_a_connection_is_ended() {
     let narrow = socket2::SockRef::from(&slow.0).set_recv_buffer_size(16 * 1024);
     narrow.expect("a live socket");
     // The sockets are full, and a little is queued.
-    while looped
-        .net()
-        .connection(id)
-        .map_or(0, |it| it.queued_bytes())
-        == 0
-    {
+    while looped.queued(id) == 0 {
         looped.net().send(id, &[7; 100_000]).expect("there is room");
         looped.pass(Duration::ZERO, &mut seen);
     }
     // Less than Linux reports.
     let mut taken = vec![0; 300_000];
     std::io::Read::read_exact(&mut (&slow.0), &mut taken).expect("it is there");
-    let queued = looped
-        .net()
-        .connection(id)
-        .map_or(0, |it| it.queued_bytes());
+    let queued = looped.queued(id);
     let _holder = holders(&mut looped, &mut seen, 3, 999_000);
     let room = (3 << 20) - looped.net().memory_in_use();
     looped
@@ -191,7 +184,118 @@ fn room_that_no_event_has_told_is_used_before_a_connection_is_ended() {
 }
 
 #[test]
-fn parts_of_a_payload_that_begin_at_the_same_byte_count_apart() {
+fn connection_that_holds_the_most_memory_is_evicted_first() {
+    let config = Config::default()
+        .memory_budget(100_000)
+        .max_queued_bytes(1 << 30);
+    let mut looped = Loop::new(config);
+    let mut seen = Recorder::default();
+    let mut joined: Vec<_> = (0..4).map(|_| looped.join(&mut seen)).collect();
+    // One peer has sent 40,000 bytes of a frame of a megabyte.
+    joined[0].0.write(&framed(&[7; 1_000_000])[..40_004]);
+    looped.settle(&mut seen, |_, net| net.stats().bytes_received == 40_004);
+    assert_eq!(
+        looped.net().memory_in_use(),
+        40_000,
+        "what has arrived, not what was promised"
+    );
+    let ids: Vec<_> = joined.iter().map(|(_, id)| *id).collect();
+    let addr = looped.listen();
+    // Whoever cannot write holds what is sent to it: these peers' sockets are full.
+    let mut full = Vec::new();
+    for _ in 0..2 {
+        let peer = Peer::connect(addr);
+        let before = seen.connected().len();
+        looped.settle(&mut seen, |seen, _| seen.connected().len() > before);
+        full.push((peer, seen.connected()[before]));
+    }
+    for (_, id) in &full {
+        while bytes_queued(looped.net(), *id) == 0 {
+            looped.net().send(*id, &[1; 1000]).expect("there is room");
+            looped.pass(Duration::ZERO, &mut seen);
+        }
+    }
+    let base = looped.net().memory_in_use();
+    assert!(base < 100_000 - 2000, "{base}");
+    for (_, id) in &full {
+        looped.net().send(*id, &[1; 1000]).expect("there is room");
+    }
+    assert_eq!(looped.net().memory_in_use(), base + 2 * 1004, "exact");
+    // A payload that both share counts once.
+    let shared = bytes::Bytes::from(vec![2; 20_000]);
+    for (_, id) in &full {
+        looped
+            .net()
+            .send_bytes(*id, shared.clone())
+            .expect("there is room");
+    }
+    assert_eq!(
+        looped.net().memory_in_use(),
+        base + 2 * 1004 + 20_000 + 2 * 4
+    );
+    looped.pass(Duration::ZERO, &mut seen);
+    assert!(seen.ends().is_empty(), "it fits");
+    // Now one gets too much.
+    let big = vec![3; 70_000];
+    looped.net().send(full[1].1, &big).expect("there is room");
+    looped.pass(Duration::ZERO, &mut seen);
+    looped.pass(Duration::ZERO, &mut seen);
+    let (id, reason) = seen.ends()[0];
+    assert_eq!((id, seen.ends().len()), (full[1].1, 1));
+    let DisconnectCause::MemoryBudget { held, budget } = reason.cause else {
+        panic!("{reason}");
+    };
+    assert!(held > 90_000 && budget == 100_000, "{held}");
+    assert_eq!(held, reason.unsent_bytes);
+    assert!(ids.iter().all(|id| looped.net().is_connected(*id)));
+    // What was shared is still held by the other.
+    let left = bytes_queued(looped.net(), full[0].1);
+    assert_eq!(looped.net().memory_in_use(), 40_000 + left);
+    drop(full);
+    drop(joined);
+    looped.settle(&mut seen, |_, net| net.is_empty());
+    assert_eq!(looped.net().memory_in_use(), 0);
+}
+
+#[test]
+fn memory_in_use_is_exact() {
+    let mut looped = Loop::new(Config::default().max_queued_bytes(1 << 30));
+    let mut seen = Recorder::echoing();
+    let (mut peer, _) = looped.join(&mut seen);
+    let mut reader = peer.0.try_clone().expect("a live socket");
+    let lens = [0, 1, 100, 5000, 70_000, 300_000, 3, 1_000_000, 65_536];
+    let wire: Vec<u8> = lens
+        .iter()
+        .flat_map(|len| framed(&support::pattern(*len)))
+        .collect();
+    let total = wire.len();
+    let writing = std::thread::spawn(move || {
+        for part in wire.chunks(7777) {
+            peer.0.write_all(part).expect("to write");
+        }
+        peer
+    });
+    let reading = std::thread::spawn(move || {
+        let mut all = vec![0; total];
+        std::io::Read::read_exact(&mut reader, &mut all).expect("all comes back");
+    });
+    looped.settle(&mut seen, |_, net| net.stats().bytes_sent == total as u64);
+    assert_eq!(looped.net().memory_in_use(), 0);
+    reading.join().expect("all came back");
+    let mut peer = writing.join().expect("all was taken");
+    // The beginning of a frame that never ends.
+    peer.write(&framed(&[7; 100])[..50]);
+    looped.settle(&mut seen, |_, net| {
+        net.stats().bytes_received == total as u64 + 50
+    });
+    assert_eq!(looped.net().memory_in_use(), 46);
+    drop(peer);
+    looped.settle(&mut seen, |_, net| net.is_empty());
+    assert_eq!(looped.net().memory_in_use(), 0);
+}
+
+#[test]
+fn slices_of_one_allocation_count_apart() {
     const LEN: usize = 8 << 20;
     let mut looped = Loop::new(Config::default().memory_budget(9 << 20));
     let mut seen = Recorder::default();
@@ -222,7 +326,7 @@ impl Handler for AnswersAtLength {
 }
 
 #[test]
-fn frames_behind_a_long_answer_are_shown_when_it_is_written_for_the_sake_of_memory() {
+fn frames_behind_an_answer_are_shown_after_a_write_for_the_budget() {
     let config = Config::default()
         .memory_budget(2 << 20)
         .high_watermark(30_000)
@@ -233,12 +337,7 @@ fn frames_behind_a_long_answer_are_shown_when_it_is_written_for_the_sake_of_memo
     let (_other, other) = looped.join(&mut seen);
     let narrow = socket2::SockRef::from(&peer.0).set_recv_buffer_size(128 * 1024);
     narrow.expect("a live socket");
-    while looped
-        .net()
-        .connection(id)
-        .map_or(0, |it| it.queued_bytes())
-        == 0
-    {
+    while looped.queued(id) == 0 {
         looped.net().send(id, &[7; 13_000]).expect("there is room");
         looped.pass(Duration::ZERO, &mut seen);
     }
@@ -246,12 +345,8 @@ fn frames_behind_a_long_answer_are_shown_when_it_is_written_for_the_sake_of_memo
     let mut answers = AnswersAtLength(Recorder::default());
     looped.settle(&mut answers, |answers, _| !answers.0.frames().is_empty());
     looped.rest(&mut answers);
-    assert!(
-        looped
-            .net()
-            .connection(id)
-            .is_some_and(|it| it.is_congested())
-    );
+    let answered = looped.net().connection(id).expect("it is connected");
+    assert!(answered.is_congested());
     assert_eq!(answers.0.frames().len(), 1);
     // It reads all there is, and no event of that is looked at.
     let mut taken = vec![0; looped.net().stats().bytes_sent as usize];
@@ -263,18 +358,12 @@ fn frames_behind_a_long_answer_are_shown_when_it_is_written_for_the_sake_of_memo
         .expect("there is room");
     looped.reactor.begin_turn(looped.now);
     looped.reactor.finish_turn(&mut answers);
-    assert_eq!(
-        looped
-            .net()
-            .connection(id)
-            .map_or(0, |it| it.queued_bytes()),
-        0
-    );
+    assert_eq!(looped.queued(id), 0);
     looped.settle(&mut answers, |answers, _| answers.0.frames().len() == 3);
 }
 
 #[test]
-fn readers_of_a_large_broadcast_stay_where_others_hold_enough_of_their_own() {
+fn readers_of_a_broadcast_stay_while_others_hold_enough() {
     let mut looped = Loop::new(Config::default().memory_budget(20_000_000));
     let mut seen = Recorder::default();
     let (mut asking, _) = looped.join(&mut seen);

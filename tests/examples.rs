@@ -19,7 +19,7 @@ use throng::{ConnectionId, Frame, Handler, ListenOptions, Net};
 const ANY_PORT: &str = "127.0.0.1:0";
 
 #[test]
-fn the_echo_client_gets_its_messages_back() {
+fn echo_client_receives_its_messages() {
     let mut server = Example::start("echo_server", &[ANY_PORT]);
     let addr = server.listening_on().to_string();
     let output = Example::start("echo_client", &[&addr, "one", "", "and three"]).finish();
@@ -29,7 +29,7 @@ fn the_echo_client_gets_its_messages_back() {
 }
 
 #[test]
-fn the_echo_client_has_messages_of_its_own() {
+fn echo_client_has_default_messages() {
     let mut server = Example::start("echo_server", &[ANY_PORT]);
     let addr = server.listening_on().to_string();
     let output = Example::start("echo_client", &[&addr]).finish();
@@ -38,7 +38,7 @@ fn the_echo_client_has_messages_of_its_own() {
 }
 
 #[test]
-fn what_is_said_on_one_shard_is_heard_on_the_others() {
+fn sharded_chat_message_reaches_all_shards() {
     let mut server = Example::start("shards", &[ANY_PORT, "2"]);
     let addr = server.listening_on();
     let mut first = Peer::connect(addr);
@@ -97,7 +97,7 @@ fn page_of(addr: SocketAddr) -> String {
 
 #[cfg(unix)]
 #[test]
-fn inside_tokio_a_game_is_played_and_its_page_is_shown() {
+fn tokio_serves_the_game_and_its_page() {
     let mut server = Example::start("embed_tokio", &[ANY_PORT, ANY_PORT]);
     let (game, status) = (server.listening_on(), server.listening_on());
     assert!(page_of(status).ends_with("players: 0\nframes: 0\n"));
@@ -126,7 +126,7 @@ fn inside_tokio_a_game_is_played_and_its_page_is_shown() {
 
 #[cfg(unix)]
 #[test]
-fn inside_calloop_both_its_timer_and_the_connections_are_served() {
+fn calloop_serves_its_timer_and_connections() {
     let mut server = Example::start("embed_calloop", &[ANY_PORT]);
     let mut peer = Peer::connect(server.listening_on());
     peer.send(b"hello");
@@ -144,7 +144,7 @@ fn inside_calloop_both_its_timer_and_the_connections_are_served() {
 }
 
 #[test]
-fn in_a_poll_of_the_users_datagrams_console_and_connections_are_heard() {
+fn own_poll_serves_datagrams_console_and_connections() {
     let mut server = Example::start("embed_mio", &[ANY_PORT]);
     let addr = server.listening_on();
     let mut peers = [Peer::connect(addr), Peer::connect(addr)];
@@ -172,7 +172,7 @@ fn in_a_poll_of_the_users_datagrams_console_and_connections_are_heard() {
 }
 
 #[test]
-fn a_thousand_bots_move_in_a_world_that_ticks() {
+fn game_moves_a_thousand_bots() {
     let output = Example::start("game_tick", &["bots", "1000", "2"]).finish();
     assert!(output.status.success(), "{output:?}");
     let number = |line: &str| -> u64 {
@@ -189,7 +189,7 @@ fn a_thousand_bots_move_in_a_world_that_ticks() {
 }
 
 #[test]
-fn a_player_is_told_where_it_has_gone() {
+fn game_reports_its_position_to_a_player() {
     let mut server = Example::start("game_tick", &[ANY_PORT]);
     let mut peer = Peer::connect(server.listening_on());
     peer.send(b"d");
@@ -212,7 +212,7 @@ fn a_player_is_told_where_it_has_gone() {
 }
 
 #[test]
-fn two_people_chat_from_their_consoles() {
+fn chat_clients_exchange_lines_from_their_consoles() {
     let mut server = Example::start("chat_server", &[ANY_PORT]);
     let addr = server.listening_on().to_string();
     let mut alice = Example::start("chat_client", &[&addr]);
@@ -233,7 +233,7 @@ fn two_people_chat_from_their_consoles() {
 }
 
 #[test]
-fn the_chat_client_says_why_it_cannot_connect() {
+fn chat_client_reports_why_it_cannot_connect() {
     let (_refusing, addr) = support::refusing();
     let output = Example::start("chat_client", &[&addr.to_string()]).finish();
     assert!(!output.status.success());
@@ -241,7 +241,7 @@ fn the_chat_client_says_why_it_cannot_connect() {
 }
 
 #[test]
-fn the_chat_client_tries_all_addresses() {
+fn chat_client_tries_all_addresses() {
     let (_refusing, refusing) = support::refusing();
     let mut server = Example::start("chat_server", &[ANY_PORT]);
     let addrs = [refusing, refusing, server.listening_on()].map(|addr| addr.to_string());
@@ -254,7 +254,7 @@ fn the_chat_client_tries_all_addresses() {
 }
 
 #[test]
-fn the_echo_client_resolves_names() {
+fn echo_client_resolves_names() {
     // The name may have an IPv6 address as well, at which nobody listens.
     let server = Server::echo();
     let addr = format!("localhost:{}", server.addr.port());
@@ -264,7 +264,7 @@ fn the_echo_client_resolves_names() {
 }
 
 #[test]
-fn the_echo_client_says_why_it_cannot_connect() {
+fn echo_client_reports_why_it_cannot_connect() {
     // Bound, so that nobody else gets the port, and not listening.
     let any: SocketAddr = ANY_PORT.parse().expect("an address");
     let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None);
@@ -277,7 +277,7 @@ fn the_echo_client_says_why_it_cannot_connect() {
 }
 
 #[test]
-fn the_echo_client_says_that_the_server_closed_early() {
+fn echo_client_reports_that_the_server_closed_early() {
     let listener = TcpListener::bind(ANY_PORT).expect("a free port");
     let addr = listener.local_addr().expect("its address").to_string();
     let server = thread::spawn(move || {
@@ -295,7 +295,7 @@ fn the_echo_client_says_that_the_server_closed_early() {
 }
 
 #[test]
-fn the_echo_client_notices_a_wrong_echo() {
+fn echo_client_detects_a_wrong_echo() {
     struct Shout;
     impl Handler for Shout {
         fn on_data(&mut self, net: &mut Net, id: ConnectionId, frame: Frame<'_>) {
@@ -320,7 +320,7 @@ fn expect_failure(args: &[&str], complaint: &str) -> Output {
 }
 
 #[test]
-fn servers_say_why_they_cannot_listen() {
+fn servers_report_why_they_cannot_listen() {
     let taken = TcpListener::bind(ANY_PORT).expect("a free port");
     let addr = taken.local_addr().expect("its address").to_string();
     for name in ["echo_server", "chat_server"] {
@@ -332,7 +332,7 @@ fn servers_say_why_they_cannot_listen() {
 }
 
 #[test]
-fn people_chat_in_rooms() {
+fn chat_message_reaches_the_room_of_its_sender() {
     let (_server, addr) = chat_server();
     let mut alice = enter(addr, "guest1");
     alice.say("/name Alice");
@@ -367,7 +367,7 @@ fn people_chat_in_rooms() {
 }
 
 #[test]
-fn nobody_takes_the_name_of_another() {
+fn chat_refuses_a_name_that_is_taken() {
     let (_server, addr) = chat_server();
     let mut alice = enter(addr, "guest1");
     alice.say("/name Alice");
@@ -403,7 +403,7 @@ fn nobody_takes_the_name_of_another() {
 }
 
 #[test]
-fn those_who_leave_are_announced() {
+fn chat_announces_members_that_leave() {
     let (_server, addr) = chat_server();
     let mut alice = enter(addr, "guest1");
 
@@ -430,7 +430,7 @@ fn those_who_leave_are_announced() {
 }
 
 #[test]
-fn what_the_chat_cannot_use_is_answered() {
+fn chat_answers_invalid_input() {
     let (_server, addr) = chat_server();
     let mut alice = enter(addr, "guest1");
     let mut bob = enter(addr, "guest2");
@@ -459,7 +459,7 @@ fn what_the_chat_cannot_use_is_answered() {
 }
 
 #[test]
-fn a_large_room_is_listed_in_part() {
+fn chat_lists_part_of_a_large_room() {
     let (_server, addr) = chat_server();
     let guests: Vec<_> = (1..=32)
         .map(|n| enter(addr, &format!("guest{n}")))
@@ -476,7 +476,7 @@ fn a_large_room_is_listed_in_part() {
 }
 
 #[test]
-fn lines_and_frames_meet_in_a_room() {
+fn chat_room_connects_lines_and_frames() {
     let mut server = Example::start("chat_server", &[ANY_PORT, ANY_PORT]);
     let frames = server.listening_on();
     let lines = server.listening_on();

@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use support::by_hand::Loop;
-use support::{Peer, framed, pattern};
+use support::{Peer, bytes_queued, framed, pattern};
 use throng::{Config, ConnectionId, DisconnectReason, Frame, Framing, Handler, Net};
 
 const KIB: usize = 1024;
@@ -175,7 +175,7 @@ fn assert_readers_share(config: Config, framing: impl Into<Framing>, wire: &[u8]
 const RAW: usize = 64 * KIB;
 
 #[test]
-fn who_never_stops_is_read_as_far_as_the_budget_goes() {
+fn reads_per_turn_are_bounded_by_the_read_budget() {
     let wire = pattern(RAW);
     assert_readers_share(Config::default(), Framing::raw(), &wire, 64 * KIB);
     assert_readers_share(tiny(), Framing::raw(), &wire, 512);
@@ -184,7 +184,7 @@ fn who_never_stops_is_read_as_far_as_the_budget_goes() {
 }
 
 #[test]
-fn so_is_who_sends_large_frames() {
+fn reads_of_large_frames_per_turn_are_bounded() {
     let wire = framed(&pattern(3_000_000));
     let framing = Framing::length_prefix();
     assert_readers_share(Config::default(), framing, &wire, 64 * KIB);
@@ -192,7 +192,7 @@ fn so_is_who_sends_large_frames() {
 }
 
 #[test]
-fn so_is_who_sends_endless_tiny_frames() {
+fn tiny_frames_per_turn_are_bounded() {
     // Frames without payload, of one byte each.
     let config = Config::default().framing(Framing::varint());
     let config = config.read_buffer(KIB).read_budget(16 * KIB);
@@ -276,8 +276,7 @@ fn written_from_readers(config: Config, reader: impl Read + Clone + Send + 'stat
         .collect();
     // What it has taken and not written is the same before and after, but for one window.
     drains.turn(track, move |net, id| {
-        LEN + net.connection(id).map_or(0, |it| it.queued_bytes())
-            - taken[&id].load(Ordering::Relaxed)
+        LEN + bytes_queued(net, id) - taken[&id].load(Ordering::Relaxed)
     })
 }
 
@@ -317,7 +316,7 @@ impl Read for Plenty {
 }
 
 #[test]
-fn who_reads_all_the_time_is_written_to_as_far_as_the_budget_goes() {
+fn writes_per_turn_are_bounded_by_the_write_budget() {
     // A write takes place while less than the budget is used up, and has 64 KiB at most, and a header.
     let worst = written_from_readers(Config::default(), Plenty);
     assert!(worst < (1024 + 64) * KIB as u64 + 4, "{worst}");
@@ -326,14 +325,14 @@ fn who_reads_all_the_time_is_written_to_as_far_as_the_budget_goes() {
 }
 
 #[test]
-fn a_reader_that_gives_a_byte_at_a_time_costs_a_turn_no_more_calls_than_another() {
+fn reader_that_returns_single_bytes_takes_a_bounded_number_of_calls_per_turn() {
     // Each write counts as 1 KiB at least. One of them is the header.
     let worst = written_from_readers(Config::default().write_budget(16 * KIB), Trickle(3_000));
     assert!(worst <= 16 - 1 + 4, "{worst}");
 }
 
 #[test]
-fn so_is_who_is_sent_frames_of_any_size() {
+fn writes_per_turn_are_bounded_for_frames_of_any_size() {
     for (len, count) in [
         (16 << 20, 1),
         (16 << 20, 8),
@@ -354,9 +353,7 @@ fn so_is_who_is_sent_frames_of_any_size() {
                 };
                 sent.expect("there is room");
             }
-            let worst = drains.turn(track, |net, id| {
-                net.connection(id).map_or(0, |it| it.queued_bytes())
-            });
+            let worst = drains.turn(track, bytes_queued);
             let most = budget;
             assert!(worst <= most, "{worst} of {most} with frames of {len}");
         }
@@ -366,7 +363,7 @@ fn so_is_who_is_sent_frames_of_any_size() {
 // ----- Accepting -----
 
 #[test]
-fn a_storm_of_peers_does_not_keep_those_inside_waiting() {
+fn accepting_many_peers_does_not_starve_connections() {
     for (config, most) in [(Config::default(), 64), (tiny(), 1)] {
         // Most of them are let in, and some turned away.
         let mut track = Track::new(config.max_connections(150));
@@ -454,7 +451,7 @@ fn turn(looped: &mut Loop, restless: &mut Restless, times: usize) {
 }
 
 #[test]
-fn those_who_answer_each_other_for_ever_let_the_turn_end() {
+fn turn_ends_while_connections_answer_each_other() {
     let config = Config::default().read_budget(4 * KIB).read_buffer(KIB);
     let mut looped = Loop::new(config);
     let mut restless = Restless::default();
@@ -471,7 +468,7 @@ fn those_who_answer_each_other_for_ever_let_the_turn_end() {
 }
 
 #[test]
-fn who_fills_what_has_drained_is_told_again_in_the_next_turn() {
+fn on_drain_that_fills_the_queue_is_called_again_in_the_next_turn() {
     let config = Config::default()
         .high_watermark(100_000)
         .low_watermark(50_000);
@@ -494,7 +491,7 @@ fn who_fills_what_has_drained_is_told_again_in_the_next_turn() {
 }
 
 #[test]
-fn who_begins_anew_at_each_end_is_told_of_one_in_a_turn() {
+fn on_disconnect_is_called_once_per_turn_for_a_chain_of_failing_connects() {
     let (_refusing, addr) = support::refusing();
     let mut looped = Loop::new(Config::default());
     let mut restless = Restless {

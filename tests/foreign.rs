@@ -53,7 +53,7 @@ fn new() -> EventLoop {
 }
 
 #[test]
-fn an_event_of_a_source_is_told_with_its_token() {
+fn event_of_a_source_is_delivered_with_its_token() {
     let mut event_loop = new();
     let mut sockets = Sockets::new(2);
     for (index, socket) in sockets.sockets.iter_mut().enumerate() {
@@ -72,7 +72,7 @@ fn an_event_of_a_source_is_told_with_its_token() {
 }
 
 #[test]
-fn a_source_is_waited_for_under_another_token_and_for_something_else() {
+fn source_is_reregistered_with_another_token_and_interest() {
     let mut event_loop = new();
     let mut sockets = Sockets::new(1);
     let net = event_loop.net();
@@ -90,7 +90,7 @@ fn a_source_is_waited_for_under_another_token_and_for_something_else() {
 }
 
 #[test]
-fn a_source_that_was_deregistered_in_the_same_batch_is_not_heard() {
+fn event_of_a_source_deregistered_in_the_same_batch_is_dropped() {
     let mut event_loop = new();
     let mut sockets = Sockets::new(5);
     sockets.only_one = true;
@@ -113,7 +113,7 @@ fn a_source_that_was_deregistered_in_the_same_batch_is_not_heard() {
 }
 
 #[test]
-fn tokens_of_the_loop_are_refused() {
+fn tokens_of_the_loop_are_rejected() {
     let mut event_loop = new();
     let mut sockets = Sockets::new(1);
     let token = Token(usize::MAX / 2 + 1);
@@ -138,7 +138,7 @@ fn tokens_of_the_loop_are_refused() {
 }
 
 #[test]
-fn a_source_that_is_not_known_takes_no_event_of_another_with_it() {
+fn deregistering_an_unknown_source_drops_no_events() {
     /// Deregisters a stranger under the token of a friend.
     struct Careless(Sockets);
     impl Handler for Careless {
@@ -167,7 +167,7 @@ fn a_source_that_is_not_known_takes_no_event_of_another_with_it() {
 }
 
 #[test]
-fn a_panic_in_on_event_costs_that_call_and_no_other() {
+fn panic_in_on_event_skips_no_other_call() {
     struct Panics(Vec<Token>);
     impl Handler for Panics {
         fn on_data(&mut self, _: &mut Net, _: ConnectionId, _: Frame<'_>) {}

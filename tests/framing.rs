@@ -1,45 +1,12 @@
 //! Framing, alone: every way to split a short stream, random splits of long ones, and what must be refused.
 
+mod support;
+
 use proptest::prelude::*;
+use support::toy::Toy;
 use throng::{
     DecodeError, Decoded, EncodeError, Envelope, FrameDecoder, FrameEncoder, FrameFormat, Framing,
 };
-
-/// Marker, length, payload, checksum: a header and a trailer, to exercise the custom path.
-#[derive(Debug)]
-struct Checked;
-
-impl FrameFormat for Checked {
-    fn decode(&self, input: &[u8], _scanned: usize) -> Result<Decoded, DecodeError> {
-        match *input {
-            [] => unreachable!("never called without input"),
-            [marker, ..] if marker != b'>' => Err(DecodeError::malformed("'>'", input)),
-            [_, len, ..] => Ok(Decoded::Frame {
-                header: 2,
-                payload: u64::from(len),
-                trailer: 1,
-            }),
-            [_] => Ok(Decoded::Incomplete),
-        }
-    }
-
-    fn encode(&self, payload_len: u64, envelope: &mut Envelope) -> Result<(), EncodeError> {
-        envelope.push_header(&[b'>', payload_len as u8]);
-        envelope.push_trailer(b"<");
-        Ok(())
-    }
-
-    fn max_payload_len(&self) -> u64 {
-        255
-    }
-
-    fn check_trailer(&self, trailer: &[u8]) -> Result<(), DecodeError> {
-        match trailer {
-            b"<" => Ok(()),
-            _ => Err(DecodeError::malformed("'<'", trailer)),
-        }
-    }
-}
 
 /// Lines that end with two bytes, between which a read may end.
 #[derive(Debug)]
@@ -90,7 +57,7 @@ fn framings() -> Vec<Framing> {
         prefix.u64().big_endian().into(),
         Framing::varint(),
         Framing::delimiter(b'\n'),
-        Framing::custom(Checked),
+        Framing::custom(Toy::default()),
         Framing::custom(Crlf),
     ]
 }
@@ -126,7 +93,7 @@ fn decode(
 }
 
 #[test]
-fn every_split_of_a_short_stream_gives_the_same_frames() {
+fn short_stream_decodes_alike_in_every_split() {
     let payloads: [&[&[u8]]; 7] = [
         &[b""],
         &[b"", b"", b"a"],
@@ -154,7 +121,7 @@ fn every_split_of_a_short_stream_gives_the_same_frames() {
 
 proptest! {
     #[test]
-    fn any_split_of_a_long_stream_gives_the_same_frames(
+    fn long_stream_decodes_alike_in_random_splits(
         which in 0..framings().len(),
         payloads in prop::collection::vec(
             prop::collection::vec(any::<u8>(), 0..250), 0..20
@@ -174,7 +141,7 @@ proptest! {
 
     /// Large frames, which are assembled in a buffer of their own.
     #[test]
-    fn large_frames_survive_any_split(
+    fn large_frames_decode_alike_in_random_splits(
         lens in prop::collection::vec(0..300_000_usize, 1..4),
         cuts in prop::collection::vec(any::<prop::sample::Index>(), 0..40),
     ) {
@@ -189,7 +156,7 @@ proptest! {
 
     /// Nothing that arrives makes the decoder panic, and how it was split makes no difference to what comes out.
     #[test]
-    fn noise_is_decoded_or_refused_alike_in_any_split(
+    fn noise_decodes_alike_in_random_splits(
         which in 0..framings().len(),
         max in prop_oneof![Just(u64::MAX), 0..100_u64],
         noise in prop::collection::vec(any::<u8>(), 0..200),
@@ -219,7 +186,7 @@ proptest! {
 }
 
 #[test]
-fn raw_bytes_pass_as_they_come() {
+fn raw_framing_passes_bytes_as_they_arrive() {
     let mut decoder = FrameDecoder::new(Framing::raw()).max_frame_len(2);
     for piece in [&b"abc"[..], b"", b"d"] {
         let mut input = piece;
@@ -234,7 +201,7 @@ fn raw_bytes_pass_as_they_come() {
 }
 
 #[test]
-fn a_frame_over_the_limit_is_refused_by_its_header_alone() {
+fn frame_over_the_limit_is_rejected_by_its_header() {
     let mut decoder = FrameDecoder::new(Framing::length_prefix()).max_frame_len(1000);
     let mut at_limit: &[u8] = &1000_u32.to_le_bytes();
     assert!(matches!(decoder.decode(&mut at_limit), Ok(None)));
@@ -264,7 +231,7 @@ fn a_frame_over_the_limit_is_refused_by_its_header_alone() {
 }
 
 #[test]
-fn a_line_over_the_limit_is_refused_before_it_ends() {
+fn line_over_the_limit_is_rejected_before_it_ends() {
     let mut decoder = FrameDecoder::new(Framing::delimiter(b'\n')).max_frame_len(4);
     let mut input = &b"1234"[..];
     assert!(matches!(decoder.decode(&mut input), Ok(None)));
@@ -283,7 +250,7 @@ fn a_line_over_the_limit_is_refused_before_it_ends() {
 }
 
 #[test]
-fn a_declared_length_reserves_nothing() {
+fn declared_length_reserves_no_memory() {
     // 2^30 bytes, promised.
     let promises: [(Framing, &[u8]); 2] = [
         (
@@ -338,7 +305,7 @@ fn only_canonical_varints_are_lengths() {
 }
 
 #[test]
-fn the_encoder_refuses_what_the_width_cannot_say() {
+fn encoder_rejects_a_length_beyond_the_prefix_width() {
     let encoder = FrameEncoder::new(Framing::length_prefix().u8());
     let mut wire = vec![1, 2, 3];
     assert_eq!(
@@ -357,7 +324,7 @@ fn the_encoder_refuses_what_the_width_cannot_say() {
 }
 
 #[test]
-fn the_encoder_refuses_a_payload_that_contains_the_delimiter() {
+fn encoder_rejects_a_payload_that_contains_the_delimiter() {
     let encoder = FrameEncoder::new(Framing::delimiter(b'\n'));
     for position in [0, 5, 31, 32, 33, 63, 64, 99] {
         let mut payload = [b'x'; 100];
@@ -375,7 +342,7 @@ fn the_encoder_refuses_a_payload_that_contains_the_delimiter() {
 }
 
 #[test]
-fn the_search_for_a_delimiter_goes_on_where_it_stopped() {
+fn search_for_a_delimiter_continues_where_it_stopped() {
     // A mebibyte in pieces of 16: quadratic work would take minutes.
     let mut decoder = FrameDecoder::new(Framing::delimiter(0));
     for _ in 0..65_536 {
@@ -386,7 +353,7 @@ fn the_search_for_a_delimiter_goes_on_where_it_stopped() {
 }
 
 #[test]
-fn a_custom_format_that_talks_nonsense_is_an_error_not_a_hang() {
+fn inconsistent_custom_format_is_an_error() {
     #[derive(Debug)]
     struct Nonsense(Decoded);
     impl FrameFormat for Nonsense {
@@ -429,7 +396,7 @@ fn a_custom_format_that_talks_nonsense_is_an_error_not_a_hang() {
 }
 
 #[test]
-fn any_buffer_gets_the_bytes_that_a_vector_gets() {
+fn encoding_to_any_buffer_gives_the_same_bytes() {
     use bytes::{BufMut, BytesMut};
 
     for framing in framings() {
@@ -454,12 +421,12 @@ fn any_buffer_gets_the_bytes_that_a_vector_gets() {
 }
 
 #[test]
-fn buffer_without_room_for_a_frame_is_left_as_it_was() {
-    let encoder = FrameEncoder::new(Framing::custom(Checked)).max_frame_len(5);
-    for room in 0..8 {
+fn buffer_without_room_for_a_frame_is_unchanged() {
+    let encoder = FrameEncoder::new(Framing::custom(Toy::default())).max_frame_len(5);
+    for room in 0..Toy::OVERHEAD + 5 {
         let mut buffer = vec![b'-'; room];
         let mut out = &mut buffer[..];
-        let needed = 2 + 5 + 1;
+        let needed = Toy::OVERHEAD + 5;
         let expected = Err(EncodeError::NoRoom { needed, left: room });
         assert_eq!(encoder.encode_to(b"hello", &mut out), expected);
         assert_eq!(out.len(), room);
@@ -476,8 +443,8 @@ fn buffer_without_room_for_a_frame_is_left_as_it_was() {
 
 #[test]
 fn frame_with_a_wrong_trailer_is_an_error_in_every_split() {
-    let framing = Framing::custom(Checked);
-    let wire = b">\x02ok<>\x05hello;";
+    let framing = Framing::custom(Toy::default());
+    let wire = b">\0\0\x02okend>\0\0\x01xenD";
     for mask in 0..1_u32 << (wire.len() - 1) {
         let mut decoder = FrameDecoder::new(framing.clone());
         let (mut frames, mut result, mut start) = (Vec::new(), Ok(()), 0);
@@ -496,12 +463,12 @@ fn frame_with_a_wrong_trailer_is_an_error_in_every_split() {
             }
         }
         assert_eq!(frames, [b"ok"], "split {mask:b}");
-        assert_eq!(result, Err(DecodeError::malformed("'<'", b";")));
+        assert_eq!(result, Err(DecodeError::malformed("end", b"enD")));
     }
 }
 
 #[test]
-fn trailer_longer_than_one_that_can_be_written_is_not_checked() {
+fn trailer_beyond_the_maximum_is_not_checked() {
     #[derive(Debug)]
     struct Long(u32);
     impl FrameFormat for Long {

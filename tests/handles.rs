@@ -1,49 +1,21 @@
-//! Handles: commands from other threads arrive, in order, bounded, and are checked when they are run.
+//! Handles: commands from other threads arrive in order, and are checked when they are run.
 
 mod support;
 
-use std::hint::black_box;
-use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use support::{Event, PATIENCE, Peer, Recorder, turn_until, within_patience};
+use support::{Event, Peer, Recorder, join, listening_with, some_id, turn_until};
 use throng::{
     Backlog, Config, ConnectOptions, ConnectionId, DisconnectCause, EventLoop, Frame, Handle,
     Handler, Mailbox, MailboxError, Net, Origin, Reactor,
 };
 
-/// A loop that listens on a free port.
-fn listening(config: Config) -> (EventLoop, SocketAddr) {
-    let mut event_loop = <EventLoop>::new(config).expect("a loop");
-    let net = event_loop.net();
-    let listener = net.listen("127.0.0.1:0").expect("a free port");
-    let addr = net.local_addr(listener).expect("its address");
-    (event_loop, addr)
-}
-
-/// A peer and its id, in a loop of its own thread's.
-fn join(event_loop: &mut EventLoop, addr: SocketAddr, seen: &mut Recorder) -> (Peer, ConnectionId) {
-    let before = seen.connected().len();
-    let peer = Peer::connect(addr);
-    turn_until(event_loop, seen, |seen, _| seen.connected().len() > before);
-    (peer, seen.connected()[before])
-}
-
-/// Waits for something that another thread brings about.
-fn wait_until(what: impl Fn() -> bool) {
-    let deadline = Instant::now() + PATIENCE;
-    while !what() {
-        assert!(Instant::now() < deadline, "it did not happen in time");
-        thread::yield_now();
-    }
-}
-
 #[test]
-fn every_command_does_what_the_method_of_net_does() {
-    let (mut event_loop, addr) = listening(Config::default());
+fn every_command_acts_like_its_method_of_net() {
+    let (mut event_loop, addr) = listening_with(Config::default());
     let mut seen = Recorder::default();
     let mut joined: Vec<(Peer, ConnectionId)> = (0..5)
         .map(|_| join(&mut event_loop, addr, &mut seen))
@@ -95,8 +67,8 @@ fn every_command_does_what_the_method_of_net_does() {
 }
 
 #[test]
-fn a_loop_is_stopped_and_shut_down_and_asked_from_outside() {
-    let (mut event_loop, _) = listening(Config::default());
+fn stop_shutdown_and_call_work_from_another_thread() {
+    let (mut event_loop, _) = listening_with(Config::default());
     let handle = event_loop.handle();
     let mut seen = Recorder::default();
     handle.stop().expect("the loop is there");
@@ -113,8 +85,8 @@ fn a_loop_is_stopped_and_shut_down_and_asked_from_outside() {
 }
 
 #[test]
-fn the_next_tenant_of_a_slot_is_not_reached() {
-    let (mut event_loop, addr) = listening(Config::default());
+fn command_for_a_closed_connection_does_not_reach_its_slot() {
+    let (mut event_loop, addr) = listening_with(Config::default());
     let mut seen = Recorder::default();
     let (first, old) = join(&mut event_loop, addr, &mut seen);
     first.reset();
@@ -137,11 +109,11 @@ fn the_next_tenant_of_a_slot_is_not_reached() {
 
 /// Eight threads send to all of twenty connections; every frame says who sent it and how many before.
 #[test]
-fn frames_of_many_threads_arrive_complete_and_in_order_of_each() {
+fn frames_of_many_threads_arrive_in_the_order_of_each_thread() {
     const THREADS: usize = 8;
     const PEERS: usize = 20;
     const FRAMES: u32 = 300;
-    let (mut event_loop, addr) = listening(Config::default().max_pending_commands(500));
+    let (mut event_loop, addr) = listening_with(Config::default().max_pending_commands(500));
     let mut seen = Recorder::default();
     let joined: Vec<(Peer, ConnectionId)> = (0..PEERS)
         .map(|_| join(&mut event_loop, addr, &mut seen))
@@ -187,8 +159,8 @@ fn frames_of_many_threads_arrive_complete_and_in_order_of_each() {
 }
 
 #[test]
-fn a_burst_makes_one_wake_up() {
-    let (mut event_loop, _) = listening(Config::default());
+fn burst_of_commands_makes_one_wake_up() {
+    let (mut event_loop, _) = listening_with(Config::default());
     let handle = event_loop.handle();
     for _ in 0..1000 {
         handle.post(|_, _| {}).expect("the loop is there");
@@ -209,8 +181,8 @@ fn a_burst_makes_one_wake_up() {
 }
 
 #[test]
-fn more_than_a_turn_allows_is_left_for_the_next_which_comes_at_once() {
-    let (mut event_loop, _) = listening(Config::default().commands_per_turn(10));
+fn commands_above_commands_per_turn_run_in_the_next_turn() {
+    let (mut event_loop, _) = listening_with(Config::default().commands_per_turn(10));
     let handle = event_loop.handle();
     for _ in 0..25 {
         handle.post(|_, _| {}).expect("the loop is there");
@@ -227,101 +199,9 @@ fn more_than_a_turn_allows_is_left_for_the_next_which_comes_at_once() {
     assert_eq!(event_loop.next_timeout(), None);
 }
 
-#[test]
-fn a_loop_that_does_not_turn_takes_so_much_and_no_more() {
-    let config = Config::default()
-        .max_pending_commands(3)
-        .max_pending_bytes(100);
-    let (mut event_loop, addr) = listening(config);
-    let mut seen = Recorder::default();
-    let (mut peer, id) = join(&mut event_loop, addr, &mut seen);
-    let handle = event_loop.handle();
-    // By count.
-    for _ in 0..3 {
-        handle.try_send(id, b"x").expect("there is room");
-    }
-    let full = MailboxError::Full {
-        commands: 3,
-        bytes: 3,
-    };
-    assert_eq!(handle.try_send(id, b"y"), Err(full.clone()));
-    let rejected = handle
-        .try_send_bytes(id, "payload")
-        .expect_err("it is full");
-    assert_eq!(
-        (rejected.error, &rejected.value[..]),
-        (full.clone(), &b"payload"[..])
-    );
-    let rejected = handle.try_send_many([id], "many").expect_err("it is full");
-    assert_eq!(&rejected.value[..], b"many");
-    let rejected = handle
-        .try_broadcast(|_| true, "all")
-        .expect_err("it is full");
-    assert_eq!(&rejected.value[..], b"all");
-    let rejected = handle
-        .try_post(|_, net| net.stop())
-        .expect_err("it is full");
-    assert_eq!(rejected.error, full);
-    // What was given back can be given again.
-    turn_until(&mut event_loop, &mut seen, |_, net| {
-        net.stats().frames_sent == 3
-    });
-    assert!(!event_loop.net().is_stopping());
-    handle
-        .try_post_again(rejected.value)
-        .expect("there is room");
-    turn_until(&mut event_loop, &mut seen, |_, net| net.is_stopping());
-    // By bytes: as long as there is less, one more of any size.
-    handle.try_send(id, &[1; 99]).expect("there is room");
-    handle.try_send(id, &[2; 5000]).expect("there is room");
-    let full = MailboxError::Full {
-        commands: 2,
-        bytes: 5099,
-    };
-    assert_eq!(handle.try_send(id, b""), Err(full));
-    turn_until(&mut event_loop, &mut seen, |_, net| {
-        net.stats().frames_sent == 5
-    });
-    for _ in 0..3 {
-        assert_eq!(peer.receive(), b"x");
-    }
-    assert_eq!(peer.receive(), [1; 99]);
-    assert_eq!(peer.receive(), [2; 5000]);
-}
-
-/// In a callback as well, where nothing waits for room.
-#[test]
-fn there_is_always_room_for_the_end() {
-    let (mut event_loop, _) = listening(Config::default().max_pending_commands(2));
-    let handle = event_loop.handle();
-    let ending = event_loop.handle();
-    let in_order = std::sync::Arc::new(AtomicUsize::new(0));
-    let counted = std::sync::Arc::clone(&in_order);
-    handle
-        .post(move |_, _| {
-            while ending.try_post(|_, _| {}).is_ok() {}
-            ending.shutdown(PATIENCE).expect("there is room for it");
-        })
-        .expect("there is room");
-    handle
-        .post(move |_, net| {
-            assert!(!net.is_stopping() && !net.is_shutting_down());
-            counted.fetch_add(1, Ordering::Relaxed);
-        })
-        .expect("there is room");
-    for _ in 0..3 {
-        handle.stop().expect("there is room for it");
-    }
-    assert!(handle.try_post(|_, _| {}).is_err());
-    let mut seen = Recorder::default();
-    event_loop.run(&mut seen).expect("a clean end");
-    assert_eq!(in_order.load(Ordering::Relaxed), 1, "the end comes last");
-    assert_eq!(event_loop.net().stats().commands, 6);
-}
-
 /// Nobody is left who could take what was left over.
 #[test]
-fn a_mailbox_that_is_dropped_leaves_nothing_to_do() {
+fn dropped_mailbox_leaves_no_pending_work() {
     let mut poll = mio::Poll::new().expect("a selector");
     let mut events = mio::Events::with_capacity(8);
     let config = Config::default().commands_per_turn(1);
@@ -345,176 +225,8 @@ fn a_mailbox_that_is_dropped_leaves_nothing_to_do() {
 }
 
 #[test]
-fn who_waits_for_room_goes_on_when_there_is_some() {
-    let (mut event_loop, _) = listening(Config::default().max_pending_commands(2));
-    let handle = event_loop.handle();
-    let other = thread::spawn(move || {
-        for _ in 0..1000 {
-            handle.post(|_, _| {}).expect("the loop is there");
-        }
-    });
-    let mut seen = Recorder::default();
-    turn_until(&mut event_loop, &mut seen, |_, net| {
-        net.stats().commands == 1000
-    });
-    other.join().expect("no panic");
-}
-
-/// Those who do not wait would take each place as soon as it is free.
-#[test]
-fn who_waits_for_room_has_a_turn_beside_those_who_do_not_wait() {
-    let config = Config::default()
-        .max_pending_commands(8)
-        .commands_per_turn(1);
-    let (mut event_loop, _) = listening(config);
-    let handle = event_loop.handle();
-    let waiting = {
-        let handle = handle.clone();
-        thread::spawn(move || {
-            for _ in 0..100 {
-                handle.post(|_, _| {}).expect("the loop is there");
-            }
-        })
-    };
-    let mut seen = Recorder::default();
-    let deadline = Instant::now() + PATIENCE;
-    while !waiting.is_finished() {
-        assert!(Instant::now() < deadline, "nobody wakes who waits");
-        while handle.try_post(|_, _| {}).is_ok() {}
-        event_loop
-            .turn(&mut seen, Some(Duration::ZERO))
-            .expect("a turn");
-    }
-    waiting.join().expect("no panic");
-}
-
-/// In each round the loop runs all there is, and two threads fill its mailbox again and wait for more room.
-#[test]
-fn try_post_succeeds_in_every_round_beside_two_threads_that_wait() {
-    const ROUNDS: usize = 100;
-    let (mut event_loop, _) = listening(Config::default().max_pending_commands(8));
-    let handle = event_loop.handle();
-    let writers = [handle.clone(), handle.clone()]
-        .map(|handle| thread::spawn(move || while handle.post(|_, _| {}).is_ok() {}));
-    let ran = std::sync::Arc::new(AtomicUsize::new(0));
-    let mut seen = Recorder::default();
-    for round in 0..ROUNDS {
-        // Until they wait the mailbox is not full, or just full.
-        wait_until(|| {
-            let ran = std::sync::Arc::clone(&ran);
-            let posted = handle.try_post(move |_, _| {
-                ran.fetch_add(1, Ordering::Relaxed);
-            });
-            posted.is_ok()
-        });
-        turn_until(&mut event_loop, &mut seen, |_, _| {
-            ran.load(Ordering::Relaxed) == round + 1
-        });
-    }
-    drop(event_loop);
-    for thread in writers {
-        thread.join().expect("no panic");
-    }
-}
-
-/// The limits hold all the same: tries that succeed while others wait are a few more commands, and a few more bytes.
-#[test]
-fn tries_beside_threads_that_wait_are_bounded() {
-    for (config, size) in [
-        (Config::default().max_pending_commands(64), 0),
-        (Config::default().max_pending_bytes(64_000), 1000),
-    ] {
-        let (event_loop, _) = listening(config);
-        let handle = event_loop.handle();
-        let id = id();
-        thread::scope(|scope| {
-            let waiting = scope.spawn(|| while handle.send(id, &vec![0; size]).is_ok() {});
-            wait_until(|| format!("{handle:?}").contains("commands: 64"));
-            // It fills the mailbox, and waits at some time after that. 64 and a sixteenth of it.
-            let full = MailboxError::Full {
-                commands: 68,
-                bytes: 68 * size as u64,
-            };
-            wait_until(|| handle.try_send(id, &vec![0; size]) == Err(full.clone()));
-            drop(event_loop);
-            waiting.join().expect("no panic");
-        });
-    }
-}
-
-#[test]
-fn who_waits_hears_that_the_loop_is_gone() {
-    let (event_loop, _) = listening(Config::default().max_pending_commands(1));
-    let handle = event_loop.handle();
-    handle
-        .post(|_, _| panic!("nobody runs it"))
-        .expect("there is room");
-    let began = AtomicUsize::new(0);
-    thread::scope(|scope| {
-        let waiting = scope.spawn(|| {
-            began.fetch_add(1, Ordering::Relaxed);
-            handle.send_bytes(id(), "payload")
-        });
-        let asking = scope.spawn(|| {
-            began.fetch_add(1, Ordering::Relaxed);
-            handle.call(|_, _| ())
-        });
-        wait_until(|| began.load(Ordering::Relaxed) == 2);
-        drop(event_loop);
-        let rejected = waiting.join().expect("no panic").expect_err("it is gone");
-        assert_eq!(rejected.error, MailboxError::Closed);
-        assert_eq!(&rejected.value[..], b"payload");
-        assert_eq!(asking.join().expect("no panic"), Err(MailboxError::Closed));
-    });
-    assert!(handle.is_closed());
-    assert_eq!(handle.stop(), Err(MailboxError::Closed));
-    assert_eq!(handle.try_send(id(), b""), Err(MailboxError::Closed));
-}
-
-/// A call that was accepted, and then the loop goes without having run it.
-#[test]
-fn who_asked_hears_that_the_loop_is_gone() {
-    let (event_loop, _) = listening(Config::default());
-    let handle = event_loop.handle();
-    let asking = handle.clone();
-    let other = thread::spawn(move || asking.call(|_, _| ()));
-    // Debug tells how many wait.
-    wait_until(|| format!("{handle:?}").contains("commands: 1"));
-    drop(event_loop);
-    assert_eq!(other.join().expect("no panic"), Err(MailboxError::Closed));
-}
-
-/// An id of somebody.
-fn id() -> ConnectionId {
-    let (mut event_loop, addr) = listening(Config::default());
-    event_loop.net().connect(addr).expect("it starts")
-}
-
-#[test]
-fn in_a_callback_nothing_waits() {
-    let config = Config::default().max_pending_commands(1);
-    let (mut event_loop, _) = listening(config);
-    let handle = event_loop.handle();
-    let inner = handle.clone();
-    let (tell, told) = mpsc::channel();
-    handle
-        .post(move |_, _| {
-            // This very command counts until the end of the turn's commands.
-            tell.send(inner.post(|_, _| {})).expect("the test waits");
-            let asked = inner.call(|_, _| ());
-            assert_eq!(asked, Err(MailboxError::InCallback));
-        })
-        .expect("there is room");
-    event_loop
-        .turn(&mut Recorder::default(), None)
-        .expect("a turn");
-    let error = told.recv().expect("it was run").expect_err("it is full");
-    assert!(matches!(error, MailboxError::Full { commands: 1, .. }));
-}
-
-#[test]
-fn a_closure_that_panics_takes_nothing_along() {
-    let (mut event_loop, _) = listening(Config::default().max_pending_commands(3));
+fn panic_in_a_closure_loses_no_other_command() {
+    let (mut event_loop, _) = listening_with(Config::default().max_pending_commands(3));
     let handle = event_loop.handle();
     handle
         .post(|_, _| panic!("as agreed"))
@@ -549,7 +261,7 @@ impl Borrowing<'_> {
 }
 
 #[test]
-fn a_handler_that_borrows_is_reached() {
+fn posted_closure_reaches_a_handler_that_borrows() {
     let seen = AtomicUsize::new(0);
     let mut handler = Borrowing { seen: &seen };
     let mut event_loop = EventLoop::new(Config::default()).expect("a loop");
@@ -569,10 +281,10 @@ fn a_handler_that_borrows_is_reached() {
 }
 
 #[test]
-fn any_handler_is_reached_by_a_loop_for_any() {
+fn posted_closure_reaches_a_handler_trait_object() {
     let mut event_loop: EventLoop = EventLoop::new(Config::default()).expect("a loop");
     let handle: Handle<dyn Handler> = event_loop.handle();
-    let id = id();
+    let id = some_id();
     handle
         .post(move |handler, net| {
             handler.on_connect(net, id);
@@ -585,9 +297,9 @@ fn any_handler_is_reached_by_a_loop_for_any() {
 }
 
 #[test]
-fn a_command_for_one_that_is_full_is_counted() {
+fn command_for_a_full_queue_counts_as_failed() {
     let config = Config::default().max_queued_bytes(10).high_watermark(9);
-    let (mut event_loop, addr) = listening(config);
+    let (mut event_loop, addr) = listening_with(config);
     let mut seen = Recorder::default();
     let (_peer, id) = join(&mut event_loop, addr, &mut seen);
     let handle = event_loop.handle();
@@ -601,8 +313,8 @@ fn a_command_for_one_that_is_full_is_counted() {
 }
 
 #[test]
-fn an_attempt_that_cannot_be_started_is_told() {
-    let (mut event_loop, addr) = listening(Config::default().max_connections(0));
+fn connect_command_reports_an_attempt_that_cannot_start() {
+    let (mut event_loop, addr) = listening_with(Config::default().max_connections(0));
     let handle = event_loop.handle();
     let (tell, told) = mpsc::channel();
     handle
@@ -618,8 +330,8 @@ fn an_attempt_that_cannot_be_started_is_told() {
 }
 
 #[test]
-fn a_kick_by_command_takes_its_last_message_along() {
-    let (mut event_loop, addr) = listening(Config::default());
+fn disconnect_command_sends_the_last_message() {
+    let (mut event_loop, addr) = listening_with(Config::default());
     let mut seen = Recorder::default();
     let (mut peer, id) = join(&mut event_loop, addr, &mut seen);
     let handle = event_loop.handle();
@@ -639,37 +351,8 @@ fn a_kick_by_command_takes_its_last_message_along() {
     reader.join().expect("no panic");
 }
 
-/// Each time it would be boxed once more, were it posted as a new one.
 #[test]
-fn a_closure_is_posted_again_and_again() {
-    let (mut event_loop, _) = listening(Config::default().max_pending_commands(1));
-    let handle = event_loop.handle();
-    handle.try_post(|_, _| {}).expect("there is room");
-    let mut rejected = handle
-        .try_post(|_, net| net.stop())
-        .expect_err("it is full");
-    for _ in 0..300_000 {
-        rejected = handle
-            .try_post_again(rejected.value)
-            .expect_err("it is full");
-    }
-    let mut seen = Recorder::default();
-    event_loop.turn(&mut seen, None).expect("a turn");
-    handle
-        .try_post_again(rejected.value)
-        .expect("there is room");
-    event_loop.run(&mut seen).expect("it runs");
-    // Or it is run by whoever has the loop.
-    handle.try_post(|_, _| {}).expect("there is room");
-    let rejected = handle
-        .try_post(|_, net| net.stop())
-        .expect_err("it is full");
-    rejected.value.run(&mut seen, event_loop.net());
-    assert!(event_loop.take_stop());
-}
-
-#[test]
-fn a_wake_that_panics_is_made_up_for() {
+fn wake_up_after_a_panic_of_the_waker_is_repeated() {
     let woken = std::sync::Arc::new(AtomicUsize::new(0));
     let count = std::sync::Arc::clone(&woken);
     let mailbox: Mailbox<dyn Handler> = Mailbox::new(&Config::default(), move || {
@@ -685,60 +368,9 @@ fn a_wake_that_panics_is_made_up_for() {
     assert_eq!(woken.load(Ordering::Relaxed), 2);
 }
 
-/// A reader that asks the loop for something when it is dropped.
-struct AsksAtTheEnd(Handle<dyn Handler>);
-
-impl std::io::Read for AsksAtTheEnd {
-    fn read(&mut self, _: &mut [u8]) -> std::io::Result<usize> {
-        Err(std::io::ErrorKind::WouldBlock.into())
-    }
-}
-
-impl Drop for AsksAtTheEnd {
-    fn drop(&mut self) {
-        assert_eq!(self.0.call(|_, _| ()), Err(MailboxError::Closed));
-    }
-}
-
-#[test]
-fn what_is_dropped_with_the_loop_finds_it_closed() {
-    within_patience(|| {
-        let (mut event_loop, addr) = listening(Config::default());
-        let mut seen = Recorder::default();
-        let (_peer, id) = join(&mut event_loop, addr, &mut seen);
-        let reader = AsksAtTheEnd(event_loop.handle());
-        let sent = event_loop.net().send_reader(id, 10, reader);
-        assert!(sent.is_ok());
-        drop(event_loop);
-    });
-}
-
-#[test]
-fn a_command_that_panics_when_it_is_dropped_leaves_nobody_waiting() {
-    struct Bomb;
-    impl Drop for Bomb {
-        fn drop(&mut self) {
-            panic!("as agreed");
-        }
-    }
-    let (event_loop, _) = listening(Config::default());
-    let handle = event_loop.handle();
-    let bomb = Bomb;
-    handle
-        .post(move |_, _| std::mem::forget(bomb))
-        .expect("there is room");
-    let asking = handle.clone();
-    let asking = thread::spawn(move || asking.call(|_, _| ()));
-    wait_until(|| format!("{handle:?}").contains("commands: 2"));
-    let dropping = std::panic::AssertUnwindSafe(|| drop(event_loop));
-    std::panic::catch_unwind(dropping).expect_err("it panics");
-    let answer = within_patience(|| asking.join().expect("no panic"));
-    assert_eq!(answer, Err(MailboxError::Closed));
-}
-
 /// Of one the other knows nothing.
 #[test]
-fn two_mailboxes_do_not_hide_what_is_left_over_in_each_other() {
+fn two_mailboxes_of_one_net_report_their_pending_commands() {
     let poll = mio::Poll::new().expect("a selector");
     let config = Config::default().commands_per_turn(1);
     let now = Instant::now();
@@ -761,59 +393,20 @@ fn two_mailboxes_do_not_hide_what_is_left_over_in_each_other() {
 }
 
 #[test]
-fn what_this_thread_has_posted_makes_a_turn_due() {
-    let (event_loop, _) = listening(Config::default());
+fn command_posted_by_the_same_thread_makes_a_turn_due() {
+    let (event_loop, _) = listening_with(Config::default());
     event_loop.handle().post(|_, _| {}).expect("there is room");
     assert_eq!(event_loop.next_timeout(), Some(Duration::ZERO));
 }
 
 #[test]
-fn each_command_counts_what_it_holds() {
-    let counted = |put: &dyn Fn(&Handle<dyn Handler>)| {
-        let (event_loop, _) = listening(Config::default().max_pending_bytes(1));
-        let handle = event_loop.handle();
-        put(&handle);
-        match handle.try_send(id(), b"") {
-            Err(MailboxError::Full { bytes, .. }) => bytes,
-            other => panic!("{other:?}"),
-        }
-    };
-    let many = |handle: &Handle<dyn Handler>| handle.send_many([id(); 3], "12345");
-    assert_eq!(counted(&|handle| many(handle).expect("room")), 3 * 8 + 5);
-    let all = |handle: &Handle<dyn Handler>| handle.broadcast(|_| true, "123");
-    assert_eq!(counted(&|handle| all(handle).expect("room")), 3);
-    let large = [0_u8; 1000];
-    let post = |handle: &Handle<dyn Handler>| handle.post(move |_, _| _ = black_box(large));
-    assert_eq!(counted(&|handle| post(handle).expect("room")), 1000);
-    let try_post = |handle: &Handle<dyn Handler>| handle.try_post(move |_, _| _ = black_box(large));
-    assert_eq!(counted(&|handle| try_post(handle).expect("room")), 1000);
-}
-
-#[test]
-fn limits_of_nothing_are_one_and_none_is_beyond_what_can_be_counted() {
-    let nothing = Config::default()
-        .max_pending_commands(0)
-        .max_pending_bytes(0);
-    let (event_loop, _) = listening(nothing);
-    let handle = event_loop.handle();
-    handle.try_post(|_, _| {}).expect("one is taken");
-    handle.try_post(|_, _| {}).expect_err("and no more");
-    let endless = Config::default()
-        .max_pending_commands(u64::MAX)
-        .max_pending_bytes(u64::MAX);
-    let (event_loop, _) = listening(endless);
-    let handle = event_loop.handle();
-    handle.try_send(id(), b"x").expect("there is room");
-}
-
-#[test]
-fn a_frame_that_misses_some_is_a_command_that_failed() {
+fn send_many_that_misses_a_connection_counts_as_failed() {
     let config = Config::default()
         .max_queued_bytes(10)
         .high_watermark(9)
         .low_watermark(1)
         .max_frame_len(100);
-    let (mut event_loop, addr) = listening(config);
+    let (mut event_loop, addr) = listening_with(config);
     let mut seen = Recorder::default();
     let (_peer, id) = join(&mut event_loop, addr, &mut seen);
     // In its slot there is nobody.
@@ -841,8 +434,8 @@ fn a_frame_that_misses_some_is_a_command_that_failed() {
 }
 
 #[test]
-fn a_closure_that_takes_long_is_a_slow_callback() {
-    let (mut event_loop, _) = listening(Config::default().slow_callback(Duration::ZERO));
+fn long_closure_counts_as_a_slow_callback() {
+    let (mut event_loop, _) = listening_with(Config::default().slow_callback(Duration::ZERO));
     let handle = event_loop.handle();
     handle.post(|_, net| net.stop()).expect("there is room");
     event_loop.run(&mut Recorder::default()).expect("it runs");
@@ -852,8 +445,8 @@ fn a_closure_that_takes_long_is_a_slow_callback() {
 /// The mailbox comes before the replies, and one write has both.
 #[cfg(unix)]
 #[test]
-fn what_a_command_sends_is_written_together_with_the_replies_of_the_turn() {
-    let (mut event_loop, addr) = listening(Config::default());
+fn frames_sent_by_commands_and_callbacks_share_one_write() {
+    let (mut event_loop, addr) = listening_with(Config::default());
     let mut seen = Recorder::echoing();
     let (mut peer, id) = join(&mut event_loop, addr, &mut seen);
     event_loop
@@ -868,7 +461,8 @@ fn what_a_command_sends_is_written_together_with_the_replies_of_the_turn() {
         .register(&mut source, mio::Token(0), mio::Interest::READABLE)
         .expect("a descriptor");
     peer.send(b"reply");
-    poll.poll(&mut events, Some(PATIENCE)).expect("a poll");
+    poll.poll(&mut events, Some(support::PATIENCE))
+        .expect("a poll");
     assert!(!events.is_empty());
     event_loop.handle().send(id, b"command").expect("room");
     let before = event_loop.net().stats().writes;
@@ -876,54 +470,4 @@ fn what_a_command_sends_is_written_together_with_the_replies_of_the_turn() {
     assert_eq!(event_loop.net().stats().writes - before, 1);
     assert_eq!(peer.receive(), b"command");
     assert_eq!(peer.receive(), b"reply");
-}
-
-/// Asks the loop from a callback of its own.
-struct Asks(Handle<Asks>, Option<MailboxError>);
-
-impl Handler for Asks {
-    fn on_connect(&mut self, net: &mut Net, _: ConnectionId) {
-        self.1 = self.0.call(|_, _| ()).err();
-        net.stop();
-    }
-
-    fn on_data(&mut self, _: &mut Net, _: ConnectionId, _: Frame<'_>) {}
-}
-
-#[test]
-fn nothing_waits_in_the_callbacks_of_connections() {
-    let asked = within_patience(|| {
-        let mut event_loop = EventLoop::<Asks>::new(Config::default()).expect("a loop");
-        let net = event_loop.net();
-        let listener = net.listen("127.0.0.1:0").expect("a port");
-        let _peer = Peer::connect(net.local_addr(listener).expect("its address"));
-        let mut asks = Asks(event_loop.handle(), None);
-        event_loop.run(&mut asks).expect("it runs");
-        asks.1
-    });
-    assert_eq!(asked, Some(MailboxError::InCallback));
-}
-
-#[test]
-fn a_callback_goes_on_after_a_loop_within_it_and_ends_with_its_own() {
-    let (inside, after) = within_patience(|| {
-        let (mut outer, _) = listening(Config::default());
-        let handle = outer.handle();
-        let asking = handle.clone();
-        let (tell, told) = mpsc::channel();
-        handle
-            .post(move |_, net| {
-                let (mut inner, _) = listening(Config::default());
-                inner.net().stop();
-                inner.run(&mut Recorder::default()).expect("it runs");
-                tell.send(asking.call(|_, _| ())).expect("the test waits");
-                net.stop();
-            })
-            .expect("there is room");
-        outer.run(&mut Recorder::default()).expect("it runs");
-        drop(outer);
-        (told.recv().expect("it was run"), handle.call(|_, _| ()))
-    });
-    assert_eq!(inside, Err(MailboxError::InCallback));
-    assert_eq!(after, Err(MailboxError::Closed));
 }

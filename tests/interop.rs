@@ -23,7 +23,7 @@ const PYTHON: &str = if cfg!(windows) { "python" } else { "python3" };
 const CLIENT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/client.py");
 
 #[test]
-fn the_documented_python_client_works() {
+fn documented_python_client_works() {
     let program = documented_program("python");
     try_program(|| {
         let mut command = Command::new(PYTHON);
@@ -33,7 +33,7 @@ fn the_documented_python_client_works() {
 }
 
 #[test]
-fn the_documented_csharp_client_works() {
+fn documented_csharp_client_works() {
     if let Some(missing) = ["mcs", "mono"].into_iter().find(|tool| !is_installed(tool)) {
         // Past the test harness, which would keep the line of a passing test to itself.
         let line = format!("skipped: the C# client of docs/PROTOCOL.md ({missing} is missing)\n");
@@ -130,7 +130,7 @@ fn documented_program(language: &str) -> String {
 }
 
 #[test]
-fn the_documented_bytes_are_those_on_the_wire() {
+fn documented_bytes_match_the_wire() {
     let prefix = Framing::length_prefix();
     let framings: [(&str, Framing); 10] = [
         ("length_prefix()", prefix.into()),
@@ -173,7 +173,7 @@ fn the_documented_bytes_are_those_on_the_wire() {
 }
 
 #[test]
-fn the_documented_varints_are_those_on_the_wire() {
+fn documented_varints_match_the_wire() {
     for row in table("| length | header |") {
         let [length, header] = row[..] else {
             panic!("two cells: {row:?}");
@@ -255,7 +255,7 @@ fn run_scenario(name: &str) {
 }
 
 #[test]
-fn every_scenario_of_the_python_client_is_a_test() {
+fn python_client_scenarios_are_all_tests() {
     let output = run(Command::new(PYTHON).args([CLIENT, "--list"]));
     output.expect_success();
     assert_eq!(output.stdout.lines().collect::<Vec<_>>(), SCENARIOS);

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use support::random::{Random, with_seeds};
-use support::{PATIENCE, framed};
+use support::{PATIENCE, bytes_queued, framed};
 use throng::{
     Admission, Config, ConnectionId, DisconnectReason, EventLoop, Frame, FrameDecoder, Framing,
     Handler, ListenOptions, ListenerId, Net, SendError, Stage,
@@ -441,12 +441,7 @@ fn check_end(chaos: &Chaos, event_loop: &mut EventLoop) {
     );
     let net = event_loop.net();
     assert!(net.is_empty());
-    assert!(
-        chaos
-            .ids
-            .iter()
-            .all(|id| net.connection(*id).map_or(0, |it| it.queued_bytes()) == 0)
-    );
+    assert!(chaos.ids.iter().all(|id| bytes_queued(net, *id) == 0));
 
     struct Nobody;
     impl Handler for Nobody {
@@ -470,12 +465,12 @@ fn check_end(chaos: &Chaos, event_loop: &mut EventLoop) {
 }
 
 #[test]
-fn kills_with_the_default_settings() {
+fn random_kills_with_default_settings_keep_the_call_order() {
     schedules(&Config::default(), &ListenOptions::default());
 }
 
 #[test]
-fn kills_where_every_budget_is_one() {
+fn random_kills_with_budgets_of_one_keep_the_call_order() {
     let config = Config::default()
         .read_buffer(512)
         .read_budget(1)
@@ -487,7 +482,7 @@ fn kills_where_every_budget_is_one() {
 }
 
 #[test]
-fn kills_of_half_open_connections() {
+fn random_kills_of_half_open_connections_keep_the_call_order() {
     schedules(
         &Config::default(),
         &ListenOptions::default().allow_half_open(true),
@@ -495,14 +490,14 @@ fn kills_of_half_open_connections() {
 }
 
 #[test]
-fn kills_with_little_patience_and_few_places() {
+fn random_kills_with_short_timeouts_and_few_places_keep_the_call_order() {
     let config = Config::default().max_connections(6);
     let options = ListenOptions::default().disconnect_timeout(Duration::from_millis(2));
     schedules(&config, &options);
 }
 
 #[test]
-fn kills_on_the_open_internet() {
+fn random_kills_with_hardened_settings_keep_the_call_order() {
     let config = Config::hardened().slow_callback(Duration::ZERO);
     schedules(&config, &ListenOptions::default());
 }

@@ -11,8 +11,8 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use bytes::Bytes;
-use support::by_hand::{Scene, the_end};
-use support::{Event, framed, pattern};
+use support::scene::Scene;
+use support::{Event, bytes_queued, framed, pattern};
 use throng::{
     Backlog, Config, DisconnectCause, DisconnectReason, Overflow, SendError, Side, Stage,
 };
@@ -145,7 +145,7 @@ fn assert_kicked(reason: &DisconnectReason) {
 }
 
 #[test]
-fn who_reads_late_reads_everything_and_a_clean_end() {
+fn peer_that_reads_late_reads_everything_and_a_clean_end() {
     let lens = [40_000, 4095, 1000, LARGE];
     for round in 0..ROUNDS {
         let room = [16 << 10, 64 << 10, 256 << 10][round % 3];
@@ -156,7 +156,7 @@ fn who_reads_late_reads_everything_and_a_clean_end() {
 }
 
 #[test]
-fn so_does_who_reads_late_where_every_budget_is_one() {
+fn peer_that_reads_late_reads_everything_with_budgets_of_one() {
     let starved = config().read_buffer(512).read_budget(1).write_budget(1);
     let (mut scene, mut wire) = full(starved, 40_000, ROOM);
     kick(&mut scene, &mut wire);
@@ -179,7 +179,7 @@ fn talks(mut stream: TcpStream) -> Talker {
 }
 
 #[test]
-fn so_does_who_talks_all_the_while() {
+fn peer_that_keeps_sending_reads_everything() {
     for round in 0..ROUNDS {
         let heard = config().read_under_backpressure(round % 2 == 0);
         let (mut scene, mut wire) = full(heard, 40_000, ROOM);
@@ -233,31 +233,26 @@ fn assert_who_has_to_say_first_reads_all(config: Config) {
     let mut wire = fill(&mut scene, 40_000, ROOM);
     let peer = says_first(&scene);
     kick(&mut scene, &mut wire);
-    let Scene {
-        looped,
-        seen,
-        peer: other_handle,
-        id,
-    } = scene;
+    let (scene, other_handle) = scene.apart();
     drop(other_handle);
-    assert_kicked(&the_end(looped, seen, id));
+    assert_kicked(&scene.end());
     assert!(peer.join().expect("a clean end") == wire, "all of it");
 }
 
 #[test]
-fn so_does_who_has_much_to_say_before_it_reads() {
+fn peer_that_sends_much_before_it_reads_reads_everything() {
     for _ in 0..5 {
         assert_who_has_to_say_first_reads_all(config());
     }
 }
 
 #[test]
-fn so_does_who_has_much_to_say_before_it_reads_where_every_budget_is_one() {
+fn peer_that_sends_much_before_it_reads_reads_everything_with_budgets_of_one() {
     assert_who_has_to_say_first_reads_all(config().read_buffer(512).read_budget(1));
 }
 
 #[test]
-fn so_does_who_is_paused() {
+fn peer_of_a_paused_connection_reads_everything() {
     for round in 0..ROUNDS {
         let (mut scene, mut wire) = full(config(), 40_000, ROOM);
         assert!(scene.looped.net().pause(scene.id));
@@ -272,7 +267,7 @@ fn so_does_who_is_paused() {
 }
 
 #[test]
-fn so_does_who_has_half_closed_unheard() {
+fn peer_whose_half_close_is_unread_reads_everything() {
     for round in 0..ROUNDS {
         let (mut scene, mut wire) = full(config(), 40_000, ROOM);
         scene.looped.net().pause(scene.id);
@@ -287,7 +282,7 @@ fn so_does_who_has_half_closed_unheard() {
 }
 
 #[test]
-fn so_does_who_has_half_closed_to_hear_the_answer() {
+fn peer_that_half_closed_and_waits_reads_everything() {
     for _ in 0..ROUNDS {
         let half_open = config().allow_half_open(true).read_under_backpressure(true);
         let (mut scene, mut wire) = full(half_open, 40_000, ROOM);
@@ -302,7 +297,7 @@ fn so_does_who_has_half_closed_to_hear_the_answer() {
 
 /// Where the peer left by itself, what had been sent is its last word.
 #[test]
-fn so_does_who_has_left_before_it_was_kicked() {
+fn peer_that_half_closed_before_disconnect_reads_everything() {
     for _ in 0..ROUNDS {
         let (mut scene, wire) = full(config().read_under_backpressure(true), 40_000, ROOM);
         scene.peer.half_close();
@@ -321,7 +316,7 @@ fn so_does_who_has_left_before_it_was_kicked() {
 }
 
 #[test]
-fn who_does_not_read_is_dropped_at_the_deadline() {
+fn peer_that_does_not_read_is_dropped_at_the_deadline() {
     let acts: [fn(&mut Scene) -> Option<Talker>; 4] = [
         |_| None,
         |scene| {
@@ -382,9 +377,9 @@ fn last_message_has_room_in_a_full_queue() {
             let stream = another(&scene);
             let reader = std::thread::spawn(move || reads(stream).join().expect("a clean end"));
             let id = scene.id;
-            scene.looped.settle(&mut scene.seen, |_, net| {
-                net.connection(id).map_or(0, |it| it.queued_bytes()) == 0
-            });
+            scene
+                .looped
+                .settle(&mut scene.seen, |_, net| bytes_queued(net, id) == 0);
             scene.peer.half_close();
             let wire = reader.join().expect("a clean end");
             assert!(wire == expected, "{} of {}", wire.len(), expected.len());
@@ -397,7 +392,7 @@ fn last_message_has_room_in_a_full_queue() {
 }
 
 #[test]
-fn last_message_that_cannot_be_sent_changes_nothing() {
+fn last_message_that_cannot_be_encoded_changes_nothing() {
     let mut scene = Scene::with(config().max_frame_len(100));
     let net = &mut scene.looped.net();
     let too_long = net.disconnect_with(scene.id, &[7; 101], Backlog::Drop);

@@ -7,8 +7,9 @@ use std::sync::mpsc::channel;
 use std::thread::JoinHandle;
 
 use bytes::Bytes;
+use support::notes::Notes;
 use support::scene::Scene;
-use support::{PATIENCE, Peer, framed, pattern};
+use support::{PATIENCE, Peer, bytes_queued, framed, pattern};
 use throng::{
     ConnectionId, DisconnectCause, EncodeError, Framing, ListenOptions, Net, Overflow, SendError,
 };
@@ -18,26 +19,12 @@ const BULK: usize = 16 << 20;
 
 /// A connection whose peer does not read, and whose sockets are full: what is sent now waits behind the rest of a frame
 /// of `BULK` bytes.
-fn blocked(options: ListenOptions) -> (Scene, Peer, ConnectionId) {
+fn blocked(options: ListenOptions) -> (Scene<Notes, ()>, Peer, ConnectionId) {
     let (mut scene, peer, id) = Scene::joined(options.max_queued_bytes(1 << 40));
     let bulk = Bytes::from(pattern(BULK));
     scene.net().send_bytes(id, bulk).expect("there is room");
-    fill_sockets(&mut scene);
-    assert!(
-        scene.net().connection(id).map_or(0, |it| it.queued_bytes()) > 0,
-        "the sockets hold it all"
-    );
+    scene.until_blocked();
     (scene, peer, id)
-}
-
-/// Turns until no more is written.
-fn fill_sockets(scene: &mut Scene) {
-    let (mut written, mut unchanged) = (0, 0);
-    scene.until(|_, net| {
-        let before = std::mem::replace(&mut written, net.stats().bytes_sent);
-        unchanged = if before == written { unchanged + 1 } else { 0 };
-        unchanged > 3
-    });
 }
 
 /// Reads the bulk, and then so many frames.
@@ -50,11 +37,16 @@ fn read_on(mut peer: Peer, count: usize) -> JoinHandle<(Vec<Vec<u8>>, Peer)> {
 }
 
 /// Lets the peer read, and says what it gets behind the bulk.
-fn frames_behind(mut scene: Scene, peer: Peer, id: ConnectionId, count: usize) -> Vec<Vec<u8>> {
+fn frames_behind(
+    mut scene: Scene<Notes, ()>,
+    peer: Peer,
+    id: ConnectionId,
+    count: usize,
+) -> Vec<Vec<u8>> {
     // An open frame keeps the queue from being empty, so that nothing in it is just forgotten.
     scene.net().begin_frame(id, 8).expect("none is open");
     let reading = read_on(peer, count);
-    scene.until(|_, net| net.connection(id).map_or(0, |it| it.queued_bytes()) == 0);
+    scene.until(|_, net| bytes_queued(net, id) == 0);
     let (frames, mut peer) = reading.join().expect("all arrived");
     let net = scene.net();
     assert_eq!(net.stats().frames_sent, count as u64 + 1);
@@ -68,11 +60,11 @@ fn frames_behind(mut scene: Scene, peer: Peer, id: ConnectionId, count: usize) -
 
 /// Bytes that are held but do not wait: those of the bulk that are written.
 fn written_of_bulk(net: &Net, id: ConnectionId) -> u64 {
-    net.memory_in_use() - net.connection(id).map_or(0, |it| it.queued_bytes())
+    net.memory_in_use() - bytes_queued(net, id)
 }
 
 #[test]
-fn a_peer_that_reads_gets_every_frame() {
+fn peer_that_reads_gets_every_frame() {
     let (mut scene, mut peer, id) = Scene::joined(ListenOptions::default());
     for number in 0..300_u32 {
         let payload = number.to_le_bytes();
@@ -87,13 +79,10 @@ fn a_peer_that_reads_gets_every_frame() {
 }
 
 #[test]
-fn a_peer_that_does_not_read_gets_the_newest_of_each_slot() {
+fn peer_that_does_not_read_gets_the_newest_frame_of_each_slot() {
     let (mut scene, peer, id) = blocked(ListenOptions::default());
     let net = scene.net();
-    let (queued, held) = (
-        net.connection(id).map_or(0, |it| it.queued_bytes()),
-        written_of_bulk(net, id),
-    );
+    let (queued, held) = (bytes_queued(net, id), written_of_bulk(net, id));
     let slots = [7, 0, u32::MAX, 3, 4];
     let payload = |round: usize, slot: u32| {
         let mut payload = pattern(round * 5 % 90);
@@ -108,10 +97,7 @@ fn a_peer_that_does_not_read_gets_the_newest_of_each_slot() {
         let net = scene.net();
         let waiting = slots.map(|slot| framed(&payload(round, slot)).len() as u64);
         let expected = queued + waiting.iter().sum::<u64>();
-        assert_eq!(
-            net.connection(id).map_or(0, |it| it.queued_bytes()),
-            expected
-        );
+        assert_eq!(bytes_queued(net, id), expected);
         assert_eq!(net.memory_in_use(), expected + held);
         assert_eq!(net.stats().frames_replaced, round as u64 * 5);
         if round % 10 == 3 {
@@ -123,7 +109,7 @@ fn a_peer_that_does_not_read_gets_the_newest_of_each_slot() {
 }
 
 #[test]
-fn a_new_frame_overtakes_nothing() {
+fn new_frame_overtakes_no_other() {
     let (mut scene, peer, id) = blocked(ListenOptions::default());
     let shared = Bytes::from(pattern(5000));
     let net = scene.net();
@@ -145,44 +131,38 @@ fn a_new_frame_overtakes_nothing() {
 }
 
 #[test]
-fn a_frame_that_is_partly_written_is_finished_as_it_is() {
+fn partly_written_frame_is_not_replaced() {
     let options = ListenOptions::default().max_queued_bytes(1 << 40);
     let (mut scene, peer, id) = Scene::joined(options);
     let net = scene.net();
     net.send_latest(id, 1, &pattern(BULK)).expect("room");
-    fill_sockets(&mut scene);
+    scene.until_blocked();
     let net = scene.net();
-    let queued = net.connection(id).map_or(0, |it| it.queued_bytes());
+    let queued = bytes_queued(net, id);
     assert!(queued > 0 && queued < BULK as u64);
     net.send_latest(id, 1, b"old").expect("room");
     assert_eq!(net.stats().frames_replaced, 0);
-    assert_eq!(
-        net.connection(id).map_or(0, |it| it.queued_bytes()),
-        queued + 7
-    );
+    assert_eq!(bytes_queued(net, id), queued + 7);
     net.send_latest(id, 1, b"newer").expect("room");
     assert_eq!(net.stats().frames_replaced, 1);
-    assert_eq!(
-        net.connection(id).map_or(0, |it| it.queued_bytes()),
-        queued + 9
-    );
+    assert_eq!(bytes_queued(net, id), queued + 9);
     assert_eq!(frames_behind(scene, peer, id, 1), [b"newer"]);
 }
 
 #[test]
-fn what_is_replaced_makes_room_in_a_full_queue_or_stays() {
+fn replaced_frame_makes_room_in_a_full_queue_or_stays() {
     let options = ListenOptions::default().max_queued_bytes(1000);
     let (mut scene, mut peer, id) = Scene::joined(options.max_frame_len(700));
     let is_full = |result| matches!(result, Err(SendError::QueueFull { max: 1000, .. }));
     let net = scene.net();
     net.send(id, &[1; 596]).expect("there is room");
     net.send_latest(id, 1, &[2; 396]).expect("there is room");
-    assert_eq!(net.connection(id).map_or(0, |it| it.queued_bytes()), 1000);
+    assert_eq!(bytes_queued(net, id), 1000);
     assert!(is_full(net.send(id, b"more")));
     assert!(is_full(net.send_latest(id, 2, b"another")));
     // A longer one finds room, too: what waits may exceed the limit by one frame.
     net.send_latest(id, 1, &[3; 696]).expect("400 bytes go");
-    assert_eq!(net.connection(id).map_or(0, |it| it.queued_bytes()), 1300);
+    assert_eq!(bytes_queued(net, id), 1300);
     assert_eq!(net.memory_in_use(), 1300);
     assert!(matches!(
         net.send_latest(id, 1, &[4; 701]),
@@ -191,13 +171,7 @@ fn what_is_replaced_makes_room_in_a_full_queue_or_stays() {
             max: 700
         }))
     ));
-    assert_eq!(
-        (
-            net.connection(id).map_or(0, |it| it.queued_bytes()),
-            net.memory_in_use()
-        ),
-        (1300, 1300)
-    );
+    assert_eq!((bytes_queued(net, id), net.memory_in_use()), (1300, 1300));
     assert_eq!(net.stats().frames_replaced, 1);
     scene.turns();
     let received = [peer.receive(), peer.receive()];
@@ -209,7 +183,7 @@ fn what_is_replaced_makes_room_in_a_full_queue_or_stays() {
     net.send(id, &[5; 696]).expect("there is room");
     net.send(id, &[6; 696]).expect("there is room");
     assert!(is_full(net.send_latest(id, 1, b"new")));
-    assert_eq!(net.connection(id).map_or(0, |it| it.queued_bytes()), 1407);
+    assert_eq!(bytes_queued(net, id), 1407);
     assert_eq!(net.stats().frames_replaced, 1);
     scene.turns();
     let received = [(); 3].map(|()| peer.receive());
@@ -218,7 +192,7 @@ fn what_is_replaced_makes_room_in_a_full_queue_or_stays() {
 }
 
 #[test]
-fn to_replace_a_frame_in_a_full_queue_ends_no_slow_consumer() {
+fn replacing_a_frame_in_a_full_queue_is_no_overflow() {
     let options = ListenOptions::default()
         .max_queued_bytes(1000)
         .overflow(Overflow::Disconnect);
@@ -239,9 +213,9 @@ fn to_replace_a_frame_in_a_full_queue_ends_no_slow_consumer() {
 }
 
 #[test]
-fn what_was_replaced_does_not_count_as_unsent() {
+fn replaced_frames_do_not_count_as_unsent() {
     let (mut scene, _peer, id) = blocked(ListenOptions::default());
-    let mut bytes = scene.net().connection(id).map_or(0, |it| it.queued_bytes());
+    let mut bytes = bytes_queued(scene.net(), id);
     let net = scene.net();
     for round in 0..20_u32 {
         for slot in 0..4 {
@@ -253,7 +227,7 @@ fn what_was_replaced_does_not_count_as_unsent() {
         net.send(id, &[7; 96]).expect("there is room");
     }
     bytes += 104 + 104 + (4 + 19 * 2) + (4 + 19 * 3) + 20 * 100;
-    assert_eq!(net.connection(id).map_or(0, |it| it.queued_bytes()), bytes);
+    assert_eq!(bytes_queued(net, id), bytes);
     assert_eq!(net.stats().frames_replaced, 19 * 4);
     net.abort(id);
     let reason = scene.end();
@@ -262,13 +236,10 @@ fn what_was_replaced_does_not_count_as_unsent() {
 }
 
 #[test]
-fn a_slot_is_the_same_before_behind_and_after_an_open_frame() {
+fn slot_is_the_same_before_and_behind_an_open_frame() {
     let (mut scene, peer, id) = blocked(ListenOptions::default());
     let net = scene.net();
-    let (queued, held) = (
-        net.connection(id).map_or(0, |it| it.queued_bytes()),
-        written_of_bulk(net, id),
-    );
+    let (queued, held) = (bytes_queued(net, id), written_of_bulk(net, id));
     net.send_latest(id, 1, b"before").expect("room");
     net.send_latest(id, 2, b"stays").expect("room");
     net.begin_frame(id, 4).expect("none is open");
@@ -282,10 +253,7 @@ fn a_slot_is_the_same_before_behind_and_after_an_open_frame() {
     scene.turns();
     let net = scene.net();
     let waiting = (9 + 6 + 5 + 9 + 104) as u64;
-    assert_eq!(
-        net.connection(id).map_or(0, |it| it.queued_bytes()),
-        queued + waiting
-    );
+    assert_eq!(bytes_queued(net, id), queued + waiting);
     assert_eq!(net.memory_in_use(), queued + held + waiting);
     net.push_chunk(id, b"en").expect("it belongs there");
     net.finish_frame(id).expect("it is complete");
@@ -298,7 +266,7 @@ fn a_slot_is_the_same_before_behind_and_after_an_open_frame() {
 }
 
 #[test]
-fn frames_of_any_length_are_replaced_wherever_they_lie() {
+fn frames_of_any_length_are_replaced_at_any_place() {
     // From 64 KiB on a frame takes a segment of the queue, alone or with small ones before it.
     let (mut scene, peer, id) = blocked(ListenOptions::default());
     let mut list: Vec<(u32, Vec<u8>)> = Vec::new();
@@ -317,13 +285,10 @@ fn frames_of_any_length_are_replaced_wherever_they_lie() {
 }
 
 #[test]
-fn any_mixture_of_frames_arrives_as_a_list_of_them_says() {
+fn random_mixture_of_frames_arrives_as_a_model_predicts() {
     let (mut scene, peer, id) = blocked(ListenOptions::default());
     let net = scene.net();
-    let (queued, held) = (
-        net.connection(id).map_or(0, |it| it.queued_bytes()),
-        written_of_bulk(net, id),
-    );
+    let (queued, held) = (bytes_queued(net, id), written_of_bulk(net, id));
     let mut list: Vec<(Option<u32>, Vec<u8>)> = Vec::new();
     let (mut replaced, mut random) = (0, 1_u32);
     for number in 0..3000_u32 {
@@ -347,10 +312,7 @@ fn any_mixture_of_frames_arrives_as_a_list_of_them_says() {
         if number % 100 == 99 {
             let net = scene.net();
             let waiting: usize = list.iter().map(|(_, payload)| 4 + payload.len()).sum();
-            assert_eq!(
-                net.connection(id).map_or(0, |it| it.queued_bytes()),
-                queued + waiting as u64
-            );
+            assert_eq!(bytes_queued(net, id), queued + waiting as u64);
             assert_eq!(net.memory_in_use(), queued + held + waiting as u64);
             assert_eq!(net.stats().frames_replaced, replaced);
         }
@@ -360,7 +322,7 @@ fn any_mixture_of_frames_arrives_as_a_list_of_them_says() {
 }
 
 #[test]
-fn a_slow_reader_gets_newer_and_newer_states_and_the_last_of_each() {
+fn slow_peer_gets_ever_newer_frames_and_the_last_of_each_slot() {
     const SLOTS: u32 = 50;
     let (mut scene, mut peer, id) = Scene::joined(ListenOptions::default());
     let state = |slot: u32, version: u32| {
@@ -404,7 +366,7 @@ fn a_slow_reader_gets_newer_and_newer_states_and_the_last_of_each() {
         version += 1;
     }
     scene.net().send(id, b"the end").expect("there is room");
-    scene.until(|_, net| net.connection(id).map_or(0, |it| it.queued_bytes()) == 0);
+    scene.until(|_, net| bytes_queued(net, id) == 0);
     let (versions, received, _peer) = reading.join().expect("no panic");
     assert_eq!(versions, [Some(version - 1); SLOTS as usize]);
     let stats = scene.net().stats();
@@ -415,7 +377,7 @@ fn a_slow_reader_gets_newer_and_newer_states_and_the_last_of_each() {
 }
 
 #[test]
-fn a_connection_that_is_gone_has_no_slots() {
+fn send_latest_to_a_closed_connection_is_rejected() {
     let (mut scene, _peer, id) = Scene::joined(ListenOptions::default());
     let addr = scene.addr;
     let net = scene.net();
@@ -435,14 +397,14 @@ fn a_connection_that_is_gone_has_no_slots() {
 }
 
 #[test]
-fn a_frame_that_is_written_is_not_replaced_when_the_write_ended_with_it() {
+fn frame_at_the_end_of_a_write_is_not_replaced() {
     let options = ListenOptions::default().framing(Framing::raw());
     let options = options.max_queued_bytes(1 << 40);
     // Sockets that are like each other hold as much as each other.
     let (mut scene, _peer, id) = Scene::joined(options.clone());
     let bulk = Bytes::from(pattern(BULK));
     scene.net().send_bytes(id, bulk.clone()).expect("room");
-    fill_sockets(&mut scene);
+    scene.until_blocked();
     let room = scene.net().stats().bytes_sent as usize;
 
     let (mut scene, mut peer, id) = Scene::joined(options);
@@ -450,42 +412,32 @@ fn a_frame_that_is_written_is_not_replaced_when_the_write_ended_with_it() {
     net.send_bytes(id, bulk.slice(..room - 3)).expect("room");
     net.send_latest(id, 1, b"one").expect("room");
     net.send_latest(id, 2, b"two").expect("room");
-    fill_sockets(&mut scene);
+    scene.until_blocked();
     let net = scene.net();
-    assert_eq!(
-        net.connection(id).map_or(0, |it| it.queued_bytes()),
-        3,
-        "the write did not end there"
-    );
+    assert_eq!(bytes_queued(net, id), 3, "the write did not end there");
     net.send_latest(id, 2, b"TWO").expect("room");
     net.send_latest(id, 1, b"ONE").expect("room");
-    assert_eq!(
-        (
-            net.connection(id).map_or(0, |it| it.queued_bytes()),
-            net.stats().frames_replaced
-        ),
-        (6, 1)
-    );
+    assert_eq!((bytes_queued(net, id), net.stats().frames_replaced), (6, 1));
     let reading = std::thread::spawn(move || {
         let mut received = vec![0; room + 6];
         peer.0.read_exact(&mut received).expect("all of it");
         received
     });
-    scene.until(|_, net| net.connection(id).map_or(0, |it| it.queued_bytes()) == 0);
+    scene.until(|_, net| bytes_queued(net, id) == 0);
     let received = reading.join().expect("all arrived");
     assert!(received.ends_with(b"oneTWOONE"));
     scene.expect_nothing_held();
 }
 
 #[test]
-fn what_is_replaced_by_nothing_ends_backpressure() {
+fn frame_replaced_by_an_empty_one_ends_backpressure() {
     let options = ListenOptions::default().framing(Framing::raw());
     let (mut scene, mut peer, id) = Scene::joined(options.high_watermark(1000));
     let net = scene.net();
     net.send_latest(id, 1, &[7; 2000]).expect("there is room");
     assert!(net.connection(id).is_some_and(|it| it.is_congested()));
     net.send_latest(id, 1, b"").expect("nothing is a payload");
-    assert_eq!(net.connection(id).map_or(0, |it| it.queued_bytes()), 0);
+    assert_eq!(bytes_queued(net, id), 0);
     peer.write(b"hello?");
     scene.turns();
     assert!(
@@ -495,8 +447,8 @@ fn what_is_replaced_by_nothing_ends_backpressure() {
             .is_some_and(|it| it.is_congested()),
         "nothing waits"
     );
-    assert_eq!(scene.notes.drains, 1);
-    scene.until(|notes, _| !notes.arrived.is_empty());
+    assert_eq!(scene.seen.drains.len(), 1);
+    scene.until(|seen, _| !seen.arrived.is_empty());
 }
 
 /// How many states a peer gets, of 200 that were sent while it did not read, up to the newest.
@@ -520,13 +472,13 @@ fn states_after_a_pause(options: ListenOptions) -> usize {
         }
         count
     });
-    scene.until(|_, net| net.connection(id).map_or(0, |it| it.queued_bytes()) == 0);
+    scene.until(|_, net| bytes_queued(net, id) == 0);
     reading.join().expect("the newest arrived")
 }
 
 #[cfg(any(target_os = "android", target_os = "linux"))]
 #[test]
-fn peer_that_paused_gets_few_old_states_if_the_kernel_takes_little() {
+fn peer_that_paused_gets_few_old_frames_with_a_small_send_buffer() {
     let unlimited = states_after_a_pause(ListenOptions::default());
     let limited = ListenOptions::default().max_unsent_in_kernel(4096);
     let limited = states_after_a_pause(limited);

@@ -6,40 +6,42 @@ use std::io::Read;
 use std::time::Duration;
 
 use support::drivers::{Driver, listening_by};
-use support::{Echo, Event, PATIENCE, Peer, Recorder, framed, listening, pattern, turn_until};
+use support::{
+    Echo, Event, PATIENCE, Peer, Recorder, bytes_queued, framed, listening, pattern, turn_until,
+};
 use throng::{
     Config, ConnectOptions, ConnectionId, DisconnectCause, DisconnectReason, Frame, Framing,
     Handler, ListenOptions, Net, Origin, SendError, Side, Stage,
 };
 
 with_each_driver! {
-    a_visit_is_connect_data_disconnect
-    frames_of_all_sizes_come_back
-    a_frame_of_64_mib_comes_back
-    half_close_gets_all_its_echoes
-    an_end_inside_a_frame_is_told_apart_from_a_clean_one
-    a_reset_is_a_reset
-    a_bad_frame_ends_the_connection_after_the_good_ones
-    a_kick_delivers_what_was_sent_before_and_nothing_that_comes_after
-    a_kicked_peer_that_reads_late_still_reads_its_last_message
-    a_kicked_peer_that_never_reads_is_dropped_in_time_and_what_it_missed_is_counted
-    a_kicked_peer_that_keeps_talking_is_dropped_in_time
-    an_abort_is_a_reset_for_the_peer
-    a_half_open_connection_lasts_until_it_is_disconnected
-    a_reset_of_a_half_open_connection_is_noticed
-    an_outbound_connection_talks_to_a_listener_of_the_same_loop
-    a_refused_connect_gives_its_reason_alone
-    a_connect_that_is_not_answered_times_out
-    a_connect_can_be_taken_back
-    a_stale_id_reaches_nobody
-    a_handler_may_disconnect_everybody_from_one_callback
-    the_loop_survives_a_panic_of_its_handler
-    dropping_the_loop_closes_sockets_without_a_call
-    a_handshake_changes_the_framing_between_two_frames
-    an_echo_handler_needs_no_more_than_on_data
+    callbacks_are_on_connect_on_data_on_disconnect
+    frames_of_all_sizes_are_echoed
+    frame_of_64_mib_is_echoed
+    half_closed_peer_gets_all_echoes
+    eof_inside_a_frame_differs_from_a_clean_eof
+    reset_is_reported_as_reset
+    malformed_frame_ends_the_connection_after_earlier_frames
+    disconnect_sends_queued_frames_and_delivers_no_more
+    disconnected_peer_that_reads_late_reads_its_last_message
+    disconnected_peer_that_never_reads_is_dropped_in_time
+    disconnected_peer_that_keeps_sending_is_dropped_in_time
+    abort_resets_the_peer
+    half_open_connection_lasts_until_disconnect
+    reset_of_a_half_open_connection_is_reported
+    outbound_connection_reaches_a_listener_of_the_same_loop
+    refused_connect_calls_only_on_disconnect
+    unanswered_connect_times_out
+    connect_can_be_aborted
+    stale_id_is_ignored
+    callback_can_disconnect_all_connections
+    loop_survives_a_panic_of_its_handler
+    dropped_loop_closes_sockets_without_callbacks
+    handshake_changes_the_framing_between_two_frames
+    echo_handler_needs_only_on_data
 }
 
-fn a_visit_is_connect_data_disconnect<D: Driver>() {
+fn callbacks_are_on_connect_on_data_on_disconnect<D: Driver>() {
     let (mut driver, addr) = listening_by::<D>(ListenOptions::default());
     let mut seen = Recorder::default();
     let mut peer = Peer::connect(addr);
@@ -70,7 +72,7 @@ fn a_visit_is_connect_data_disconnect<D: Driver>() {
     );
 }
 
-fn frames_of_all_sizes_come_back<D: Driver>() {
+fn frames_of_all_sizes_are_echoed<D: Driver>() {
     let server = support::Server::echo_by::<D>();
     let mut peer = Peer::connect(server.addr);
     for len in [
@@ -97,7 +99,7 @@ fn frames_of_all_sizes_come_back<D: Driver>() {
     }
 }
 
-fn a_frame_of_64_mib_comes_back<D: Driver>() {
+fn frame_of_64_mib_is_echoed<D: Driver>() {
     let server = support::Server::echo_by::<D>();
     let mut peer = Peer::connect(server.addr);
     let payload = pattern(64 << 20);
@@ -108,7 +110,7 @@ fn a_frame_of_64_mib_comes_back<D: Driver>() {
     sender.join().expect("it was sent");
 }
 
-fn half_close_gets_all_its_echoes<D: Driver>() {
+fn half_closed_peer_gets_all_echoes<D: Driver>() {
     let server = support::Server::echo_by::<D>();
     let mut peer = Peer::connect(server.addr);
     let frames: Vec<_> = (0..200).map(|i| pattern(i * 7)).collect();
@@ -122,7 +124,7 @@ fn half_close_gets_all_its_echoes<D: Driver>() {
     peer.expect_end();
 }
 
-fn an_end_inside_a_frame_is_told_apart_from_a_clean_one<D: Driver>() {
+fn eof_inside_a_frame_differs_from_a_clean_eof<D: Driver>() {
     for (bytes, received) in [
         (&b"\x05\0"[..], 2),
         (b"\x05\0\0\0", 0),
@@ -144,7 +146,7 @@ fn an_end_inside_a_frame_is_told_apart_from_a_clean_one<D: Driver>() {
     }
 }
 
-fn a_reset_is_a_reset<D: Driver>() {
+fn reset_is_reported_as_reset<D: Driver>() {
     let (mut driver, addr) = listening_by::<D>(ListenOptions::default());
     let mut seen = Recorder::default();
     let peer = Peer::connect(addr);
@@ -161,7 +163,7 @@ fn a_reset_is_a_reset<D: Driver>() {
     assert_eq!(reason.side(), Side::Network);
 }
 
-fn a_bad_frame_ends_the_connection_after_the_good_ones<D: Driver>() {
+fn malformed_frame_ends_the_connection_after_earlier_frames<D: Driver>() {
     let options = ListenOptions::default().max_frame_len(1000);
     let (mut driver, addr) = listening_by::<D>(options);
     let mut seen = Recorder::echoing();
@@ -217,7 +219,7 @@ impl Handler for Kicker {
     }
 }
 
-fn a_kick_delivers_what_was_sent_before_and_nothing_that_comes_after<D: Driver>() {
+fn disconnect_sends_queued_frames_and_delivers_no_more<D: Driver>() {
     let (mut driver, addr) = listening_by::<D>(ListenOptions::default());
     let mut peer = Peer::connect(addr);
     peer.write(&[framed(b"kick"), framed(b"ignored")].concat());
@@ -237,7 +239,7 @@ fn a_kick_delivers_what_was_sent_before_and_nothing_that_comes_after<D: Driver>(
     assert_eq!((reason.side(), reason.unsent_frames), (Side::Us, 0));
 }
 
-fn a_kicked_peer_that_reads_late_still_reads_its_last_message<D: Driver>() {
+fn disconnected_peer_that_reads_late_reads_its_last_message<D: Driver>() {
     // More than the sockets hold: at the time of the kick they are full.
     struct Flood;
     impl Handler for Flood {
@@ -278,7 +280,7 @@ fn a_kicked_peer_that_reads_late_still_reads_its_last_message<D: Driver>() {
     assert_eq!(reason.unsent_bytes, 0);
 }
 
-fn a_kicked_peer_that_never_reads_is_dropped_in_time_and_what_it_missed_is_counted<D: Driver>() {
+fn disconnected_peer_that_never_reads_is_dropped_in_time<D: Driver>() {
     struct Flood(u64);
     impl Handler for Flood {
         fn on_data(&mut self, net: &mut Net, id: ConnectionId, _: Frame<'_>) {
@@ -306,7 +308,7 @@ fn a_kicked_peer_that_never_reads_is_dropped_in_time_and_what_it_missed_is_count
     assert!(reason.unsent_frames > 0, "{reason}");
 }
 
-fn a_kicked_peer_that_keeps_talking_is_dropped_in_time<D: Driver>() {
+fn disconnected_peer_that_keeps_sending_is_dropped_in_time<D: Driver>() {
     let after = Duration::from_millis(50);
     let (mut driver, addr) = listening_by::<D>(ListenOptions::default().disconnect_timeout(after));
     let mut peer = Peer::connect(addr);
@@ -325,7 +327,7 @@ fn a_kicked_peer_that_keeps_talking_is_dropped_in_time<D: Driver>() {
     );
 }
 
-fn an_abort_is_a_reset_for_the_peer<D: Driver>() {
+fn abort_resets_the_peer<D: Driver>() {
     let (mut driver, addr) = listening_by::<D>(ListenOptions::default());
     let mut peer = Peer::connect(addr);
     let mut ended = Ending::of(Kicker);
@@ -377,7 +379,7 @@ impl<H: Handler> Handler for Ending<H> {
     }
 }
 
-fn a_half_open_connection_lasts_until_it_is_disconnected<D: Driver>() {
+fn half_open_connection_lasts_until_disconnect<D: Driver>() {
     struct Late(Option<ConnectionId>);
     impl Handler for Late {
         fn on_data(&mut self, _: &mut Net, _: ConnectionId, _: Frame<'_>) {}
@@ -395,16 +397,14 @@ fn a_half_open_connection_lasts_until_it_is_disconnected<D: Driver>() {
     turn_until(&mut driver, &mut ended.handler, |late, _| late.0.is_some());
     let id = ended.handler.0.expect("it half-closed");
     driver.net().send(id, b"late reply").expect("half open");
-    turn_until(&mut driver, &mut ended, |_, net| {
-        net.connection(id).map_or(0, |it| it.queued_bytes()) == 0
-    });
+    turn_until(&mut driver, &mut ended, |_, net| bytes_queued(net, id) == 0);
     assert_eq!(peer.receive(), b"late reply");
     assert!(driver.net().disconnect(id));
     turn_until(&mut driver, &mut ended, |ended, _| ended.reason.is_some());
     peer.expect_end();
 }
 
-fn a_reset_of_a_half_open_connection_is_noticed<D: Driver>() {
+fn reset_of_a_half_open_connection_is_reported<D: Driver>() {
     let (mut driver, addr) = listening_by::<D>(ListenOptions::default().allow_half_open(true));
     let peer = Peer::connect(addr);
     peer.half_close();
@@ -421,7 +421,7 @@ fn a_reset_of_a_half_open_connection_is_noticed<D: Driver>() {
     );
 }
 
-fn an_outbound_connection_talks_to_a_listener_of_the_same_loop<D: Driver>() {
+fn outbound_connection_reaches_a_listener_of_the_same_loop<D: Driver>() {
     let (mut driver, addr) = listening_by::<D>(ListenOptions::default());
     let mut seen = Recorder::echoing();
     let id = driver.net().connect(addr).expect("started");
@@ -446,7 +446,7 @@ fn an_outbound_connection_talks_to_a_listener_of_the_same_loop<D: Driver>() {
     assert!(driver.net().is_empty());
 }
 
-fn a_refused_connect_gives_its_reason_alone<D: Driver>() {
+fn refused_connect_calls_only_on_disconnect<D: Driver>() {
     let (_refusing, addr) = support::refusing();
     let mut driver = D::new(Config::default());
     let mut seen = Recorder::default();
@@ -465,7 +465,7 @@ fn a_refused_connect_gives_its_reason_alone<D: Driver>() {
     );
 }
 
-fn a_connect_that_is_not_answered_times_out<D: Driver>() {
+fn unanswered_connect_times_out<D: Driver>() {
     // A listener whose queue is full answers no more.
     let listener =
         socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).expect("a socket");
@@ -492,7 +492,7 @@ fn a_connect_that_is_not_answered_times_out<D: Driver>() {
     turn_until(&mut driver, &mut seen, |seen, _| timed_out(seen));
 }
 
-fn a_connect_can_be_taken_back<D: Driver>() {
+fn connect_can_be_aborted<D: Driver>() {
     let (mut driver, addr) = listening_by::<D>(ListenOptions::default());
     for abort in [false, true] {
         let mut seen = Recorder::default();
@@ -520,7 +520,7 @@ fn a_connect_can_be_taken_back<D: Driver>() {
     }
 }
 
-fn a_stale_id_reaches_nobody<D: Driver>() {
+fn stale_id_is_ignored<D: Driver>() {
     let (mut driver, addr) = listening_by::<D>(ListenOptions::default());
     let mut seen = Recorder::default();
     drop(Peer::connect(addr));
@@ -544,13 +544,11 @@ fn a_stale_id_reaches_nobody<D: Driver>() {
     assert_eq!(net.send_many([old], b"for another").gone, 1);
     assert_eq!(net.connection(old).and_then(|it| it.peer_addr()), None);
     net.send(new, b"for you").expect("connected");
-    turn_until(&mut driver, &mut seen, |_, net| {
-        net.connection(new).map_or(0, |it| it.queued_bytes()) == 0
-    });
+    turn_until(&mut driver, &mut seen, |_, net| bytes_queued(net, new) == 0);
     assert_eq!(peer.receive(), b"for you");
 }
 
-fn a_handler_may_disconnect_everybody_from_one_callback<D: Driver>() {
+fn callback_can_disconnect_all_connections<D: Driver>() {
     struct Massacre;
     impl Handler for Massacre {
         fn on_data(&mut self, net: &mut Net, _: ConnectionId, frame: Frame<'_>) {
@@ -579,7 +577,7 @@ fn a_handler_may_disconnect_everybody_from_one_callback<D: Driver>() {
     });
 }
 
-fn the_loop_survives_a_panic_of_its_handler<D: Driver>() {
+fn loop_survives_a_panic_of_its_handler<D: Driver>() {
     struct Clumsy(Recorder);
     impl Handler for Clumsy {
         fn on_data(&mut self, net: &mut Net, id: ConnectionId, frame: Frame<'_>) {
@@ -627,14 +625,14 @@ fn the_loop_survives_a_panic_of_its_handler<D: Driver>() {
         turn_until(&mut driver, &mut handler, |_, net| {
             net.connections()
                 .iter()
-                .all(|&id| net.connection(id).map_or(0, |it| it.queued_bytes()) == 0)
+                .all(|&id| bytes_queued(net, id) == 0)
         });
         assert!(peer.receive() == expected);
     }
 }
 
 #[test]
-fn stop_ends_run_and_run_goes_on_later() {
+fn run_continues_after_stop() {
     struct Once;
     impl Handler for Once {
         fn on_data(&mut self, net: &mut Net, id: ConnectionId, frame: Frame<'_>) {
@@ -653,7 +651,7 @@ fn stop_ends_run_and_run_goes_on_later() {
     event_loop.run(&mut Once).expect("it does not wait");
 }
 
-fn dropping_the_loop_closes_sockets_without_a_call<D: Driver>() {
+fn dropped_loop_closes_sockets_without_callbacks<D: Driver>() {
     let (mut driver, addr) = listening_by::<D>(ListenOptions::default());
     let mut seen = Recorder::default();
     let mut peer = Peer::connect(addr);
@@ -669,7 +667,7 @@ fn dropping_the_loop_closes_sockets_without_a_call<D: Driver>() {
     );
 }
 
-fn a_handshake_changes_the_framing_between_two_frames<D: Driver>() {
+fn handshake_changes_the_framing_between_two_frames<D: Driver>() {
     struct Negotiating(Vec<Vec<u8>>);
     impl Handler for Negotiating {
         fn on_data(&mut self, net: &mut Net, id: ConnectionId, frame: Frame<'_>) {
@@ -694,7 +692,7 @@ fn a_handshake_changes_the_framing_between_two_frames<D: Driver>() {
     assert_eq!(&answer, b"\x02\0\0\0okfirst\nsecond\n");
 }
 
-fn an_echo_handler_needs_no_more_than_on_data<D: Driver>() {
+fn echo_handler_needs_only_on_data<D: Driver>() {
     let (mut driver, addr) = listening_by::<D>(ListenOptions::default());
     let mut peer = Peer::connect(addr);
     peer.send(b"hello");

@@ -74,7 +74,7 @@ fn visit(
 }
 
 #[test]
-fn listening_and_no_longer_listening() {
+fn listeners_are_logged_when_they_open_and_close() {
     capture();
     let mut event_loop = <EventLoop>::new(Config::default()).expect("a loop");
     let net = event_loop.net();
@@ -88,7 +88,7 @@ fn listening_and_no_longer_listening() {
 }
 
 #[test]
-fn connected_and_closed_with_the_reason() {
+fn connect_and_disconnect_are_logged_with_the_reason() {
     capture();
     let (mut event_loop, addr) = listening(ListenOptions::default());
     let mut seen = Recorder::default();
@@ -107,7 +107,7 @@ fn connected_and_closed_with_the_reason() {
 }
 
 #[test]
-fn connecting_connected_and_what_became_of_it() {
+fn outbound_attempts_and_outcomes_are_logged() {
     capture();
     let (mut event_loop, addr) = listening(ListenOptions::default());
     let mut seen = Recorder::default();
@@ -129,7 +129,7 @@ fn connecting_connected_and_what_became_of_it() {
 }
 
 #[test]
-fn an_attempt_to_connect_that_cannot_be_started() {
+fn connect_that_cannot_start_is_logged() {
     capture();
     let mut event_loop = EventLoop::new(Config::default()).expect("a loop");
     // No system connects to a broadcast address over TCP.
@@ -158,7 +158,7 @@ impl Handler for Bouncer {
 }
 
 #[test]
-fn who_is_refused_and_why() {
+fn refused_peers_are_logged_with_the_reason() {
     capture();
     let (mut event_loop, addr) = listening(ListenOptions::default());
     let peer = Peer::connect(addr);
@@ -185,17 +185,13 @@ fn who_is_refused_and_why() {
 /// The test binary again, with few descriptors: its accepts fail. What it logs it prints.
 #[cfg(unix)]
 #[test]
-fn accepting_that_pauses_is_told_once() {
+fn paused_accepting_is_logged_once() {
     const FEW: &str = "THRONG_TEST_FEW";
     if std::env::var_os(FEW).is_none() {
         let output = std::process::Command::new("sh")
             .args(["-c", "ulimit -n 32; exec \"$@\"", "sh"])
             .arg(std::env::current_exe().expect("a test binary"))
-            .args([
-                "--exact",
-                "accepting_that_pauses_is_told_once",
-                "--nocapture",
-            ])
+            .args(["--exact", "paused_accepting_is_logged_once", "--nocapture"])
             .env(FEW, "1")
             .output()
             .expect("a shell");
@@ -217,7 +213,7 @@ fn accepting_that_pauses_is_told_once() {
 }
 
 #[test]
-fn what_is_asked_of_a_connection_that_is_gone() {
+fn calls_for_closed_connections_are_logged() {
     capture();
     let (mut event_loop, addr) = listening(ListenOptions::default());
     let mut seen = Recorder::default();
@@ -243,7 +239,7 @@ fn what_is_asked_of_a_connection_that_is_gone() {
 }
 
 #[test]
-fn bytes_in_and_out() {
+fn bytes_read_and_written_are_logged() {
     capture();
     let (mut event_loop, addr) = listening(ListenOptions::default());
     let mut seen = Recorder::echoing();
@@ -309,7 +305,7 @@ impl Handler for Slow {
 }
 
 #[test]
-fn a_callback_that_holds_the_loop_is_named_and_counted_whichever_it_is() {
+fn slow_callbacks_of_every_kind_are_logged_and_counted() {
     let callbacks = [
         "on_accept",
         "on_connect",
@@ -405,7 +401,7 @@ fn flood_of_refused_peers_is_one_line_and_a_count() {
 }
 
 #[test]
-fn what_was_counted_is_reported_when_the_loop_is_dropped() {
+fn suppressed_log_lines_are_counted_when_the_loop_is_dropped() {
     capture();
     let (mut event_loop, addr) = listening(ListenOptions::default());
     let _peers = [

@@ -107,7 +107,7 @@ fn model(preemptions: usize, run: impl Fn() + Sync + Send + 'static) {
 }
 
 #[test]
-fn no_wake_up_is_lost_however_two_writers_and_the_reader_interleave() {
+fn two_senders_and_the_receiver_lose_no_wake_up() {
     model(2, || {
         let (sender, mut receiver, bell) = scene(8);
         let other = sender.clone();
@@ -125,7 +125,7 @@ fn no_wake_up_is_lost_however_two_writers_and_the_reader_interleave() {
 }
 
 #[test]
-fn who_waits_for_room_is_woken() {
+fn thread_blocked_by_the_count_limit_is_woken() {
     model(2, || {
         let (sender, mut receiver, bell) = scene(1);
         let other = sender.clone();
@@ -141,7 +141,7 @@ fn who_waits_for_room_is_woken() {
 }
 
 #[test]
-fn who_waits_for_room_is_told_that_the_reader_is_gone() {
+fn blocked_thread_learns_that_the_receiver_is_closed() {
     model(2, || {
         let (sender, mut receiver, _) = scene(1);
         let writer = thread::spawn(move || {
@@ -185,7 +185,7 @@ fn read_in_portions(
 }
 
 #[test]
-fn who_waits_is_woken_by_a_reader_with_a_budget() {
+fn blocked_thread_is_woken_by_a_receiver_with_a_budget() {
     model(2, || {
         let (sender, mut receiver, bell) = scene(2);
         let other = sender.clone();
@@ -202,7 +202,7 @@ fn who_waits_is_woken_by_a_reader_with_a_budget() {
 }
 
 #[test]
-fn who_waits_is_woken_beside_one_who_tries() {
+fn blocked_thread_is_woken_while_another_tries() {
     model(2, || {
         let (sender, mut receiver, bell) = scene(1);
         let other = sender.clone();
@@ -227,7 +227,7 @@ fn try_until_taken(sender: &Sender<u32>, item: u32, bytes: u64) {
 
 /// The reader does nothing meanwhile. A try finds room aside as soon as the other thread waits, once.
 #[test]
-fn a_try_has_room_aside_while_a_thread_waits() {
+fn try_send_has_reserved_room_while_a_thread_is_blocked() {
     model(2, || {
         let (sender, mut receiver, bell) = scene(1);
         let (other, third) = (sender.clone(), sender.clone());
@@ -252,7 +252,7 @@ fn a_try_has_room_aside_while_a_thread_waits() {
 
 /// The room aside holds two here, if they have no bytes. One comes while the reader gives the place of the other back.
 #[test]
-fn room_aside_is_given_back_while_others_take_it() {
+fn reserved_room_is_returned_while_others_take_it() {
     model(2, || {
         let bell = Arc::new(Notify::new());
         let rung = Arc::clone(&bell);
@@ -276,7 +276,7 @@ fn room_aside_is_given_back_while_others_take_it() {
 }
 
 #[test]
-fn all_who_wait_are_told_that_the_reader_is_gone() {
+fn all_blocked_threads_learn_that_the_receiver_is_closed() {
     model(2, || {
         let (sender, mut receiver, _) = scene(1);
         let other = sender.clone();
@@ -298,7 +298,7 @@ fn all_who_wait_are_told_that_the_reader_is_gone() {
 
 /// By bytes as by count: the limit that is in the way is the one that wakes.
 #[test]
-fn who_waits_for_room_for_bytes_is_woken() {
+fn thread_blocked_by_the_byte_limit_is_woken() {
     model(2, || {
         let bell = Arc::new(Notify::new());
         let rung = Arc::clone(&bell);
@@ -316,7 +316,7 @@ fn who_waits_for_room_for_bytes_is_woken() {
 
 /// As `Mailbox` does it: looks only if there was a signal, takes so many, and comes back at once if some are left.
 #[test]
-fn what_a_budget_leaves_is_seen_in_the_next_turn() {
+fn commands_beyond_a_budget_are_received_in_the_next_turn() {
     model(2, || {
         let (sender, mut receiver, bell) = scene(8);
         let writer = thread::spawn(move || {

@@ -3,49 +3,12 @@
 mod support;
 
 use std::collections::HashMap;
-#[cfg(unix)]
-use std::process::Command;
 
+use support::open_files::with_connections;
 use support::{Peer, listening, turn_until};
 use throng::{ConnectionId, DisconnectReason, Frame, Handler, ListenOptions, Net, Origin};
 
 const CONNECTIONS: usize = 5_000;
-/// Files that a test process has open besides.
-#[cfg(unix)]
-const RESERVE: usize = 100;
-/// Set in the process that has as many open files as there can be.
-#[cfg(unix)]
-const RAISED: &str = "THRONG_TEST_RAISED";
-
-/// Runs a test of this file again in a process of its own, whose soft limit on open files is raised to the hard one.
-#[cfg(unix)]
-fn with_raised_limit(test: &str, run: fn(usize)) {
-    if std::env::var_os(RAISED).is_none() {
-        let this = std::env::current_exe().expect("a test binary");
-        let status = Command::new("sh")
-            .args(["-c", "ulimit -Sn $(ulimit -Hn); exec \"$@\"", "sh"])
-            .arg(this)
-            .args(["--exact", test, "--nocapture"])
-            .env(RAISED, "1")
-            .status();
-        assert!(status.expect("a shell").success());
-        return;
-    }
-    let limit = Command::new("sh").args(["-c", "ulimit -n"]).output();
-    let limit = String::from_utf8(limit.expect("a shell").stdout).expect("a number");
-    let files = limit.trim().parse().unwrap_or(usize::MAX);
-    let connections = CONNECTIONS.min((files - RESERVE) / 2);
-    if connections < CONNECTIONS {
-        eprintln!("only {connections} connections instead of {CONNECTIONS}: {files} open files");
-    }
-    run(connections);
-}
-
-#[cfg(not(unix))]
-fn with_raised_limit(_: &str, run: fn(usize)) {
-    run(CONNECTIONS);
-}
-
 /// Both ends: the inbound one echoes, the outbound one counts what comes back.
 #[derive(Default)]
 struct Ends {
@@ -90,8 +53,12 @@ impl Ends {
 }
 
 #[test]
-fn thousands_come_talk_and_go() {
-    with_raised_limit("thousands_come_talk_and_go", come_talk_and_go);
+fn thousands_of_connections_connect_exchange_frames_and_close() {
+    with_connections(
+        "thousands_of_connections_connect_exchange_frames_and_close",
+        CONNECTIONS,
+        come_talk_and_go,
+    );
 }
 
 fn come_talk_and_go(connections: usize) {
@@ -187,14 +154,17 @@ impl Handler for Room {
 }
 
 #[test]
-fn what_one_says_leaves_for_all_in_the_same_turn() {
-    with_raised_limit("what_one_says_leaves_for_all_in_the_same_turn", say_to_all);
+fn frame_for_a_thousand_peers_is_written_in_the_same_turn() {
+    with_connections(
+        "frame_for_a_thousand_peers_is_written_in_the_same_turn",
+        1000,
+        say_to_all,
+    );
 }
 
-fn say_to_all(connections: usize) {
+fn say_to_all(count: usize) {
     let (mut event_loop, addr) = listening(ListenOptions::default());
     let mut room = Room::default();
-    let count = connections.min(1_000);
     let mut peers = Vec::new();
     while room.members.len() < count {
         if peers.len() < count {

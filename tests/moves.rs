@@ -10,39 +10,12 @@ use std::time::Duration;
 
 use support::by_hand::Loop;
 use support::random::{Random, with_seeds};
+use support::toy::Toy;
 use support::{PATIENCE, framed};
 use throng::{
-    Chunk, Config, ConnectOptions, ConnectionId, DecodeError, Decoded, DisconnectCause,
-    DisconnectReason, EncodeError, Envelope, Expired, Frame, FrameEncoder, FrameFormat, Framing,
-    Handler, Net, Released, Stream,
+    Chunk, Config, ConnectOptions, ConnectionId, DisconnectCause, DisconnectReason, Expired, Frame,
+    FrameEncoder, Framing, Handler, Net, Released, Stream,
 };
-
-/// A length of three bytes, and two behind the payload.
-#[derive(Debug)]
-struct Trailing;
-
-impl FrameFormat for Trailing {
-    fn decode(&self, input: &[u8], _: usize) -> Result<Decoded, DecodeError> {
-        Ok(match input.first_chunk() {
-            None => Decoded::Incomplete,
-            Some(&[a, b, c]) => Decoded::Frame {
-                header: 3,
-                payload: u64::from(u32::from_be_bytes([0, a, b, c])),
-                trailer: 2,
-            },
-        })
-    }
-
-    fn encode(&self, payload_len: u64, envelope: &mut Envelope) -> Result<(), EncodeError> {
-        envelope.push_header(&payload_len.to_be_bytes()[5..]);
-        envelope.push_trailer(b"\r\n");
-        Ok(())
-    }
-
-    fn max_payload_len(&self) -> u64 {
-        (1 << 24) - 1
-    }
-}
 
 /// Replies to each frame with its number. Leaves the loop after some of them.
 struct Guest {
@@ -127,7 +100,7 @@ fn move_around(seed: u64) {
         (Framing::from(Framing::length_prefix()), false),
         (Framing::varint(), false),
         (Framing::delimiter(b'\n'), false),
-        (Framing::custom(Trailing), true),
+        (Framing::custom(Toy::default()), true),
     ]);
     let encoder = FrameEncoder::new(framing.clone());
     let mut frames: Vec<Vec<u8>> = Vec::new();
@@ -229,7 +202,7 @@ fn move_around(seed: u64) {
 }
 
 #[test]
-fn a_connection_that_moves_around_loses_nothing() {
+fn connection_that_moves_between_loops_loses_no_bytes() {
     with_seeds(100, move_around);
 }
 
@@ -249,7 +222,7 @@ impl Handler for Count {
 
 /// Much more than the read buffer holds, at the cost of one pass.
 #[test]
-fn a_million_frames_that_were_read_elsewhere_are_shown_in_order() {
+fn million_frames_read_before_adoption_are_delivered_in_order() {
     let (ours, _theirs) = {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let addr = listener.local_addr().expect("its address");

@@ -122,13 +122,13 @@ fn closing_is_seen<P: Pair>() {
 }
 
 #[test]
-fn closed_tcp_peer_is_seen_behind_unread_bytes_and_while_paused() {
+fn closed_tcp_peer_is_reported_behind_unread_bytes_and_while_paused() {
     closing_is_seen::<TcpStream>();
 }
 
 #[cfg(unix)]
 #[test]
-fn closed_unix_peer_is_seen_behind_unread_bytes_and_while_paused() {
+fn closed_unix_peer_is_reported_behind_unread_bytes_and_while_paused() {
     closing_is_seen::<std::os::unix::net::UnixStream>();
 }
 
@@ -145,7 +145,7 @@ fn reset_peer_has_closed() {
 }
 
 #[test]
-fn peer_that_was_read_to_its_end_has_closed() {
+fn peer_that_was_read_to_eof_has_closed() {
     let options = ConnectOptions::default().allow_half_open(true);
     let (mut event_loop, mut seen, id, peer) = joined::<TcpStream>(options);
     peer.half_close();
@@ -161,7 +161,7 @@ fn peer_that_was_read_to_its_end_has_closed() {
 }
 
 #[test]
-fn congested_connection_can_be_asked_as_well() {
+fn closed_peer_of_a_congested_connection_is_reported() {
     let options = ConnectOptions::default()
         .max_queued_bytes(64)
         .read_under_backpressure(false);
@@ -182,7 +182,7 @@ fn congested_connection_can_be_asked_as_well() {
 }
 
 #[test]
-fn connection_that_is_not_established_has_no_peer_that_closed() {
+fn connecting_connection_has_no_closed_peer() {
     let (_refusing, addr): (_, SocketAddr) = refusing();
     let mut event_loop = EventLoop::new(Config::default()).expect("a loop");
     let mut seen = Recorder::default();

@@ -8,7 +8,8 @@ use std::io::Read;
 use std::net::TcpListener;
 use std::time::Duration;
 
-use support::by_hand::{Loop, Scene};
+use support::by_hand::Loop;
+use support::scene::Scene;
 use support::{Peer, Recorder, framed};
 use throng::{Config, ConnectOptions, DisconnectCause, DisconnectReason};
 
@@ -49,7 +50,7 @@ fn read_steadily(scene: &mut Scene, seconds: usize) -> usize {
 }
 
 #[test]
-fn slow_but_steady_reader_does_not_stall() {
+fn slow_steady_peer_does_not_stall() {
     let config = Config::default().write_stall_timeout(5 * SECOND);
     let mut scene = Scene::with(config);
     scene.block();
@@ -64,7 +65,7 @@ fn slow_but_steady_reader_does_not_stall() {
 }
 
 #[test]
-fn slow_but_steady_reader_is_not_idle() {
+fn slow_steady_peer_is_not_idle() {
     let config = Config::default()
         .idle_timeout(3 * SECOND)
         // Not read under backpressure it could not be idle.
@@ -91,7 +92,7 @@ fn say_good_bye(scene: &mut Scene) {
 }
 
 #[test]
-fn slow_but_steady_reader_gets_its_last_message() {
+fn slow_steady_peer_gets_its_last_message() {
     let mut scene = Scene::with(Config::default().disconnect_timeout(5 * SECOND));
     scene.narrow(128 * 1024);
     // What the sockets hold, and no more than 13 kB besides.
@@ -110,7 +111,7 @@ fn slow_but_steady_reader_gets_its_last_message() {
 }
 
 #[test]
-fn slow_but_steady_reader_that_half_closed_gets_the_whole_reply() {
+fn slow_steady_peer_that_half_closed_gets_the_whole_reply() {
     let config = Config::default()
         .disconnect_timeout(5 * SECOND)
         // Else its end would be seen late.
@@ -127,7 +128,7 @@ fn slow_but_steady_reader_that_half_closed_gets_the_whole_reply() {
 }
 
 #[test]
-fn reader_that_takes_bytes_for_ever_is_dropped_when_a_close_has_had_twelve_times_its_time() {
+fn slow_peer_is_dropped_after_twelve_times_the_disconnect_timeout() {
     let config = Config::default()
         .disconnect_timeout(5 * SECOND)
         .max_queued_bytes(1 << 30);
@@ -146,7 +147,7 @@ fn reader_that_takes_bytes_for_ever_is_dropped_when_a_close_has_had_twelve_times
 }
 
 #[test]
-fn shutdown_tries_once_more_before_it_cuts_off() {
+fn shutdown_writes_once_more_before_its_deadline() {
     let mut scene = Scene::with(Config::default());
     scene.narrow(128 * 1024);
     while scene.queued() == 0 {
@@ -176,7 +177,7 @@ fn ends(seen: &Recorder) -> Vec<&DisconnectReason> {
 }
 
 #[test]
-fn peer_whose_bytes_wait_in_the_kernel_is_not_idle() {
+fn peer_whose_bytes_are_in_the_kernel_is_not_idle() {
     let mut looped = Loop::new(Config::default().idle_timeout(SECOND / 2));
     let mut seen = Recorder::default();
     let (mut peer, _) = looped.join(&mut seen);
@@ -189,7 +190,7 @@ fn peer_whose_bytes_wait_in_the_kernel_is_not_idle() {
 }
 
 #[test]
-fn peer_whose_close_waits_in_the_kernel_has_closed_and_was_not_idle() {
+fn peer_whose_fin_is_in_the_kernel_has_closed_and_is_not_idle() {
     let mut looped = Loop::new(Config::default().idle_timeout(SECOND / 2));
     let mut seen = Recorder::default();
     let (peer, _) = looped.join(&mut seen);
@@ -200,7 +201,7 @@ fn peer_whose_close_waits_in_the_kernel_has_closed_and_was_not_idle() {
 }
 
 #[test]
-fn frame_whose_rest_waits_in_the_kernel_does_not_stall() {
+fn frame_whose_rest_is_in_the_kernel_does_not_stall() {
     let mut looped = Loop::new(Config::default().frame_stall_timeout(SECOND / 2));
     let mut seen = Recorder::default();
     let (mut peer, _) = looped.join(&mut seen);
@@ -232,7 +233,7 @@ fn attempt_that_the_kernel_has_completed_does_not_time_out() {
 }
 
 #[test]
-fn reader_that_has_made_room_which_no_event_told_does_not_stall() {
+fn peer_that_made_unreported_room_does_not_stall() {
     let mut scene = Scene::with(Config::default().write_stall_timeout(5 * SECOND));
     scene.block();
     let queued = scene.queued();
@@ -244,7 +245,7 @@ fn reader_that_has_made_room_which_no_event_told_does_not_stall() {
 }
 
 #[test]
-fn crowd_that_does_not_fit_into_a_batch_of_events_is_not_idle() {
+fn connections_beyond_a_batch_of_events_are_not_idle() {
     // The batch has 64 places.
     const CROWD: usize = 200;
     let mut looped = Loop::new(Config::default().idle_timeout(SECOND / 2));
@@ -261,7 +262,7 @@ fn crowd_that_does_not_fit_into_a_batch_of_events_is_not_idle() {
 }
 
 #[test]
-fn deadlines_of_a_crowd_take_several_turns_and_all_come() {
+fn deadlines_of_many_connections_all_fire_over_several_turns() {
     // A turn looks at 1024 of them.
     const CROWD: usize = 1500;
     let mut looped = Loop::new(Config::default());

@@ -8,10 +8,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, TryRecvError, channel};
-use std::time::Duration;
 
-use support::pattern;
-use support::scene::{Scene, letters};
+use support::scene::Scene;
+use support::{bytes_queued, letters, pattern};
 use throng::{
     ConnectionId, DisconnectCause, EncodeError, FrameEncoder, Framing, ListenOptions, Net,
     Rejected, SendError, Side,
@@ -63,7 +62,7 @@ fn fed(from: Receiver<Vec<u8>>) -> (impl Read + Send, Arc<AtomicUsize>) {
 }
 
 #[test]
-fn frames_from_readers_keep_their_place_among_the_others() {
+fn frames_from_readers_keep_their_place_in_the_queue() {
     let framings = [
         Framing::default(),
         Framing::length_prefix().u64().into(),
@@ -89,7 +88,7 @@ fn frames_from_readers_keep_their_place_among_the_others() {
             }
         }
         // They are asked when it is their turn, and not before.
-        assert!(scene.net().connection(id).map_or(0, |it| it.queued_bytes()) < 25_000);
+        assert!(bytes_queued(scene.net(), id) < 25_000);
         let len = wire.len();
         let reading = std::thread::spawn(move || {
             let mut received = vec![0; len];
@@ -100,16 +99,13 @@ fn frames_from_readers_keep_their_place_among_the_others() {
         let (_peer, received) = reading.join().expect("all arrived");
         assert!(received == wire, "{framing:?}");
         scene.turns();
-        assert_eq!(
-            scene.net().connection(id).map_or(0, |it| it.queued_bytes()),
-            0
-        );
+        assert_eq!(bytes_queued(scene.net(), id), 0);
         scene.expect_nothing_held();
     }
 }
 
 #[test]
-fn twenty_mebibytes_from_a_reader_arrive_and_are_never_held() {
+fn twenty_mebibytes_from_a_reader_are_never_held_whole() {
     let (mut scene, mut peer, id) = Scene::joined(ListenOptions::default());
     let len = 20 * MIB + 7;
     let tile = pattern(251 * 400);
@@ -127,13 +123,10 @@ fn twenty_mebibytes_from_a_reader_arrive_and_are_never_held() {
     let mut sent = 0;
     scene.until(|_, net| std::mem::replace(&mut sent, net.stats().bytes_sent) == sent && sent > 0);
     assert!(sent < len as u64, "the sockets hold it all");
-    assert!(scene.net().connection(id).map_or(0, |it| it.queued_bytes()) > 0);
+    assert!(bytes_queued(scene.net(), id) > 0);
     let reading = std::thread::spawn(move || (peer.receive(), peer));
     scene.until(|_, net| {
-        let held = (
-            net.connection(id).map_or(0, |it| it.queued_bytes()),
-            net.memory_in_use(),
-        );
+        let held = (bytes_queued(net, id), net.memory_in_use());
         assert!(held.0 <= WINDOW && held.1 <= WINDOW, "{held:?} are held");
         net.stats().frames_sent == 1
     });
@@ -143,7 +136,7 @@ fn twenty_mebibytes_from_a_reader_arrive_and_are_never_held() {
 }
 
 #[test]
-fn a_reader_may_be_interrupted_and_give_little_at_a_time() {
+fn reader_can_be_interrupted_and_return_single_bytes() {
     let (mut scene, mut peer, id) = Scene::joined(ListenOptions::default());
     let (mut calls, mut payload) = (0, Cursor::new(letters(3000)));
     let reader = Reading(move |buffer: &mut [u8]| {
@@ -160,7 +153,7 @@ fn a_reader_may_be_interrupted_and_give_little_at_a_time() {
 }
 
 #[test]
-fn a_reader_that_does_not_give_what_was_announced_ends_the_connection() {
+fn reader_that_breaks_its_announcement_ends_the_connection() {
     type Answers = Vec<io::Result<&'static [u8]>>;
     let failing = || Err(ErrorKind::PermissionDenied.into());
     // What it answers, how much of the frame arrives, and why that is the end.
@@ -194,7 +187,7 @@ fn a_reader_that_does_not_give_what_was_announced_ends_the_connection() {
         net.send(id, b"before").expect("there is room");
         net.send_reader(id, 10, script(answers)).expect("room");
         net.send(id, b"after").expect("there is room");
-        scene.until(|notes, _| !notes.ends.is_empty());
+        scene.until(|seen, _| !seen.seen.ends().is_empty());
         let mut received = Vec::new();
         // The frame that is cut off does not look like one that ends.
         let error = peer.0.read_to_end(&mut received).expect_err("a reset");
@@ -210,7 +203,7 @@ fn a_reader_that_does_not_give_what_was_announced_ends_the_connection() {
 }
 
 #[test]
-fn a_reader_that_goes_on_where_its_frame_ends_ends_the_connection() {
+fn reader_that_is_too_long_ends_the_connection() {
     let (mut scene, _peer, id) = Scene::joined(ListenOptions::default());
     let reader = script([Ok(&b"1234567"[..]), Ok(b"890"), Ok(b"1")]);
     scene.net().send_reader(id, 10, reader).expect("room");
@@ -223,7 +216,7 @@ fn a_reader_that_goes_on_where_its_frame_ends_ends_the_connection() {
 }
 
 #[test]
-fn an_empty_frame_without_framing_is_forgotten_when_it_is_its_turn() {
+fn empty_reader_without_framing_sends_nothing() {
     let options = ListenOptions::default().framing(Framing::raw());
     let (mut scene, _peer, id) = Scene::joined(options);
     let net = scene.net();
@@ -236,9 +229,9 @@ fn an_empty_frame_without_framing_is_forgotten_when_it_is_its_turn() {
 }
 
 #[test]
-fn a_reader_that_has_nothing_costs_nothing_until_it_is_woken() {
+fn reader_without_data_is_not_polled_until_woken() {
     let (mut scene, mut peer, id) = Scene::joined(ListenOptions::default());
-    scene.notes.echo = true;
+    scene.seen.echo = true;
     let mut others: Vec<_> = (0..200).map(|_| scene.join().0).collect();
     assert!(!scene.net().wake_reader(id), "there is none");
 
@@ -249,7 +242,7 @@ fn a_reader_that_has_nothing_costs_nothing_until_it_is_woken() {
     net.send(id, b"behind").expect("there is room");
     scene.turns();
     assert_eq!(asked.load(Ordering::Relaxed), 1);
-    assert!(scene.event_loop.next_timeout() != Some(Duration::ZERO));
+    assert!(scene.looped.is_at_rest());
     for round in 0..3_u64 {
         for other in &mut others {
             other.send(b"and we?");
@@ -262,11 +255,10 @@ fn a_reader_that_has_nothing_costs_nothing_until_it_is_woken() {
     }
     // What its own peer says is heard; the answer waits behind the reader.
     peer.send(b"and I?");
-    scene.until(|notes, _| notes.arrived.len() == 601);
+    scene.until(|seen, _| seen.arrived.len() == 601);
     scene.turns();
     assert_eq!(asked.load(Ordering::Relaxed), 1, "it was not woken");
-    let timeout = scene.event_loop.next_timeout();
-    assert!(timeout != Some(Duration::ZERO), "it keeps the loop busy");
+    assert!(scene.looped.is_at_rest(), "it keeps the loop busy");
 
     for piece in ["four", "score", "and seven y"] {
         feed.send(piece.into()).expect("it is there");
@@ -316,14 +308,17 @@ fn several_readers_of_one_connection_wait_for_each_other() {
 }
 
 #[test]
-fn a_disconnect_waits_for_a_reader_that_can_still_be_woken() {
+fn disconnect_waits_for_a_reader_that_can_be_woken() {
     let (mut scene, mut peer, id) = Scene::joined(ListenOptions::default());
     let (feed, from) = channel();
     scene.net().send_reader(id, 5, fed(from).0).expect("room");
     scene.turns();
     assert!(scene.net().disconnect(id));
     scene.turns();
-    assert!(scene.notes.ends.is_empty(), "its frame is not complete");
+    assert!(
+        scene.seen.seen.ends().is_empty(),
+        "its frame is not complete"
+    );
     feed.send(b"hello".into()).expect("it is there");
     assert!(scene.net().wake_reader(id));
     scene.turns();
@@ -339,7 +334,7 @@ fn a_disconnect_waits_for_a_reader_that_can_still_be_woken() {
 }
 
 #[test]
-fn a_refused_reader_is_given_back() {
+fn rejected_reader_is_given_back() {
     #[track_caller]
     fn expect_refused(net: &mut Net, id: ConnectionId, len: u64, why: fn(SendError) -> bool) {
         let reader = Cursor::new(b"as it was");
@@ -394,7 +389,7 @@ fn a_refused_reader_is_given_back() {
 }
 
 #[test]
-fn a_reader_that_panics_has_failed_and_the_loop_goes_on() {
+fn reader_that_panics_fails_and_the_loop_continues() {
     // The last of them is behind its last byte.
     for (at, arriving) in [(1, 0), (2, 3), (3, 3)] {
         let (mut scene, mut peer, id) = Scene::joined(ListenOptions::default());

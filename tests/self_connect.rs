@@ -27,7 +27,7 @@ fn closed_ephemeral_port() -> SocketAddr {
 }
 
 #[test]
-fn attempt_that_connects_to_itself_is_refused() {
+fn attempt_that_connects_to_itself_fails() {
     let addr = closed_ephemeral_port();
     let mut event_loop: EventLoop = EventLoop::new(Config::default()).expect("a loop");
     let deadline = Instant::now() + PATIENCE;

@@ -6,7 +6,8 @@ use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use support::by_hand::{Loop, Scene};
+use support::by_hand::Loop;
+use support::scene::Scene;
 use support::{Event, PATIENCE, Peer, Recorder, Server, framed, listening, pattern, turn_until};
 use throng::{
     Admission, Config, ConnectError, ConnectionId, DisconnectCause, DisconnectReason, EventLoop,
@@ -48,7 +49,7 @@ impl Handler for Landlord {
 }
 
 #[test]
-fn everybody_reads_the_last_word_and_run_returns() {
+fn all_peers_read_the_last_message_and_run_returns() {
     let (mut event_loop, addr) = listening(ListenOptions::default());
     let mut landlord = Landlord(Recorder::default());
     let mut peers: Vec<Peer> = (0..20).map(|_| Peer::connect(addr)).collect();
@@ -76,7 +77,7 @@ fn everybody_reads_the_last_word_and_run_returns() {
 }
 
 #[test]
-fn a_slow_reader_gets_everything_however_short_the_time_of_a_disconnect_is() {
+fn slow_peer_gets_everything_with_a_short_disconnect_timeout() {
     let mut looped = Loop::new(Config::default().disconnect_timeout(Duration::from_millis(1)));
     let mut seen = Recorder::default();
     let (mut peer, id) = looped.join(&mut seen);
@@ -97,7 +98,7 @@ fn a_slow_reader_gets_everything_however_short_the_time_of_a_disconnect_is() {
 }
 
 #[test]
-fn who_does_not_read_is_cut_off_at_the_deadline_and_can_tell() {
+fn peer_that_does_not_read_is_reset_at_the_deadline() {
     let mut looped = Loop::new(Config::default());
     let mut seen = Recorder::default();
     let (mut silent, silent_id) = looped.join(&mut seen);
@@ -128,7 +129,7 @@ fn who_does_not_read_is_cut_off_at_the_deadline_and_can_tell() {
 }
 
 #[test]
-fn nothing_new_begins_meanwhile_and_attempts_to_connect_are_dropped() {
+fn shutdown_refuses_new_connections_and_drops_attempts() {
     let (mut event_loop, _) = listening(ListenOptions::default());
     let server = Server::echo();
     let mut seen = Recorder::default();
@@ -154,7 +155,7 @@ fn nothing_new_begins_meanwhile_and_attempts_to_connect_are_dropped() {
 }
 
 #[test]
-fn with_nobody_there_it_is_over_at_once_and_the_loop_can_be_used_anew() {
+fn shutdown_without_connections_ends_at_once_and_the_loop_is_reusable() {
     let (mut event_loop, _) = listening(ListenOptions::default());
     let mut seen = Recorder::echoing();
     event_loop.net().shutdown(LONG);
@@ -190,7 +191,7 @@ impl Handler for Regret {
 
 /// Its end would never be told.
 #[test]
-fn with_nobody_there_nobody_comes_until_the_turn_is_over() {
+fn shutdown_without_connections_refuses_connect_until_the_turn_ends() {
     let server = Server::echo();
     let mut event_loop = EventLoop::new(Config::default()).expect("a loop");
     for key in 0..2 {
@@ -202,7 +203,7 @@ fn with_nobody_there_nobody_comes_until_the_turn_is_over() {
 }
 
 #[test]
-fn a_second_call_can_only_bring_the_end_nearer() {
+fn second_shutdown_can_only_shorten_the_deadline() {
     for (second, after) in [
         (Duration::MAX, 10 * SECOND),
         (Duration::ZERO, Duration::ZERO),
@@ -225,7 +226,7 @@ fn a_second_call_can_only_bring_the_end_nearer() {
 }
 
 #[test]
-fn a_connection_that_was_closing_keeps_its_own_deadline_and_cause() {
+fn closing_connection_keeps_its_deadline_and_cause() {
     let mut looped = Loop::new(Config::default().disconnect_timeout(5 * SECOND));
     let mut seen = Recorder::default();
     let (_kicked, kicked) = looped.join(&mut seen);
@@ -263,7 +264,7 @@ impl Handler for Doorkeeper {
 }
 
 #[test]
-fn who_stands_in_the_door_does_not_come_in() {
+fn peer_is_refused_if_on_accept_shuts_down() {
     let mut event_loop = EventLoop::new(Config::default()).expect("a loop");
     let addr = support::listen(&mut event_loop, ListenOptions::default());
     let peers = [Peer::connect(addr), Peer::connect(addr)];
@@ -301,7 +302,7 @@ fn peer_in_the_backlog_is_reset_however_its_listener_ends() {
 
 #[cfg(target_os = "linux")]
 #[test]
-fn backlog_outlives_a_listener_of_which_a_clone_is_kept() {
+fn backlog_outlives_a_listener_with_a_clone() {
     let socket = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
     let clone = socket.try_clone().expect("a descriptor");
     let addr = socket.local_addr().expect("its address");
@@ -321,7 +322,7 @@ fn backlog_outlives_a_listener_of_which_a_clone_is_kept() {
 }
 
 #[test]
-fn a_panic_in_the_last_on_disconnect_does_not_put_off_the_end() {
+fn panic_in_the_last_on_disconnect_does_not_delay_the_end() {
     struct Panics;
     impl Handler for Panics {
         fn on_data(&mut self, _: &mut Net, _: ConnectionId, _: Frame<'_>) {}
@@ -391,7 +392,7 @@ fn reader_that_panics_at_the_deadline_does_not_put_off_the_end() {
 
 /// Those that are on their way out have the time of the shutdown.
 #[test]
-fn a_release_that_is_blocked_ends_with_the_shutdown() {
+fn blocked_release_ends_with_the_shutdown() {
     let mut scene = Scene::with(Config::default().disconnect_timeout(60 * SECOND));
     scene.block();
     scene.looped.net().release(scene.id).expect("it is open");
@@ -409,14 +410,12 @@ fn a_release_that_is_blocked_ends_with_the_shutdown() {
 }
 
 #[test]
-fn who_is_cut_off_by_a_loop_that_is_dropped_can_tell() {
+fn peer_of_a_dropped_loop_with_unsent_frames_is_reset() {
     let mut scene = Scene::with(Config::default());
     let (mut other, _) = scene.looped.join(&mut scene.seen);
     scene.block();
-    let Scene {
-        looped, mut peer, ..
-    } = scene;
-    drop(looped);
+    let (scene, mut peer) = scene.apart();
+    drop(scene);
     peer.expect_reset();
     // Nothing was to be sent to this one.
     other.expect_end();

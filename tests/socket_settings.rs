@@ -3,7 +3,7 @@
 mod support;
 
 use socket2::{SockRef, Socket};
-use support::{Peer, pattern, turn_until};
+use support::{Peer, bytes_queued, pattern, turn_until};
 use throng::{
     Config, ConnectError, ConnectOptions, ConnectionId, DisconnectCause, DisconnectReason,
     EventLoop, Frame, Handler, ListenError, ListenOptions, Net, OptionsError, Stream,
@@ -72,7 +72,7 @@ fn accepted_outbound_and_adopted_sockets_have_the_buffer_sizes_of_their_options(
 }
 
 #[test]
-fn options_of_a_listener_and_of_an_attempt_override_the_buffer_sizes_of_the_loop() {
+fn listen_and_connect_options_override_buffer_sizes_of_the_loop() {
     let config = Config::default().send_buffer(20_000);
     let mut event_loop: EventLoop = EventLoop::new(config).expect("a loop");
     let net = event_loop.net();
@@ -87,7 +87,7 @@ fn options_of_a_listener_and_of_an_attempt_override_the_buffer_sizes_of_the_loop
 }
 
 #[test]
-fn attempt_with_a_receive_buffer_that_is_refused_fails_as_any_other() {
+fn connect_with_a_rejected_receive_buffer_fails() {
     let config = Config::default().receive_buffer(30_000);
     let mut event_loop: EventLoop = EventLoop::new(config).expect("a loop");
     let (_socket, addr) = support::refusing();
@@ -104,7 +104,7 @@ fn attempt_with_a_receive_buffer_that_is_refused_fails_as_any_other() {
 }
 
 #[test]
-fn buffer_sizes_that_no_system_takes_are_typed_errors() {
+fn buffer_sizes_beyond_every_system_are_typed_errors() {
     const MAX: u64 = i32::MAX as u64;
     type Set = fn(ListenOptions, u64) -> ListenOptions;
     let settings: [(&str, Set); 3] = [
@@ -145,7 +145,7 @@ fn buffer_sizes_that_no_system_takes_are_typed_errors() {
 }
 
 #[test]
-fn frames_go_through_the_smallest_buffers() {
+fn frames_pass_the_smallest_buffers() {
     let mut smallest = ListenOptions::default().send_buffer(1).receive_buffer(1);
     if cfg!(target_os = "linux") {
         smallest = smallest.max_unsent_in_kernel(1);
@@ -170,7 +170,7 @@ mod unsent {
     use super::*;
 
     #[test]
-    fn smallest_and_largest_sizes_are_taken() {
+    fn smallest_and_largest_sizes_are_accepted() {
         for bytes in [1, i32::MAX as u64] {
             let config = Config::default()
                 .send_buffer(bytes)
@@ -203,16 +203,13 @@ mod unsent {
             let turn = event_loop.turn(&mut seen, Some(Duration::ZERO));
             turn.expect("a turn does not fail");
         }
-        let queued = event_loop
-            .net()
-            .connection(id)
-            .map_or(0, |it| it.queued_bytes());
+        let queued = bytes_queued(event_loop.net(), id);
         drop(peer);
         queued
     }
 
     #[test]
-    fn what_the_kernel_has_not_sent_is_limited_and_the_rest_can_still_be_replaced() {
+    fn unsent_bytes_in_the_kernel_are_limited() {
         let frames = 2000;
         let unlimited = queued_of(ListenOptions::default(), frames);
         let limited = ListenOptions::default().max_unsent_in_kernel(4096);
@@ -234,7 +231,7 @@ fn max_unsent_in_kernel_is_an_error_where_it_cannot_be_set() {
 
 #[cfg(unix)]
 #[test]
-fn unix_sockets_have_the_send_buffer_and_ignore_what_is_for_tcp() {
+fn unix_sockets_have_the_send_buffer_and_ignore_tcp_settings() {
     let path = std::env::temp_dir().join(format!("throng-{}-sizes.sock", std::process::id()));
     let config = Config::default()
         .send_buffer(20_000)

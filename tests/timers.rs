@@ -5,7 +5,8 @@ mod support;
 use std::time::{Duration, Instant};
 
 use proptest::prelude::*;
-use support::by_hand::{Loop, Scene};
+use support::by_hand::Loop;
+use support::scene::Scene;
 use support::{Peer, Recorder};
 use throng::{
     Config, ConnectionId, DisconnectReason, EventLoop, Expired, Frame, Handler, Net, Timer, TimerId,
@@ -56,7 +57,7 @@ fn scene() -> (Loop, Clock) {
 }
 
 #[test]
-fn a_timer_fires_once_when_its_time_has_come() {
+fn timer_fires_once_when_it_is_due() {
     let (mut looped, mut clock) = scene();
     let start = looped.now;
     let timer = looped.net().set_timer(5 * MS, 7);
@@ -78,7 +79,7 @@ fn a_timer_fires_once_when_its_time_has_come() {
 }
 
 #[test]
-fn time_of_a_timer_counts_from_the_start_of_the_turn_and_an_instant_is_what_it_is() {
+fn timer_durations_count_from_the_start_of_the_turn() {
     const WORK: Duration = Duration::from_millis(30);
     const AFTER: Duration = Duration::from_millis(20);
     /// Works longer than its timers are to take, sets them, and notes when.
@@ -123,7 +124,7 @@ fn time_of_a_timer_counts_from_the_start_of_the_turn_and_an_instant_is_what_it_i
 }
 
 #[test]
-fn timers_fire_in_the_order_of_their_times() {
+fn timers_fire_in_the_order_of_their_deadlines() {
     let (mut looped, mut clock) = scene();
     for key in [3, 1, 2, 500, 70_000, 4] {
         let at = looped.now + key as u32 * MS;
@@ -136,7 +137,7 @@ fn timers_fire_in_the_order_of_their_times() {
 }
 
 #[test]
-fn a_timer_that_was_cancelled_does_not_fire() {
+fn cancelled_timer_does_not_fire() {
     let (mut looped, mut clock) = scene();
     let timer = looped.net().set_timer(MS, 1);
     let interval = looped.net().set_timer(Timer::interval(MS), 2);
@@ -149,7 +150,7 @@ fn a_timer_that_was_cancelled_does_not_fire() {
 }
 
 #[test]
-fn a_timer_is_cancelled_by_another_that_fires_in_the_same_turn() {
+fn timer_can_cancel_another_that_is_due_in_the_same_turn() {
     let (mut looped, mut clock) = scene();
     let first = looped.net().set_timer(MS, 0);
     let second = looped.net().set_timer(2 * MS, 0);
@@ -162,7 +163,7 @@ fn a_timer_is_cancelled_by_another_that_fires_in_the_same_turn() {
 }
 
 #[test]
-fn a_timer_for_now_that_is_set_again_and_again_does_not_hold_the_turn() {
+fn zero_timer_that_sets_itself_does_not_hold_the_turn() {
     let (mut looped, mut clock) = scene();
     clock.then = Some(Box::new(|net, expired| {
         net.set_timer(Duration::ZERO, expired.key + 1);
@@ -180,7 +181,7 @@ fn a_timer_for_now_that_is_set_again_and_again_does_not_hold_the_turn() {
 }
 
 #[test]
-fn more_timers_than_a_turn_allows_fire_in_the_next_which_comes_at_once() {
+fn timers_above_timers_per_turn_fire_in_the_next_turn() {
     let mut looped = Loop::new(Config::default().timers_per_turn(10));
     let mut clock = Clock::default();
     for key in 0..25 {
@@ -199,7 +200,7 @@ fn more_timers_than_a_turn_allows_fire_in_the_next_which_comes_at_once() {
 }
 
 #[test]
-fn the_timers_of_a_connection_end_with_it() {
+fn timers_of_a_connection_end_with_it() {
     type End = fn(&mut Scene, &mut Clock);
     let ends: [End; 4] = [
         |scene, _| assert!(scene.looped.net().disconnect(scene.id)),
@@ -242,7 +243,7 @@ fn the_timers_of_a_connection_end_with_it() {
 }
 
 #[test]
-fn the_timers_of_one_connection_are_not_those_of_another() {
+fn timers_of_one_connection_do_not_affect_another() {
     let (mut looped, mut clock) = scene();
     let addr = looped.listen();
     let peers: Vec<Peer> = (0..3).map(|_| Peer::connect(addr)).collect();
@@ -259,7 +260,7 @@ fn the_timers_of_one_connection_are_not_those_of_another() {
 }
 
 #[test]
-fn a_timer_is_set_while_connecting_and_from_on_disconnect() {
+fn timer_can_be_set_while_connecting_and_in_on_disconnect() {
     /// Sets a timer of the loop when a connection ends.
     struct Again(Vec<u64>);
     impl Handler for Again {
@@ -308,7 +309,7 @@ fn ticks(period: Duration, turns: impl Iterator<Item = Duration>) {
 }
 
 #[test]
-fn sixty_times_a_second_for_an_hour_nothing_drifts_and_nothing_is_lost_unreported() {
+fn interval_of_60_hz_does_not_drift_in_an_hour() {
     let mut random: u64 = 1;
     let turns = std::iter::repeat_with(move || {
         // xorshift64 (Marsaglia, 2003).
@@ -334,7 +335,7 @@ fn sixty_times_a_second_for_an_hour_nothing_drifts_and_nothing_is_lost_unreporte
 
 proptest! {
     #[test]
-    fn no_interval_drifts_or_loses_a_tick_unreported(
+    fn intervals_do_not_drift_and_report_missed_ticks(
         period in 1_000_000_u64..2_000_000_000,
         turns in prop::collection::vec(0_u64..5_000_000_000, 1..60),
     ) {
@@ -343,7 +344,7 @@ proptest! {
 }
 
 #[test]
-fn an_interval_begins_when_it_is_told_to() {
+fn interval_starts_at_its_first_instant() {
     let (mut looped, mut clock) = scene();
     let first = looped.now + 100 * MS;
     looped.net().set_timer(Timer::at(first).every(10 * MS), 1);
@@ -356,7 +357,7 @@ fn an_interval_begins_when_it_is_told_to() {
 }
 
 #[test]
-fn no_period_is_shorter_than_a_millisecond() {
+fn period_is_at_least_a_millisecond() {
     let (mut looped, mut clock) = scene();
     looped.net().set_timer(Timer::interval(Duration::ZERO), 1);
     looped.pass(10 * MS, &mut clock);
@@ -364,7 +365,7 @@ fn no_period_is_shorter_than_a_millisecond() {
 }
 
 #[test]
-fn a_time_that_never_comes_does_no_harm() {
+fn timer_beyond_the_clock_never_fires() {
     let (mut looped, mut clock) = scene();
     let timer = looped.net().set_timer(Duration::MAX, 1);
     let interval = looped.net().set_timer(Timer::interval(Duration::MAX), 1);
@@ -374,7 +375,7 @@ fn a_time_that_never_comes_does_no_harm() {
 }
 
 #[test]
-fn a_million_timers_are_set_and_fire_and_are_cancelled() {
+fn million_timers_fire_and_are_cancelled() {
     let mut looped = Loop::new(Config::default().timers_per_turn(usize::MAX));
     let mut clock = Clock::default();
     let timers: Vec<TimerId> = (0..1_000_000_u64)
@@ -388,7 +389,7 @@ fn a_million_timers_are_set_and_fire_and_are_cancelled() {
 }
 
 #[test]
-fn a_timer_for_now_waits_though_others_are_set() {
+fn zero_timer_set_in_on_timer_fires_in_the_next_turn() {
     let (mut looped, mut clock) = scene();
     for _ in 0..1000 {
         looped.net().set_timer(3600 * 1000 * MS, 0);
@@ -405,7 +406,7 @@ fn a_timer_for_now_waits_though_others_are_set() {
 
 /// Nobody has told the wheel the time meanwhile, and it would begin with a wide slot.
 #[test]
-fn the_first_timer_after_a_while_makes_no_turn_for_nothing() {
+fn first_timer_after_a_while_makes_no_empty_turn() {
     let (mut looped, _) = scene();
     looped.now += 300_000 * MS;
     looped.reactor.begin_turn(looped.now);
@@ -416,7 +417,7 @@ fn the_first_timer_after_a_while_makes_no_turn_for_nothing() {
 }
 
 #[test]
-fn a_time_that_has_passed_is_now() {
+fn timer_for_a_past_instant_fires_now() {
     let (mut looped, mut clock) = scene();
     looped.pass(100 * MS, &mut clock);
     looped.net().set_timer(Duration::ZERO, 1);
@@ -436,7 +437,7 @@ fn a_time_that_has_passed_is_now() {
 }
 
 #[test]
-fn the_timers_of_a_connection_go_in_every_order() {
+fn timers_of_a_connection_can_be_cancelled_in_any_order() {
     for order in [
         [0, 1, 2],
         [0, 2, 1],
@@ -486,7 +487,7 @@ fn the_timers_of_a_connection_go_in_every_order() {
 }
 
 #[test]
-fn the_interval_of_a_connection_begins_after_a_millisecond() {
+fn zero_interval_of_a_connection_starts_after_a_millisecond() {
     let mut scene = Scene::with(Config::default());
     let mut clock = Clock::default();
     let net = &mut scene.looped.net();
@@ -498,7 +499,7 @@ fn the_interval_of_a_connection_begins_after_a_millisecond() {
 }
 
 #[test]
-fn the_first_deadline_is_that_of_a_timer_or_of_a_connection() {
+fn next_deadline_is_the_earliest_of_timers_and_connections() {
     for (idle, timer) in [(1, 50), (50, 1)] {
         let mut scene = Scene::with(Config::default().idle_timeout(idle * MS));
         scene.looped.net().set_timer(timer * MS, 1);
@@ -508,7 +509,7 @@ fn the_first_deadline_is_that_of_a_timer_or_of_a_connection() {
 }
 
 #[test]
-fn a_panic_in_on_timer_costs_that_call_and_no_other() {
+fn panic_in_on_timer_skips_no_other_timer() {
     let (mut looped, mut clock) = scene();
     for key in 0..4 {
         looped.net().set_timer(MS, key);

@@ -258,6 +258,6 @@ fn run(seed: u64) {
 }
 
 #[test]
-fn each_timer_fires_when_it_is_due_and_none_that_is_not_set() {
+fn timers_fire_as_a_model_predicts() {
     with_seeds(200, run);
 }

@@ -30,7 +30,7 @@ fn path_of(bytes: &[u8]) -> &Path {
 }
 
 #[test]
-fn paths_that_the_system_would_alter_are_refused_in_both_directions() {
+fn paths_that_the_system_would_alter_are_errors() {
     let mut event_loop = new_loop();
     let place = Place::new("cut");
     let cut = place.0.as_os_str().as_bytes();
@@ -84,7 +84,7 @@ fn abstract_names_work_in_both_directions() {
 
 #[cfg(not(any(target_os = "android", target_os = "linux")))]
 #[test]
-fn abstract_names_are_errors_where_there_are_none() {
+fn abstract_names_are_errors_where_unsupported() {
     let error = listen(
         &mut new_loop(),
         Path::new("\0name"),
@@ -95,7 +95,7 @@ fn abstract_names_are_errors_where_there_are_none() {
 }
 
 #[test]
-fn path_of_a_listener_can_be_asked_for() {
+fn listener_reports_its_path() {
     let (place, other) = (Place::new("asked"), Place::new("adopted"));
     let mut event_loop = new_loop();
     let made = listen(&mut event_loop, &place.0, ListenOptions::default()).expect("a new path");
@@ -115,7 +115,7 @@ fn path_of_a_listener_can_be_asked_for() {
 }
 
 #[test]
-fn file_is_removed_when_its_listener_closes_or_its_loop_is_dropped() {
+fn socket_file_is_removed_with_its_listener_or_loop() {
     let place = Place::new("removed");
     let mut event_loop = new_loop();
     let id = listen(&mut event_loop, &place.0, ListenOptions::default()).expect("a new path");
@@ -134,7 +134,7 @@ fn file_is_removed_when_its_listener_closes_or_its_loop_is_dropped() {
 }
 
 #[test]
-fn file_stays_if_it_is_wanted_or_not_of_this_listener() {
+fn socket_file_stays_if_kept_or_replaced() {
     let place = Place::new("stays");
     let mut event_loop = new_loop();
     let options = ListenOptions::default().remove_socket_file(false);
@@ -161,7 +161,7 @@ fn file_stays_if_it_is_wanted_or_not_of_this_listener() {
 }
 
 #[test]
-fn stale_socket_is_replaced_if_the_options_say_so() {
+fn stale_socket_file_is_replaced_if_configured() {
     let place = Place::new("stale");
     // What a server leaves that is killed.
     drop(UnixListener::bind(&place.0).expect("a new path"));
@@ -181,7 +181,7 @@ fn stale_socket_is_replaced_if_the_options_say_so() {
 }
 
 #[test]
-fn file_that_is_no_socket_is_never_replaced() {
+fn file_that_is_not_a_socket_is_never_replaced() {
     let place = Place::new("file");
     std::fs::write(&place.0, b"precious").expect("a new file");
     let replacing = ListenOptions::default().replace_stale_socket(true);
@@ -200,7 +200,7 @@ fn file_that_is_no_socket_is_never_replaced() {
 }
 
 #[test]
-fn file_has_the_mode_of_the_options() {
+fn socket_file_has_the_mode_of_the_options() {
     let place = Place::new("mode");
     for mode in [0o600, 0o660, 0o777] {
         let mut event_loop = new_loop();

@@ -4,15 +4,16 @@
 mod support;
 
 use std::io::Write;
-use std::net::{Shutdown, TcpListener};
+use std::net::TcpListener;
 use std::time::Duration;
 
-use support::by_hand::{Loop, Scene};
+use support::by_hand::Loop;
 use support::drivers::{Driver, listening_by};
-use support::{Peer, Recorder, framed, pattern, turn_until};
+use support::scene::Scene;
+use support::{Peer, Recorder, bytes_queued, framed, pattern, turn_until};
 use throng::{
-    Chunk, Config, ConnectOptions, ConnectionId, DisconnectCause, DisconnectReason, Frame, Handler,
-    ListenOptions, Net, SendError, Stage,
+    Chunk, Config, ConnectionId, DisconnectCause, DisconnectReason, Frame, Handler, ListenOptions,
+    Net, SendError, Stage,
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -95,7 +96,7 @@ fn frames_before_a_close_are_delivered_over_a_unix_socket<D: Driver>() {
     let (ours, peer) = std::os::unix::net::UnixStream::pair().expect("two sockets");
     driver
         .net()
-        .adopt(ours, ConnectOptions::default())
+        .adopt(ours, throng::ConnectOptions::default())
         .expect("it is connected");
     send_and_close(peer, &framed(&[7; 20]).repeat(FRAMES));
     let answering = answer_all(&mut driver);
@@ -147,9 +148,7 @@ fn client_of_a_server_that_left(config: Config) -> (Loop, ConnectionId) {
     let mut accepted = Peer(server.accept().expect("the attempt").0);
     looped.settle(&mut seen, |_, net| net.is_connected(id));
     looped.net().send(id, b"unread").expect("it is connected");
-    looped.settle(&mut seen, |_, net| {
-        net.connection(id).map_or(0, |it| it.queued_bytes()) == 0
-    });
+    looped.settle(&mut seen, |_, net| bytes_queued(net, id) == 0);
     // It is there, so that the close is a reset.
     let mut unread = [0; 10];
     while accepted.0.peek(&mut unread).expect("a live socket") < unread.len() {}
@@ -198,7 +197,7 @@ fn disconnect_after_a_failed_write_reports_the_failed_write() {
 }
 
 #[test]
-fn connection_with_a_failed_write_cannot_be_released_and_takes_part_in_a_shutdown() {
+fn connection_with_a_failed_write_cannot_be_released() {
     let (mut looped, id) = client_of_a_server_that_left(Config::default());
     let mut seen = Recorder::default();
     assert!(looped.net().release(id).is_err());
@@ -217,10 +216,11 @@ fn peer_with_its_read_half_shut(
     let mut looped = Loop::new(config);
     let mut seen = Recorder::default();
     let (ours, peer) = std::os::unix::net::UnixStream::pair().expect("two sockets");
-    let options = ConnectOptions::default();
+    let options = throng::ConnectOptions::default();
     let id = looped.net().adopt(ours, options).expect("it is connected");
     looped.settle(&mut seen, |_, net| net.is_connected(id));
-    peer.shutdown(Shutdown::Read).expect("a live socket");
+    peer.shutdown(std::net::Shutdown::Read)
+        .expect("a live socket");
     looped
         .net()
         .send(id, b"for nobody")
@@ -235,7 +235,7 @@ fn peer_with_its_read_half_shut(
 
 #[cfg(unix)]
 #[test]
-fn peer_that_only_writes_is_heard_to_its_end() {
+fn peer_that_only_writes_is_read_to_eof() {
     let (mut looped, mut seen, mut peer, _) = peer_with_its_read_half_shut(Config::default());
     for number in 0..3_u8 {
         // Its time begins anew with each byte.
@@ -262,7 +262,7 @@ fn silence_after_a_failed_write_ends_the_connection() {
 
 #[cfg(unix)]
 #[test]
-fn pause_after_a_failed_write_loses_nothing() {
+fn pause_after_a_failed_write_loses_no_frames() {
     let config = Config::default().disconnect_timeout(5 * SECOND);
     let (mut looped, mut seen, mut peer, id) = peer_with_its_read_half_shut(config);
     assert!(looped.net().pause(id));
@@ -279,7 +279,7 @@ fn pause_after_a_failed_write_loses_nothing() {
 
 #[cfg(unix)]
 #[test]
-fn frames_that_wait_to_be_shown_outlive_the_time_after_a_failed_write() {
+fn unshown_frames_outlive_the_deadline_after_a_failed_write() {
     const FRAMES: usize = 20;
     for timeout in [Duration::ZERO, SECOND] {
         let config = Config::default()
@@ -288,7 +288,7 @@ fn frames_that_wait_to_be_shown_outlive_the_time_after_a_failed_write() {
         let mut looped = Loop::new(config);
         let mut seen = Recorder::default();
         let (ours, mut peer) = std::os::unix::net::UnixStream::pair().expect("two sockets");
-        let options = ConnectOptions::default();
+        let options = throng::ConnectOptions::default();
         let id = looped.net().adopt(ours, options).expect("it is connected");
         looped.settle(&mut seen, |_, net| net.is_connected(id));
         peer.write_all(&framed(b"").repeat(FRAMES))
@@ -313,10 +313,11 @@ fn pause_after_a_failed_write_costs_no_turns_whatever_the_timeout() {
         let mut looped = Loop::new(Config::default().disconnect_timeout(timeout));
         let mut seen = Recorder::default();
         let (ours, peer) = std::os::unix::net::UnixStream::pair().expect("two sockets");
-        let options = ConnectOptions::default();
+        let options = throng::ConnectOptions::default();
         let id = looped.net().adopt(ours, options).expect("it is connected");
         looped.settle(&mut seen, |_, net| net.is_connected(id));
-        peer.shutdown(Shutdown::Read).expect("a live socket");
+        peer.shutdown(std::net::Shutdown::Read)
+            .expect("a live socket");
         looped
             .net()
             .send(id, b"for nobody")
@@ -344,11 +345,11 @@ fn pause_after_a_failed_write_costs_no_turns_whatever_the_timeout() {
 
 #[cfg(unix)]
 #[test]
-fn failed_write_of_a_paused_connection_counts_what_nobody_has_read() {
+fn failed_write_of_a_paused_connection_counts_unread_bytes() {
     let mut looped = Loop::new(Config::default());
     let mut seen = Recorder::default();
     let (ours, mut peer) = std::os::unix::net::UnixStream::pair().expect("two sockets");
-    let options = ConnectOptions::default();
+    let options = throng::ConnectOptions::default();
     let id = looped.net().adopt(ours, options).expect("it is connected");
     looped.settle(&mut seen, |_, net| net.is_connected(id));
     looped.net().pause(id);
@@ -365,7 +366,7 @@ fn failed_write_of_a_paused_connection_counts_what_nobody_has_read() {
 }
 
 #[test]
-fn reset_of_a_paused_connection_counts_what_nobody_has_read() {
+fn reset_of_a_paused_connection_counts_unread_bytes() {
     let mut scene = Scene::with(Config::default());
     scene.looped.net().pause(scene.id);
     scene.peer.write(&[7; 5000]);
@@ -388,7 +389,7 @@ fn reset_of_a_paused_connection_counts_what_nobody_has_read() {
 // ----- A peer that closes its side and reads its answers late -----
 
 #[test]
-fn half_closed_peer_that_stops_reading_for_a_while_gets_all_that_was_sent() {
+fn half_closed_peer_that_reads_late_gets_all_frames() {
     for allow_half_open in [true, false] {
         let config = Config::default()
             .allow_half_open(allow_half_open)
@@ -405,9 +406,9 @@ fn half_closed_peer_that_stops_reading_for_a_while_gets_all_that_was_sent() {
         let mut peer = scene.peer;
         let reader = std::thread::spawn(move || peer.receive().len());
         let id = scene.id;
-        scene.looped.settle(&mut scene.seen, |_, net| {
-            net.connection(id).map_or(0, |it| it.queued_bytes()) == 0
-        });
+        scene
+            .looped
+            .settle(&mut scene.seen, |_, net| bytes_queued(net, id) == 0);
         assert_eq!(reader.join().expect("it reads"), 12 << 20);
         scene.looped.settle(&mut scene.seen, |_, net| {
             net.is_connected(id) == allow_half_open

@@ -9,15 +9,35 @@ use std::fmt;
 use std::path::Path;
 use std::time::Duration;
 
+use clap::Args;
 use serde_json::{Value, json};
 
-use crate::cli::CompareOptions;
 use crate::load::Pace;
 use crate::loader::Loader;
 use crate::problem::Problem;
 use crate::process::Server;
 use crate::report::{self, grouped};
+use crate::values::seconds;
 use crate::{limits, pin, usage};
+
+#[derive(Debug, Args)]
+pub(crate) struct Options {
+    /// How often each server is measured in each cell.
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    rounds: u32,
+    /// The exit code is 1 if a cell's ratio is below this (large frames: below 0.80, if that is less).
+    #[arg(long)]
+    floor: Option<f64>,
+    /// Compares the ways to embed the loop with `EventLoop::run`, instead of the loop with its peers.
+    #[arg(long)]
+    drivers: bool,
+    /// Only these cells, as CONNECTIONS_PIPELINE_SIZE.
+    #[arg(long, value_delimiter = ',', value_parser = Cell::parse)]
+    cells: Vec<Cell>,
+    /// How long each measurement lasts.
+    #[arg(long, default_value = "1.5", value_parser = seconds)]
+    seconds: Duration,
+}
 
 /// Who takes part: a name, and the words that make it serve. The last is what the others are measured by, and the lowest
 /// of their ratios is judged.
@@ -41,7 +61,7 @@ const LARGE_FLOOR: f64 = 0.80;
 
 /// A shape of load.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Cell {
+struct Cell {
     connections: u32,
     pipeline: u32,
     size: u32,
@@ -66,7 +86,7 @@ impl Cell {
     }
 
     /// Reads `CONNECTIONS_PIPELINE_SIZE`.
-    pub(crate) fn parse(text: &str) -> Result<Self, String> {
+    fn parse(text: &str) -> Result<Self, String> {
         let numbers: Result<Vec<u32>, _> = text.split('_').map(str::parse).collect();
         match numbers.as_deref() {
             Ok(&[connections, pipeline, size])
@@ -171,7 +191,7 @@ impl Contestant {
 }
 
 /// Measures all cells and judges them by the floor.
-pub(crate) fn run(options: &CompareOptions, json: Option<&Path>) -> Result<(), Problem> {
+pub(crate) fn run(options: &Options, json: Option<&Path>) -> Result<(), Problem> {
     if options
         .floor
         .is_some_and(|floor| !floor.is_finite() || floor < 0.0)
@@ -397,7 +417,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_cell_is_three_numbers() {
+    fn cell_is_parsed_from_three_numbers() {
         assert_eq!(Cell::parse("50_32_64"), Ok(Cell::new(50, 32, 64)));
         for wrong in [
             "",
@@ -413,7 +433,7 @@ mod tests {
     }
 
     #[test]
-    fn the_median_is_in_the_middle() {
+    fn median_is_the_middle_value() {
         assert_eq!(median(vec![3.0, 1.0, 2.0]), 2.0);
         assert_eq!(median(vec![4.0, 1.0, 2.0, 3.0]), 2.5);
     }

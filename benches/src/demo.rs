@@ -3,16 +3,44 @@
 use std::path::Path;
 use std::time::Duration;
 
+use clap::Args;
 use serde_json::json;
 
-use crate::cli::DemoOptions;
 use crate::load::{Load, Pace, Spec};
 use crate::problem::Problem;
 use crate::process::Server;
 use crate::report::{self, grouped};
+use crate::values::seconds;
 use crate::{limits, usage};
 
-pub(crate) fn run(options: &DemoOptions, json: Option<&Path>) -> Result<(), Problem> {
+#[derive(Debug, Args)]
+pub(crate) struct Options {
+    /// How many connections; as many as the open-file limit allows, if that is less.
+    #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..))]
+    connections: u32,
+    /// Frames in flight on each connection.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1024))]
+    pipeline: u32,
+    /// Bytes of payload of a frame.
+    #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(..=(1 << 30)))]
+    size: u32,
+    /// How long the load lasts.
+    #[arg(long, default_value = "5", value_parser = seconds)]
+    seconds: Duration,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            connections: 10_000,
+            pipeline: 1,
+            size: 64,
+            seconds: Duration::from_secs(5),
+        }
+    }
+}
+
+pub(crate) fn run(options: &Options, json: Option<&Path>) -> Result<(), Problem> {
     let connections = limits::fit(options.connections);
     let server = Server::start("serve")?;
     report::say(format_args!(

@@ -10,17 +10,37 @@ use std::sync::mpsc;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use clap::Args;
 use serde_json::json;
 use throng::{
     Config, ConnectionId, DisconnectReason, EventLoop, Expired, Frame, Handle, Handler,
     MailboxError, Net,
 };
 
-use crate::cli::HandlesOptions;
 use crate::problem::Problem;
 use crate::report::{self, grouped};
+use crate::values::seconds;
 use crate::watch::{TICK, Watch};
 use crate::{limits, usage};
+
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Options {
+    /// How many threads send.
+    #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=1024))]
+    threads: u32,
+    /// How many frames each of them sends.
+    #[arg(long, default_value_t = 1_000_000, value_parser = clap::value_parser!(u32).range(1..))]
+    frames: u32,
+    /// Over how many connections.
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=8000))]
+    connections: u32,
+    /// Bytes of payload in each frame.
+    #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u32).range(10..=(1 << 20)))]
+    size: u32,
+    /// When to give up, in seconds.
+    #[arg(long, default_value = "300", value_parser = seconds)]
+    patience: Duration,
+}
 
 /// More commands for a wake-up are expected, where enough are sent.
 const COMMANDS_PER_WAKE_UP: u64 = 100;
@@ -97,9 +117,9 @@ fn read(frame: &[u8]) -> (usize, u64) {
     )
 }
 
-pub(crate) fn run(options: &HandlesOptions, json: Option<&Path>) -> Result<(), Problem> {
+pub(crate) fn run(options: &Options, json: Option<&Path>) -> Result<(), Problem> {
     // Both ends of a connection are in this process.
-    let options = &HandlesOptions {
+    let options = &Options {
         connections: limits::fit_beside(options.connections, 2, 0),
         ..options.clone()
     };
@@ -276,7 +296,7 @@ fn send(
 }
 
 /// Receives all frames. Returns how many came, and how many not in their turn.
-fn check(addr: SocketAddr, options: &HandlesOptions, all: u64) -> Result<(u64, u64), Problem> {
+fn check(addr: SocketAddr, options: &Options, all: u64) -> Result<(u64, u64), Problem> {
     let mut event_loop = EventLoop::new(Config::default())?;
     for _ in 0..options.connections {
         event_loop

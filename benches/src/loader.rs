@@ -8,18 +8,17 @@
 use std::io::BufRead;
 use std::time::Duration;
 
-use crate::cli::{self, LoadOptions};
-use crate::load::{Load, Pace, Spec};
+use crate::load::{self, Load, Pace, Spec};
 use crate::problem::Problem;
 use crate::process::{Process, Server};
-use crate::report;
+use crate::{report, values};
 
 /// The process itself: works until nobody tells it anything any more.
-pub(crate) fn run(options: &LoadOptions) -> Result<(), Problem> {
+pub(crate) fn run(options: &load::Options) -> Result<(), Problem> {
     let mut load = Load::connect(&Spec {
-        addrs: cli::resolve(&options.addr)?,
+        addrs: values::resolve(&options.addr)?,
         connections: options.connections,
-        pace: Pace::of(options),
+        pace: options.pace(),
         size: options.size,
         // Reading the clock for each frame takes its time, where that is what is measured.
         latency: options.rate.is_some(),

@@ -1,6 +1,6 @@
 //! `throng-bench`: a demo, a server, a load generator and a comparison, in one binary.
 //!
-//! This file only chooses among them; [`cli`] says what the words on the command line mean.
+//! [`cli`] parses the command line and runs a command. Each command has a module, with its options at the top.
 
 mod cli;
 mod compare;
@@ -11,6 +11,7 @@ mod limits;
 mod load;
 mod loader;
 mod modes;
+mod parent;
 mod pause;
 mod pin;
 mod problem;
@@ -23,6 +24,7 @@ mod ticks;
 mod timers;
 mod torture;
 mod usage;
+mod values;
 mod watch;
 mod yardstick;
 
@@ -30,7 +32,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-use cli::{Cli, Command};
+use cli::Cli;
 
 fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
@@ -39,20 +41,7 @@ fn main() -> ExitCode {
     };
     env_logger::init();
     limits::raise();
-    let json = cli.json.as_deref();
-    let result = match cli.command.unwrap_or_default() {
-        Command::Demo(options) => demo::run(&options, json),
-        Command::Serve(options) => serve::run(&options, json),
-        Command::Load(options) => load::run(&options, json),
-        Command::Compare(options) => compare::run(&options, json),
-        Command::Torture(options) => torture::run(&options, json),
-        Command::Handles(options) => handles::run(&options, json),
-        Command::Ticks(options) => ticks::run(&options, json),
-        Command::Timers(options) => timers::run(&options, json),
-        Command::Loader(options) => loader::run(&options),
-        Command::Yardstick(options) => yardstick::run(&options),
-    };
-    match result {
+    match cli.run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(problem) => {
             report::complain(&problem);

@@ -47,7 +47,7 @@ pub(crate) fn grouped(count: u64) -> String {
 #[cfg(test)]
 mod tests {
     #[test]
-    fn thousands_are_grouped() {
+    fn grouped_separates_thousands() {
         let numbers = [0, 999, 1000, 12_345, 1_234_567].map(super::grouped);
         assert_eq!(numbers, ["0", "999", "1,000", "12,345", "1,234,567"]);
     }

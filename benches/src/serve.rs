@@ -5,22 +5,60 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use clap::{Args, ValueEnum};
 use serde_json::json;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use throng::{Handler, ListenOptions, Stats};
 
-use crate::cli::{Mode, ServeOptions};
-use crate::driver::Driver;
+use crate::driver::{Driver, Level};
 use crate::modes::{Broadcast, Echo, Relay, Sink};
+use crate::parent::Parent;
 use crate::problem::Problem;
 use crate::report::{self, grouped};
+use crate::settings::Settings;
+use crate::values::seconds;
+
+#[derive(Debug, Args)]
+pub(crate) struct Options {
+    /// Where to listen; port 0 for any free one.
+    #[arg(long, default_value = "127.0.0.1:5000")]
+    addr: String,
+    /// What to do with a frame.
+    #[arg(long, value_enum, default_value_t = Mode::Echo)]
+    mode: Mode,
+    /// What drives it.
+    #[arg(long, value_enum, default_value_t = Level::Turn)]
+    driver: Level,
+    /// How many peers may wait to be accepted.
+    #[arg(long)]
+    backlog: Option<u32>,
+    /// How long everybody has to read what is queued, after a signal.
+    #[arg(long, default_value = "5", value_parser = seconds)]
+    shutdown_timeout: Duration,
+    #[command(flatten)]
+    settings: Settings,
+    #[command(flatten)]
+    parent: Parent,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Mode {
+    /// Send it back.
+    Echo,
+    /// Send it to everybody, its sender included.
+    Broadcast,
+    /// Forget it.
+    Sink,
+    /// Send it to one other: connections are paired in the order in which they come.
+    Relay,
+}
 
 /// A signal ends the wait for events. One that comes just before the wait is seen this much later. There is no thread
 /// that waits for it: a process that has two pays more for each system call.
 const LOOK_UP_EVERY: Duration = Duration::from_secs(1);
 
 /// Serves until SIGINT or SIGTERM, and then shuts down.
-pub(crate) fn run(options: &ServeOptions, json: Option<&Path>) -> Result<(), Problem> {
+pub(crate) fn run(options: &Options, json: Option<&Path>) -> Result<(), Problem> {
     let stats = match options.mode {
         Mode::Echo => start(&mut Echo, options),
         Mode::Broadcast => start(&mut Broadcast, options),
@@ -30,7 +68,7 @@ pub(crate) fn run(options: &ServeOptions, json: Option<&Path>) -> Result<(), Pro
     tell(&stats, json)
 }
 
-fn start<H: Handler>(handler: &mut H, options: &ServeOptions) -> Result<Stats, Problem> {
+fn start<H: Handler>(handler: &mut H, options: &Options) -> Result<Stats, Problem> {
     let mut listen = ListenOptions::default();
     if let Some(peers) = options.backlog {
         listen = listen.backlog(peers);
@@ -57,7 +95,7 @@ fn start<H: Handler>(handler: &mut H, options: &ServeOptions) -> Result<Stats, P
 fn serve<H: Handler>(
     driver: &mut Driver<H>,
     handler: &mut H,
-    options: &ServeOptions,
+    options: &Options,
     stop: &AtomicBool,
 ) -> std::io::Result<()> {
     let mut looked_up = Instant::now();

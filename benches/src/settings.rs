@@ -5,7 +5,7 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 use throng::{Config, Framing, Overflow};
 
-use crate::cli::seconds;
+use crate::values::{bytes, seconds, size};
 
 /// Each is as in the library unless it is given.
 #[derive(Debug, Clone, Args)]
@@ -169,34 +169,5 @@ fn width(text: &str) -> Result<u8, String> {
     match text.parse() {
         Ok(width @ (1 | 2 | 4 | 8)) => Ok(width),
         _ => Err("expected 1, 2, 4 or 8".into()),
-    }
-}
-
-/// A number of bytes: `4096`, `64KiB`, `16MiB`, `8GiB`.
-fn bytes(text: &str) -> Result<u64, String> {
-    let units = [("KiB", 10), ("MiB", 20), ("GiB", 30)];
-    let (digits, shift) = units
-        .iter()
-        .find_map(|(unit, shift)| Some((text.strip_suffix(unit)?, *shift)))
-        .unwrap_or((text, 0));
-    let number: Option<u64> = digits.trim().parse().ok();
-    number
-        .and_then(|number| number.checked_mul(1 << shift))
-        .ok_or_else(|| "expected a number of bytes, such as 4096, 64KiB or 1GiB".into())
-}
-
-fn size(text: &str) -> Result<usize, String> {
-    usize::try_from(bytes(text)?).map_err(|_| "expected fewer bytes".into())
-}
-
-#[cfg(test)]
-mod tests {
-    #[test]
-    fn bytes_have_units() {
-        let read = ["0", "4096", "64KiB", "1 MiB", "8GiB"].map(super::bytes);
-        assert_eq!(read, [0, 4096, 65_536, 1 << 20, 8 << 30].map(Ok));
-        for wrong in ["", "KiB", "1kb", "-1", "99999999999GiB"] {
-            assert!(super::bytes(wrong).is_err(), "{wrong}");
-        }
     }
 }

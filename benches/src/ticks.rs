@@ -3,18 +3,32 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use clap::Args;
 use hdrhistogram::Histogram;
 use serde_json::json;
 use throng::{
     Config, ConnectionId, DisconnectReason, EventLoop, Expired, Frame, Handler, Net, Timer,
 };
 
-use crate::cli::TicksOptions;
 use crate::limits;
 use crate::problem::Problem;
 use crate::process::Process;
 use crate::report::{self, grouped};
+use crate::values::seconds;
 use crate::watch::{self, Watch};
+
+#[derive(Debug, Args)]
+pub(crate) struct Options {
+    /// Ticks a second.
+    #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    hz: u32,
+    /// For how long.
+    #[arg(long, default_value = "60", value_parser = seconds)]
+    seconds: Duration,
+    /// How many connections echo meanwhile, a frame in flight on each.
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..))]
+    connections: u32,
+}
 
 const TICK: u64 = 0;
 const END: u64 = 1;
@@ -52,7 +66,7 @@ impl Handler for World {
     }
 }
 
-pub(crate) fn run(options: &TicksOptions, json: Option<&Path>) -> Result<(), Problem> {
+pub(crate) fn run(options: &Options, json: Option<&Path>) -> Result<(), Problem> {
     let mut event_loop = EventLoop::new(Config::default())?;
     let net = event_loop.net();
     let listener = net.listen("127.0.0.1:0").map_err(std::io::Error::from)?;

@@ -7,13 +7,34 @@ use std::hint::black_box;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use clap::{Args, ValueEnum};
 use serde_json::json;
 use throng::mio::Poll;
 use throng::{Config, ConnectionId, Expired, Frame, Handler, Net, Reactor, TimerId};
 
-use crate::cli::{Phase, TimersOptions};
 use crate::problem::Problem;
 use crate::report;
+
+#[derive(Debug, Args)]
+pub(crate) struct Options {
+    /// How many timers.
+    #[arg(long, default_value_t = 1_000_000)]
+    count: u32,
+    /// What becomes of them after they were set.
+    #[arg(long, value_enum, default_value_t = Phase::Expire)]
+    phase: Phase,
+}
+
+/// What is done with timers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Phase {
+    /// They are set, and that is all.
+    Insert,
+    /// They are cancelled.
+    Cancel,
+    /// They fire.
+    Expire,
+}
 
 /// The timers are due within so many milliseconds.
 const SPAN_MS: u64 = 60_000;
@@ -30,7 +51,7 @@ impl Handler for Fired {
 }
 
 /// Times each phase up to the one that is asked for.
-pub(crate) fn run(options: &TimersOptions, json: Option<&Path>) -> Result<(), Problem> {
+pub(crate) fn run(options: &Options, json: Option<&Path>) -> Result<(), Problem> {
     let count = u64::from(options.count);
     let poll = Poll::new()?;
     let start = Instant::now();

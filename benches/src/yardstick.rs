@@ -4,18 +4,28 @@
 //! it does it does as well as is known: one shared read buffer, edge-triggered readiness, no read after a short one, one
 //! write for all the replies of a read, a large frame read into a buffer of its own and written from there.
 
-use crate::cli::YardstickOptions;
+use clap::Args;
+
+use crate::parent::Parent;
 use crate::problem::Problem;
 
+#[derive(Debug, Args)]
+pub(crate) struct Options {
+    #[arg(long)]
+    addr: String,
+    #[command(flatten)]
+    parent: Parent,
+}
+
 #[cfg(not(target_os = "linux"))]
-pub(crate) fn run(_: &YardstickOptions) -> Result<(), Problem> {
+pub(crate) fn run(_: &Options) -> Result<(), Problem> {
     Err(Problem::usage(
         "the raw server needs epoll, which only Linux has",
     ))
 }
 
 #[cfg(target_os = "linux")]
-pub(crate) fn run(options: &YardstickOptions) -> Result<(), Problem> {
+pub(crate) fn run(options: &Options) -> Result<(), Problem> {
     linux::run(options)
 }
 
@@ -26,9 +36,8 @@ mod linux {
     use std::os::fd::{AsRawFd, RawFd};
     use std::ptr;
 
-    use super::{Problem, YardstickOptions};
-    use crate::cli::Parent;
-    use crate::{cli, report};
+    use super::{Options, Parent, Problem};
+    use crate::{report, values};
 
     const BUFFER: usize = 64 * 1024;
     const HEADER: usize = 4;
@@ -40,8 +49,8 @@ mod linux {
     const WRITE: u32 = libc::EPOLLOUT as u32;
     const CLOSED: u32 = libc::EPOLLRDHUP as u32;
 
-    pub(super) fn run(options: &YardstickOptions) -> Result<(), Problem> {
-        let listener = TcpListener::bind(&cli::resolve(&options.addr)?[..])
+    pub(super) fn run(options: &Options) -> Result<(), Problem> {
+        let listener = TcpListener::bind(&values::resolve(&options.addr)?[..])
             .and_then(|listener| prepare(&listener).map(|()| listener))
             .map_err(|error| {
                 Problem::usage(format!("cannot listen on {}: {error}", options.addr))

@@ -7,11 +7,17 @@
 
 pub mod by_hand;
 pub mod drivers;
+pub mod notes;
+pub mod open_files;
 pub mod random;
 pub mod scene;
+pub mod shards;
+pub mod toy;
+pub mod traffic;
+pub mod ways;
 
 use std::io::{self, Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
@@ -20,7 +26,7 @@ use std::time::{Duration, Instant};
 
 use drivers::{Driver, listening_by};
 use throng::{
-    Config, ConnectionId, DisconnectReason, EventLoop, Frame, Handler, ListenOptions, Net,
+    Config, ConnectionId, DisconnectReason, EventLoop, Frame, Handler, ListenOptions, Net, Stream,
 };
 
 /// Long enough for a slow, shared machine; no test waits for it unless it fails.
@@ -40,11 +46,37 @@ pub fn turn_until<D: Driver, H: Handler + 'static>(
     }
 }
 
+/// The bytes queued on a connection, zero if it has ended.
+pub fn bytes_queued(net: &Net, id: ConnectionId) -> u64 {
+    net.connection(id).map_or(0, |it| it.queued_bytes())
+}
+
 /// A loop that listens on a free port.
 pub fn listening(options: ListenOptions) -> (EventLoop, SocketAddr) {
     let mut event_loop = EventLoop::new(Config::default()).expect("a loop");
     let addr = listen(&mut event_loop, options);
     (event_loop, addr)
+}
+
+/// A loop with a configuration that listens on a free port.
+pub fn listening_with(config: Config) -> (EventLoop, SocketAddr) {
+    let mut event_loop = EventLoop::new(config).expect("a loop");
+    let addr = listen(&mut event_loop, ListenOptions::default());
+    (event_loop, addr)
+}
+
+/// Connects a peer, and turns until the handler was told. Returns the peer and its id.
+pub fn join<H: Observer + 'static>(
+    event_loop: &mut EventLoop,
+    addr: SocketAddr,
+    seen: &mut H,
+) -> (Peer, ConnectionId) {
+    let before = seen.recorder().connected().len();
+    let peer = Peer::connect(addr);
+    turn_until(event_loop, seen, |seen, _| {
+        seen.recorder().connected().len() > before
+    });
+    (peer, seen.recorder().connected()[before])
 }
 
 /// Lets a loop listen on a free port.
@@ -124,6 +156,23 @@ impl Handler for Recorder {
 
     fn on_disconnect(&mut self, _: &mut Net, id: ConnectionId, reason: DisconnectReason) {
         self.events.push(Event::Disconnect(id, reason));
+    }
+}
+
+/// A handler that can be asked what it was told.
+pub trait Observer: Handler {
+    fn recorder(&self) -> &Recorder;
+
+    fn recorder_mut(&mut self) -> &mut Recorder;
+}
+
+impl Observer for Recorder {
+    fn recorder(&self) -> &Recorder {
+        self
+    }
+
+    fn recorder_mut(&mut self) -> &mut Recorder {
+        self
     }
 }
 
@@ -267,6 +316,27 @@ impl Peer {
     }
 }
 
+/// Both ends of a connection: a stream, and its peer.
+pub fn pair() -> (TcpStream, Peer) {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let ours = TcpStream::connect(listener.local_addr().expect("its address")).expect("a peer");
+    let (theirs, _) = listener.accept().expect("it is there");
+    theirs
+        .set_read_timeout(Some(PATIENCE))
+        .expect("a live socket");
+    (ours, Peer(theirs))
+}
+
+/// A stream that a loop has given back, as a blocking one.
+pub fn std_stream(stream: Stream) -> TcpStream {
+    let Stream::Tcp(stream) = stream else {
+        panic!("it was TCP");
+    };
+    let stream = TcpStream::from(stream);
+    stream.set_nonblocking(false).expect("a live socket");
+    stream
+}
+
 /// An address that refuses connections, as long as the socket lives: it is bound, so that nobody else can have it, and
 /// does not listen.
 pub fn refusing() -> (socket2::Socket, SocketAddr) {
@@ -304,4 +374,59 @@ pub fn framed(payload: &[u8]) -> Vec<u8> {
 /// Bytes that differ along the frame, so that a shift shows.
 pub fn pattern(len: usize) -> Vec<u8> {
     (0..len).map(|i| (i % 251) as u8).collect()
+}
+
+/// Letters, so that no delimiter is among them.
+pub fn letters(len: usize) -> Vec<u8> {
+    (0..len).map(|i| b'a' + (i % 23) as u8).collect()
+}
+
+/// A reader that never has anything.
+pub struct Never;
+
+impl Read for Never {
+    fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
+        Err(io::ErrorKind::WouldBlock.into())
+    }
+}
+
+/// Reads frames on a thread of its own until there are `count`.
+pub fn read_frames(mut peer: Peer, count: usize) -> std::thread::JoinHandle<(Peer, Vec<Vec<u8>>)> {
+    std::thread::spawn(move || {
+        let frames = (0..count).map(|_| peer.receive()).collect();
+        (peer, frames)
+    })
+}
+
+/// Whether the loop's selector has something to tell now.
+#[cfg(unix)]
+pub fn is_awake(event_loop: &EventLoop) -> bool {
+    use std::os::fd::AsRawFd;
+    let mut outer = mio::Poll::new().expect("a selector");
+    let fd = event_loop.as_raw_fd();
+    let mut source = mio::unix::SourceFd(&fd);
+    outer
+        .registry()
+        .register(&mut source, mio::Token(0), mio::Interest::READABLE)
+        .expect("a descriptor");
+    let mut events = mio::Events::with_capacity(4);
+    outer
+        .poll(&mut events, Some(Duration::ZERO))
+        .expect("a poll");
+    !events.is_empty()
+}
+
+/// Waits for something that another thread brings about.
+pub fn wait_until(what: impl Fn() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !what() {
+        assert!(Instant::now() < deadline, "it did not happen in time");
+        std::thread::yield_now();
+    }
+}
+
+/// An id of a loop that exists no more.
+pub fn some_id() -> ConnectionId {
+    let (mut event_loop, addr) = listening_with(Config::default());
+    event_loop.net().connect(addr).expect("it starts")
 }

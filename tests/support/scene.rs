@@ -1,153 +1,168 @@
-//! A loop with a listener and peers, and a handler that looks closely at what it is shown.
+//! A loop with one connection, both ends of it, and what its handler was told.
 
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use throng::{
-    Chunk, Config, ConnectionId, DisconnectReason, EventLoop, Frame, Handler, ListenOptions, Net,
-};
+use bytes::Bytes;
+use throng::{Config, ConnectionId, DisconnectReason, ListenOptions, Net};
 
-use super::{Peer, listen, turn_until};
+use super::by_hand::Loop;
+use super::notes::Notes;
+use super::{Event, Observer, Peer, Recorder};
 
-/// A frame as it arrived: whole or in chunks.
-#[derive(Debug, PartialEq)]
-pub enum Arrived {
-    Whole(Vec<u8>),
-    Streamed(Vec<u8>),
-}
+/// More bytes than two sockets hold, of which one has a small buffer.
+const LARGE: usize = 12 << 20;
 
-/// Puts chunks together again, and looks at what they say of themselves; does something after each if told so.
-#[derive(Default)]
-pub struct Notes {
-    pub echo: bool,
-    pub after_chunk: Option<fn(&mut Net, ConnectionId)>,
-    pub connected: Vec<ConnectionId>,
-    pub arrived: Vec<Arrived>,
-    /// What has come of a frame that comes in chunks.
-    pub coming: Vec<u8>,
-    pub chunks: usize,
-    pub most_held: u64,
-    pub drains: usize,
-    pub ends: Vec<DisconnectReason>,
-}
-
-impl Handler for Notes {
-    fn on_connect(&mut self, _: &mut Net, id: ConnectionId) {
-        self.connected.push(id);
-    }
-
-    fn on_data(&mut self, net: &mut Net, id: ConnectionId, frame: Frame<'_>) {
-        assert!(self.coming.is_empty(), "a frame in the middle of another");
-        if self.echo {
-            net.send(id, &frame).expect("there is room");
-        }
-        self.arrived.push(Arrived::Whole(frame.to_vec()));
-    }
-
-    fn on_chunk(&mut self, net: &mut Net, id: ConnectionId, chunk: Chunk<'_>) {
-        assert!(
-            !net.connection(id).is_some_and(|it| it.is_paused()),
-            "a paused connection is shown a chunk"
-        );
-        assert!(net.is_connected(id), "one that ends is shown a chunk");
-        assert_eq!(chunk.offset(), self.coming.len() as u64, "a gap");
-        assert_eq!(chunk.is_first(), self.coming.is_empty());
-        self.chunks += 1;
-        self.coming.extend_from_slice(&chunk);
-        if let Some(total) = chunk.total() {
-            assert_eq!(chunk.is_last(), total == self.coming.len() as u64);
-        }
-        if chunk.is_last() {
-            assert!(chunk.total().is_some(), "the end tells the length");
-            let frame = std::mem::take(&mut self.coming);
-            self.arrived.push(Arrived::Streamed(frame));
-        }
-        self.most_held = self.most_held.max(net.memory_in_use());
-        if let Some(act) = self.after_chunk {
-            act(net, id);
-        }
-    }
-
-    fn on_drain(&mut self, _: &mut Net, _: ConnectionId) {
-        self.drains += 1;
-    }
-
-    fn on_disconnect(&mut self, _: &mut Net, _: ConnectionId, reason: DisconnectReason) {
-        self.ends.push(reason);
-    }
-}
-
-/// A loop with a listener, and what its handler has seen.
-pub struct Scene {
-    pub event_loop: EventLoop,
+/// A loop with one connection. `P` is `()` where the test owns the peer: to pass it to a thread, or to close it.
+pub struct Scene<H = Recorder, P = Peer> {
+    pub looped: Loop,
+    /// The address of the listener through which the connection came.
     pub addr: SocketAddr,
-    pub notes: Notes,
+    pub seen: H,
+    pub peer: P,
+    pub id: ConnectionId,
 }
 
 impl Scene {
-    pub fn new(options: ListenOptions) -> Self {
-        Self::with(Config::default(), options)
+    pub fn with(config: Config) -> Self {
+        Self::new(config, ListenOptions::default())
     }
 
-    pub fn with(config: Config, options: ListenOptions) -> Self {
-        let mut event_loop = EventLoop::new(config).expect("a loop");
-        let addr = listen(&mut event_loop, options);
-        let notes = Notes::default();
-        Self {
-            event_loop,
-            addr,
-            notes,
-        }
+    pub fn listening(options: ListenOptions) -> Self {
+        Self::new(Config::default(), options)
     }
+}
 
-    /// A loop with one peer.
+impl Scene<Notes, ()> {
+    /// A scene whose handler takes chunks, and its peer.
     pub fn joined(options: ListenOptions) -> (Self, Peer, ConnectionId) {
-        let mut scene = Self::new(options);
-        let (peer, id) = scene.join();
+        let (scene, peer) = Scene::new(Config::default(), options).apart();
+        let id = scene.id;
         (scene, peer, id)
     }
+}
 
-    pub fn join(&mut self) -> (Peer, ConnectionId) {
-        let before = self.notes.connected.len();
-        let peer = Peer::connect(self.addr);
-        self.until(|notes, _| notes.connected.len() > before);
-        (peer, self.notes.connected[before])
+impl<H: Observer + Default> Scene<H> {
+    pub fn new(config: Config, options: ListenOptions) -> Self {
+        let mut looped = Loop::new(config);
+        let mut seen = H::default();
+        let addr = looped.listen_with(options);
+        let (peer, id) = looped.join_at(addr, &mut seen);
+        Self {
+            looped,
+            addr,
+            seen,
+            peer,
+            id,
+        }
+    }
+}
+
+impl<H: Observer> Scene<H> {
+    /// The scene and its peer, apart.
+    pub fn apart(self) -> (Scene<H, ()>, Peer) {
+        let scene = Scene {
+            looped: self.looped,
+            addr: self.addr,
+            seen: self.seen,
+            peer: (),
+            id: self.id,
+        };
+        (scene, self.peer)
     }
 
+    /// Sends bytes from the peer, and turns until the loop has read all of them.
+    pub fn arrive(&mut self, bytes: &[u8]) {
+        let all = self.looped.net().stats().bytes_received + bytes.len() as u64;
+        self.peer.write(bytes);
+        self.until(|_, net| net.stats().bytes_received == all);
+    }
+
+    /// Sets the size of the peer's receive buffer.
+    pub fn narrow(&self, bytes: usize) {
+        socket2::SockRef::from(&self.peer.0)
+            .set_recv_buffer_size(bytes)
+            .expect("a live socket");
+    }
+
+    /// Queues one frame that is longer than what the sockets hold, and turns until they take no more.
+    pub fn block(&mut self) {
+        self.narrow(16 * 1024);
+        let large = Bytes::from(vec![7; LARGE]);
+        let sent = self.looped.net().send_bytes(self.id, large);
+        sent.expect("there is room");
+        self.until_blocked();
+    }
+}
+
+impl<H: Observer, P> Scene<H, P> {
     pub fn net(&mut self) -> &mut Net {
-        self.event_loop.net()
+        self.looped.net()
     }
 
-    #[track_caller]
-    pub fn until(&mut self, done: impl FnMut(&mut Notes, &mut Net) -> bool) {
-        turn_until(&mut self.event_loop, &mut self.notes, done);
+    /// Connects another peer, through the same listener.
+    pub fn join(&mut self) -> (Peer, ConnectionId) {
+        self.looped.join_at(self.addr, &mut self.seen)
     }
 
-    /// A few turns that do not wait.
+    pub fn pass(&mut self, time: Duration) {
+        self.looped.pass(time, &mut self.seen);
+    }
+
+    /// Turns a few times, without waiting.
     pub fn turns(&mut self) {
         for _ in 0..5 {
-            let turn = self.event_loop.turn(&mut self.notes, Some(Duration::ZERO));
-            turn.expect("a turn does not fail");
+            self.pass(Duration::ZERO);
         }
     }
 
-    /// Turns until the one connection has ended, and says why.
+    #[track_caller]
+    pub fn until(&mut self, done: impl FnMut(&mut H, &mut Net) -> bool) {
+        self.looped.settle(&mut self.seen, done);
+    }
+
+    /// Turns until the sockets take no more of what is queued.
+    #[track_caller]
+    pub fn until_blocked(&mut self) {
+        let (mut before, mut unchanged) = (0, 0);
+        self.until(|_, net| {
+            let written = net.stats().bytes_sent;
+            let is_same = written > 0 && written == std::mem::replace(&mut before, written);
+            unchanged = if is_same { unchanged + 1 } else { 0 };
+            unchanged > 2
+        });
+        assert!(self.queued() > 0, "the sockets hold all that was queued");
+    }
+
+    pub fn queued(&mut self) -> u64 {
+        super::bytes_queued(self.looped.net(), self.id)
+    }
+
+    /// [`await_end`](Self::await_end) for a scene that is not needed afterwards.
     #[track_caller]
     pub fn end(mut self) -> DisconnectReason {
-        self.until(|notes, _| !notes.ends.is_empty());
-        self.turns();
-        assert_eq!(self.notes.ends.len(), 1);
+        self.await_end()
+    }
+
+    /// Turns until the connection has ended. Fails unless the end is reported once and last, and no memory is in use
+    /// then.
+    #[track_caller]
+    pub fn await_end(&mut self) -> DisconnectReason {
+        self.until(|seen, _| !seen.recorder().ends().is_empty());
+        for _ in 0..5 {
+            self.pass(Duration::from_secs(3600));
+        }
+        assert_eq!(self.seen.recorder().ends().len(), 1, "reported once");
+        assert!(!self.looped.net().is_connected(self.id));
         self.expect_nothing_held();
-        self.notes.ends.remove(0)
+        match self.seen.recorder_mut().events.pop() {
+            Some(Event::Disconnect(ended, reason)) if ended == self.id => reason,
+            other => panic!("the end is reported last, and not {other:?}"),
+        }
     }
 
     #[track_caller]
     pub fn expect_nothing_held(&mut self) {
-        assert_eq!(self.net().memory_in_use(), 0, "something is still held");
+        assert_eq!(self.looped.net().memory_in_use(), 0, "memory is in use");
     }
-}
-
-/// Letters, so that no delimiter is among them.
-pub fn letters(len: usize) -> Vec<u8> {
-    (0..len).map(|i| b'a' + (i % 23) as u8).collect()
 }

@@ -7,7 +7,7 @@ use hdrhistogram::Histogram;
 use throng::{ConnectionId, DisconnectReason, Frame, Handler, Net, SendError};
 
 use super::schedule::{Outcome, Schedule};
-use super::{Pace, Spec};
+use super::spec::{Pace, Spec};
 
 /// How much of an open loop may be on its way: bytes that wait in this process,
 const MOST_WAITING: u64 = 256 << 20;

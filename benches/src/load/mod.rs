@@ -8,75 +8,69 @@
 mod clients;
 mod figures;
 mod schedule;
+mod spec;
 
 use std::net::SocketAddr;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use clap::Args;
 use serde_json::json;
-use throng::{Config, EventLoop};
+use throng::EventLoop;
 
-use crate::cli::{self, LoadOptions};
 use crate::problem::Problem;
 use crate::progress::Progress;
 use crate::report::{self, grouped};
+use crate::values::{self, seconds};
 use crate::watch::{TICK, Watch};
 use crate::{limits, pause, usage};
 use clients::Clients;
 pub(crate) use figures::Figures;
+pub(crate) use spec::{Pace, Spec};
+
+#[derive(Debug, Args)]
+pub(crate) struct Options {
+    /// The server.
+    #[arg(long, default_value = "127.0.0.1:5000")]
+    pub(crate) addr: String,
+    /// How many connections; as many as the open-file limit allows, if that is less.
+    #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) connections: u32,
+    /// Frames in flight on each connection.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1024))]
+    pipeline: u32,
+    /// So many frames a second, on all connections together, instead of a number in flight; latency counts from when a
+    /// frame was due. Frames that cannot be sent are counted as errors.
+    #[arg(long, conflicts_with = "pipeline", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) rate: Option<u32>,
+    /// Bytes of payload of a frame.
+    #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(..=(1 << 30)))]
+    pub(crate) size: u32,
+    /// How long the load lasts.
+    #[arg(long, default_value = "10", value_parser = seconds)]
+    seconds: Duration,
+}
+
+impl Options {
+    pub(crate) fn pace(&self) -> Pace {
+        match self.rate {
+            Some(rate) => Pace::PerSecond(rate),
+            None => Pace::InFlight(self.pipeline),
+        }
+    }
+}
 
 /// Attempts to connect under way at a time: fewer than a listener's backlog, so that none is dropped and tried again.
 const CONNECTING_AT_ONCE: usize = 256;
 /// How long an open loop waits, after its end, for answers that still come.
 const OVERTIME: Duration = Duration::from_secs(2);
 
-/// What to do to a server.
-#[derive(Debug, Clone)]
-pub(crate) struct Spec {
-    /// Where the server may be. The first address that can be reached is loaded.
-    pub(crate) addrs: Vec<SocketAddr>,
-    pub(crate) connections: u32,
-    pub(crate) pace: Pace,
-    /// Bytes of payload.
-    pub(crate) size: u32,
-    /// Whether to note how long each frame takes.
-    pub(crate) latency: bool,
-}
-
-/// What makes a frame be sent.
-#[derive(Debug, Clone, Copy)]
-pub(crate) enum Pace {
-    /// One that came back: so many are in flight on each connection.
-    InFlight(u32),
-    /// The time: so many are due each second, on all connections together.
-    PerSecond(u32),
-}
-
-impl Pace {
-    pub(crate) fn of(options: &LoadOptions) -> Self {
-        match options.rate {
-            Some(rate) => Self::PerSecond(rate),
-            None => Self::InFlight(options.pipeline),
-        }
-    }
-
-    /// What it asks of the library. To read while answers are not read by the other side would let both wait for ever.
-    fn config(self) -> Config {
-        let config = Config::default().read_under_backpressure(true);
-        match self {
-            // All that is to be in flight may wait here.
-            Self::InFlight(_) => config.max_queued_bytes(u64::MAX),
-            Self::PerSecond(_) => config,
-        }
-    }
-}
-
 /// Loads a server and tells how it did.
-pub(crate) fn run(options: &LoadOptions, json: Option<&Path>) -> Result<(), Problem> {
+pub(crate) fn run(options: &Options, json: Option<&Path>) -> Result<(), Problem> {
     let spec = Spec {
-        addrs: cli::resolve(&options.addr)?,
+        addrs: values::resolve(&options.addr)?,
         connections: limits::fit(options.connections),
-        pace: Pace::of(options),
+        pace: options.pace(),
         size: options.size,
         latency: true,
     };

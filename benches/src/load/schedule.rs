@@ -187,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn a_generator_that_cannot_keep_up_is_the_limit() {
+    fn generator_that_cannot_keep_up_is_reported_as_the_limit() {
         let (mut schedule, start) = schedule();
         schedule.count(true);
         assert_eq!(schedule.due(start + SECOND), 99);
@@ -200,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn a_server_that_takes_less_than_is_due_is_the_limit_if_the_generator_was_idle() {
+    fn slow_server_is_reported_as_the_limit_if_the_generator_was_idle() {
         let (mut schedule, start) = schedule();
         for number in 0..100 {
             let now = start + SECOND / 100 * number + SECOND / 1000;

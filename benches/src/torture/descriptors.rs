@@ -3,7 +3,8 @@
 use std::io::{Read, Write};
 use std::net::TcpStream;
 
-use super::{Bench, PATIENCE, Verdict};
+use super::bench::{Bench, PATIENCE};
+use super::verdict::Verdict;
 use crate::problem::Problem;
 use crate::usage;
 

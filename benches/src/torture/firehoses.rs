@@ -4,7 +4,8 @@ use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::thread::JoinHandle;
 
-use super::{Bench, Verdict, slowdown};
+use super::bench::Bench;
+use super::verdict::Verdict;
 use crate::pin;
 use crate::problem::Problem;
 
@@ -24,7 +25,7 @@ pub(super) fn run(bench: &Bench) -> Result<Vec<Verdict>, Problem> {
             Ok(())
         })?;
         let what = format!("six send frames of {size} bytes");
-        verdicts.push(slowdown(bench, &what, times, 3.0));
+        verdicts.push(bench.slowdown(&what, times, 3.0));
     }
     Ok(verdicts)
 }

@@ -3,7 +3,10 @@
 use std::io::{Read, Write};
 use std::net::TcpStream;
 
-use super::{Bench, GIB, MIB, PATIENCE, Peak, Verdict};
+use super::bench::{Bench, PATIENCE};
+use super::peak::Peak;
+use super::units::{GIB, MIB};
+use super::verdict::Verdict;
 use crate::problem::Problem;
 
 /// What the frames consist of, again and again: a length that no power of two divides.

@@ -3,7 +3,10 @@
 use std::io::Write;
 use std::net::TcpStream;
 
-use super::{Bench, MIB, Peak, Verdict};
+use super::bench::Bench;
+use super::peak::Peak;
+use super::units::MIB;
+use super::verdict::Verdict;
 use crate::problem::Problem;
 
 pub(super) fn run(bench: &Bench) -> Result<Vec<Verdict>, Problem> {

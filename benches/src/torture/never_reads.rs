@@ -4,7 +4,10 @@ use std::io::Write;
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::thread::JoinHandle;
 
-use super::{Bench, KIB, MIB, Peak, Verdict, slowdown};
+use super::bench::Bench;
+use super::peak::Peak;
+use super::units::{KIB, MIB};
+use super::verdict::Verdict;
 use crate::pin;
 use crate::problem::Problem;
 
@@ -35,7 +38,7 @@ pub(super) fn run(bench: &Bench) -> Result<Vec<Verdict>, Problem> {
         // What is seen is the memory of the process: the allocator takes a little around each of 256 frames.
         let bound = (MAX_QUEUED + FRAME + 64 * KIB) * 102 / 100;
         verdicts.push(Verdict::memory(format!("it {how}: memory"), growth, bound));
-        verdicts.push(slowdown(bench, &format!("it {how}: others"), times, 2.0));
+        verdicts.push(bench.slowdown(&format!("it {how}: others"), times, 2.0));
     }
     Ok(verdicts)
 }

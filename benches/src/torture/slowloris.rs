@@ -4,7 +4,9 @@ use std::io::{self, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
-use super::{Bench, KIB, PATIENCE, Verdict};
+use super::bench::{Bench, PATIENCE};
+use super::units::KIB;
+use super::verdict::Verdict;
 use crate::problem::Problem;
 
 /// A frame has to grow by so much in each period of [`PERIOD`].

@@ -1,23 +1,18 @@
-//! What users of other libraries got burned by, where no other file here has a test for it.
+//! Peers that read slowly or not at all: what they cost, and how the stream ends.
 
 mod support;
 
 use std::io::Read;
-use std::net::SocketAddr;
 use std::time::Duration;
 
-use support::by_hand::Loop;
-use support::by_hand::Scene;
-use support::{Peer, Recorder, framed};
-use throng::{
-    Config, ConnectionId, DisconnectCause, DisconnectReason, Frame, Handler, Net, Overflow,
-    SendError,
-};
+use support::framed;
+use support::scene::Scene;
+use throng::{Config, DisconnectCause, Overflow, SendError};
 
 const MIB: u64 = 1 << 20;
 
 #[test]
-fn a_queue_has_a_limit_though_none_was_set() {
+fn queue_has_a_limit_by_default() {
     let mut scene = Scene::with(Config::default());
     scene.block();
     let frame = vec![7; 100_000];
@@ -38,7 +33,7 @@ fn a_queue_has_a_limit_though_none_was_set() {
 }
 
 #[test]
-fn a_stream_that_had_no_room_ends_and_has_no_gap() {
+fn stream_that_overflowed_ends_without_a_gap() {
     let config = Config::default()
         .max_queued_bytes(MIB)
         .overflow(Overflow::Disconnect);
@@ -76,7 +71,7 @@ fn a_stream_that_had_no_room_ends_and_has_no_gap() {
 }
 
 #[test]
-fn a_peer_that_takes_nothing_costs_no_calls_and_holds_up_nobody() {
+fn peer_that_reads_nothing_takes_no_calls_and_delays_no_other() {
     let mut scene = Scene::with(Config::default());
     scene.block();
     let (mut other, _) = scene.looped.join(&mut scene.seen);
@@ -98,72 +93,4 @@ fn a_peer_that_takes_nothing_costs_no_calls_and_holds_up_nobody() {
     let after = scene.looped.net().stats();
     assert_eq!(after.writes - before.writes, 50, "one for each answer");
     assert!(scene.queued() > 0, "it has taken nothing");
-}
-
-/// Who speaks first ends half of the others; whoever speaks later in that turn brings somebody new.
-struct Replaces {
-    addr: SocketAddr,
-    turn: Option<u64>,
-    gone: Vec<ConnectionId>,
-    new: Vec<ConnectionId>,
-    speakers: Vec<ConnectionId>,
-    ended: usize,
-}
-
-impl Handler for Replaces {
-    fn on_data(&mut self, net: &mut Net, id: ConnectionId, _: Frame<'_>) {
-        self.speakers.push(id);
-        let turn = net.stats().turns;
-        if self.turn == Some(turn) {
-            self.new.push(net.connect(self.addr).expect("an attempt"));
-        } else if self.turn.is_none() {
-            self.turn = Some(turn);
-            let mut others = net.connections();
-            others.retain(|other| *other != id);
-            self.gone = others.into_iter().take(PEERS / 2).collect();
-            assert!(self.gone.iter().all(|other| net.abort(*other)));
-        }
-    }
-
-    fn on_disconnect(&mut self, _: &mut Net, id: ConnectionId, _: DisconnectReason) {
-        assert!(self.gone.contains(&id));
-        self.ended += 1;
-    }
-}
-
-const PEERS: usize = 20;
-
-#[test]
-fn what_was_told_of_those_who_are_gone_does_not_reach_who_comes_after_them() {
-    let mut looped = Loop::new(Config::default());
-    let mut seen = Recorder::default();
-    let mut peers: Vec<Peer> = (0..PEERS).map(|_| looped.join(&mut seen).0).collect();
-    // All of them speak at once.
-    for peer in &mut peers {
-        peer.send(b"it is me");
-    }
-    let mut replaces = Replaces {
-        addr: looped.listen(),
-        turn: None,
-        gone: Vec::new(),
-        new: Vec::new(),
-        speakers: Vec::new(),
-        ended: 0,
-    };
-    looped.settle(&mut replaces, |replaces, _| {
-        replaces.speakers.len() == PEERS - PEERS / 2
-    });
-    assert_eq!(
-        (replaces.gone.len(), replaces.ended),
-        (PEERS / 2, PEERS / 2)
-    );
-    assert!(!replaces.new.is_empty(), "they spoke in different turns");
-    let places: Vec<usize> = replaces.gone.iter().map(|id| id.index()).collect();
-    for new in &replaces.new {
-        let taken = places.contains(&new.index());
-        assert!(!taken, "{new} has a place of which the turn may still hear");
-    }
-    // In the next turn the places are free.
-    let next = looped.net().connect(replaces.addr).expect("an attempt");
-    assert!(places.contains(&next.index()) && !replaces.gone.contains(&next));
 }

@@ -1,20 +1,21 @@
 //! A crowd that has been busy in every way there is gives back the heap it took: when it is idle again, and when it has
 //! left, in good order or in the middle of it.
 #![cfg(unix)]
-#![allow(unsafe_code, reason = "an allocator that counts cannot be had without")]
 
+#[path = "support/heap.rs"]
+mod heap;
 mod support;
 
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::process::Command;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use heap::Heap;
 use support::by_hand::Loop;
-use support::by_hand::Scene;
+use support::open_files::with_connections;
+use support::scene::Scene;
+use support::traffic::some;
 use support::{PATIENCE, Peer, framed, pattern};
 use throng::{
     Chunk, Config, ConnectionId, Expired, Frame, FrameDecoder, Framing, Handler, Net, SendError,
@@ -30,87 +31,7 @@ const LISTS: isize = 16 * KIB;
 /// What a place in the table costs, which stays for the next who comes.
 const PLACE: isize = 256;
 
-// ----- The heap of a thread -----
-
-thread_local! {
-    /// Bytes that the thread has allocated and not freed, and the most they have been. The loop and its peers share a
-    /// thread, so that nobody else is counted.
-    static HEAP: Cell<(isize, isize)> = const { Cell::new((0, 0)) };
-}
-
-fn live() -> isize {
-    HEAP.get().0
-}
-
-/// The most there was since the last call.
-fn take_peak() -> isize {
-    let (live, peak) = HEAP.get();
-    HEAP.set((live, live));
-    peak
-}
-
-fn note(bytes: isize) {
-    // It has no destructor, so it is there until the thread is gone.
-    let _ = HEAP.try_with(|heap| {
-        let (live, peak) = heap.get();
-        heap.set((live + bytes, peak.max(live + bytes)));
-    });
-}
-
-struct Counting;
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
-
-// SAFETY: every call goes to `System` with the arguments it came with, and its result is returned as it is. To count
-// touches a thread-local `Cell` that is initialised at compile time and has no destructor: it neither allocates nor
-// panics. `alloc_zeroed` is the default, which calls `alloc`.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        note(layout.size() as isize);
-        // SAFETY: the caller keeps the contract, which is the same.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn realloc(&self, block: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        note(size as isize - layout.size() as isize);
-        // SAFETY: as above.
-        unsafe { System.realloc(block, layout, size) }
-    }
-
-    unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
-        note(-(layout.size() as isize));
-        // SAFETY: as above.
-        unsafe { System.dealloc(block, layout) }
-    }
-}
-
 // ----- A crowd -----
-
-/// Runs a test in a process that may open enough files for a crowd, or as many as the system allows, and tells it how many
-/// connections that makes.
-fn with_a_crowd(test: &str, body: impl FnOnce(usize)) {
-    const FILES: &str = "THRONG_TEST_HEAP_FILES";
-    if let Ok(files) = std::env::var(FILES) {
-        let files = files.parse().unwrap_or(usize::MAX);
-        return body(CROWD.min(files.saturating_sub(64) / 2));
-    }
-    let script = format!(
-        r#"ulimit -S -n {} 2>/dev/null || ulimit -S -n "$(ulimit -H -n)" 2>/dev/null
-        export {FILES}="$(ulimit -n)"; exec "$0" "$@""#,
-        2 * CROWD + 64
-    );
-    let output = Command::new("sh")
-        .args(["-c", &script])
-        .arg(std::env::current_exe().expect("its own path"))
-        .args(["--exact", test, "--nocapture"])
-        .output()
-        .expect("a process");
-    let said = [&output.stdout[..], &output.stderr].concat();
-    let said = String::from_utf8_lossy(&said);
-    eprintln!("{said}");
-    assert!(output.status.success() && said.contains(" 1 passed"));
-}
 
 /// Nothing is refused but what is for a peer that has left.
 fn expect_room(sent: Result<(), SendError>) {
@@ -145,15 +66,6 @@ impl Handler for Busy {
         if chunk.is_last() {
             expect_room(net.finish_frame(id));
         }
-    }
-}
-
-/// What is possible without waiting.
-fn some(result: io::Result<usize>) -> usize {
-    match result {
-        Ok(n) => n,
-        Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
-        Err(error) => panic!("{error}"),
     }
 }
 
@@ -227,7 +139,9 @@ impl Crowd {
         let deadline = Instant::now() + PATIENCE;
         loop {
             for (peer, sent) in &mut self.peers {
-                *sent += some(peer.write(&wire[*sent..]));
+                if *sent < wire.len() {
+                    *sent += some(peer.write(&wire[*sent..]));
+                }
                 self.read += some(peer.read(&mut self.scratch)) as u64;
             }
             self.looped.turn(Duration::ZERO, &mut self.busy);
@@ -247,12 +161,9 @@ impl Crowd {
     }
 
     /// Lets time pass until all that is ever given back is.
-    fn rest(&mut self) -> isize {
-        for _ in 0..5 {
-            self.looped
-                .pass(Duration::from_millis(1100), &mut self.busy);
-        }
-        live()
+    fn rest(&mut self) -> Heap {
+        self.looped.trim(&mut self.busy);
+        Heap::now()
     }
 }
 
@@ -263,30 +174,28 @@ fn mixed() -> Vec<u8> {
 }
 
 #[test]
-fn a_decoder_holds_what_has_arrived_and_not_what_was_promised() {
+fn decoder_allocates_for_received_bytes_and_not_for_the_declared_length() {
     let promise = (1_u32 << 30).to_le_bytes();
     let mut decoder = FrameDecoder::new(Framing::length_prefix());
-    let before = live();
-    take_peak();
+    let before = Heap::reset_peak();
     for piece in [&promise[..]].into_iter().chain([&[7; 100][..]; 1000]) {
         let frame = decoder.decode(&mut &piece[..]).expect("it can be a frame");
         assert!(frame.is_none());
     }
     assert_eq!(decoder.held_bytes(), 100_000);
     // Room grows by doubling.
-    let peak = take_peak() - before;
+    let peak = Heap::peak_since(before);
     assert!(peak <= 3 * 100_000, "{peak} bytes");
 }
 
 #[test]
-fn neither_does_a_connection() {
+fn connection_allocates_for_received_bytes_and_not_for_the_declared_length() {
     let mut scene = Scene::with(Config::default());
-    let before = live();
-    take_peak();
+    let before = Heap::reset_peak();
     scene.arrive(&(1_u32 << 30).to_le_bytes());
     for arrived in (10_000..=1_000_000).step_by(10_000) {
         scene.arrive(&[7; 10_000]);
-        let peak = take_peak() - before;
+        let peak = Heap::peak_since(before);
         // Room grows by doubling, while the old one is still there, and has 256 KiB for the next read.
         let most = 3 * (arrived + 256 * KIB);
         assert!(peak <= most, "{peak} bytes for {arrived}");
@@ -294,22 +203,21 @@ fn neither_does_a_connection() {
 }
 
 #[test]
-fn neither_does_one_with_a_small_read_buffer() {
+fn connection_with_a_small_read_buffer_allocates_for_received_bytes() {
     let mut scene = Scene::with(Config::default().read_buffer(512));
-    let before = live();
-    take_peak();
+    let before = Heap::reset_peak();
     scene.arrive(&(1_u32 << 30).to_le_bytes());
     for _ in 0..6 {
         scene.arrive(&[7; 100]);
     }
-    let peak = take_peak() - before;
+    let peak = Heap::peak_since(before);
     assert!(peak <= 16 * KIB, "{peak} bytes for 600");
 }
 
 #[test]
-fn a_crowd_that_was_busy_in_every_way_leaves_nothing_behind() {
-    let name = "a_crowd_that_was_busy_in_every_way_leaves_nothing_behind";
-    with_a_crowd(name, |count| {
+fn connections_free_all_their_memory_after_a_burst() {
+    let name = "connections_free_all_their_memory_after_a_burst";
+    with_connections(name, CROWD, |count| {
         let mut crowd = Crowd::new();
         let wire = mixed();
         let hello = framed(b"hello");
@@ -317,13 +225,13 @@ fn a_crowd_that_was_busy_in_every_way_leaves_nothing_behind() {
         crowd.enter(count);
         crowd.go(&hello);
         let idle = crowd.rest();
-        take_peak();
         for _ in 0..2 {
+            Heap::reset_peak();
             crowd.shower();
             crowd.go(&wire);
-            let peak = take_peak() - idle;
+            let peak = Heap::peak_since(idle);
             assert!(peak > 50 * KIB * count as isize, "{peak}: it was no burst");
-            let left = crowd.rest() - idle;
+            let left = crowd.rest().growth_since(idle);
             eprintln!("{left} bytes are left of {peak}");
             assert!(left <= LISTS, "{left} bytes are left of {peak}");
         }
@@ -332,7 +240,7 @@ fn a_crowd_that_was_busy_in_every_way_leaves_nothing_behind() {
         let left = {
             let Crowd { looped, busy, .. } = &mut crowd;
             looped.settle(busy, |_, net| net.is_empty());
-            crowd.rest() - empty
+            crowd.rest().growth_since(empty)
         };
         eprintln!("{left} bytes are left of {count} connections");
         assert!(left <= LISTS + PLACE * count as isize, "{left}");
@@ -340,9 +248,9 @@ fn a_crowd_that_was_busy_in_every_way_leaves_nothing_behind() {
 }
 
 #[test]
-fn a_crowd_that_ends_in_the_middle_of_it_leaves_nothing_behind() {
-    let name = "a_crowd_that_ends_in_the_middle_of_it_leaves_nothing_behind";
-    with_a_crowd(name, |count| {
+fn connections_that_end_during_a_burst_free_all_their_memory() {
+    let name = "connections_that_end_during_a_burst_free_all_their_memory";
+    with_connections(name, CROWD, |count| {
         let count = count / 4;
         let mut crowd = Crowd::new();
         let wire = mixed();
@@ -351,7 +259,7 @@ fn a_crowd_that_ends_in_the_middle_of_it_leaves_nothing_behind() {
             crowd.enter(count);
             crowd.shower();
             // Everybody is in the middle of some frame.
-            for (number, (peer, _)) in crowd.peers.iter_mut().enumerate() {
+            for (number, (peer, _)) in crowd.peers.iter_mut().enumerate().skip(1) {
                 some(peer.write(&wire[..wire.len() * number / count]));
             }
             crowd.looped.turn(Duration::ZERO, &mut crowd.busy);
@@ -371,7 +279,7 @@ fn a_crowd_that_ends_in_the_middle_of_it_leaves_nothing_behind() {
             crowd.busy.paused.clear();
             let after = crowd.rest();
             assert_eq!(crowd.looped.net().memory_in_use(), 0);
-            let left = after - *before.get_or_insert(after);
+            let left = after.growth_since(*before.get_or_insert(after));
             eprintln!("{left} bytes are left of {count} connections");
             assert!(left <= LISTS, "{left} bytes are left");
         }
@@ -380,7 +288,7 @@ fn a_crowd_that_ends_in_the_middle_of_it_leaves_nothing_behind() {
 
 /// But for what stands before a timer that is still set.
 #[test]
-fn a_burst_of_timers_gives_its_memory_back() {
+fn burst_of_timers_frees_its_memory() {
     struct Timers(u64);
     impl Handler for Timers {
         fn on_data(&mut self, _: &mut Net, _: ConnectionId, _: Frame<'_>) {}
@@ -393,18 +301,18 @@ fn a_burst_of_timers_gives_its_memory_back() {
     let mut timers = Timers(0);
     // The tick of a game goes on.
     let tick = looped.net().set_timer(Timer::interval(second), 0);
-    let before = live();
+    let before = Heap::now();
     for _ in 0..2 {
         for key in 0..100_000 {
             looped.net().set_timer(second / 2, key);
         }
-        assert!(live() - before > 4_000 * KIB);
+        assert!(Heap::now().growth_since(before) > 4_000 * KIB);
         timers.0 = 0;
         for _ in 0..6 {
             looped.pass(second / 2, &mut timers);
         }
         assert_eq!(timers.0, 100_000 + 3);
-        let left = live() - before;
+        let left = Heap::now().growth_since(before);
         assert!(left < 64 * KIB, "{left} bytes are left");
     }
     assert!(looped.net().cancel_timer(tick));
