@@ -68,7 +68,9 @@ pub trait Handler {
         Admission::Admit
     }
 
-    /// A connection is established, inbound or outbound: [`origin`](crate::ConnectionRef::origin) tells which. Called once, before any data.
+    /// A connection is established, inbound or outbound: [`origin`](crate::ConnectionRef::origin) returns which. Called
+    /// once, before any data. An outbound connection is established as soon as the peer's operating system has accepted
+    /// it: a server that then refuses the client closes it, which is reported by `on_disconnect`.
     fn on_connect(&mut self, net: &mut Net, id: ConnectionId) {
         let _ = (net, id);
     }

@@ -290,7 +290,10 @@ impl fmt::Display for DisconnectCause {
             }
             Self::ClosedLocally => f.write_str("disconnected by this side"),
             Self::DrainTimedOut { after } => {
-                write!(f, "the connection did not drain within {after:?}")
+                write!(
+                    f,
+                    "within {after:?} the peer did not read what was queued, or did not close its side"
+                )
             }
             Self::ShuttingDown => f.write_str("this side shuts down"),
             Self::Released(_) => f.write_str("released by this side"),

@@ -23,16 +23,14 @@ impl Watch {
         }
     }
 
-    /// Fails with `otherwise` if the count has been the same for too long. Returns whether it has changed.
-    pub(crate) fn expect(&mut self, count: u64, otherwise: &str) -> Result<bool, Problem> {
+    /// Fails with `otherwise` if the count has been the same for too long.
+    pub(crate) fn expect(&mut self, count: u64, otherwise: &str) -> Result<(), Problem> {
         if count != self.last {
             self.last = count;
             self.since = Instant::now();
-            return Ok(true);
-        }
-        if self.since.elapsed() > PATIENCE {
+        } else if self.since.elapsed() > PATIENCE {
             return Err(Problem::failed(format!("{otherwise} for {PATIENCE:?}")));
         }
-        Ok(false)
+        Ok(())
     }
 }

@@ -124,6 +124,29 @@ fn open_loop_counts_frames_without_room_and_continues() {
     assert!(max >= 900_000_000, "{figures}");
 }
 
+#[cfg(unix)]
+#[test]
+fn open_loop_ends_on_time_without_an_answer() {
+    let server = Serve::start(&[]);
+    let path = scratch("no_answer.json");
+    support::kill("-STOP", server.child.id());
+    let output = finish(
+        tool(&["load", "--addr", &server.addr(), "--connections", "7"])
+            .args(["--rate", "200", "--seconds", "1"])
+            .arg("--json")
+            .arg(&path),
+    );
+    support::kill("-CONT", server.child.id());
+    assert!(output.status.success(), "{output:?}");
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(!said.contains("latency"), "{said}");
+    let figures = &json(&path)["load"];
+    assert_eq!(figures["frames"], 0);
+    assert_eq!(figures["latency_ns"], Value::Null);
+    let open_loop = &figures["open_loop"];
+    assert_eq!(open_loop["errors"]["unanswered"], open_loop["sent"]);
+}
+
 /// In bounded memory, too: it is cut off where the shell can do that.
 #[test]
 fn load_that_cannot_keep_up_ends_on_time_and_reports_it() {

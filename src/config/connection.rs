@@ -153,7 +153,8 @@ impl Default for ConnectOptions {
 
 impl ConnectOptions {
     /// How long establishing the connection may take. Default: 10 s, where operating systems try for minutes.
-    /// [`Duration::MAX`] leaves it to the operating system.
+    /// [`Duration::MAX`] leaves it to the operating system. With zero, an attempt fails in the next turn unless it has
+    /// succeeded by then.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;
         self
@@ -370,7 +371,8 @@ connection_options! {
 
     /// How long a closing connection waits for its peer: to take the next byte of what is queued and, once everything is
     /// written, to close. Then the connection is dropped, as
-    /// [`DrainTimedOut`](crate::DisconnectCause::DrainTimedOut). Default: 5 s. [`Duration::MAX`] is no limit.
+    /// [`DrainTimedOut`](crate::DisconnectCause::DrainTimedOut). Default: 5 s. [`Duration::MAX`] is no limit;
+    /// zero drops the connection in the next turn if the socket has not accepted everything by then.
     ///
     /// Each byte that the peer takes restarts the time, and when everything is written each byte that it sends: a slow reader
     /// gets its last message. All in all a connection closes within 12 times the timeout (1 minute by default). What is in

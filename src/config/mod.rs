@@ -137,14 +137,16 @@ impl Config {
         self
     }
 
-    /// How much all connections together may hold, in bytes: what is queued for them, and what has arrived of frames that
-    /// are not complete. Default: no limit.
+    /// Limits the memory of all connections together, in bytes: what is queued for them, and the received part of
+    /// incomplete frames. Default: no limit.
     ///
-    /// When it is exceeded, what is queued is written first, as far as the sockets take it. If that is not enough, as few
-    /// connections as possible are ended, as [`MemoryBudget`](crate::DisconnectCause::MemoryBudget): those that free the
-    /// most. What counts is what is there, not what a peer has promised. A payload that several queues
-    /// [share](crate::Net::send_bytes) counts once, and is free when the last of them has written it: a broadcast that is on
-    /// its way to many readers ends none of them. A payload that was given to the handler does not count.
+    /// If it is exceeded, throng first writes as much as the sockets accept. If that is not enough, it closes as few
+    /// connections as possible, with the cause [`MemoryBudget`](crate::DisconnectCause::MemoryBudget): those that free the
+    /// most memory. Only received bytes count, not the announced length of a frame.
+    ///
+    /// A payload [shared](crate::Net::send_bytes) by several queues counts once, and is freed when the last of them has
+    /// written it. Its readers are closed last, and only those to which nothing was written for a second: a large
+    /// broadcast closes no connection whose peer reads it. A payload that was passed to the handler does not count.
     pub fn memory_budget(mut self, bytes: u64) -> Self {
         self.memory_budget = bytes;
         self

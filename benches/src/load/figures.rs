@@ -24,8 +24,14 @@ pub(crate) struct Figures {
 impl Figures {
     /// Below which so much of the frames were, if that was measured.
     pub(crate) fn quantile(&self, quantile: f64) -> Option<Duration> {
-        let histogram = self.latency.as_ref()?;
+        let histogram = self.measured()?;
         Some(Duration::from_nanos(histogram.value_at_quantile(quantile)))
+    }
+
+    /// The latencies, unless no frame came back: then there is none to report.
+    fn measured(&self) -> Option<&Histogram<u64>> {
+        let latency = self.latency.as_ref();
+        latency.filter(|histogram| !histogram.is_empty())
     }
 
     pub(crate) fn per_second(&self) -> f64 {
@@ -33,7 +39,7 @@ impl Figures {
     }
 
     pub(crate) fn as_json(&self, size: u32) -> Value {
-        let latency = self.latency.as_ref().map(|histogram| {
+        let latency = self.measured().map(|histogram| {
             json!({
                 "p50": histogram.value_at_quantile(0.5),
                 "p99": histogram.value_at_quantile(0.99),
@@ -57,7 +63,7 @@ impl Figures {
             grouped(self.per_second() as u64),
             self.per_second() * f64::from(size) / 1e6,
         ));
-        if let Some(histogram) = &self.latency {
+        if let Some(histogram) = self.measured() {
             let at = |quantile| micros(histogram.value_at_quantile(quantile));
             report::say(format_args!(
                 "latency       p50 {}, p99 {}, p99.9 {}, max {}",
