@@ -22,7 +22,7 @@ pub struct Stats {
     /// Time spent in turns, the wait for events not included.
     pub busy: Duration,
     /// Time between turns: spent waiting for events, or in the owner's own loop. Where turns are driven without an
-    /// [`EventLoop`](crate::EventLoop), both are zero unless [`note_turn_end`](crate::Net::note_turn_end) is called.
+    /// [`EventLoop`](crate::EventLoop), both are zero unless [`note_turn_end`](crate::Reactor::note_turn_end) is called.
     pub waited: Duration,
     /// The longest time a turn took after its wait: so late the loop has been in looking at what happened meanwhile.
     pub longest_turn: Duration,
