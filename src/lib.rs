@@ -1,3 +1,13 @@
+// The documents define their links at the end, relative to the repository. Here the same names are defined before them, as
+// links of rustdoc: in Markdown the first definition of a name counts.
+//! [guide]: crate::guide
+//! [driving]: crate::guide#three-ways-to-drive-it
+//! [queued]: crate::guide#bytes-queued-per-connection
+//! [protocol]: crate::protocol
+//! [benchmarks]: crate::benchmarks
+//! [design]: crate::design
+//! [MIT]: https://opensource.org/license/mit
+//! [Apache 2.0]: https://www.apache.org/licenses/LICENSE-2.0
 #![doc = include_str!("../README.md")]
 //!
 //! # The path of a byte
@@ -10,9 +20,9 @@
 //! out   Net::send -> write queue of the connection -> one write -> socket
 //! ```
 //!
-//! A frame that arrived whole is lent to the handler where it lies in the read buffer. A payload is copied once, into the
-//! queue, or not at all if it is large and owned. All of it happens in [`Reactor::finish_turn`], on one thread, between two
-//! waits for events.
+//! A frame that arrived whole is passed to the handler where it lies in the read buffer. A payload is copied once, into the
+//! queue, or not at all if it is large and owned. All of this happens in [`Reactor::finish_turn`], on one thread, between two
+//! waits for events. The [design] page has more.
 
 #![forbid(unsafe_code)]
 
@@ -67,7 +77,32 @@ pub use socket::{ListenSocket, Readiness, Stream};
 /// The version of mio whose types are in this crate's interface.
 pub use mio;
 
-/// The programs of the guide compile.
-#[cfg(doctest)]
+/// Hardening a server against its peers, and embedding the loop in other programs.
+///
+/// [`game_tick`]: https://docs.rs/crate/throng/latest/source/examples/game_tick.rs
+/// [`embed_tokio`]: https://docs.rs/crate/throng/latest/source/examples/embed_tokio.rs
+/// [`embed_calloop`]: https://docs.rs/crate/throng/latest/source/examples/embed_calloop.rs
+/// [`embed_mio`]: https://docs.rs/crate/throng/latest/source/examples/embed_mio.rs
+/// [`shards`]: https://docs.rs/crate/throng/latest/source/examples/shards.rs
 #[doc = include_str!("../docs/GUIDE.md")]
-struct Guide;
+pub mod guide {}
+
+/// The bytes on the wire, with clients in Python and C#.
+///
+#[doc = include_str!("../docs/PROTOCOL.md")]
+pub mod protocol {}
+
+/// How throng works inside: terms, data path, turn, invariants, and decisions with their costs.
+///
+/// [README]: crate
+/// [guide]: crate::guide
+/// [protocol]: crate::protocol
+/// [benchmarks]: crate::benchmarks
+#[doc = include_str!("../docs/DESIGN.md")]
+pub mod design {}
+
+/// Results of measurements, with the commands that produced them.
+///
+/// [driving]: crate::guide#three-ways-to-drive-it
+#[doc = include_str!("../docs/BENCHMARKS.md")]
+pub mod benchmarks {}

@@ -10,7 +10,7 @@
 //! ```
 //!
 //! It does not call the user and does not know the loop: [`fill`](Connection::fill) brings bytes,
-//! [`cut`](Connection::cut) makes frames of them, [`push`](Connection::push) queues and
+//! [`cut`](Connection::cut) makes frames of them, [`with_queue`](Connection::with_queue) queues and
 //! [`flush`](Connection::flush) writes. Who calls them when is the business of the rooms below.
 
 mod ahead;

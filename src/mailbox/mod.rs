@@ -1,6 +1,6 @@
 //! The mailbox: commands from other threads to a loop.
 //!
-//! It is separate from [`Net`], so that neither `Net` nor the [`Handler`] trait knows the type that commands are run on. A
+//! It is separate from [`Net`], so that neither `Net` nor the [`Handler`](crate::Handler) trait knows the type that commands are run on. A
 //! [`Handle`] queues commands, [`channel`] holds them, [`Mailbox::deliver`] runs them.
 
 mod channel;

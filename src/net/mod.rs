@@ -6,32 +6,32 @@
 //! One file per group of operations:
 //! [`listen`](mod@listen), [`accept`](mod@accept), [`admission`], [`connect`], [`adopt`], [`lifecycle`],
 //! [`send`], [`stream`], [`flush`], [`backpressure`], [`budget`],
-//! [`deadlines`], [`timers`], [`foreign`], [`shutdown`], [`ask`], [`warnings`], [`turn`].
+//! [`deadlines`], [`timers`], [`user_sources`], [`shutdown`], [`queries`], [`warnings`], [`turn`].
 
 mod accept;
 mod admission;
 mod adopt;
-mod ask;
 mod backpressure;
 mod budget;
 mod connect;
 mod deadlines;
 mod fanout;
 mod flush;
-mod foreign;
 #[cfg(debug_assertions)]
 mod invariants;
 mod lifecycle;
 mod listen;
+mod queries;
 mod send;
 mod service;
 mod shutdown;
-mod slow;
+mod slow_callbacks;
 mod stats;
 mod stream;
 mod table;
 mod timers;
 mod turn;
+mod user_sources;
 mod view;
 mod warnings;
 

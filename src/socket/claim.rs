@@ -1,25 +1,26 @@
-//! At most one `Net` per registry: two would take each other's events, since their tokens are the same.
+//! At most one `Reactor` per registry: two would take each other's events, since their tokens are the same.
 //!
 //! A registry cannot be asked who uses it, and it can be cloned. But epoll refuses a descriptor that it has already. So
-//! there is one descriptor in the process that nothing is ever read from or written to, and a `Net` registers it as long as
+//! there is one descriptor in the process that nothing is ever read from or written to, and a `Reactor` registers it as long as
 //! it lives. Other selectors do not refuse a second registration: there nothing is noticed.
 
 use std::io;
 
 use mio::Registry;
 
-/// Registers the presence of a `Net`. Fails only if there is one already.
+/// Registers the presence of a `Reactor`. Fails only if there is one already.
 pub(crate) fn claim(registry: &Registry) -> io::Result<()> {
     match selector::register(registry) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-            let message = "expected a registry without a Net, got one that has a Net attached";
+            let message =
+                "expected a registry without a Reactor, got one that has a Reactor attached";
             Err(io::Error::new(io::ErrorKind::AlreadyExists, message))
         }
         _ => Ok(()),
     }
 }
 
-/// Lets another `Net` be attached.
+/// Lets another `Reactor` be attached.
 pub(crate) fn give_up(registry: &Registry) {
     let _ = selector::deregister(registry);
 }
