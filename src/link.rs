@@ -158,9 +158,11 @@ impl Link {
 
     /// Closes our side, after the last byte was written. Of a stream that was reset meanwhile, the system says only that it is
     /// not connected.
-    pub(crate) fn half_close(&mut self) -> io::Result<()> {
-        self.connection.note_half_closed();
-        let closed = self.stream.as_ref().map_or(Ok(()), Stream::shutdown_write);
+    pub(crate) fn send_fin(&mut self) -> io::Result<()> {
+        let stream = self.stream.as_ref();
+        let stream = stream.filter(|_| !self.connection.has_sent_fin());
+        self.connection.note_fin_sent();
+        let closed = stream.map_or(Ok(()), Stream::shutdown_write);
         closed.map_err(|error| self.take_error().unwrap_or(error))
     }
 

@@ -13,11 +13,13 @@ pub(super) struct Aside {
     pub(super) ahead: Option<Ahead>,
     /// Why it will end, once that is decided.
     pub(super) ending: Option<DisconnectReason>,
+    /// The sending side is closed when the queue is flushed, or was closed already.
+    pub(super) half_closed: bool,
 }
 
 impl Aside {
     pub(super) fn is_empty(&self) -> bool {
-        self.ahead.is_none() && self.ending.is_none()
+        self.ahead.is_none() && self.ending.is_none() && !self.half_closed
     }
 }
 
@@ -48,7 +50,7 @@ impl Connection {
     /// Decides that the connection will be given away when its queue is flushed. What is held goes with it.
     pub(crate) fn begin_release(&mut self) -> Result<(), ReleaseError> {
         match self.phase {
-            Phase::Open if !self.has_failed_write() => {}
+            Phase::Open if !self.has_failed_write() && !self.is_half_closed() => {}
             Phase::Connecting => return Err(ReleaseError::Connecting),
             Phase::Open | Phase::Closing | Phase::Releasing | Phase::Draining | Phase::Closed => {
                 return Err(ReleaseError::Disconnected);
@@ -64,7 +66,7 @@ impl Connection {
     }
 
     /// Our side was closed, after the last byte was written.
-    pub(crate) fn note_half_closed(&mut self) {
+    pub(crate) fn note_draining(&mut self) {
         self.phase = Phase::Draining;
     }
 

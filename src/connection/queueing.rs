@@ -84,10 +84,12 @@ impl Connection {
         result
     }
 
+    /// Whether a frame can be sent, apart from the room for it.
     #[inline]
-    pub(super) fn check_open(&self) -> Result<(), SendError> {
+    pub(crate) fn check_open(&self) -> Result<(), SendError> {
         match self.phase {
             Phase::Open if self.has_failed_write() => Err(SendError::WriteFailed),
+            Phase::Open if self.is_half_closed() => Err(SendError::HalfClosed),
             Phase::Open => Ok(()),
             Phase::Connecting => Err(SendError::Connecting),
             Phase::Closing | Phase::Releasing | Phase::Draining | Phase::Closed => {

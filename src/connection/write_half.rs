@@ -3,10 +3,11 @@
 use std::io;
 
 use super::{Common, Connection, HeldBack, Phase};
+use crate::error::SendError;
 use crate::reason::DisconnectCause;
 use crate::socket::Readiness;
 
-/// Whether the socket takes bytes.
+/// Whether the socket accepts bytes.
 ///
 /// ```text
 ///             a write takes less than it was asked to
@@ -14,6 +15,8 @@ use crate::socket::Readiness;
 ///      |    <------------------------------------------     |
 ///      |                 a write takes all                  |
 ///      +--- a write fails --> [Failed] <--- a write fails --+
+///      |
+///      +--- half-closed, and the queue is flushed --> [Closed]
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum WriteHalf {
@@ -23,6 +26,8 @@ pub(super) enum WriteHalf {
     Blocked,
     /// A write has failed. The queue was dropped and sends are refused; what has arrived is still delivered.
     Failed,
+    /// This side has sent its FIN. Sends are refused; the peer is still read.
+    Closed,
 }
 
 impl Connection {
@@ -30,7 +35,7 @@ impl Connection {
         match self.write_half {
             WriteHalf::Ready => true,
             WriteHalf::Blocked => self.readiness.has(Readiness::WRITABLE),
-            WriteHalf::Failed => false,
+            WriteHalf::Failed | WriteHalf::Closed => false,
         }
     }
 
@@ -38,6 +43,32 @@ impl Connection {
     #[inline]
     pub(crate) fn has_failed_write(&self) -> bool {
         self.write_half == WriteHalf::Failed
+    }
+
+    /// Refuses sends from now on, and lets the sending side be closed when the queue is flushed.
+    pub(crate) fn half_close(&mut self) -> Result<(), SendError> {
+        self.check_open()?;
+        if let Some(missing) = self.queue.as_ref().and_then(|queue| queue.missing()) {
+            return Err(SendError::FrameOpen { missing });
+        }
+        self.aside.get_or_insert_default().half_closed = true;
+        self.at_once_up_to = 0;
+        Ok(())
+    }
+
+    /// Whether this side was half-closed, even if its queue is not flushed yet.
+    #[inline]
+    pub(crate) fn is_half_closed(&self) -> bool {
+        self.at_once_up_to == 0 && self.aside.as_ref().is_some_and(|aside| aside.half_closed)
+    }
+
+    /// Whether the FIN of this side was sent, while the connection stays open.
+    pub(crate) fn has_sent_fin(&self) -> bool {
+        self.write_half == WriteHalf::Closed
+    }
+
+    pub(crate) fn note_fin_sent(&mut self) {
+        self.write_half = WriteHalf::Closed;
     }
 
     /// Whether input may be left that a failed write must not take with it: the kernel keeps what arrived before the

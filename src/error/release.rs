@@ -6,7 +6,7 @@ use std::{error, fmt, io};
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ReleaseError {
-    /// The id names no open connection: it is gone, or on its way out.
+    /// The id names no open connection: it has ended, is closing, or was [half-closed](crate::Net::half_close).
     Disconnected,
     /// The connection is not established yet.
     Connecting,
@@ -20,7 +20,9 @@ pub enum ReleaseError {
 impl fmt::Display for ReleaseError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Disconnected => f.write_str("not released: the connection is gone or closing"),
+            Self::Disconnected => f.write_str(
+                "not released: the connection has ended, is closing, or was half-closed",
+            ),
             Self::Connecting => f.write_str("not released: the connection is not established yet"),
             Self::FrameOpen { missing } => write!(
                 f,

@@ -15,6 +15,8 @@ pub enum SendError {
     /// A write has failed: the peer takes nothing any more. What it sent before is still delivered; then
     /// [`on_disconnect`](crate::Handler::on_disconnect) reports why.
     WriteFailed,
+    /// This side was [half-closed](crate::Net::half_close): nothing more is sent.
+    HalfClosed,
     /// The payload cannot be a frame of the connection's framing.
     Encode(EncodeError),
     /// The closure given to [`send_with`](crate::Net::send_with) failed.
@@ -49,6 +51,7 @@ impl fmt::Display for SendError {
             Self::Disconnected => f.write_str("not sent: the connection is gone or closing"),
             Self::Connecting => f.write_str("not sent: the connection is not established yet"),
             Self::WriteFailed => f.write_str("not sent: an earlier write to the peer failed"),
+            Self::HalfClosed => f.write_str("not sent: this side was half-closed"),
             Self::Encode(error) => write!(f, "not sent: {error}"),
             Self::Writer(error) => write!(f, "not sent: the encoding closure failed: {error}"),
             Self::FrameOpen { missing } => write!(
@@ -88,7 +91,7 @@ impl From<SendError> for io::Error {
     fn from(error: SendError) -> Self {
         let kind = match &error {
             SendError::Disconnected | SendError::Connecting => io::ErrorKind::NotConnected,
-            SendError::WriteFailed => io::ErrorKind::BrokenPipe,
+            SendError::WriteFailed | SendError::HalfClosed => io::ErrorKind::BrokenPipe,
             SendError::Encode(error) => error.kind(),
             SendError::FrameOpen { .. }
             | SendError::NoFrameOpen

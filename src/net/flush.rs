@@ -15,6 +15,7 @@ impl Net {
         };
         connection.dirty = false;
         let is_open = connection.is_open();
+        let sends_fin = is_open && connection.is_half_closed() && !connection.has_sent_fin();
         if connection.has_queued() || connection.pressure() != Pressure::NONE {
             let token = Source::Connection(id).token();
             let (budget, before) = (self.config.write_budget, self.common.written.bytes);
@@ -26,7 +27,7 @@ impl Net {
             }
             match outcome {
                 // There is nothing more to do for a connection that is to stay.
-                Flush::Done if is_open => return,
+                Flush::Done if is_open && !sends_fin => return,
                 Flush::Done => {}
                 Flush::Blocked => {
                     self.watch_blocked(id);
@@ -49,10 +50,17 @@ impl Net {
             Phase::Closing if !connection.read_ended() => {}
             // The peer's end was read, or is somebody else's business from here on.
             Phase::Closing | Phase::Releasing => return self.end(id, None),
+            Phase::Open if sends_fin => {
+                if let Err(error) = connection.send_fin() {
+                    self.fail_write(id, error);
+                }
+                return;
+            }
             _ => return,
         }
-        match connection.half_close() {
+        match connection.send_fin() {
             Ok(()) => {
+                connection.note_draining();
                 if connection.is_runnable() {
                     self.list(id);
                 }

@@ -87,6 +87,52 @@ impl Net {
         Ok(())
     }
 
+    /// Closes the sending side of a connection, and keeps receiving. Sends are refused from now on with
+    /// [`SendError::HalfClosed`]. When the queue is written, the peer is sent a FIN: it reads the end of the stream, and
+    /// can reply for as long as it likes. The connection ends, with the cause
+    /// [`PeerClosed`](DisconnectCause::PeerClosed), when the peer has closed its side as well.
+    /// If it has done so before, no further callback but [`on_disconnect`](crate::Handler::on_disconnect) follows.
+    ///
+    /// If the peer is throng too, it needs [`allow_half_open`](crate::ListenOptions::allow_half_open) to reply, and is told
+    /// by [`on_half_close`](crate::Handler::on_half_close). A peer that never closes keeps the connection:
+    /// [`idle_timeout`](crate::ListenOptions::idle_timeout) limits its silence, and [`disconnect`](Self::disconnect) ends it.
+    ///
+    /// ```
+    /// use throng::{ConnectionId, Frame, Handler, Net, SendError};
+    ///
+    /// /// Sends a question, and reads answers until the server has closed the connection.
+    /// struct Asks;
+    ///
+    /// impl Handler for Asks {
+    ///     fn on_connect(&mut self, net: &mut Net, id: ConnectionId) {
+    ///         let asked = net.send(id, b"list all").and_then(|()| net.half_close(id));
+    ///         assert!(asked.is_ok());
+    ///         assert!(matches!(net.send(id, b"more"), Err(SendError::HalfClosed)));
+    ///     }
+    ///
+    ///     fn on_data(&mut self, _: &mut Net, _: ConnectionId, frame: Frame<'_>) {
+    ///         println!("{frame:?}");
+    ///     }
+    /// }
+    /// ```
+    ///
+    /// # Errors
+    /// - [`Disconnected`](SendError::Disconnected), [`Connecting`](SendError::Connecting) or
+    ///   [`WriteFailed`](SendError::WriteFailed): the connection is not open, or its sending side has ended already.
+    /// - [`HalfClosed`](SendError::HalfClosed): it was called before.
+    /// - [`FrameOpen`](SendError::FrameOpen): a frame is [open](Self::begin_frame), and has to be finished first.
+    pub fn half_close(&mut self, id: ConnectionId) -> Result<(), SendError> {
+        let connection = self.connections.get_mut(id);
+        let connection = connection.ok_or(SendError::Disconnected)?;
+        connection.half_close()?;
+        if connection.read_ended() {
+            let cause = connection.end_of_stream();
+            self.close(id, cause);
+        }
+        self.mark_dirty(id);
+        Ok(())
+    }
+
     /// Ends a connection at once: what is queued is dropped, and the peer sees a reset (RST).
     ///
     /// The only callback that follows is [`on_disconnect`](crate::Handler::on_disconnect).

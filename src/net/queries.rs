@@ -9,7 +9,8 @@ use crate::socket::Local;
 
 impl Net {
     /// Whether the connection is established: from [`on_connect`](crate::Handler::on_connect) until it is disconnected by
-    /// either side. As long as it is, sends are accepted, unless a [write has failed](crate::SendError::WriteFailed).
+    /// either side. As long as it is, sends are accepted, unless a [write has failed](crate::SendError::WriteFailed) or this side was
+    /// [half-closed](Self::half_close).
     pub fn is_connected(&self, id: ConnectionId) -> bool {
         self.connections
             .get(id)

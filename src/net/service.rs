@@ -147,7 +147,7 @@ impl Net {
         };
         match connection.end_of_stream() {
             DisconnectCause::PeerClosed
-                if connection.options().allow_half_open && !connection.has_failed_write() =>
+                if connection.options().allow_half_open && connection.check_open().is_ok() =>
             {
                 EndOfStream::HalfOpen
             }
@@ -230,8 +230,8 @@ impl Net {
         let id = self.work.next_drained()?;
         let connection = self.connections.get(id)?;
         // Congested again, it will be drained again.
-        let is_drained = connection.is_open() && !connection.is_congested();
-        (is_drained && !connection.has_failed_write()).then_some(id)
+        let is_drained = connection.check_open().is_ok() && !connection.is_congested();
+        is_drained.then_some(id)
     }
 
     /// The next end to report.

@@ -42,7 +42,8 @@ impl ConnectionRef<'_> {
     }
 
     /// Whether it is established: from [`on_connect`](crate::Handler::on_connect) until it is disconnected by either side.
-    /// As long as it is, sends are accepted, unless a [write has failed](crate::SendError::WriteFailed).
+    /// As long as it is, sends are accepted, unless a [write has failed](crate::SendError::WriteFailed) or this side was
+    /// [half-closed](Net::half_close).
     pub fn is_connected(&self) -> bool {
         self.link.is_open()
     }
