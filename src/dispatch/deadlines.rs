@@ -99,13 +99,11 @@ impl Net {
     #[inline(never)]
     fn serve_now<H: Handler + ?Sized>(&mut self, handler: &mut H, id: ConnectionId) {
         let source = Source::Connection(id);
-        let is_listed = |net: &Self| net.connections.get(id).is_some_and(|it| it.listed);
-        let was_listed = is_listed(self);
         // It stays in the list if a callback panics.
         self.list(id);
         self.pretend_ready(id);
         let again = self.dispatch_connection(handler, id);
-        if !again && !was_listed && self.left_over.last() == Some(&source) {
+        if !again && self.left_over.last() == Some(&source) {
             self.left_over.pop();
         } else if let Some(connection) = self.connections.get_mut(id) {
             connection.listed = true;
