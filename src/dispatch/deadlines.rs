@@ -2,7 +2,8 @@
 //!
 //! What events have reported is not all there is: a batch of events may have been full, a signal may have ended the wait, the
 //! process may have been suspended; and Linux reports room in a send buffer only when a third of it is free. A connection
-//! that has passed a deadline is therefore served once as if an event had reported everything, before it is ended.
+//! that has passed a deadline is therefore served once as if an event had reported everything, before it is ended. One of
+//! which more waits than that reads or shows is no silent one: its silence is judged later.
 
 use std::time::{Duration, Instant};
 
