@@ -4,15 +4,21 @@
 mod support;
 
 use std::io::Write;
-use std::net::{Shutdown, TcpListener};
+#[cfg(unix)]
+use std::net::Shutdown;
+use std::net::TcpListener;
 use std::time::Duration;
 
+#[cfg(unix)]
+use support::Event;
 use support::by_hand::{Loop, Scene};
 use support::drivers::{Driver, listening_by};
-use support::{Event, Peer, Recorder, framed, pattern, turn_until};
+use support::{Peer, Recorder, framed, pattern, turn_until};
+#[cfg(unix)]
+use throng::ConnectOptions;
 use throng::{
-    Chunk, Config, ConnectOptions, ConnectionId, DisconnectCause, DisconnectReason, Frame, Handler,
-    ListenOptions, Net, SendError, Stage,
+    Chunk, Config, ConnectionId, DisconnectCause, DisconnectReason, Frame, Handler, ListenOptions,
+    Net, SendError, Stage,
 };
 
 const SECOND: Duration = Duration::from_secs(1);
