@@ -114,17 +114,20 @@ fn memory_that_is_freed_at_the_end_of_the_turn_evicts_no_connection() {
     let mut looped = Loop::new(Config::default().memory_budget(100_000));
     let mut seen = Recorder::default();
     let (mut asking, _) = looped.join(&mut seen);
+    let (mut other, _) = looped.join(&mut seen);
     let (ids, reading) = readers(&mut looped, &mut seen, 20);
     let mut sends = Sends(ids.clone(), Recorder::default());
+    // In one turn.
     asking.send(b"200,000 bytes, please");
-    looped.settle(&mut sends, |_, net| net.stats().frames_sent == 20);
+    other.send(b"and again");
+    looped.settle(&mut sends, |_, net| net.stats().frames_sent == 40);
     assert!(sends.1.ends().is_empty(), "{:?}", sends.1.ends());
     for id in ids {
         looped.net().disconnect(id);
     }
     looped.rest(&mut seen);
     for reader in reading {
-        assert_eq!(reader.join().expect("it reads"), 10_004);
+        assert_eq!(reader.join().expect("it reads"), 2 * 10_004);
     }
 }
 

@@ -11,7 +11,9 @@ use std::time::Duration;
 use support::by_hand::Loop;
 use support::scene::Scene;
 use support::{Peer, Recorder, framed};
-use throng::{Config, ConnectOptions, DisconnectCause, DisconnectReason};
+use throng::{
+    Config, ConnectOptions, ConnectionId, DisconnectCause, DisconnectReason, Frame, Handler, Net,
+};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -341,4 +343,96 @@ fn frame_of_which_more_waits_in_the_kernel_than_a_turn_reads_does_not_stall() {
         matches!(cause, DisconnectCause::FrameStalled { .. }),
         "{cause:?}"
     );
+}
+
+// ----- What goes on after a panic, and what waits for somebody else -----
+
+#[test]
+fn peer_that_was_judged_in_a_turn_that_panicked_is_judged_again() {
+    struct Panics;
+    impl Handler for Panics {
+        fn on_data(&mut self, _: &mut Net, _: ConnectionId, _: Frame<'_>) {
+            panic!("as agreed");
+        }
+    }
+    let mut looped = Loop::new(Config::default().idle_timeout(SECOND / 2));
+    let mut seen = Recorder::default();
+    let (mut peer, _) = looped.join(&mut seen);
+    peer.send(b"here");
+    looped.now += SECOND;
+    looped.reactor.begin_turn(looped.now);
+    let turn = || looped.reactor.finish_turn(&mut Panics);
+    let turned = std::panic::catch_unwind(std::panic::AssertUnwindSafe(turn));
+    assert!(turned.is_err(), "it is read before it is judged");
+    for _ in 0..3 {
+        pass_blindly(&mut looped, SECOND, &mut seen);
+    }
+    assert!(matches!(ends(&seen)[0].cause, DisconnectCause::Idle { .. }));
+}
+
+#[test]
+fn close_behind_a_reader_that_has_nothing_ends_in_time() {
+    struct Nothing;
+    impl Read for Nothing {
+        fn read(&mut self, _: &mut [u8]) -> std::io::Result<usize> {
+            Err(std::io::ErrorKind::WouldBlock.into())
+        }
+    }
+    for release in [false, true] {
+        let mut scene = Scene::with(Config::default().disconnect_timeout(5 * SECOND));
+        let net = scene.looped.net();
+        net.send_reader(scene.id, 10, Nothing)
+            .expect("there is room");
+        scene.pass(Duration::ZERO);
+        if release {
+            scene.looped.net().release(scene.id).expect("it is open");
+        } else {
+            assert!(scene.looped.net().disconnect(scene.id));
+        }
+        scene.looped.rest(&mut scene.seen);
+        scene.pass(4 * SECOND);
+        assert!(scene.seen.ends().is_empty(), "4 s are not 5");
+        scene.pass(2 * SECOND);
+        let cause = scene.end().cause;
+        assert!(
+            matches!(cause, DisconnectCause::DrainTimedOut { .. }),
+            "{cause:?}"
+        );
+    }
+}
+
+#[test]
+fn connection_that_waits_for_its_peer_costs_no_turns() {
+    let acts: [fn(&mut Net, ConnectionId); 5] = [
+        |_, _| {},
+        |net, id| assert!(net.disconnect(id)),
+        |net, id| net.release(id).expect("it is open"),
+        |net, id| assert!(net.pause(id)),
+        |net, _| net.shutdown(60 * SECOND),
+    ];
+    for (number, act) in acts.into_iter().enumerate() {
+        let config = Config::default()
+            .disconnect_timeout(60 * SECOND)
+            .write_stall_timeout(60 * SECOND);
+        let mut scene = Scene::with(config);
+        scene.block();
+        act(scene.looped.net(), scene.id);
+        // What it reads makes room, and that is used up.
+        let reading = scene.peer.0.try_clone().expect("a live socket");
+        let reading = std::thread::spawn(move || (&reading).read_exact(&mut vec![0; 6 << 20]));
+        let all = |_: &mut Recorder, _: &mut Net| reading.is_finished();
+        scene.looped.settle(&mut scene.seen, all);
+        // Also after a look at the clock, which tries everything.
+        for time in [Duration::ZERO, SECOND, 58 * SECOND] {
+            scene.pass(time);
+            for _ in 0..5 {
+                scene.pass(Duration::ZERO);
+            }
+            assert_ne!(
+                scene.looped.reactor.next_timeout(scene.looped.now),
+                Some(Duration::ZERO),
+                "act {number}"
+            );
+        }
+    }
 }

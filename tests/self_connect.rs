@@ -7,6 +7,7 @@ mod support;
 use std::net::{SocketAddr, TcpListener};
 use std::time::Instant;
 
+use socket2::{Domain, Socket, Type};
 use support::{PATIENCE, Recorder, turn_until};
 use throng::{Config, DisconnectCause, EventLoop, Side, Stage};
 
@@ -50,6 +51,8 @@ fn attempt_that_connects_to_itself_fails() {
         assert_eq!(error.kind(), std::io::ErrorKind::ConnectionRefused);
         // Most are refused by the system.
         if error.raw_os_error().is_none() {
+            let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+            socket.bind(&addr.into()).expect("the port is free again");
             return;
         }
     }

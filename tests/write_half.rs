@@ -4,13 +4,19 @@
 mod support;
 
 use std::io::Write;
+#[cfg(unix)]
+use std::net::Shutdown;
 use std::net::TcpListener;
 use std::time::Duration;
 
+#[cfg(unix)]
+use support::Event;
 use support::by_hand::Loop;
 use support::drivers::{Driver, listening_by};
 use support::scene::Scene;
 use support::{Peer, Recorder, bytes_queued, framed, pattern, turn_until};
+#[cfg(unix)]
+use throng::ConnectOptions;
 use throng::{
     Chunk, Config, ConnectionId, DisconnectCause, DisconnectReason, Frame, Handler, ListenOptions,
     Net, SendError, Stage,
@@ -208,19 +214,25 @@ fn connection_with_a_failed_write_cannot_be_released() {
 
 // ----- A peer that shuts its read half down and goes on writing: Unix domain sockets tell of it by EPIPE -----
 
-/// A connection over a Unix domain socket whose peer reads nothing any more, of which a write has found out.
+/// A connection over a Unix domain socket.
+#[cfg(unix)]
+fn pair(looped: &mut Loop, seen: &mut Recorder) -> (ConnectionId, std::os::unix::net::UnixStream) {
+    let (ours, peer) = std::os::unix::net::UnixStream::pair().expect("two sockets");
+    let options = ConnectOptions::default();
+    let id = looped.net().adopt(ours, options).expect("it is connected");
+    looped.settle(seen, |_, net| net.is_connected(id));
+    (id, peer)
+}
+
+/// One whose peer reads nothing any more, of which a write has found out.
 #[cfg(unix)]
 fn peer_with_its_read_half_shut(
     config: Config,
 ) -> (Loop, Recorder, std::os::unix::net::UnixStream, ConnectionId) {
     let mut looped = Loop::new(config);
     let mut seen = Recorder::default();
-    let (ours, peer) = std::os::unix::net::UnixStream::pair().expect("two sockets");
-    let options = throng::ConnectOptions::default();
-    let id = looped.net().adopt(ours, options).expect("it is connected");
-    looped.settle(&mut seen, |_, net| net.is_connected(id));
-    peer.shutdown(std::net::Shutdown::Read)
-        .expect("a live socket");
+    let (id, peer) = pair(&mut looped, &mut seen);
+    peer.shutdown(Shutdown::Read).expect("a live socket");
     looped
         .net()
         .send(id, b"for nobody")
@@ -262,6 +274,90 @@ fn silence_after_a_failed_write_ends_the_connection() {
 
 #[cfg(unix)]
 #[test]
+fn silence_before_a_failed_write_does_not_shorten_the_time_after_it() {
+    let config = Config::default()
+        .disconnect_timeout(5 * SECOND)
+        .idle_timeout(10 * SECOND);
+    let mut looped = Loop::new(config);
+    let mut seen = Recorder::default();
+    let (id, peer) = pair(&mut looped, &mut seen);
+    looped.pass(9 * SECOND, &mut seen);
+    peer.shutdown(Shutdown::Read).expect("a live socket");
+    looped
+        .net()
+        .send(id, b"for nobody")
+        .expect("it is connected");
+    looped.rest(&mut seen);
+    looped.pass(2 * SECOND, &mut seen);
+    looped.pass(2 * SECOND, &mut seen);
+    assert!(seen.ends().is_empty(), "4 s are not 5");
+    looped.pass(2 * SECOND, &mut seen);
+    assert!(is_reset(seen.ends()[0].1), "{}", seen.ends()[0].1);
+}
+
+#[cfg(unix)]
+#[test]
+fn end_after_a_failed_write_is_no_half_close_and_takes_no_time() {
+    for half_closes_first in [false, true] {
+        let mut looped = Loop::new(Config::default().allow_half_open(true));
+        let mut seen = Recorder::default();
+        let (id, peer) = pair(&mut looped, &mut seen);
+        if half_closes_first {
+            peer.shutdown(Shutdown::Write).expect("a live socket");
+            looped.settle(&mut seen, |seen, _| {
+                matches!(seen.events.last(), Some(Event::HalfClose(_)))
+            });
+        }
+        let half_closes = seen.events.len();
+        drop(peer);
+        looped
+            .net()
+            .send(id, b"for nobody")
+            .expect("it is connected");
+        looped.reactor.finish_turn(&mut seen);
+        looped.settle(&mut seen, |seen, _| seen.events.len() > half_closes);
+        assert!(is_reset(seen.ends()[0].1), "{}", seen.ends()[0].1);
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn nobody_is_told_to_go_on_after_a_failed_write() {
+    #[derive(Default)]
+    struct Drained(Recorder);
+    impl Handler for Drained {
+        fn on_data(&mut self, net: &mut Net, id: ConnectionId, _: Frame<'_>) {
+            net.send(id, b"for nobody").expect("as far as is known");
+        }
+        fn on_drain(&mut self, _: &mut Net, id: ConnectionId) {
+            panic!("{id} takes nothing any more");
+        }
+        fn on_disconnect(&mut self, net: &mut Net, id: ConnectionId, reason: DisconnectReason) {
+            self.0.on_disconnect(net, id, reason);
+        }
+    }
+    let config = Config::default().high_watermark(16).low_watermark(4);
+    let mut looped = Loop::new(config);
+    let (id, mut peer) = pair(&mut looped, &mut Recorder::default());
+    let mut drained = Drained::default();
+    looped.net().send(id, &[7; 100]).expect("it is connected");
+    looped.reactor.finish_turn(&mut drained);
+    assert_eq!(looped.queued(id), 0);
+    // Before it is told of that, its next send fails.
+    peer.shutdown(Shutdown::Read).expect("a live socket");
+    peer.write_all(&framed(b"is there something?"))
+        .expect("there is room");
+    looped.pass(Duration::ZERO, &mut drained);
+    assert!(matches!(
+        looped.net().send(id, b"more"),
+        Err(SendError::WriteFailed)
+    ));
+    drop(peer);
+    looped.settle(&mut drained, |drained, _| !drained.0.ends().is_empty());
+}
+
+#[cfg(unix)]
+#[test]
 fn pause_after_a_failed_write_loses_no_frames() {
     let config = Config::default().disconnect_timeout(5 * SECOND);
     let (mut looped, mut seen, mut peer, id) = peer_with_its_read_half_shut(config);
@@ -287,10 +383,7 @@ fn unshown_frames_outlive_the_deadline_after_a_failed_write() {
             .frames_per_turn(1);
         let mut looped = Loop::new(config);
         let mut seen = Recorder::default();
-        let (ours, mut peer) = std::os::unix::net::UnixStream::pair().expect("two sockets");
-        let options = throng::ConnectOptions::default();
-        let id = looped.net().adopt(ours, options).expect("it is connected");
-        looped.settle(&mut seen, |_, net| net.is_connected(id));
+        let (id, mut peer) = pair(&mut looped, &mut seen);
         peer.write_all(&framed(b"").repeat(FRAMES))
             .expect("there is room");
         drop(peer);
@@ -312,12 +405,8 @@ fn pause_after_a_failed_write_costs_no_turns_whatever_the_timeout() {
     for timeout in [Duration::ZERO, SECOND, Duration::MAX] {
         let mut looped = Loop::new(Config::default().disconnect_timeout(timeout));
         let mut seen = Recorder::default();
-        let (ours, peer) = std::os::unix::net::UnixStream::pair().expect("two sockets");
-        let options = throng::ConnectOptions::default();
-        let id = looped.net().adopt(ours, options).expect("it is connected");
-        looped.settle(&mut seen, |_, net| net.is_connected(id));
-        peer.shutdown(std::net::Shutdown::Read)
-            .expect("a live socket");
+        let (id, peer) = pair(&mut looped, &mut seen);
+        peer.shutdown(Shutdown::Read).expect("a live socket");
         looped
             .net()
             .send(id, b"for nobody")
@@ -348,10 +437,7 @@ fn pause_after_a_failed_write_costs_no_turns_whatever_the_timeout() {
 fn failed_write_of_a_paused_connection_counts_unread_bytes() {
     let mut looped = Loop::new(Config::default());
     let mut seen = Recorder::default();
-    let (ours, mut peer) = std::os::unix::net::UnixStream::pair().expect("two sockets");
-    let options = throng::ConnectOptions::default();
-    let id = looped.net().adopt(ours, options).expect("it is connected");
-    looped.settle(&mut seen, |_, net| net.is_connected(id));
+    let (id, mut peer) = pair(&mut looped, &mut seen);
     looped.net().pause(id);
     peer.write_all(&[7; 5000]).expect("there is room");
     drop(peer);

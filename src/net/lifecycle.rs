@@ -12,6 +12,7 @@ use crate::error::SendError;
 use crate::frame::{Chunk, Framing};
 use crate::reason::DisconnectCause;
 use crate::socket::Readiness;
+use crate::timers::later;
 
 /// How many times its [`disconnect_timeout`](crate::Config::disconnect_timeout) a connection may take to close while its
 /// peer takes what is queued.
@@ -232,11 +233,8 @@ impl Net {
             && self.shutdown.is_none()
         {
             let after = connection.options().disconnect_timeout;
-            let most = after.saturating_mul(MAX_EXTENSION);
-            let until = self.now.checked_add(most);
-            if let Some(until) = until.or_else(|| self.now.checked_add(after)) {
-                self.set_deadline(id, after, Deadline::Drain(id, until));
-            }
+            let until = later(self.now, after.saturating_mul(MAX_EXTENSION));
+            self.set_deadline(id, after, Deadline::Drain(id, until));
         }
     }
 

@@ -56,11 +56,8 @@ impl Net {
         })
     }
 
-    pub(crate) fn is_listed(&self, id: ConnectionId) -> bool {
-        self.connections.get(id).is_some_and(|it| it.listed)
-    }
-
-    /// A connection that was [listed](Self::list) and served stays listed, or is taken out of the list again.
+    /// A connection that was [listed](Self::list) and served stays listed, or is taken off the end of the list again. One
+    /// that was listed before is not at its end, and stays.
     pub(crate) fn stay_listed(&mut self, id: ConnectionId, stay: bool) {
         let is_out = !stay && self.work.take_back(id.into());
         if let Some(connection) = self.connections.get_mut(id) {

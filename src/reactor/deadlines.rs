@@ -112,10 +112,9 @@ impl Reactor {
     #[inline(never)]
     fn serve_now<H: Handler + ?Sized>(&mut self, handler: &mut H, id: ConnectionId) {
         // It is in the list meanwhile, and stays there if a callback panics.
-        let was_listed = self.net.is_listed(id);
         self.net.list(id);
         self.net.pretend_ready(id);
         let again = self.serve_connection(handler, id);
-        self.net.stay_listed(id, was_listed || again);
+        self.net.stay_listed(id, again);
     }
 }

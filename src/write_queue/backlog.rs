@@ -139,6 +139,7 @@ mod tests {
             frames in prop::collection::vec((0..3_u8, 0..9000_usize), 0..12),
             written in 0..40_000_usize,
             step in 1..7000_usize,
+            at_an_end: bool,
         ) {
             let framing = Framing::default();
             let mut queue = WriteQueue::default();
@@ -159,6 +160,8 @@ mod tests {
                 }
                 .expect("it can be sent");
             }
+            let before = ends.iter().copied().filter(|end| *end <= written);
+            let written = if at_an_end { before.max().unwrap_or(0) } else { written };
             let mut out = Vec::new();
             while out.len() < written.min(wire.len()) {
                 out.extend(write(&mut queue, step.min(written - out.len())));
