@@ -31,13 +31,13 @@ impl Net {
                 Flush::Done => {}
                 Flush::Blocked => {
                     self.watch_blocked(id);
-                    return self.limit_closing(id);
+                    return self.continue_closing(id);
                 }
                 // Nobody is going to give what is missing.
                 Flush::Waiting if self.is_left_open(id) => {}
-                Flush::Waiting => return self.limit_closing(id),
+                Flush::Waiting => return self.continue_closing(id),
                 Flush::Budget => {
-                    self.limit_closing(id);
+                    self.continue_closing(id);
                     return self.list(id);
                 }
                 Flush::Failed(failure) => return self.fail(id, failure),
@@ -61,10 +61,7 @@ impl Net {
         match connection.send_fin() {
             Ok(()) => {
                 connection.note_draining();
-                if connection.is_runnable() {
-                    self.list(id);
-                }
-                self.limit_closing(id);
+                self.continue_closing(id);
             }
             Err(error) => self.end(id, Some(DisconnectCause::of_socket(error))),
         }

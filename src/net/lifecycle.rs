@@ -221,15 +221,24 @@ impl Net {
         }
     }
 
-    /// Sees to it that a closing connection has a deadline, which it has from a shutdown.
+    /// After a flush of a closing connection: lists it if it has more to do, such as input that was not read while it was
+    /// held back, and sees to it that it has a deadline. In a shutdown, the loop has one.
     ///
-    /// Each time it has come, the connection goes on if its peer has taken bytes meanwhile, but not for ever.
+    /// At the deadline the connection continues if its peer has taken bytes since, but not for ever.
     #[cold]
     #[inline(never)]
-    pub(super) fn limit_closing(&mut self, id: ConnectionId) {
+    pub(super) fn continue_closing(&mut self, id: ConnectionId) {
+        let Some(connection) = self.connections.get(id) else {
+            return;
+        };
+        if connection.is_open() {
+            return;
+        }
+        if connection.is_runnable() {
+            self.list(id);
+        }
         if let Some(connection) = self.connections.get(id)
             && connection.timer.is_none()
-            && !connection.is_open()
             && self.shutdown.is_none()
         {
             let after = connection.options().disconnect_timeout;
