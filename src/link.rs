@@ -132,6 +132,18 @@ impl Link {
         self.update_interest(token, common)
     }
 
+    /// # Panics
+    /// If one of the invariants of the link or its connection does not hold.
+    #[cfg(debug_assertions)]
+    pub(crate) fn check_invariants(&self) {
+        assert_eq!(
+            self.stream.is_none(),
+            self.connection.phase == Phase::Closed,
+            "a connection has a stream until it is closed"
+        );
+        self.connection.check_invariants();
+    }
+
     /// Whether an attempt to connect has come to an end.
     pub(crate) fn is_connected(&self) -> io::Result<bool> {
         self.stream.as_ref().map_or(Ok(false), Stream::is_connected)

@@ -20,6 +20,8 @@ mod deadlines;
 mod ending;
 mod fill;
 mod flush;
+#[cfg(debug_assertions)]
+mod invariants;
 mod io;
 mod queueing;
 mod stream;
@@ -333,23 +335,6 @@ impl Connection {
 
     pub(crate) fn note_interest(&mut self, interest: Interest) {
         self.interest = interest;
-    }
-
-    /// # Panics
-    /// If something is not as it should be between two turns.
-    #[cfg(debug_assertions)]
-    pub(crate) fn check_invariants(&self) {
-        let queue = self.queue.as_ref();
-        assert!(
-            queue.is_none_or(|queue| !queue.is_empty()),
-            "an empty queue"
-        );
-        if let Some(queue) = queue {
-            queue.check_invariants();
-        }
-        if self.phase == Phase::Closed || self.has_failed_write() {
-            assert!(queue.is_none(), "nothing of it can be written");
-        }
     }
 
     /// Whether the stream stands inside a frame.

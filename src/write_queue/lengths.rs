@@ -105,6 +105,19 @@ impl FrameLengths {
         }
     }
 
+    /// # Panics
+    /// If frames are not counted, or if the first one is written whole.
+    #[cfg(any(debug_assertions, test))]
+    pub(super) fn check_invariants(&self) {
+        let runs = self.runs.iter().chain(std::iter::once(&self.last));
+        let frames = runs.map(|(_, count)| count).sum::<u64>();
+        assert_eq!(self.frames, frames, "frames are counted");
+        assert!(
+            self.begun == 0 || self.begun < self.front(),
+            "the first frame is not written whole"
+        );
+    }
+
     /// Frames that are not written whole.
     #[inline]
     pub(super) fn frames(&self) -> u64 {
@@ -130,5 +143,36 @@ impl FrameLengths {
         if !self.runs.is_empty() {
             self.runs.clear();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Two frames of three bytes, of which one byte is written.
+    fn lengths() -> FrameLengths {
+        let mut lengths = FrameLengths::default();
+        lengths.push(3);
+        lengths.push(3);
+        lengths.advance(1);
+        lengths.check_invariants();
+        lengths
+    }
+
+    #[test]
+    #[should_panic(expected = "frames are counted")]
+    fn invariants_catch_a_frame_that_is_not_counted() {
+        let mut lengths = lengths();
+        lengths.frames -= 1;
+        lengths.check_invariants();
+    }
+
+    #[test]
+    #[should_panic(expected = "the first frame is not written whole")]
+    fn invariants_catch_a_frame_that_is_written_whole() {
+        let mut lengths = lengths();
+        lengths.begun = 3;
+        lengths.check_invariants();
     }
 }

@@ -17,6 +17,8 @@
 //! are not written whole, and `bytes` those of their bytes that are here.
 
 mod backlog;
+#[cfg(any(debug_assertions, test))]
+mod invariants;
 mod latest;
 mod lengths;
 #[cfg(test)]
@@ -497,30 +499,6 @@ impl WriteQueue {
         self.unsent.clear();
         self.bytes = 0;
         copied
-    }
-
-    /// # Panics
-    /// If the queue is not what its invariants say.
-    #[cfg(any(debug_assertions, test))]
-    pub(crate) fn check_invariants(&self) {
-        let is_source = |segment: &Segment| matches!(segment, Segment::Source(_));
-        for segment in &self.sealed {
-            assert!(
-                is_source(segment) || !segment.bytes().is_empty(),
-                "an empty segment"
-            );
-        }
-        let sealed = self.sealed.iter().map(|segment| segment.bytes().len());
-        let bytes = (sealed.sum::<usize>() + self.tail.len()) as u64;
-        let front = self.sealed.front().map_or(&self.tail[..], Segment::bytes);
-        assert!(self.offset == 0 || self.offset < front.len(), "offset");
-        assert_eq!(self.bytes, bytes - self.offset as u64, "bytes");
-        let sources = self.sealed.iter().filter(|segment| is_source(segment));
-        assert_eq!(self.sources, sources.count() as u64, "sources");
-        assert!(self.shared <= self.bytes, "shared");
-        if let Some(behind) = self.behind() {
-            behind.check_invariants();
-        }
     }
 
     fn seal(&mut self) {
