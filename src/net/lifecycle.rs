@@ -13,22 +13,32 @@ use crate::frame::{Chunk, Framing};
 use crate::reason::DisconnectCause;
 use crate::socket::Readiness;
 
-/// How many times its [`disconnect_timeout`](crate::Config::disconnect_timeout) a connection may take to close while its
-/// peer takes what is queued.
+/// The longest time in which a connection may close while its peer keeps taking bytes, as a multiple of its
+/// [`disconnect_timeout`](crate::Config::disconnect_timeout).
 const MAX_EXTENSION: u32 = 12;
 
 impl Net {
-    /// Closes a connection gracefully. No callback but [`on_disconnect`](crate::Handler::on_disconnect) follows, and sends
-    /// are refused from now on. What is queued is written, then the sending side is closed, then the peer's close is
-    /// awaited. What the peer still sends is read and discarded.
+    /// Closes a connection gracefully: writes the queue, half-closes, and waits for the peer's EOF. Data that the peer
+    /// still sends is read and discarded. From now on sends return an error, and
+    /// [`on_disconnect`](crate::Handler::on_disconnect) is the only callback that follows.
     ///
-    /// [`disconnect_timeout`](crate::ListenOptions::disconnect_timeout) limits how long this takes, after which the
-    /// connection is dropped. To end with a message that also reaches a peer whose queue is full, use
-    /// [`disconnect_with`](Self::disconnect_with).
+    /// If this takes longer than [`disconnect_timeout`](crate::ListenOptions::disconnect_timeout), the connection is
+    /// dropped. A connection that is not established yet is dropped immediately. To close with a last frame that is
+    /// accepted even if the queue is full, use [`disconnect_with`](Self::disconnect_with).
     ///
-    /// A connection that is not established yet is dropped at once.
+    /// ```
+    /// use throng::{ConnectionId, Net};
     ///
-    /// Returns `false` if the connection is closed or closing already.
+    /// fn remove(net: &mut Net, id: ConnectionId, is_flooding: bool) {
+    ///     if is_flooding {
+    ///         net.abort(id); // drops the queue; the peer sees a reset
+    ///     } else {
+    ///         net.disconnect(id); // the peer receives everything that is queued, then EOF
+    ///     }
+    /// }
+    /// ```
+    ///
+    /// Returns `false` if the connection is closed or closing.
     pub fn disconnect(&mut self, id: ConnectionId) -> bool {
         match self.connections.get(id).map(|connection| connection.phase) {
             Some(Phase::Connecting) => self.end(id, Some(DisconnectCause::ClosedLocally)),
@@ -44,12 +54,13 @@ impl Net {
         true
     }
 
-    /// Closes a connection gracefully with a last frame, for which there is always room:
-    /// [`max_queued_bytes`](crate::Config::max_queued_bytes) does not apply. Otherwise as [`disconnect`](Self::disconnect).
+    /// Closes a connection gracefully with a last frame, which is accepted even if the queue is full:
+    /// [`max_queued_bytes`](crate::Config::max_queued_bytes) does not apply. Otherwise as
+    /// [`disconnect`](Self::disconnect).
     ///
-    /// With [`Backlog::Flush`] it follows everything that is queued. With [`Backlog::Drop`] the queue is dropped, but for
-    /// a frame that is partly written, so that a peer which reads slowly gets the last frame next. (What is in the system's
-    /// send buffer comes before it in either case.)
+    /// With [`Backlog::Flush`] the frame is written after everything that is queued. With [`Backlog::Drop`] the queue
+    /// is dropped, except for a partly written frame, so that a slow peer receives the last frame next. In either case
+    /// the peer first receives what is in the kernel's send buffer.
     ///
     /// ```
     /// use throng::{Backlog, ConnectionId, Frame, Handler, Net, SendError};
@@ -68,8 +79,9 @@ impl Net {
     /// ```
     ///
     /// # Errors
-    /// As [`send`](Self::send), but for `QueueFull`; and [`FrameOpen`](SendError::FrameOpen) if a frame is
-    /// [open](Self::begin_frame) that would have to be finished first. Nothing has changed then: the connection goes on.
+    /// As [`send`](Self::send), except for `QueueFull`; and [`FrameOpen`](SendError::FrameOpen) if an
+    /// [open](Self::begin_frame) frame would have to be finished first. On error nothing changes: the connection stays
+    /// open.
     pub fn disconnect_with(
         &mut self,
         id: ConnectionId,
@@ -87,11 +99,12 @@ impl Net {
         Ok(())
     }
 
-    /// Ends a connection at once: what is queued is dropped, and the peer sees a reset (RST).
+    /// Closes a connection immediately: drops the queue and resets the connection (RST).
     ///
-    /// The only callback that follows is [`on_disconnect`](crate::Handler::on_disconnect).
+    /// [`on_disconnect`](crate::Handler::on_disconnect) is the only callback that follows. See
+    /// [`disconnect`](Self::disconnect) for a graceful close.
     ///
-    /// Returns `false` if the connection is closed already.
+    /// Returns `false` if the connection is closed.
     pub fn abort(&mut self, id: ConnectionId) -> bool {
         match self.connections.get(id).map(|connection| connection.phase) {
             None | Some(Phase::Closed) => {
@@ -105,11 +118,11 @@ impl Net {
         }
     }
 
-    /// Lets an open connection end when its queue is flushed.
+    /// Starts closing an open connection; it half-closes once its queue is written.
     pub(crate) fn close(&mut self, id: ConnectionId, cause: DisconnectCause) {
         if let Some(connection) = self.connections.get_mut(id) {
             if connection.has_failed_write() {
-                // There is nothing left to write, and why it ends is decided.
+                // There is nothing left to write, and the cause is decided.
                 return self.end(id, None);
             }
             if let Some(timer) = connection.timer.take() {
@@ -123,8 +136,8 @@ impl Net {
         }
     }
 
-    /// Ends a connection: the socket is closed, the memory given back, the announcement queued. Without a cause of its
-    /// own the one given to [`close`](Self::close) stands.
+    /// Ends a connection: closes the socket, frees its memory, and queues its `on_disconnect`. Without a cause, the one
+    /// that was passed to [`close`](Self::close) applies.
     pub(crate) fn end(&mut self, id: ConnectionId, cause: Option<DisconnectCause>) {
         let Some(connection) = self.connections.get_mut(id) else {
             return;
@@ -148,7 +161,7 @@ impl Net {
         self.resume_accepting();
     }
 
-    /// A write has failed: that is the end of the write half. What has arrived is delivered, and then the connection ends.
+    /// Handles a failed write: closes the write half. Data that has arrived is delivered, then the connection ends.
     #[cold]
     pub(crate) fn fail_write(&mut self, id: ConnectionId, error: io::Error) {
         let Some(connection) = self.connections.get_mut(id) else {
@@ -174,9 +187,9 @@ impl Net {
         }
     }
 
-    /// Sees to it that a closing connection has a deadline, which it has from a shutdown.
+    /// Sets the deadline of a closing connection, unless a shutdown has set one for all.
     ///
-    /// Each time it has come, the connection goes on if its peer has taken bytes meanwhile, but not for ever.
+    /// When it passes, it is extended if the peer has taken bytes meanwhile, up to a maximum.
     #[cold]
     #[inline(never)]
     pub(super) fn limit_closing(&mut self, id: ConnectionId) {
@@ -194,7 +207,7 @@ impl Net {
         }
     }
 
-    /// Gives a connection a deadline, in place of the one that it had.
+    /// Sets the deadline of a connection, replacing the previous one.
     pub(crate) fn set_deadline(&mut self, id: ConnectionId, after: Duration, deadline: Deadline) {
         self.forget_deadline(id);
         let Some(at) = self.now.checked_add(after) else {
@@ -216,8 +229,8 @@ impl Net {
         Some(self.connections.get(id)?.options().disconnect_timeout)
     }
 
-    /// How long a closing connection may go on: its timeout since its peer last took a byte, but not beyond `until`. `None`
-    /// if it is closed.
+    /// Returns how long a closing connection may still take: its timeout since the peer last took a byte, but not
+    /// beyond `until`. `None` if it is closed.
     pub(crate) fn time_to_close(&self, id: ConnectionId, until: Instant) -> Option<Duration> {
         let connection = self.connections.get(id)?;
         let after = connection.options().disconnect_timeout;
@@ -226,14 +239,31 @@ impl Net {
         (connection.phase != Phase::Closed).then_some(left)
     }
 
-    /// Changes the framing of a connection, both ways, as after a handshake: from the next frame sent, and from the byte
-    /// after the frame that is being delivered. [`max_frame_len`](crate::ListenOptions::max_frame_len) stays.
+    /// Changes the framing of a connection in both directions, for example after a handshake. It applies from the next
+    /// frame sent, and from the byte after the frame that is being delivered.
+    /// [`max_frame_len`](crate::ListenOptions::max_frame_len) stays.
     ///
-    /// Whenever it is called, what was not shown yet is cut anew, be it the beginning of a frame, and a frame that is shown in
-    /// [pieces](crate::Handler::on_chunk) goes on to its end. But only in [`on_data`](crate::Handler::on_data) it is certain
-    /// which frame was the last to be shown.
+    /// Undelivered bytes are cut again in the new framing, including the beginning of an incomplete frame. A frame that
+    /// is being delivered in [chunks](crate::Handler::on_chunk) continues to its end. Call it in
+    /// [`on_data`](crate::Handler::on_data): only there is it certain which frame was the last to be delivered.
     ///
-    /// Returns `false` if the connection is gone or going.
+    /// ```
+    /// use throng::{ConnectionId, Frame, Framing, Handler, Net};
+    ///
+    /// struct Upgrade;
+    ///
+    /// impl Handler for Upgrade {
+    ///     fn on_data(&mut self, net: &mut Net, id: ConnectionId, frame: Frame<'_>) {
+    ///         if &*frame == b"binary" {
+    ///             // The reply still ends with a newline; all later frames have a length prefix.
+    ///             let _ = net.send(id, b"ok");
+    ///             net.set_framing(id, Framing::length_prefix());
+    ///         }
+    ///     }
+    /// }
+    /// ```
+    ///
+    /// Returns `false` if the connection is closed or closing.
     pub fn set_framing(&mut self, id: ConnectionId, framing: impl Into<Framing>) -> bool {
         match self.connections.get_mut(id) {
             Some(connection) if matches!(connection.phase, Phase::Connecting | Phase::Open) => {
@@ -252,19 +282,19 @@ impl Net {
         }
     }
 
-    /// Ends a connection whose handler has no place for a chunk.
+    /// Ends a connection whose handler does not implement `on_chunk`.
     #[cold]
     pub(crate) fn refuse_chunk(&mut self, id: ConnectionId, chunk: &Chunk<'_>) {
         let total = chunk.total();
         self.end(id, Some(DisconnectCause::ChunkNotHandled { total }));
     }
 
-    /// How many connections there are that have not ended, in any phase.
+    /// Returns the number of connections that have not ended, in any phase.
     pub(super) fn occupied(&self) -> usize {
         self.connections.len() - self.work.ended_in_slots()
     }
 
-    /// Takes a closing connection further: flushes, and reads to see the peer's close.
+    /// Advances a closing connection: flushes it, and reads until the peer's EOF.
     pub(crate) fn drain(&mut self, id: ConnectionId, buffer: &mut [u8]) {
         let mut budget = self.config.read_budget;
         loop {
