@@ -69,7 +69,7 @@ pub struct Stats {
 
 impl Stats {
     /// Returns the fraction of time in which the loop was busy since `before`, from 0 to 1. Near 1 the loop is at its
-    /// limit.
+    /// limit. For the whole time, pass `Stats::default()`.
     ///
     /// ```
     /// # use throng::{Config, EventLoop, Stats};
