@@ -124,7 +124,7 @@ impl Net {
                 let addr = listener.local.clone();
                 self.warn(
                     Warning::AcceptPaused,
-                    format_args!("accepting on {addr} pauses until a connection closes, or for {retry:?}: {error}"),
+                    format_args!("accepting on {addr} paused until a connection closes, or for {retry:?}: {error}"),
                 );
             }
         }

@@ -169,7 +169,7 @@ impl Net {
         };
         self.upset = true;
         if connection.outlives_failed_write() {
-            debug!("{id} cannot be written to: {error}");
+            debug!("{id}: write failed: {error}");
             connection.fail_write(error, &mut self.common);
             let patience = connection.options().disconnect_timeout;
             self.list(id);

@@ -67,7 +67,7 @@ impl Net {
             }
             None => {
                 let count = self.connections.len();
-                info!("shutting down; {count} connections have {timeout:?}");
+                info!("shutting down {count} connections within {timeout:?}");
             }
         }
         let timer = self.timers.insert(deadline, Deadline::Shutdown(timeout));

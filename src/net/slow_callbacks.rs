@@ -41,7 +41,7 @@ impl Net {
         let took = began.elapsed();
         if took > threshold {
             self.stats.slow_callbacks += 1;
-            warn!("{whom}: {name} held the loop for {took:?}");
+            warn!("{whom}: {name} blocked the loop for {took:?}");
         }
         result
     }

@@ -65,7 +65,7 @@ impl Net {
         if woken {
             self.mark_dirty(id);
         } else {
-            debug!("{id}: wake_reader: none waits");
+            debug!("{id}: wake_reader: no reader is waiting");
         }
         woken
     }
