@@ -209,7 +209,7 @@ fn paused_accepting_is_logged_once() {
     turn_until(&mut event_loop, &mut seen, |_, net| {
         net.stats().accept_pauses >= 3
     });
-    expect(Level::Warn, &[&"accepting on", &addr, &"pauses", &"1ms"]);
+    expect(Level::Warn, &[&"accepting on", &addr, &"paused", &"1ms"]);
 }
 
 #[test]

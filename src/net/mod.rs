@@ -67,7 +67,7 @@ pub(crate) use warnings::Warning;
 ///
 /// Every callback receives `&mut Net`; between turns, [`EventLoop::net`](crate::EventLoop::net) returns it. Any method
 /// may be called from any callback, for any id. No method makes a callback. Stale ids are ignored: an operation on a
-/// closed connection returns `false`, `None` or an error.
+/// closed connection has no effect, and most return `false`, `None` or an error.
 ///
 /// | operation | |
 /// |---|---|
