@@ -4,9 +4,9 @@
 //!                      on_connect            disconnect, or the peer's FIN      queue flushed, and ours to close
 //!     [Connecting] ------------------> [Open] -----------------------> [Closing] -------------------> [Draining]
 //!          |                             |                                 |                              |
-//!          +--- failed, timed out -------+--- reset, bad frame, abort -----+--- flushed, or timed out ----+--> [Closed]
-//!                                        |                                                                     ^
-//!                                        +--- release -----------------> [Releasing] --- flushed, or timed out +
+//!          +--- failed, timed out -------+--- reset, bad frame, abort -----+--- flushed, or timed out ----+-> [Closed]
+//!                                        |                                                                    ^
+//!                                        +--- release -----------------> [Releasing] -- flushed, or timed out +
 //! ```
 //!
 //! It does not know the handler or the loop. [`fill`](Connection::fill) reads bytes, [`cut`](Connection::cut) cuts
@@ -97,7 +97,8 @@ pub(crate) struct Connection {
     /// The interest registered with the selector.
     interest: Interest,
     /// The fast path may queue a small frame if no more than this is queued afterwards: less than makes the connection
-    /// congested. Zero while the connection is not open.
+    /// congested. Zero disables the fast path: unless the connection is open, after a failed write, and while a frame
+    /// is open.
     at_once_up_to: u32,
     /// When a byte was last read or written.
     active_at: Tick,
@@ -350,7 +351,7 @@ impl Connection {
             queue.check_invariants();
         }
         if self.phase == Phase::Closed || self.has_failed_write() {
-            assert!(queue.is_none(), "nothing of it can be written");
+            assert!(queue.is_none(), "a queue that cannot be written");
         }
     }
 

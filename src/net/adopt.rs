@@ -85,7 +85,7 @@ impl Net {
     /// let (mut stream, _) = listener.accept()?;
     /// let mut buffer = [0; 64];
     /// let len = stream.read(&mut buffer)?;
-    /// let end = buffer[..len].iter().position(|byte| *byte == b'\n').unwrap_or(len - 1);
+    /// let end = buffer[..len].iter().position(|byte| *byte == b'\n').expect("a line");
     ///
     /// let mut event_loop: EventLoop = EventLoop::new(Config::default())?;
     /// let lines = ConnectOptions::default().framing(Framing::delimiter(b'\n'));
@@ -142,7 +142,7 @@ impl Net {
     /// ```
     /// use throng::{ConnectionId, DisconnectCause, DisconnectReason, Frame, Handler, Net, Stream};
     ///
-    /// /// Hands those over who ask for it.
+    /// /// Releases each connection that asks for it.
     /// struct Lobby { upgraded: Vec<(Stream, Vec<u8>)> }
     ///
     /// impl Handler for Lobby {

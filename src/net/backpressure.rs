@@ -20,7 +20,7 @@ impl Net {
     /// ```
     /// use throng::{ConnectionId, Frame, Handler, Net};
     ///
-    /// /// Passes on what comes from `source`, no faster than `target` takes it.
+    /// /// Forwards frames from `source`, no faster than `target` takes them.
     /// struct Relay { source: ConnectionId, target: ConnectionId }
     ///
     /// impl Handler for Relay {

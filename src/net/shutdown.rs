@@ -52,7 +52,7 @@ impl Net {
     ///
     /// let mut event_loop = EventLoop::new(Config::default())?;
     /// event_loop.net().listen("127.0.0.1:0")?;
-    /// // From outside of a callback it works as well.
+    /// // It can also be called outside of callbacks.
     /// event_loop.net().shutdown(Duration::from_secs(10));
     /// event_loop.run(&mut Game)?;
     /// # Ok::<(), std::io::Error>(())

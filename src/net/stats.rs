@@ -78,7 +78,7 @@ impl Stats {
     /// // ... some turns later:
     /// let busy = event_loop.net().stats().busy_fraction(&before);
     /// # assert_eq!(busy, 0.0);
-    /// // Of all its time:
+    /// // Since the loop was created:
     /// let busy = event_loop.net().stats().busy_fraction(&Stats::default());
     /// # Ok::<(), std::io::Error>(())
     /// ```

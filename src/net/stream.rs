@@ -81,7 +81,7 @@ impl Net {
     /// ```
     /// use throng::{Chunk, ConnectionId, Frame, Handler, Net, SendError};
     ///
-    /// /// Passes frames of any length on from one connection to another, in constant memory.
+    /// /// Forwards frames of any length from one connection to another, in constant memory.
     /// struct Relay { from: ConnectionId, to: ConnectionId }
     ///
     /// impl Relay {

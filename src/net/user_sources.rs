@@ -19,7 +19,7 @@ impl Net {
     /// use mio::{Interest, Token, net::UdpSocket};
     /// use throng::{Config, ConnectionId, EventLoop, Frame, Handler, Net, Readiness};
     ///
-    /// /// A server that can be asked over UDP whether it is there.
+    /// /// A server that also answers pings over UDP.
     /// struct Game { ping: UdpSocket }
     ///
     /// const PING: Token = Token(0);

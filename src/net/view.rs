@@ -13,7 +13,7 @@ use crate::link::Link;
 /// ```
 /// use throng::{ConnectionId, Net};
 ///
-/// /// How far a peer is behind, for an operator to read.
+/// /// Describes, for an operator, how far a peer is behind.
 /// fn describe(net: &Net, id: ConnectionId) -> Option<String> {
 ///     let connection = net.connection(id)?;
 ///     let peer = connection.peer_addr()?;
@@ -96,11 +96,11 @@ impl ConnectionRef<'_> {
     /// ```
     /// use throng::{ConnectionId, Net};
     ///
-    /// /// Players that wait for an opponent, paused.
+    /// /// The paused connections of players who wait for an opponent.
     /// struct Lobby(Vec<ConnectionId>);
     ///
     /// impl Lobby {
-    ///     /// The first that is still there. Those that left are disconnected.
+    ///     /// Returns the first whose peer has not closed, and disconnects those before it.
     ///     fn opponent(&mut self, net: &mut Net) -> Option<ConnectionId> {
     ///         while !self.0.is_empty() {
     ///             let player = self.0.remove(0);

@@ -67,8 +67,8 @@ impl Reactor {
         }
     }
 
-    /// Judges a closing connection whose timeout has passed since its peer last took a byte, or whose last extension
-    /// ends at `until`.
+    /// Judges a closing connection: its timeout has passed since its peer last took a byte, or `until` has, the end of
+    /// all extensions.
     fn judge_closing<H: Handler + ?Sized>(
         &mut self,
         handler: &mut H,

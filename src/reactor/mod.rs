@@ -26,8 +26,8 @@ use crate::in_loop::InLoop;
 use crate::net::Net;
 use crate::socket::{Readiness, claim, give_up};
 
-/// Drives the connections of a [`Net`] in a [`mio::Poll`] of your own. An [`EventLoop`](crate::EventLoop) is a reactor
-/// together with a poll.
+/// Drives the connections of a [`Net`] in a [`mio::Poll`] of your own. An [`EventLoop`](crate::EventLoop) contains a
+/// reactor and a poll.
 ///
 /// Each turn makes the same calls in the same order:
 ///
