@@ -1,25 +1,25 @@
-//! The loop's recycled memory. An idle connection owns none; a busy one borrows it here and gives it back.
+//! The loop's recycled memory. An idle connection has none; a busy one takes it from here and returns it.
 //!
-//! Write queues and the buffers of unfinished frames are lent last in, first out, so that the one lent is still in the
-//! cache. One large buffer is kept besides: to map and fault in fresh memory for a 64 MiB frame costs more than to copy
-//! it. What is not used between two calls of [`trim`](Buffers::trim) goes back to the allocator.
+//! Write queues and the buffers of incomplete frames are reused last in, first out, so that the next one is in the
+//! cache. One large buffer is kept besides: mapping and faulting in fresh memory for a 64 MiB frame costs more than
+//! copying it. What is not used between two calls of [`trim`](Buffers::trim) is returned to the allocator.
 
 use bytes::Bytes;
 
 use crate::write_queue::WriteQueue;
 
-/// What the two pools keep at most, in bytes each.
+/// The maximum size of each of the two pools, in bytes.
 const MAX_POOLED: usize = 4 * 1024 * 1024;
-/// A single buffer above this size is not pooled.
+/// A buffer larger than this is not pooled.
 const MAX_SINGLE: usize = 256 * 1024;
-/// A buffer from this size on is worth keeping as the large one.
+/// The minimum size of a buffer that is kept as the large one.
 const MIN_LARGE: usize = 64 * 1024;
 
 #[derive(Debug, Default)]
 pub(crate) struct Buffers {
-    /// The queue given back last: most connections are flushed before the next one is written to.
+    /// The queue returned last: most connections are flushed before the next one is sent to.
     queue: Option<Box<WriteQueue>>,
-    /// The others.
+    /// All other queues.
     queues: Pool<Box<WriteQueue>>,
     inputs: Pool<Vec<u8>>,
     large: Option<Vec<u8>>,
@@ -31,9 +31,9 @@ struct Pool<T> {
     items: Vec<(T, usize)>,
     /// The heap memory of all items.
     bytes: usize,
-    /// The fewest items there were since the last trim: so many were not needed.
+    /// The smallest number of items since the last trim: that many were not needed.
     spare: usize,
-    /// Whether anything was lent or given back since the last trim.
+    /// Whether any item was taken or returned since the last trim.
     was_used: bool,
 }
 
@@ -68,12 +68,12 @@ impl<T> Pool<T> {
     }
 
     fn trim(&mut self) {
-        // The oldest lie at the bottom.
+        // The oldest items are at the bottom.
         for (_, size) in self.items.drain(..self.spare) {
             self.bytes -= size;
         }
         self.spare = self.items.len();
-        // While all are lent, their places wait for them.
+        // While items are in use, the memory for their places is kept.
         if self.items.is_empty() && !self.was_used {
             self.items = Vec::new();
         }
@@ -111,7 +111,7 @@ impl Buffers {
         self.queues.put(queue, size);
     }
 
-    /// A buffer for the beginning of an unfinished frame. Its content does not matter.
+    /// Returns a buffer for the beginning of an incomplete frame. Its content is unspecified.
     pub(crate) fn take_input(&mut self) -> Vec<u8> {
         self.inputs.take().unwrap_or_default()
     }
@@ -126,7 +126,7 @@ impl Buffers {
         }
     }
 
-    /// Takes back a payload that has been written, if nobody else holds it.
+    /// Takes back a payload that was written, if no other references exist.
     pub(crate) fn put_shared(&mut self, payload: Bytes) {
         if payload.len() >= MIN_LARGE
             && let Ok(unique) = payload.try_into_mut()
@@ -135,7 +135,7 @@ impl Buffers {
         }
     }
 
-    /// The large buffer, if it is there and larger than `size`. All its length can be used at once.
+    /// Returns the large buffer, if there is one and it is larger than `size`. Its whole length can be used at once.
     pub(crate) fn take_large(&mut self, size: usize) -> Option<Vec<u8>> {
         self.large_was_used = true;
         self.large.take_if(|large| large.len() > size)
@@ -148,7 +148,7 @@ impl Buffers {
         }
     }
 
-    /// Whether anything is kept that a later [`trim`](Self::trim) may give back.
+    /// Returns whether a later [`trim`](Self::trim) may free anything.
     pub(crate) fn is_retaining(&self) -> bool {
         self.large.is_some()
             || self.queue.is_some()
@@ -156,9 +156,9 @@ impl Buffers {
             || !self.inputs.items.is_empty()
     }
 
-    /// Gives back what was not used since the last call.
+    /// Frees what was not used since the last call.
     pub(crate) fn trim(&mut self) {
-        // Whoever takes it next finds it in the pool.
+        // The next user finds it in the pool.
         if let Some(queue) = self.queue.take() {
             self.put_pooled_queue(queue);
         }

@@ -1,6 +1,6 @@
-//! A connection and the stream it runs on: what a slot of the loop's table holds.
+//! A connection and its stream: the content of a slot.
 //!
-//! The connection decides, and the link makes the system calls: it reads and writes, tells the selector what to wait for, and
+//! The connection decides. The link makes the system calls: it reads and writes, updates the selector's interest, and
 //! closes the stream.
 
 use std::io::{self, IoSlice};
@@ -14,11 +14,11 @@ use crate::reason::{DisconnectCause, Released};
 use crate::socket::{READ_INTEREST, Stream, peer_has_closed};
 use crate::tick::Tick;
 
-/// Derefs to the connection. The stream lies in front, in the first cache line of the slot.
+/// Derefs to the connection. The stream comes first, in the first cache line of the slot.
 #[derive(Debug)]
 #[repr(C)]
 pub(crate) struct Link {
-    /// None when the connection is closed, or its stream was released.
+    /// `None` if the connection is closed or its stream was released.
     stream: Option<Stream>,
     connection: Connection,
 }
@@ -51,7 +51,7 @@ impl Link {
         Self { stream, connection }
     }
 
-    /// Reads once, not more than `most` bytes.
+    /// Reads once, at most `most` bytes.
     #[inline]
     pub(crate) fn fill(&mut self, buffer: &mut [u8], most: usize, common: &mut Common) -> Fill {
         match &mut self.stream {
@@ -60,7 +60,7 @@ impl Link {
         }
     }
 
-    /// Reads and discards, while the peer's close is awaited.
+    /// Reads and discards bytes, while waiting for the peer's EOF.
     pub(crate) fn discard(&mut self, buffer: &mut [u8], now: Tick) -> Fill {
         match &mut self.stream {
             Some(stream) => self.connection.discard(stream, buffer, now),
@@ -68,9 +68,9 @@ impl Link {
         }
     }
 
-    /// Reads and discards what has arrived on a connection that fails while it is not read, and says how much that was.
+    /// Reads and discards the input of a connection that fails while it is held back. Returns the number of bytes.
     pub(crate) fn discard_unread(&mut self) -> u64 {
-        /// More than sockets hold, unless they are told to.
+        /// More than a socket buffers by default.
         const MOST: u64 = 16 * 1024 * 1024;
         let Some(stream) = &mut self.stream else {
             return 0;
@@ -85,7 +85,7 @@ impl Link {
         unread
     }
 
-    /// Writes what is queued, up to a budget in bytes.
+    /// Writes the queue, up to a budget in bytes.
     #[inline]
     pub(crate) fn flush(&mut self, budget: usize, token: Token, common: &mut Common) -> Flush {
         let Some(stream) = &mut self.stream else {
@@ -99,8 +99,8 @@ impl Link {
         self.follow_up(outcome, token, common)
     }
 
-    /// Tells the selector what to wait for, also if backpressure has ended in the middle of a queue: the next flush may find
-    /// nothing to settle.
+    /// Updates the interest, also if backpressure has ended before the queue is empty: the next flush may have nothing
+    /// to settle.
     #[inline(never)]
     fn follow_up(&mut self, outcome: Flush, token: Token, common: &mut Common) -> Flush {
         if matches!(outcome, Flush::Failed(_)) {
@@ -112,8 +112,8 @@ impl Link {
         }
     }
 
-    /// Tells the selector what to wait for, if that has changed. The selector answers with what is there already, so that no
-    /// edge is lost while it was not asked for.
+    /// Updates the selector's interest, if it has changed. The selector then reports existing readiness, so no edge is
+    /// lost while it was not registered.
     #[inline]
     pub(crate) fn update_interest(&mut self, token: Token, common: &Common) -> io::Result<()> {
         let Some(wanted) = self.connection.new_interest() else {
@@ -126,14 +126,16 @@ impl Link {
         Ok(())
     }
 
-    /// Notes that the attempt to connect has succeeded.
+    /// Marks the connection attempt as successful.
     pub(crate) fn establish(&mut self, token: Token, common: &Common) -> io::Result<()> {
         self.connection.establish(common.now);
         self.update_interest(token, common)
     }
 
+    /// Checks the invariants of the link and of its connection.
+    ///
     /// # Panics
-    /// If one of the invariants of the link or its connection does not hold.
+    /// If an invariant is violated.
     #[cfg(debug_assertions)]
     pub(crate) fn check_invariants(&self) {
         assert_eq!(
@@ -144,12 +146,12 @@ impl Link {
         self.connection.check_invariants();
     }
 
-    /// Whether an attempt to connect has come to an end.
+    /// Returns whether a connection attempt has succeeded; an error if it failed.
     pub(crate) fn is_connected(&self) -> io::Result<bool> {
         self.stream.as_ref().map_or(Ok(false), Stream::is_connected)
     }
 
-    /// The error of the socket, where no read is going to bring it.
+    /// Returns the error of the socket, if no read will return it.
     pub(crate) fn take_error(&self) -> Option<io::Error> {
         match self.stream.as_ref()?.take_error() {
             Ok(error) => error,
@@ -161,15 +163,15 @@ impl Link {
         self.stream.as_ref()?.local_addr().ok()?
     }
 
-    /// Whether the peer of an established connection has closed its sending side, whether or not the end was read.
+    /// Returns whether the peer of an established connection has half-closed, whether or not the EOF was read.
     pub(crate) fn peer_has_closed(&self) -> bool {
         let has_peer = self.connection.phase != Phase::Connecting;
         let stream = self.stream.as_ref().filter(|_| has_peer);
         stream.is_some_and(|stream| self.connection.end_is_known() || peer_has_closed(stream))
     }
 
-    /// Closes our side, after the last byte was written. Of a stream that was reset meanwhile, the system says only that it is
-    /// not connected.
+    /// Sends a FIN after the last byte was written, unless it was sent before. For a stream that was reset meanwhile the
+    /// system only returns `NotConnected`; the error of the socket is returned instead.
     pub(crate) fn send_fin(&mut self) -> io::Result<()> {
         let stream = self.stream.as_ref();
         let stream = stream.filter(|_| !self.connection.has_sent_fin());
@@ -178,7 +180,7 @@ impl Link {
         closed.map_err(|error| self.take_error().unwrap_or(error))
     }
 
-    /// Closes the stream, or releases it, and gives all memory back.
+    /// Closes or releases the stream, and frees all memory.
     pub(crate) fn finish(&mut self, overruling: Option<DisconnectCause>, common: &mut Common) {
         let is_released = overruling.is_none() && self.connection.phase == Phase::Releasing;
         let cause = if is_released {
@@ -195,7 +197,7 @@ impl Link {
         }
     }
 
-    /// Takes the stream out of a connection that is released, and what was read and not delivered.
+    /// Takes the stream out of a released connection, with the undelivered bytes.
     fn give_away(&mut self, common: &mut Common) -> DisconnectCause {
         let unread = match self.connection.take_unread(common) {
             Ok(unread) => unread,
@@ -228,7 +230,7 @@ impl DerefMut for Link {
 }
 
 impl Drop for Link {
-    /// One that is dropped with its loop is cut off, if something was left to be written, as any other.
+    /// Resets the stream if unsent bytes were dropped with the loop.
     fn drop(&mut self) {
         let has_unsent = self.connection.unsent_bytes() > 0;
         if let Some(stream) = self.stream.as_ref().filter(|_| has_unsent) {
@@ -244,7 +246,7 @@ mod tests {
 
     #[test]
     fn what_an_event_needs_fits_into_two_cache_lines_and_all_of_it_into_three() {
-        // The generation of the slot stands before it. With debug assertions mio's sockets have 16 bytes more.
+        // The generation of the slot precedes it. With debug assertions mio's sockets have 16 bytes more.
         let debug = if cfg!(debug_assertions) { 16 } else { 0 };
         let hot = 8 + std::mem::offset_of!(Link, connection) + HOT;
         assert!(hot <= 2 * 64 + debug, "{hot}");

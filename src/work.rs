@@ -1,4 +1,4 @@
-//! What a turn has to do: the sources to serve, and the connections to flush, to report and to free. Pure.
+//! The work lists: sources to serve, and connections to flush, to report and to free. Pure.
 //!
 //! ```text
 //!   an event, of a light source ----> fresh ----+
@@ -6,7 +6,7 @@
 //!   more to do without an event --+-> left over +
 //! ```
 //!
-//! Whether a source stands in a list is noted with the source, not here: see `listed` and `dirty` of a connection.
+//! The source itself notes whether it is in a list; see `listed` and `dirty` of a connection.
 
 use std::collections::VecDeque;
 
@@ -15,24 +15,26 @@ use mio::Token;
 use crate::connection_id::{ConnectionId, Source};
 use crate::socket::Readiness;
 
-/// So many places of a list are kept: 4 KiB.
+/// The number of places that a list keeps: 4 KiB.
 const KEPT: usize = 256;
 
-/// The lists of a loop.
+/// The work lists of a loop.
 ///
-/// Invariant: a source stands in `fresh`, in `left_over` or behind `served` in `serving`, and in one of them only.
+/// Invariant: each listed source is in exactly one place: in `fresh`, in `left_over`, or in `serving` from `served` on.
 #[derive(Debug, Default)]
 pub(crate) struct Work {
-    /// Light sources that an event told of.
+    /// Light sources with an event.
     fresh: Vec<Source>,
-    /// Sources that want more than a turn allows, or nearly. They come last, so that light ones do not wait for them.
+    /// Heavy sources, and sources with more to do and no event to come. They are served last, so that light ones do not
+    /// wait for them.
     left_over: Vec<Source>,
-    /// The sources of this turn, and how many of them were served. After a panic of a callback the next turn goes on here.
+    /// The sources of this turn, and how many of them were served. After a panic of a callback the next turn continues
+    /// here.
     serving: Vec<Source>,
     served: usize,
-    /// Connections that were written to outside of their own event.
+    /// Connections that were sent to outside of their own event.
     dirty: Vec<ConnectionId>,
-    /// Connections whose backpressure is over, to be reported.
+    /// Connections whose backpressure has ended, to be reported.
     drained: VecDeque<ConnectionId>,
     /// Connections that have ended, to be reported.
     ended: VecDeque<ConnectionId>,
@@ -43,7 +45,7 @@ pub(crate) struct Work {
 }
 
 impl Work {
-    /// Whether there is anything to do.
+    /// Returns whether there is nothing to do.
     pub(crate) fn is_empty(&self) -> bool {
         self.fresh.is_empty()
             && self.left_over.is_empty()
@@ -55,7 +57,7 @@ impl Work {
             && self.user_events.is_empty()
     }
 
-    /// How many sources wait to be served.
+    /// Returns the number of sources to serve.
     pub(crate) fn sources(&self) -> usize {
         self.fresh.len() + self.left_over.len() + self.serving.len() - self.served
     }
@@ -70,13 +72,12 @@ impl Work {
         self.left_over.push(source);
     }
 
-    /// Takes back the source that was added last, if it still is the last. Returns whether it was.
+    /// Removes the source that was listed last, if it still is the last. Returns whether it was.
     pub(crate) fn take_back(&mut self, source: Source) -> bool {
         self.left_over.pop_if(|last| *last == source).is_some()
     }
 
-    /// Begins to serve: fresh sources first, then those that were left over. What an earlier turn has not finished comes
-    /// before.
+    /// Begins to serve: first what an earlier turn has not finished, then fresh sources, then left-over ones.
     pub(crate) fn begin_serving(&mut self) {
         if self.serving.is_empty() {
             std::mem::swap(&mut self.fresh, &mut self.serving);
@@ -84,13 +85,13 @@ impl Work {
         }
     }
 
-    /// The source to serve. It stays until it [was](Self::served).
+    /// Returns the next source to serve. It stays next until [`served`](Self::served) is called.
     #[inline]
     pub(crate) fn next_source(&self) -> Option<Source> {
         self.serving.get(self.served).copied()
     }
 
-    /// The source was served; if there is more to do for it, it is served again in the next turn.
+    /// Notes that the source was served. If there is more to do for it, it is served again in the next turn.
     #[inline]
     pub(crate) fn served(&mut self, source: Source, again: bool) {
         self.served += 1;
@@ -99,7 +100,7 @@ impl Work {
         }
     }
 
-    /// All were served.
+    /// Notes that all sources were served.
     pub(crate) fn finish_serving(&mut self) {
         self.serving.clear();
         self.served = 0;
@@ -110,7 +111,7 @@ impl Work {
         self.dirty.push(id);
     }
 
-    /// The dirty connection at a place, counted from 0.
+    /// Returns the dirty connection at a place, counted from 0.
     pub(crate) fn dirty_at(&self, place: usize) -> Option<ConnectionId> {
         self.dirty.get(place).copied()
     }
@@ -123,7 +124,7 @@ impl Work {
         self.drained.push_back(id);
     }
 
-    /// How many are to be reported as drained. Those that come meanwhile are reported in the next turn.
+    /// Returns how many connections are to be reported as drained. Later ones are reported in the next turn.
     pub(crate) fn drained(&self) -> usize {
         self.drained.len()
     }
@@ -136,24 +137,24 @@ impl Work {
         self.ended.push_back(id);
     }
 
-    /// How many ends are to be reported. Those that come meanwhile are reported in the next turn.
+    /// Returns how many ends are to be reported. Later ones are reported in the next turn.
     pub(crate) fn ended(&self) -> usize {
         self.ended.len()
     }
 
-    /// The next end to report. The connection is freed at the end of the turn, whatever the callback does.
+    /// Returns the next end to report. The connection is freed at the end of the turn, whatever the callback does.
     pub(crate) fn next_ended(&mut self) -> Option<ConnectionId> {
         let id = self.ended.pop_front()?;
         self.reported.push(id);
         Some(id)
     }
 
-    /// Connections that have ended and occupy a slot.
+    /// Returns the number of ended connections that still occupy a slot.
     pub(crate) fn ended_in_slots(&self) -> usize {
         self.ended.len() + self.reported.len()
     }
 
-    /// The connections to free.
+    /// Returns the connections to free.
     pub(crate) fn take_reported(&mut self) -> impl Iterator<Item = ConnectionId> {
         self.reported.drain(..)
     }
@@ -166,12 +167,12 @@ impl Work {
         self.user_events.pop_front()
     }
 
-    /// Forgets the events of a source.
+    /// Drops the events of a source.
     pub(crate) fn forget_user_events(&mut self, token: Token) {
         self.user_events.retain(|(of, _)| *of != token);
     }
 
-    /// Gives unused memory back.
+    /// Returns unused memory to the allocator.
     pub(crate) fn trim(&mut self) {
         for list in [&mut self.fresh, &mut self.left_over, &mut self.serving] {
             list.shrink_to(KEPT);
@@ -183,7 +184,7 @@ impl Work {
         self.user_events.shrink_to(KEPT);
     }
 
-    /// Whether a source stands in one of the lists of those to be served, and how often.
+    /// Returns all sources in the lists, for checks.
     #[cfg(debug_assertions)]
     pub(crate) fn listings(&self) -> impl Iterator<Item = Source> {
         let serving = &self.serving[self.served..];
@@ -191,13 +192,13 @@ impl Work {
         all.copied()
     }
 
-    /// Those that have ended, reported or not.
+    /// Returns all ended connections, reported or not.
     #[cfg(debug_assertions)]
     pub(crate) fn all_ended(&self) -> impl Iterator<Item = ConnectionId> {
         self.ended.iter().chain(&self.reported).copied()
     }
 
-    /// The connections to be flushed.
+    /// Returns the connections to be flushed.
     #[cfg(debug_assertions)]
     pub(crate) fn all_dirty(&self) -> impl Iterator<Item = ConnectionId> {
         self.dirty.iter().copied()
@@ -212,7 +213,7 @@ mod tests {
         Source::Connection(ConnectionId::new(index, 0))
     }
 
-    /// Serves all, and says in which order; `again` are served again in the next turn.
+    /// Serves all, and returns them in order; those in `again` are served again in the next turn.
     fn serve(work: &mut Work, again: &[u32]) -> Vec<u32> {
         let mut order = Vec::new();
         work.begin_serving();
@@ -247,7 +248,7 @@ mod tests {
         work.add_fresh(source(2));
         work.begin_serving();
         work.served(source(1), true);
-        // The callback for 2 panics; an event for 3 comes.
+        // The callback for 2 panics; then there is an event for 3.
         work.add_fresh(source(3));
         assert_eq!(work.sources(), 3);
         assert_eq!(serve(&mut work, &[]), [2]);

@@ -209,7 +209,7 @@ fn paused_accepting_is_logged_once() {
     turn_until(&mut event_loop, &mut seen, |_, net| {
         net.stats().accept_pauses >= 3
     });
-    expect(Level::Warn, &[&"accepting on", &addr, &"pauses", &"1ms"]);
+    expect(Level::Warn, &[&"accepting on", &addr, &"paused", &"1ms"]);
 }
 
 #[test]
@@ -341,7 +341,7 @@ fn slow_callbacks_of_every_kind_are_logged_and_counted() {
             net.stats().disconnected == 1 && net.stats().slow_callbacks > 0
         });
         reader.join().expect("the peer sees a clean end");
-        expect(Level::Warn, &[&whom, &callback, &"held the loop for"]);
+        expect(Level::Warn, &[&whom, &callback, &"blocked the loop for"]);
         let stats = event_loop.net().stats();
         assert!(stats.longest_turn >= Slow::FOR && stats.busy >= stats.longest_turn);
     }

@@ -1,16 +1,16 @@
-//! Bytes that come before those of the socket: somebody has read them already, who gave the stream away, or we have, and
-//! they are to be cut anew because the framing has changed. They take the way of all that is read.
+//! Bytes that come before those of the socket: those that other code had read before the stream was adopted, and those
+//! to be cut again after a change of framing. They are processed like bytes that are read.
 
 use super::{Common, Connection, Fill};
 use crate::error::DecodeError;
 use crate::frame::Need;
 use crate::socket::Readiness;
 
-/// Invariant: `at < bytes.len()`, else there is none.
+/// Invariant: `at < bytes.len()`; otherwise there is no `Ahead`.
 #[derive(Debug)]
 pub(super) struct Ahead {
     bytes: Vec<u8>,
-    /// So many of them were taken.
+    /// The number of bytes already taken.
     at: usize,
 }
 
@@ -21,7 +21,7 @@ impl Ahead {
 }
 
 impl Connection {
-    /// Puts bytes in front of what will be read.
+    /// Puts bytes before those that will be read.
     pub(crate) fn put_ahead(
         &mut self,
         mut bytes: Vec<u8>,
@@ -45,7 +45,7 @@ impl Connection {
         Ok(())
     }
 
-    /// Keeps in mind, where all else stands that can be read, that there are some.
+    /// Sets a readiness flag while there are bytes ahead, so that they are found like other readable input.
     pub(super) fn note_ahead(&mut self) {
         if self.is_open() && self.ahead_len() > 0 {
             self.readiness |= Readiness::AHEAD;
@@ -60,7 +60,7 @@ impl Connection {
         self.aside.as_ref()?.ahead.as_ref()
     }
 
-    /// Forgets what is ahead, of which nothing is left.
+    /// Removes an `Ahead` that is used up.
     fn drop_ahead(&mut self) {
         self.readiness.remove(Readiness::AHEAD);
         if let Some(aside) = &mut self.aside {
@@ -69,7 +69,7 @@ impl Connection {
         self.aside.take_if(|aside| aside.is_empty());
     }
 
-    /// Takes what is ahead, to be given away or dropped.
+    /// Takes the bytes ahead, to be returned or dropped.
     pub(super) fn take_ahead(&mut self, common: &mut Common) -> Vec<u8> {
         let ahead = self.aside.as_mut().and_then(|aside| aside.ahead.take());
         self.drop_ahead();
@@ -82,7 +82,7 @@ impl Connection {
         bytes
     }
 
-    /// Fills from what is ahead, as from the socket.
+    /// Fills the buffer from the bytes ahead, as from the socket.
     #[cold]
     pub(super) fn fill_from_ahead(
         &mut self,
@@ -123,7 +123,7 @@ impl Connection {
                 Fill::Bytes { len, read: 0 }
             }
             None => {
-                // They are held from here on, and count as much.
+                // From here on the decoder holds and counts them.
                 self.decoder.advance(taken);
                 Fill::Bytes { len: 0, read: 0 }
             }

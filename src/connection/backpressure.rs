@@ -1,4 +1,4 @@
-//! When a connection is not read: because its user says so, or because its peer does not read what it is sent.
+//! When a connection is held back: paused by the user, congested, or released.
 //!
 //! ```text
 //!   queued bytes
@@ -16,18 +16,18 @@ use crate::config::Overflow;
 use crate::error::SendError;
 use crate::tick::Tick;
 
-/// The reasons for which a connection is not read. What has arrived stays where it is, in the kernel or in the decoder,
-/// and READABLE interest is dropped, so that it costs no wake-up.
+/// The reasons why a connection is held back. Bytes that have arrived stay in the kernel or in the decoder. READABLE
+/// interest is removed, so that they cause no wake-up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct HeldBack(u8);
 
 impl HeldBack {
     pub(crate) const NOT: Self = Self(0);
-    /// By its user.
+    /// Paused by the user.
     pub(crate) const PAUSED: Self = Self(1);
-    /// Because it is congested.
+    /// Congested.
     pub(crate) const CONGESTED: Self = Self(1 << 1);
-    /// Because what comes is for somebody else.
+    /// Released: the bytes are for other code.
     pub(crate) const RELEASED: Self = Self(1 << 2);
 
     pub(crate) fn has(self, reason: Self) -> bool {
@@ -35,16 +35,16 @@ impl HeldBack {
     }
 }
 
-/// What a connection has to be relieved of.
+/// The state that ends when the queue has room again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Pressure(u8);
 
 impl Pressure {
     pub(crate) const NONE: Self = Self(0);
-    /// More than the high watermark was to be written, and no less than the low one has been since. What waits for the end
-    /// of an open frame is not to be written yet: it may wait for what this very connection has to say.
+    /// More than the high watermark was queued, and the queue has not fallen to the low one since. Frames behind an
+    /// open frame do not count: the open frame may depend on input from this very connection.
     pub(crate) const CONGESTED: Self = Self(1);
-    /// A frame was refused, and there has not been room since.
+    /// A frame was refused, and there has been no room since.
     pub(crate) const REFUSED: Self = Self(1 << 1);
 
     fn has(self, what: Self) -> bool {
@@ -59,7 +59,7 @@ impl Pressure {
         self.0 &= !what.0;
     }
 
-    /// Whether it has eased since it was `before`.
+    /// Returns whether it has eased compared to `before`.
     pub(crate) fn has_eased(self, before: Self) -> bool {
         before.0 & !self.0 != 0
     }
@@ -97,7 +97,7 @@ impl Connection {
         }
     }
 
-    /// After a write: is backpressure over?
+    /// Checks after a write whether backpressure has ended.
     pub(super) fn relieve(&mut self, now: Tick) {
         let low = self.terms.options.low();
         if self.flowing() <= low {
@@ -109,7 +109,7 @@ impl Connection {
         }
     }
 
-    /// Refuses a frame for which there is no room, and sees to it that its sender will hear when there is.
+    /// Returns an error if there is no room for a frame, and ensures that `on_drain` is called when there is.
     #[inline]
     pub(super) fn check_room(&mut self, freed: u64) -> Result<(), SendError> {
         let queued = self.occupied();
@@ -120,8 +120,8 @@ impl Connection {
         Err(self.full(queued))
     }
 
-    /// The same for a piece of the open frame. What is queued behind the frame takes none of its room, and there is always
-    /// room for the first piece: the frame was accepted.
+    /// The same for a chunk of the open frame. Frames queued behind it take none of its room. The first chunk is always
+    /// accepted, because the frame was.
     pub(super) fn check_room_in_front(&mut self) -> Result<(), SendError> {
         let flowing = self.flowing();
         let queue = self.queue.as_ref();
@@ -142,7 +142,7 @@ impl Connection {
         SendError::QueueFull { queued, max }
     }
 
-    /// What counts against the limit: the bytes that wait, and the windows of the readers that do.
+    /// The bytes that count against the limit: queued bytes, and one window per queued reader.
     fn occupied(&self) -> u64 {
         let queue = self.queue.as_ref();
         queue.map_or(0, |queue| queue.bytes().saturating_add(queue.reserved()))
@@ -152,7 +152,7 @@ impl Connection {
         self.queue.as_ref().map_or(0, |queue| queue.flowing())
     }
 
-    /// Whether a frame that is refused for want of room ends the connection.
+    /// Returns whether a frame that is refused for lack of room ends the connection.
     pub(crate) fn ends_when_full(&self) -> bool {
         self.terms.options.overflow == Overflow::Disconnect
     }

@@ -1,4 +1,4 @@
-//! What the connections of a loop have in common, and use one at a time.
+//! State that all connections of a loop share and use one at a time.
 
 use mio::Registry;
 
@@ -22,7 +22,7 @@ pub(crate) struct Written {
     pub(crate) bytes: u64,
     pub(crate) frames: u64,
     pub(crate) calls: u64,
-    /// Frames that others of their slot took the place of.
+    /// Frames that were replaced by others of their slot.
     pub(crate) replaced: u64,
 }
 

@@ -1,8 +1,8 @@
-//! What the clock says of an open connection.
+//! The clock of an open connection.
 //!
-//! A connection has one timer. It is not moved when bytes come or go: those leave a note of the time, and when the timer
-//! fires, it is set anew for what was noted. So a deadline costs a connection that is busy a store for each read and
-//! write, and one timer for each time it would have been due.
+//! A connection has one timer, which is not moved when bytes are read or written. These only note the time, and when
+//! the timer fires, it is set again according to the note. So a deadline costs a busy connection one store per read and
+//! write, and one timer per period.
 
 use std::time::Duration;
 
@@ -10,17 +10,17 @@ use super::{Connection, HeldBack, WriteHalf};
 use crate::reason::DisconnectCause;
 use crate::tick::Tick;
 
-/// How soon the clock is looked at again if it could not be judged by: what timers can tell apart.
+/// When the clock is checked again if it could not be judged: the resolution of timers.
 const SOON: Duration = Duration::from_millis(1);
 
-/// The outcome of a look at the clock.
+/// The result of checking the clock.
 #[derive(Debug)]
 pub(crate) enum Clock {
     /// A deadline has passed.
     Over(DisconnectCause),
-    /// None has passed; the next one could, after so long.
+    /// No deadline has passed; the next may pass after this time.
     Ahead(Duration),
-    /// There is none.
+    /// There is no deadline.
     Nothing,
 }
 
@@ -43,7 +43,7 @@ impl Connection {
         ahead.map_or(Clock::Nothing, Clock::Ahead)
     }
 
-    /// Neither side has sent anything. While it is not read, that is our own doing.
+    /// Checks the idle timeout. It does not apply while the connection is held back.
     fn check_idle(&mut self, now: Tick) -> Clock {
         let Some(after) = self.terms.options.idle_timeout else {
             return Clock::Nothing;
@@ -53,13 +53,13 @@ impl Connection {
         }
         match after.checked_sub(now.since(self.active_at)) {
             Some(left) if !left.is_zero() => Clock::Ahead(left),
-            // There is more of it than a turn may read or show.
+            // More has arrived than a turn may read or deliver.
             _ if self.wants_delivery() => Clock::Ahead(after),
             _ => Clock::Over(DisconnectCause::Idle { after }),
         }
     }
 
-    /// A frame was begun. It has to grow by a minimum in each period, or to be complete.
+    /// Checks an unfinished frame. In each period it has to grow by a minimum, or to be completed.
     fn check_frame(&mut self, now: Tick) -> Clock {
         let Some(within) = self.terms.options.frame_stall_timeout else {
             return Clock::Nothing;
@@ -73,7 +73,7 @@ impl Connection {
                 let (received, min) = (self.period_bytes, self.terms.options.frame_stall_bytes);
                 if u64::from(received) < min {
                     if self.wants_delivery() {
-                        // The rest of what there is counts, too.
+                        // The rest of what has arrived counts, too.
                         return Clock::Ahead(SOON);
                     }
                     let received = u64::from(received);
@@ -89,7 +89,7 @@ impl Connection {
         }
     }
 
-    /// The socket takes no more. Any byte it takes begins the time anew.
+    /// Checks a blocked write. Any byte that the socket takes restarts the time.
     fn check_write(&mut self, now: Tick) -> Clock {
         let (Some(after), Some(queue)) = (self.terms.options.write_stall_timeout, &self.queue)
         else {
@@ -107,14 +107,14 @@ impl Connection {
         }
     }
 
-    /// Whether the peer has taken nothing of what is queued for so long.
+    /// Returns whether the peer has taken nothing from the queue for `after`.
     pub(crate) fn is_stalled(&self, after: Duration, now: Tick) -> bool {
         let queue = self.queue.as_ref();
         self.write_half == WriteHalf::Blocked
             && queue.is_some_and(|queue| now.since(queue.progress_at) >= after)
     }
 
-    /// A write has failed, and the peer neither sends anything nor closes.
+    /// Checks a connection with a failed write, whose peer neither sends nor closes.
     fn check_failed_write(&mut self, now: Tick) -> Clock {
         let after = self.terms.options.disconnect_timeout;
         if !self.has_failed_write() {
@@ -130,13 +130,13 @@ impl Connection {
         }
     }
 
-    /// How long ago a byte was last written or, of an open connection, read.
+    /// Returns the time since a byte was last written or, on an open connection, read.
     pub(crate) fn inactive_for(&self, now: Tick) -> Duration {
         now.since(self.active_at)
     }
 
-    /// Takes note that a read has left a frame unfinished, or has made one grow by `read` bytes. Returns how soon the
-    /// clock has to be looked at.
+    /// Notes that a read has left a frame unfinished, or has made one grow by `read` bytes. Returns when the clock has
+    /// to be checked.
     pub(crate) fn note_unfinished(&mut self, read: usize, now: Tick) -> Option<Duration> {
         let within = self.terms.options.frame_stall_timeout;
         if !self.inside_frame {
@@ -149,12 +149,12 @@ impl Connection {
         None
     }
 
-    /// A frame was begun in an earlier read, as far as is noted.
+    /// Returns whether a frame is noted that was begun in an earlier read.
     pub(crate) fn has_begun_frame(&self) -> bool {
         self.inside_frame
     }
 
-    /// Takes note that a frame is complete.
+    /// Notes that a frame is complete.
     #[inline]
     pub(crate) fn note_finished(&mut self) {
         self.inside_frame = false;
@@ -165,23 +165,23 @@ impl Connection {
         self.period_bytes = 0;
     }
 
-    /// Starts the clocks of a connection that was not read, for which no peer can be blamed.
+    /// Restarts the clocks of a connection that was held back: the peer is not responsible for that time.
     pub(super) fn restart_clocks(&mut self, now: Tick) {
         self.active_at = now;
         self.begin_period(now);
     }
 
-    /// How soon the clock of a new connection has to be looked at.
+    /// Returns when the clock of a new connection has to be checked.
     pub(crate) fn first_look(&self) -> Option<Duration> {
         self.terms.options.idle_timeout
     }
 
-    /// How soon the clock of a connection has to be looked at whose socket takes no more.
+    /// Returns when the clock of a connection has to be checked whose socket takes no more bytes.
     pub(crate) fn look_when_blocked(&self) -> Option<Duration> {
         self.terms.options.write_stall_timeout
     }
 
-    /// How soon the clock of a connection has to be looked at that is read again.
+    /// Returns when the clock of a connection has to be checked that is read again.
     pub(crate) fn look_when_read(&self) -> Option<Duration> {
         self.terms
             .options

@@ -1,4 +1,4 @@
-//! How a connection ends, or is given away: what is decided when, and what is told in the end.
+//! How a connection ends or is released: what is decided when, and what is reported.
 
 use super::ahead::Ahead;
 use super::{Common, Connection, HeldBack, Phase};
@@ -6,12 +6,12 @@ use crate::error::{DecodeError, ReleaseError};
 use crate::reason::{DisconnectCause, DisconnectReason, Stage};
 use crate::write_queue::Dropped;
 
-/// What few connections have.
+/// State that few connections have.
 #[derive(Debug, Default)]
 pub(super) struct Aside {
     /// Bytes that come before those of the socket.
     pub(super) ahead: Option<Ahead>,
-    /// Why it will end, once that is decided.
+    /// The reason of the end, once it is decided.
     pub(super) ending: Option<DisconnectReason>,
     /// The sending side is closed when the queue is flushed, or was closed already.
     pub(super) half_closed: bool,
@@ -24,7 +24,7 @@ impl Aside {
 }
 
 impl Connection {
-    /// The cause that an end of stream here stands for.
+    /// Returns the cause for an EOF at this point of the stream.
     pub(crate) fn end_of_stream(&self) -> DisconnectCause {
         if self.decoder.is_inside_frame() {
             DisconnectCause::PeerClosedInsideFrame {
@@ -35,7 +35,8 @@ impl Connection {
         }
     }
 
-    /// Decides why the connection will end when its queue is flushed. What is held will not be delivered.
+    /// Decides the cause of the end and begins to close: the connection half-closes when its queue is written. Held
+    /// bytes will not be delivered.
     pub(crate) fn close(&mut self, cause: DisconnectCause, common: &mut Common) {
         let mut reason = self.reason(cause);
         reason.unshown_bytes = self.unshown();
@@ -43,11 +44,12 @@ impl Connection {
         self.aside.get_or_insert_default().ending = Some(reason);
         self.phase = Phase::Closing;
         self.at_once_up_to = 0;
-        // The peer's close has to be seen.
+        // The peer's EOF has to be seen.
         self.held_back = HeldBack::NOT;
     }
 
-    /// Decides that the connection will be given away when its queue is flushed. What is held goes with it.
+    /// Begins to release the connection: its stream is returned when the queue is written, together with the held
+    /// bytes.
     pub(crate) fn begin_release(&mut self) -> Result<(), ReleaseError> {
         match self.phase {
             Phase::Open if !self.has_failed_write() && !self.is_half_closed() => {}
@@ -65,19 +67,19 @@ impl Connection {
         Ok(())
     }
 
-    /// Our side was closed, after the last byte was written.
+    /// Notes that our side was half-closed, after the last byte was written.
     pub(crate) fn note_draining(&mut self) {
         self.phase = Phase::Draining;
     }
 
-    /// Bytes that were accepted and are not written.
+    /// Returns the bytes that were accepted and not written.
     pub(crate) fn unsent_bytes(&self) -> u64 {
         self.queue.as_ref().map_or(0, |queue| queue.unsent_bytes())
     }
 
-    /// Ends: gives all memory back. The cause decided by [`close`](Self::close) stands, unless another one overrules it; that
-    /// of a [failed write](Self::fail_write) always does. Returns whether the stream has to be reset: one that is cut off must
-    /// not look like one that ends.
+    /// Ends the connection and frees all its memory. The cause decided by [`close`](Self::close) applies, unless
+    /// `overruling` is given; that of a [failed write](Self::fail_write) always applies. Returns whether the stream has
+    /// to be reset: a truncated stream must not look like a complete one.
     pub(crate) fn finish(
         &mut self,
         overruling: Option<DisconnectCause>,
@@ -85,7 +87,7 @@ impl Connection {
     ) -> bool {
         let decided = self.take_reason();
         let overruling = overruling.filter(|_| !self.has_failed_write());
-        // What was dropped for a last frame is no part of the stream: without it, it is whole.
+        // Frames dropped for a last frame are no part of the stream: without them it is complete.
         let is_cut_off =
             self.has_failed_write() || (overruling.is_some() && self.unsent_bytes() > 0);
         let unshown = self.unshown();
@@ -112,7 +114,7 @@ impl Connection {
         is_reset
     }
 
-    /// Drops what is queued, and counts it in the reason.
+    /// Drops the queue, and counts it in the reason.
     pub(super) fn drop_queue(&mut self, reason: &mut DisconnectReason, common: &mut Common) {
         if let Some(queue) = &mut self.queue {
             reason.unsent_frames += queue.frames();
@@ -129,7 +131,7 @@ impl Connection {
         }
     }
 
-    /// Counts frames in the reason of the end that were queued and then dropped.
+    /// Counts frames that were queued and then dropped in the reason of the end.
     pub(crate) fn note_dropped(&mut self, dropped: &Dropped) {
         let aside = self.aside.as_mut();
         if let Some(reason) = aside.and_then(|aside| aside.ending.as_mut()) {
@@ -138,7 +140,7 @@ impl Connection {
         }
     }
 
-    /// Counts bytes in the reason of the end that arrived, and that nobody will be shown.
+    /// Counts bytes that arrived and will not be delivered in the reason of the end.
     pub(crate) fn note_unread(&mut self, bytes: u64) {
         let aside = self.aside.as_mut();
         if let Some(reason) = aside.and_then(|aside| aside.ending.as_mut()) {
@@ -146,7 +148,7 @@ impl Connection {
         }
     }
 
-    /// Takes what was read and not shown, as it came over the wire.
+    /// Takes the bytes that were read and not delivered, as they came over the wire.
     pub(crate) fn take_unread(&mut self, common: &mut Common) -> Result<Vec<u8>, DecodeError> {
         let held = self.decoder.held_bytes();
         let unread = self.decoder.take_wire();
@@ -164,7 +166,7 @@ impl Connection {
         Ok(unread)
     }
 
-    /// The reason of a finished connection.
+    /// Takes the reason of a finished connection.
     pub(crate) fn take_reason(&mut self) -> Option<DisconnectReason> {
         let reason = self.aside.as_mut()?.ending.take();
         self.aside.take_if(|aside| aside.is_empty());

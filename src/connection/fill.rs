@@ -1,4 +1,4 @@
-//! From the socket into a buffer: one system call, and where its bytes go.
+//! One read from the socket, and where its bytes go.
 
 use std::io;
 
@@ -7,29 +7,29 @@ use crate::frame::Need;
 use crate::socket::Readiness;
 use crate::tick::Tick;
 
-/// What one fill brought.
+/// The outcome of a fill.
 #[derive(Debug)]
 pub(crate) enum Fill {
-    /// So many bytes at the front of the read buffer are to be cut into frames; `read` of them are new. Both are zero
-    /// where bytes went straight into a large frame: then that is to be cut, if it is complete. None is new that was
-    /// interrupted, or [ahead](super::ahead).
+    /// The first `len` bytes of the read buffer are to be cut into frames; `read` bytes are new. Both are zero if bytes
+    /// went directly into a large frame, which is then cut if it is complete. `read` is zero after an interrupted read,
+    /// and for bytes that are [ahead](super::ahead).
     Bytes {
         len: usize,
         read: usize,
     },
-    /// Nothing for now.
+    /// No bytes for now.
     Blocked,
-    /// The end of the stream.
+    /// EOF.
     Ended,
     Failed(io::Error),
-    /// The memory to hold a large frame could not be had.
+    /// The memory for a large frame could not be allocated.
     NoMemory {
         requested: usize,
     },
 }
 
 impl Connection {
-    /// Reads once, not more than `most` bytes. `READABLE` readiness remains as long as another read may bring something.
+    /// Reads once, at most `most` bytes. READABLE readiness stays set while another read may return bytes.
     #[inline]
     pub(crate) fn fill(
         &mut self,
@@ -69,7 +69,7 @@ impl Connection {
         }
     }
 
-    /// Puts what is held in front of what was read.
+    /// Puts the held bytes before those that will be read.
     pub(super) fn bring_back(&mut self, buffer: &mut [u8], common: &mut Common) -> usize {
         let held = self.decoder.take_held();
         let len = held.len();
@@ -79,7 +79,7 @@ impl Connection {
         len
     }
 
-    /// Reads the rest of a large frame where it belongs, not one byte of the next.
+    /// Reads the rest of a large frame directly into its buffer, never beyond its end.
     fn fill_direct(&mut self, stream: &mut impl Io, most: usize, common: &mut Common) -> Fill {
         if let Some(held) = self.decoder.outgrown()
             && let Some(larger) = common.buffers.take_large(held)
@@ -104,8 +104,8 @@ impl Connection {
         }
     }
 
-    /// A short read has emptied the socket, unless an end or urgent data stands behind it: those make no edge of their
-    /// own.
+    /// Handles a short read. It has emptied the socket, unless EOF or urgent data follows: these cause no event of
+    /// their own.
     #[inline]
     fn note_read(&mut self, read: usize, asked: usize, short_is_drained: bool) {
         let more = Readiness::READ_CLOSED | Readiness::PRIORITY;
@@ -133,7 +133,7 @@ impl Connection {
         self.readiness.remove(Readiness::READ);
     }
 
-    /// Reads and forgets, while the peer's close is awaited.
+    /// Reads and discards bytes, while waiting for the peer's EOF.
     pub(crate) fn discard(&mut self, stream: &mut impl Io, buffer: &mut [u8], now: Tick) -> Fill {
         let asked = buffer.len();
         match stream.read(buffer) {
@@ -141,7 +141,7 @@ impl Connection {
             Ok(read) => {
                 self.note_read(read, asked, stream.short_is_drained());
                 if self.phase == Phase::Draining {
-                    // A peer that is heard may still be reading what is in the kernel, of which nothing tells.
+                    // The peer is alive and may still be reading what is in the kernel, which nothing reports.
                     self.active_at = now;
                 }
                 Fill::Bytes { len: 0, read }

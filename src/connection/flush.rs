@@ -7,10 +7,10 @@ use crate::reason::DisconnectCause;
 use crate::socket::Readiness;
 use crate::write_queue::{Next, SourceError, WriteQueue};
 
-/// How many pieces one vectored write takes. Linux allows 1024; beyond a few dozen it makes no difference.
+/// The number of slices per vectored write. Linux allows 1024; beyond a few dozen it makes no difference.
 const MAX_SLICES: usize = 64;
 
-/// What a write costs of the budget at least, in bytes.
+/// The minimum that a write takes from the budget, in bytes.
 const MIN_SPENT: usize = 1024;
 
 /// How a flush ended.
@@ -18,9 +18,9 @@ const MIN_SPENT: usize = 1024;
 pub(crate) enum Flush {
     /// The queue is empty.
     Done,
-    /// The stream takes no more; it has to be waited for.
+    /// The stream takes no more bytes until it is writable again.
     Blocked,
-    /// What comes next is not there yet: the piece of a frame, or what a source reads.
+    /// The next bytes do not exist yet: a chunk of the open frame, or data from a reader.
     Waiting,
     /// The budget is used up.
     Budget,
@@ -30,9 +30,9 @@ pub(crate) enum Flush {
 /// Why a flush failed.
 #[derive(Debug)]
 pub(crate) enum Failure {
-    /// The socket takes nothing any more.
+    /// The write failed: the socket takes no more bytes.
     Write(io::Error),
-    /// What is queued cannot be completed, or the selector failed: the connection cannot go on.
+    /// The queue cannot be completed, or the selector failed: the connection has to end.
     Connection(DisconnectCause),
 }
 
@@ -49,7 +49,7 @@ impl Flush {
 }
 
 impl Connection {
-    /// Writes what is queued, up to a budget in bytes. What the connection waits for may have changed then.
+    /// Writes the queue, up to a budget in bytes. The interest may have changed afterwards.
     #[inline]
     pub(crate) fn flush(
         &mut self,
@@ -72,7 +72,7 @@ impl Connection {
         outcome
     }
 
-    /// Draws the conclusions of a write that did not take all, or of one that ends a time of backpressure.
+    /// Updates the state after a write that did not take everything, or that ended backpressure.
     #[inline(never)]
     fn settle(&mut self, outcome: &Flush, common: &mut Common) {
         if self.pressure != Pressure::NONE {
@@ -88,7 +88,7 @@ impl Connection {
                 }
                 self.note_written(WriteHalf::Blocked);
             }
-            // They tell nothing of the stream, or that it is of no more use.
+            // These say nothing about the stream, or the stream is no longer usable.
             Flush::Budget | Flush::Failed(_) => {}
         }
     }
@@ -146,7 +146,7 @@ impl Connection {
                     if n < asked && stream.short_is_drained() {
                         break Flush::Blocked;
                     }
-                    // A source that gives a byte at a time must not keep the loop busy either.
+                    // A reader that returns one byte at a time must not keep the loop busy.
                     spent += n.max(MIN_SPENT);
                     if spent >= budget {
                         break Flush::Budget;
@@ -178,7 +178,7 @@ impl From<SourceError> for DisconnectCause {
     }
 }
 
-/// Writes what comes next, not more than `most` bytes.
+/// Writes the next bytes, at most `most`.
 fn write_vectored(
     queue: &WriteQueue,
     stream: &mut impl Io,

@@ -1,8 +1,8 @@
-//! What a connection reads from and writes to: a stream of the system, or that of a test.
+//! The stream that a connection reads and writes: that of a socket, or one made by a test.
 
 use std::io::{self, IoSlice};
 
-/// A byte stream that does not block. Each method is one attempt, as a system call is.
+/// A non-blocking byte stream. Each method makes one attempt, like a system call.
 pub(crate) trait Io {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize>;
 
@@ -10,6 +10,6 @@ pub(crate) trait Io {
 
     fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize>;
 
-    /// Whether a read or write that did less than it was asked for proves that one more would see WouldBlock.
+    /// Returns whether a short read or write proves that one more would return `WouldBlock`.
     fn short_is_drained(&self) -> bool;
 }

@@ -1,17 +1,17 @@
-//! One connection: its socket, its decoder, its queue, and how far it has come.
+//! One connection: its decoder, its queue, and its phase.
 //!
 //! ```text
 //!                      on_connect            disconnect, or the peer's FIN      queue flushed, and ours to close
 //!     [Connecting] ------------------> [Open] -----------------------> [Closing] -------------------> [Draining]
 //!          |                             |                                 |                              |
-//!          +--- failed, timed out -------+--- reset, bad frame, abort -----+--- flushed, or timed out ----+--> [Closed]
-//!                                        |                                                                     ^
-//!                                        +--- release -----------------> [Releasing] --- flushed, or timed out +
+//!          +--- failed, timed out -------+--- reset, bad frame, abort -----+--- flushed, or timed out ----+-> [Closed]
+//!                                        |                                                                    ^
+//!                                        +--- release -----------------> [Releasing] -- flushed, or timed out +
 //! ```
 //!
-//! It does not call the user and does not know the loop: [`fill`](Connection::fill) brings bytes,
-//! [`cut`](Connection::cut) makes frames of them, [`with_queue`](Connection::with_queue) queues and
-//! [`flush`](Connection::flush) writes. Who calls them when is the business of the rooms below.
+//! It does not know the handler or the loop. [`fill`](Connection::fill) reads bytes, [`cut`](Connection::cut) cuts
+//! frames, [`with_queue`](Connection::with_queue) queues them, and [`flush`](Connection::flush) writes them. `net/` and
+//! `reactor/` decide when.
 
 mod ahead;
 mod backpressure;
@@ -60,52 +60,53 @@ pub(crate) enum Phase {
     /// Outbound, not established.
     Connecting,
     Open,
-    /// To be closed when the queue is flushed. Nothing is delivered any more.
+    /// Closes when the queue is written. Nothing more is delivered.
     Closing,
-    /// To be given away when the queue is flushed. Nothing is delivered or read any more.
+    /// Is released when the queue is written. Nothing more is delivered or read.
     Releasing,
-    /// We have closed our side; the peer's close is awaited.
+    /// We have half-closed, and wait for the peer's EOF.
     Draining,
-    /// The socket is gone; the slot waits to be announced and freed.
+    /// The socket is closed; the slot waits to be reported and freed.
     Closed,
 }
 
-/// The order of the fields is theirs in memory: what is needed for each event fits into two cache lines, together with
-/// the generation of the slot. With ten thousand connections in turn each line is a cache miss.
+/// The order of the fields is their order in memory: what each event needs fits into two cache lines, together with the
+/// generation of the slot. With ten thousand connections in turn, each line is a cache miss.
 #[derive(Debug)]
 #[repr(C)]
 pub(crate) struct Connection {
     pub(crate) phase: Phase,
-    /// What events told and reads and writes have not refuted yet.
+    /// What events have reported and no read or write has refuted yet.
     pub(crate) readiness: Readiness,
-    /// It stands in the ready list.
+    /// It is in a list of sources to be served.
     pub(crate) listed: bool,
-    /// It took half of its budget or more when it was served last, and comes after others when it is served next.
+    /// It used at least half of its budget when it was last served. It is served after light ones.
     pub(crate) is_heavy: bool,
-    /// It stands in the dirty list, or will be flushed anyway.
+    /// It is in the dirty list, or will be flushed anyway.
     pub(crate) dirty: bool,
     /// Whole frames may be held that were not delivered.
     pub(crate) undelivered: bool,
     /// Whether it can be written to.
     write_half: WriteHalf,
-    /// The peer's end of stream has been read.
+    /// The peer's EOF was read.
     read_ended: bool,
     /// A frame was begun and is not complete.
     inside_frame: bool,
-    /// What it has to be relieved of.
+    /// Its backpressure.
     pressure: Pressure,
-    /// Why it is not read, if it is not.
+    /// Why it is held back, if it is.
     held_back: HeldBack,
-    /// What the selector was asked for.
+    /// The interest registered with the selector.
     interest: Interest,
-    /// A small frame is queued without further questions if no more than so many bytes wait then: as long as that is no
-    /// congestion, while the connection is open, and never while it is not.
+    /// The fast path may queue a small frame if no more than this is queued afterwards: less than makes the connection
+    /// congested. Zero disables the fast path: unless the connection is open, after a failed write, and while a frame
+    /// is open.
     at_once_up_to: u32,
     /// When a byte was last read or written.
     active_at: Tick,
-    /// The first of the user's timers that end with it, or [`NO_TIMER`].
+    /// The first of the user's timers that belong to it, or [`NO_TIMER`].
     pub(crate) first_timer: u32,
-    /// Frames to be written; none while there are none.
+    /// The frames to write; `None` while there are none.
     queue: Option<Box<WriteQueue>>,
     decoder: FrameDecoder,
 
@@ -114,7 +115,7 @@ pub(crate) struct Connection {
     pub(crate) timer: Option<TimerKey>,
     /// The address of the peer, if it has one.
     pub(crate) peer: Option<SocketAddr>,
-    /// When the present period of an unfinished frame began, and what has arrived of the frame since; see
+    /// When the current period of an unfinished frame began, and how many bytes of the frame have arrived since; see
     /// [`frame_stall_timeout`](crate::Config::frame_stall_timeout).
     period_began: Tick,
     period_bytes: u32,
@@ -180,12 +181,12 @@ impl Connection {
         self.phase == Phase::Open
     }
 
-    /// Frames may be shown to the handler.
+    /// Returns whether frames may be delivered to the handler.
     pub(crate) fn may_deliver(&self) -> bool {
         self.phase == Phase::Open && self.held_back == HeldBack::NOT
     }
 
-    /// Something is left to do for it without a further event.
+    /// Returns whether it can make progress without a further event.
     #[inline]
     pub(crate) fn is_runnable(&self) -> bool {
         match self.phase {
@@ -199,7 +200,7 @@ impl Connection {
             }
             Phase::Closing => {
                 let to_write = self.queue.is_none() || self.has_work() || self.is_left_open();
-                // A peer that is not heard might never come to read.
+                // If the peer is not read, it may never come to read.
                 self.readiness.has(Readiness::READABLE) || (self.may_write() && to_write)
             }
             Phase::Releasing => self.may_write() && self.has_work(),
@@ -207,7 +208,7 @@ impl Connection {
         }
     }
 
-    /// A fill may bring something to deliver.
+    /// Returns whether a fill may return something to deliver.
     pub(crate) fn wants_delivery(&self) -> bool {
         self.held_back == HeldBack::NOT && self.has_input()
     }
@@ -217,27 +218,27 @@ impl Connection {
         self.undelivered || self.readiness.has(Readiness::READABLE | Readiness::AHEAD)
     }
 
-    /// An event told of an error, and no read is going to bring it.
+    /// Returns whether an event reported an error that no read will return.
     pub(crate) fn has_unread_error(&self) -> bool {
         self.held_back != HeldBack::NOT && self.readiness.has(Readiness::ERROR)
     }
 
-    /// Bytes that are there because of this connection: queued, or received of a frame that is not complete.
+    /// Returns the bytes that this connection holds: queued, or received of an incomplete frame.
     pub(crate) fn held(&self) -> u64 {
         self.queued_bytes() + self.unshown()
     }
 
-    /// Those of them that no other connection can hold as well.
+    /// Returns the held bytes that no other connection can hold as well.
     pub(crate) fn held_alone(&self) -> u64 {
         self.queue.as_ref().map_or(0, |queue| queue.copied()) + self.unshown()
     }
 
-    /// The payloads that are queued by reference, which other connections may hold as well.
+    /// Returns the payloads queued by reference, which other connections may hold as well.
     pub(crate) fn shared_payloads(&self) -> impl Iterator<Item = &Bytes> {
         self.queue.iter().flat_map(|queue| queue.shared_payloads())
     }
 
-    /// Bytes that have arrived and were not shown.
+    /// Returns the bytes that have arrived and were not delivered.
     fn unshown(&self) -> u64 {
         (self.decoder.held_bytes() + self.ahead_len()) as u64
     }
@@ -254,7 +255,7 @@ impl Connection {
         self.decoder.limit()
     }
 
-    /// Goes on with another framing. What has arrived and was not shown is cut anew.
+    /// Changes the framing. Undelivered bytes are cut again.
     pub(crate) fn set_framing(
         &mut self,
         framing: Framing,
@@ -273,13 +274,13 @@ impl Connection {
         self.put_ahead(anew?, common)
     }
 
-    /// The short way through whole frames, if there is one.
+    /// Returns the fast path for whole frames, if there is one.
     #[inline]
     pub(crate) fn whole_frames(&self) -> Option<WholeFrames> {
         self.decoder.whole_frames()
     }
 
-    /// The next frame in `input`, or in what is held together with it.
+    /// Cuts the next frame from the held bytes and `input`.
     #[inline]
     pub(crate) fn cut<'i>(
         &mut self,
@@ -296,7 +297,7 @@ impl Connection {
         cut
     }
 
-    /// Keeps what was read and not delivered.
+    /// Holds bytes that were read and not delivered.
     pub(crate) fn hold(&mut self, rest: &[u8], common: &mut Common) -> Result<(), DecodeError> {
         if rest.is_empty() {
             return Ok(());
@@ -306,20 +307,20 @@ impl Connection {
         Ok(())
     }
 
-    /// The attempt to connect has succeeded.
+    /// Marks the connection attempt as successful.
     pub(crate) fn establish(&mut self, now: Tick) {
         self.open(now);
         self.readiness = Readiness::default();
         self.note_ahead();
     }
 
-    /// What the selector was asked for.
+    /// Returns the interest registered with the selector.
     #[inline]
     pub(crate) fn interest(&self) -> Interest {
         self.interest
     }
 
-    /// What the selector has to be asked for, if that has changed.
+    /// Returns the interest to be registered with the selector, if it has changed.
     #[inline]
     pub(crate) fn new_interest(&self) -> Option<Interest> {
         let mut wanted = if self.held_back == HeldBack::NOT {
@@ -337,22 +338,22 @@ impl Connection {
         self.interest = interest;
     }
 
-    /// Whether the stream stands inside a frame.
+    /// Returns whether the stream is inside a frame.
     pub(crate) fn is_inside_frame(&self) -> bool {
         self.decoder.is_inside_frame()
     }
 
-    /// Whether the peer's end of stream has been read.
+    /// Returns whether the peer's EOF was read.
     pub(crate) fn read_ended(&self) -> bool {
         self.read_ended
     }
 
-    /// Whether the end of the peer's stream was read, or an event told of it.
+    /// Returns whether the peer's EOF was read, or an event has reported it.
     pub(crate) fn end_is_known(&self) -> bool {
         self.read_ended || self.readiness.has(Readiness::READ_CLOSED)
     }
 
-    /// What was read and not shown is still wanted.
+    /// Returns whether undelivered bytes are still needed.
     pub(crate) fn wants_input(&self) -> bool {
         matches!(self.phase, Phase::Open | Phase::Releasing)
     }
@@ -366,6 +367,6 @@ impl Connection {
     }
 }
 
-/// How far into a connection the fields reach that each event needs.
+/// The size of the part of a connection that each event needs.
 #[cfg(all(test, target_os = "linux", target_pointer_width = "64"))]
 pub(crate) const HOT: usize = std::mem::offset_of!(Connection, terms);

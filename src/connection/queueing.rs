@@ -1,4 +1,4 @@
-//! From a send to the queue: the quick way for small frames, and the one that looks at everything.
+//! Queueing: the fast path for small frames, and the general one.
 
 use bytes::Bytes;
 
@@ -7,31 +7,30 @@ use crate::error::SendError;
 use crate::frame::{self, Framing};
 use crate::write_queue::{Dropped, SHARE_FROM, WriteQueue};
 
-/// What becomes of the frames that are queued when a connection is ended with a
-/// [last frame](crate::Net::disconnect_with).
+/// What to do with queued frames when a connection is closed with a [last frame](crate::Net::disconnect_with).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Backlog {
-    /// They are written first.
+    /// Write them first.
     Flush,
-    /// They are dropped, and counted in [`unsent_frames`](crate::DisconnectReason::unsent_frames). A frame of which a part
-    /// is written already is written to its end.
+    /// Drop them, and count them in [`unsent_frames`](crate::DisconnectReason::unsent_frames). A partly written frame
+    /// is completed.
     Drop,
 }
 
 impl Connection {
-    /// Lets small frames be queued without further questions.
+    /// Enables the fast path for small frames.
     pub(super) fn allow_at_once(&mut self) {
         let up_to = self.terms.options.congested_from() - 1;
         self.at_once_up_to = u32::try_from(up_to).unwrap_or(u32::MAX);
     }
 
-    /// Something is queued that can be written without anybody's help.
+    /// Returns whether something is queued that can be written without further calls of the user.
     #[inline(never)]
     pub(super) fn has_work(&self) -> bool {
         self.queue.as_ref().is_some_and(|queue| queue.has_work())
     }
 
-    /// Queues a payload by copying it, if that is easy; `false` decides nothing.
+    /// Fast path: queues a payload by copying it. `false` means: use the general path.
     #[inline(always)]
     pub(crate) fn push_at_once(&mut self, payload: &[u8], common: &mut Common) -> bool {
         let up_to = self.at_once_up_to;
@@ -48,7 +47,7 @@ impl Connection {
         pushed.is_some()
     }
 
-    /// Queues by whatever `enqueue` does with the queue, if there is room. If that fails the queue is as it was before.
+    /// Queues with `enqueue`, if there is room. On error the queue is unchanged.
     #[inline]
     pub(crate) fn with_queue(
         &mut self,
@@ -62,7 +61,7 @@ impl Connection {
         })
     }
 
-    /// The same for what knows of open frames, and has seen that there is room.
+    /// The same for callers that handle open frames, and have checked the room.
     #[inline]
     pub(super) fn fill_queue(
         &mut self,
@@ -98,7 +97,7 @@ impl Connection {
         }
     }
 
-    /// Queues a payload by reference if it is large, else by copying it.
+    /// Queues a payload by reference if it is large, otherwise by copying it.
     pub(crate) fn push_shared(
         &mut self,
         common: &mut Common,
@@ -113,8 +112,8 @@ impl Connection {
         Ok(())
     }
 
-    /// Queues the last frame of a connection, whether there is room or not. What it takes the place of is dropped, and
-    /// counted.
+    /// Queues the last frame of a connection, even if there is no room. With [`Backlog::Drop`], drops what is queued
+    /// and returns the counts.
     pub(crate) fn push_last(
         &mut self,
         common: &mut Common,

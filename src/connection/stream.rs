@@ -1,4 +1,4 @@
-//! Frames that are queued before all of them is there, and frames that replace others.
+//! Frames that are queued before they are complete, and frames that replace others.
 
 use std::io::Read;
 
@@ -6,7 +6,7 @@ use super::{Common, Connection};
 use crate::error::SendError;
 
 impl Connection {
-    /// Queues a frame whose payload is read when it is its turn. A reader that is refused stays where it is.
+    /// Queues a frame whose payload is read when it is written. On error the reader stays in `reader`.
     pub(crate) fn push_reader<R: Read + Send + 'static>(
         &mut self,
         common: &mut Common,
@@ -19,7 +19,7 @@ impl Connection {
         })
     }
 
-    /// Lets readers be asked again that had nothing. Returns whether one had.
+    /// Calls readers again that returned `WouldBlock`. Returns whether there was one.
     pub(crate) fn wake_readers(&mut self) -> bool {
         self.queue
             .as_mut()
@@ -32,7 +32,7 @@ impl Connection {
         self.fill_queue(common, |queue, framing, limit| {
             queue.begin_frame(framing, limit, len)
         })?;
-        // What is sent now has to wait behind it.
+        // All further frames have to wait behind it.
         self.at_once_up_to = 0;
         Ok(())
     }
@@ -47,7 +47,7 @@ impl Connection {
         self.fill_queue(common, |queue, _, _| queue.push_chunk(piece))
     }
 
-    /// Ends the open frame, for which there is always room.
+    /// Ends the open frame. Never fails for lack of room.
     pub(crate) fn finish_frame(&mut self, common: &mut Common) -> Result<(), SendError> {
         self.check_open()?;
         let Some(queue) = &mut self.queue else {
@@ -66,13 +66,13 @@ impl Connection {
         result
     }
 
-    /// Whether what is queued waits for the rest of a frame that nobody is going to give.
+    /// Returns whether the queue waits for the rest of a frame that cannot come any more.
     pub(crate) fn is_left_open(&self) -> bool {
         let queue = self.queue.as_ref();
         queue.is_some_and(|queue| queue.is_left_open())
     }
 
-    /// Queues a frame in the place of the one that waits in the same slot.
+    /// Queues a frame, replacing the one queued in the same slot.
     pub(crate) fn push_latest(
         &mut self,
         common: &mut Common,

@@ -9,13 +9,13 @@ use crate::connection_id::ListenerId;
 pub enum Origin {
     /// A peer connected to this listener, which may be closed by now.
     Listener(ListenerId),
-    /// We connected.
+    /// It was opened by [`connect`](crate::Net::connect).
     Outbound,
     /// It was [adopted](crate::Net::adopt).
     Adopted,
 }
 
-/// The origin of connections, and their options: one copy for all that come through a listener.
+/// The origin and the options of connections: one copy for all connections of a listener.
 #[derive(Debug)]
 pub(crate) struct Terms {
     pub(crate) origin: Origin,
@@ -23,8 +23,8 @@ pub(crate) struct Terms {
 }
 
 impl Terms {
-    /// Whether a connection is read while its peer does not read. Of two peers one has to be, or they wait for each other:
-    /// unless told otherwise that is the one that has connected.
+    /// Returns whether the connection is read while it is congested. One of the two peers has to be, or they wait for
+    /// each other: by default the side that connected.
     pub(crate) fn reads_under_backpressure(&self) -> bool {
         let told = self.options.read_under_backpressure;
         told.unwrap_or(self.origin == Origin::Outbound)

@@ -1,4 +1,4 @@
-//! The write half of a connection: whether it takes bytes, and what becomes of the connection when it no longer does.
+//! The write half of a connection: whether it takes bytes, and what happens after a failed write.
 
 use std::io;
 
@@ -7,7 +7,7 @@ use crate::error::SendError;
 use crate::reason::DisconnectCause;
 use crate::socket::Readiness;
 
-/// Whether the socket accepts bytes.
+/// The state of the write half.
 ///
 /// ```text
 ///             a write takes less than it was asked to
@@ -20,13 +20,13 @@ use crate::socket::Readiness;
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum WriteHalf {
-    /// As far as is known.
+    /// No write has blocked since the last one that took everything.
     Ready,
-    /// The last write did not take all: WRITABLE readiness has to come first.
+    /// The last write did not take everything; WRITABLE readiness has to come first.
     Blocked,
-    /// A write has failed. The queue was dropped and sends are refused; what has arrived is still delivered.
+    /// A write failed. The queue was dropped and sends return an error; bytes that have arrived are still delivered.
     Failed,
-    /// This side has sent its FIN. Sends are refused; the peer is still read.
+    /// This side has sent its FIN. Sends return an error; the connection still reads.
     Closed,
 }
 
@@ -39,13 +39,13 @@ impl Connection {
         }
     }
 
-    /// Whether a write has failed, so that the connection ends when all that has arrived is delivered.
+    /// Returns whether a write has failed: the connection ends when everything that has arrived is delivered.
     #[inline]
     pub(crate) fn has_failed_write(&self) -> bool {
         self.write_half == WriteHalf::Failed
     }
 
-    /// Refuses sends from now on, and lets the sending side be closed when the queue is flushed.
+    /// Begins to half-close: sends return an error from now on, and a FIN is sent when the queue is written.
     pub(crate) fn half_close(&mut self) -> Result<(), SendError> {
         self.check_open()?;
         if let Some(missing) = self.queue.as_ref().and_then(|queue| queue.missing()) {
@@ -56,13 +56,13 @@ impl Connection {
         Ok(())
     }
 
-    /// Whether this side was half-closed, even if its queue is not flushed yet.
+    /// Returns whether this side was half-closed, even if its queue is not written yet.
     #[inline]
     pub(crate) fn is_half_closed(&self) -> bool {
         self.at_once_up_to == 0 && self.aside.as_ref().is_some_and(|aside| aside.half_closed)
     }
 
-    /// Whether the FIN of this side was sent, while the connection stays open.
+    /// Returns whether a half-closed connection has sent its FIN.
     pub(crate) fn has_sent_fin(&self) -> bool {
         self.write_half == WriteHalf::Closed
     }
@@ -71,15 +71,15 @@ impl Connection {
         self.write_half = WriteHalf::Closed;
     }
 
-    /// Whether input may be left that a failed write must not take with it: the kernel keeps what arrived before the
-    /// peer reset the connection, and a peer that closed its read half may go on writing. The input of a paused
-    /// connection has to wait for its user, and a reset does not.
+    /// Returns whether the connection continues to read after a failed write. Input may be left: the kernel keeps what
+    /// arrived before a reset, and a peer that closed its read half may still write. The input of a paused connection
+    /// would wait for the user, but a reset is reported immediately.
     pub(crate) fn outlives_failed_write(&self) -> bool {
         self.phase == Phase::Open && !self.read_ended && !self.held_back.has(HeldBack::PAUSED)
     }
 
-    /// Ends the write half: drops the queue and decides why the connection will end, which is when reading comes to an
-    /// end as well.
+    /// Closes the write half after a failed write: drops the queue and decides why the connection will end, which is
+    /// when reading ends as well.
     pub(crate) fn fail_write(&mut self, error: io::Error, common: &mut Common) {
         let mut reason = self.reason(DisconnectCause::of_socket(error));
         self.drop_queue(&mut reason, common);
@@ -87,7 +87,7 @@ impl Connection {
         self.write_half = WriteHalf::Failed;
         self.at_once_up_to = 0;
         self.relieve(common.now);
-        // There is an end to be read, whatever events have told so far.
+        // Reading will return an EOF or an error, whatever events have reported so far.
         self.readiness |= Readiness::READABLE;
         self.active_at = common.now;
     }

@@ -1,4 +1,4 @@
-//! Accepting, and what to do when the system cannot give another descriptor.
+//! Accepting, and pausing if the system has no file descriptors left.
 
 use std::io;
 use std::net::SocketAddr;
@@ -13,18 +13,18 @@ use crate::connection_id::{ConnectionId, ListenerId, Source};
 use crate::socket::{Shown, Stream};
 use crate::timers::later;
 
-/// What one accept brought.
+/// The outcome of one accept.
 #[derive(Debug)]
 pub(crate) enum Accepted {
     Peer(Stream, Option<SocketAddr>),
-    /// Nobody, but the next one may be there.
+    /// No peer, but the next accept may return one.
     Nobody,
-    /// No more for now.
+    /// No more peers for now.
     Blocked,
 }
 
 impl Net {
-    /// Accepts one peer, or tells why not. A peer above a limit is turned away here.
+    /// Accepts one peer. A peer above a limit is refused here.
     pub(crate) fn accept(&mut self, id: ListenerId) -> Accepted {
         let Some(listener) = self.listeners.get_mut(id) else {
             return Accepted::Blocked;
@@ -58,21 +58,22 @@ impl Net {
         }
     }
 
-    /// Whether the limits allow one more connection. If not, the peer is turned away.
+    /// Returns whether the limits allow one more connection. If not, the peer is refused.
     fn has_room_for(&mut self, peer: Option<SocketAddr>) -> bool {
         let connections = self.occupied();
         let checked = self.admissions.check(&self.config, connections, peer);
         checked.map_err(|why| self.refuse(peer, &why)).is_ok()
     }
 
-    /// Counts and logs a peer that is turned away.
+    /// Counts and logs a refused peer.
     pub(crate) fn refuse(&mut self, peer: Option<SocketAddr>, why: &Refusal) {
         self.stats.refused += 1;
         let peer = Shown(peer);
         self.warn(why.warning(), format_args!("refused {peer}: {why}"));
     }
 
-    /// Gives an accepted peer a slot. The callback that admitted it may have closed its listener, or taken the last place.
+    /// Gives an accepted peer a slot. Checks the limits again: the callback that admitted it may have closed its
+    /// listener or opened connections.
     pub(crate) fn admit(
         &mut self,
         listener_id: ListenerId,
@@ -110,8 +111,8 @@ impl Net {
         }
     }
 
-    /// The system has no descriptor or memory for another connection. The peers that wait make no further event, so the
-    /// listener tries again when a connection closes, or after a while.
+    /// Pauses a listener, because the system has no file descriptor or memory for another connection. Waiting peers
+    /// cause no further event, so the listener retries when a connection closes, and after `accept_retry`.
     fn pause_accepting(&mut self, id: ListenerId, error: &io::Error) {
         self.stats.accept_failures += 1;
         let retry = self.config.accept_retry;
@@ -123,7 +124,7 @@ impl Net {
                 let addr = listener.local.clone();
                 self.warn(
                     Warning::AcceptPaused,
-                    format_args!("accepting on {addr} pauses until a connection closes, or for {retry:?}: {error}"),
+                    format_args!("accepting on {addr} paused until a connection closes, or for {retry:?}: {error}"),
                 );
             }
         }
@@ -135,7 +136,7 @@ impl Net {
         }
     }
 
-    /// Lets the listeners that paused try again.
+    /// Lets paused listeners try again.
     pub(crate) fn resume_accepting(&mut self) {
         let Some(timer) = self.accept_retry.take() else {
             return;
@@ -152,7 +153,7 @@ impl Net {
 }
 
 impl Listener {
-    /// The next peer, in whichever way they come. `None`: it went elsewhere.
+    /// Returns the next peer, from the socket or handed in. `None`: it was handed over to another loop.
     fn next_peer(&mut self) -> io::Result<Option<Peer>> {
         if let Some(peer) = self.handed.pop_front() {
             return Ok(Some(peer));
@@ -170,12 +171,13 @@ impl Listener {
         })
     }
 
-    /// Whether another accept may bring a peer.
+    /// Returns whether another accept may return a peer.
     pub(crate) fn is_runnable(&self) -> bool {
         self.readable && !self.paused
     }
 
-    /// Sees to what an accepted socket needs. Most systems let it inherit TCP_NODELAY, which is found out with the first.
+    /// Sets the options of an accepted socket. Most systems let it inherit `TCP_NODELAY`; the first accepted socket
+    /// shows whether.
     fn set_up(&mut self, stream: &Stream) -> io::Result<()> {
         let inherits = *self
             .inherits_nodelay
@@ -184,8 +186,8 @@ impl Listener {
     }
 }
 
-/// The peer gave up while it waited, or was turned away by a firewall. The next one is not concerned. Everything else
-/// is taken for want of resources, so that an error nobody thought of cannot make the loop spin.
+/// Returns whether an error concerns only one peer: it gave up while it waited, or a firewall rejected it. Every other
+/// error counts as a lack of resources, so that an unknown error cannot make the loop spin.
 fn concerns_one_peer(error: &io::Error) -> bool {
     matches!(
         error.kind(),

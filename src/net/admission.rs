@@ -1,4 +1,4 @@
-//! Who may come in: how many there may be at all, and from one address.
+//! Admission control: limits on the number of connections, in total and per address.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -7,7 +7,7 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use super::Warning;
 use crate::config::Config;
 
-/// Why a peer is turned away.
+/// Why a peer is refused.
 #[derive(Debug)]
 pub(crate) enum Refusal {
     Full {
@@ -20,9 +20,9 @@ pub(crate) enum Refusal {
         network: Network,
         max: usize,
     },
-    /// [`on_accept`](crate::Handler::on_accept) said so.
+    /// [`on_accept`](crate::Handler::on_accept) refused it.
     NotAdmitted,
-    /// It was accepted, but its listener has been closed since.
+    /// Its listener was closed after it was accepted.
     ListenerClosed,
 }
 
@@ -40,14 +40,14 @@ impl Refusal {
 
 #[derive(Debug, Default)]
 pub(super) struct Admissions {
-    /// There were as many as there may be, and have not been few enough since.
+    /// The limit was reached, and the number has not fallen below `accept_again_below` since.
     recovering: bool,
-    /// Inbound connections by the network they come from; empty where that is not limited.
+    /// The number of inbound connections per network; empty if that is not limited.
     by_network: HashMap<Network, usize>,
 }
 
 impl Admissions {
-    /// Whether a peer has to be turned away while there are `connections`.
+    /// Returns an error if a peer has to be refused while there are `connections`.
     pub(super) fn check(
         &mut self,
         config: &Config,
@@ -95,13 +95,13 @@ impl Admissions {
     }
 }
 
-/// What counts as one address.
+/// The unit that counts as one address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Network {
     V4(Ipv4Addr),
-    /// Whoever has one address has a whole /64, by RFC 6177.
+    /// A /64, because its customer has all of it (RFC 6177).
     V6(Ipv6Addr),
-    /// All hosts of a link share the /64 of its link-local addresses, and all links have the same.
+    /// An individual link-local address with its scope: all hosts of a link share the same /64, and so do all links.
     LinkLocal {
         addr: Ipv6Addr,
         scope_id: u32,

@@ -1,4 +1,4 @@
-//! Connections that come from elsewhere, or go there: streams of others, Unix domain sockets, protocol upgrades.
+//! Adopting and releasing connections; Unix domain sockets.
 
 use std::io;
 
@@ -12,13 +12,13 @@ use crate::error::{ConnectError, Rejected, ReleaseError};
 use crate::socket::Stream;
 
 impl Net {
-    /// Connects to a Unix domain socket; otherwise as [`connect_with`](Self::connect_with). Keepalive and user timeout do
-    /// not apply. On Linux a path that begins with a NUL byte is an abstract name, as in
+    /// Connects to a Unix domain socket; otherwise as [`connect_with`](Self::connect_with). Keepalive and user timeout
+    /// do not apply. On Linux, a path that begins with a NUL byte is an abstract name, as in
     /// [`listen_unix`](Self::listen_unix).
     ///
     /// # Errors
-    /// As `connect_with`, and `InvalidInput` if the path is empty, has a NUL inside, or is too long. A socket that has as many peers waiting as it may gives `WouldBlock`: unlike with TCP, it is
-    /// not waited for.
+    /// As [`connect_with`](Self::connect_with). `InvalidInput` if the path is empty, contains a NUL, or is too long.
+    /// `WouldBlock` if the backlog of the socket is full: unlike with TCP, the attempt does not wait for room.
     #[cfg(unix)]
     pub fn connect_unix(
         &mut self,
@@ -41,11 +41,11 @@ impl Net {
         Ok(id)
     }
 
-    /// Takes over a stream that is connected: one that was accepted, or made, by somebody else.
-    /// [`on_connect`](crate::Handler::on_connect) comes as for one that was made here, in the next turn.
+    /// Takes over a connected stream, for example one that was accepted or connected by other code.
+    /// [`on_connect`](crate::Handler::on_connect) is called in the next turn.
     ///
-    /// The socket no longer blocks and no longer lingers (`SO_LINGER`), and on Unix it is closed in child processes
-    /// (`FD_CLOEXEC`). Other options of the socket stay as they are, unless `options` sets them.
+    /// The socket is made non-blocking and does not linger (`SO_LINGER`). On Unix it is closed in child processes
+    /// (`FD_CLOEXEC`). Other socket options stay unchanged, unless `options` sets them.
     ///
     /// ```
     /// use throng::{Config, ConnectOptions, EventLoop, Framing};
@@ -59,8 +59,8 @@ impl Net {
     /// ```
     ///
     /// # Errors
-    /// As [`connect_with`](Self::connect_with), or if the stream is not connected; it is given back. So it is with one that
-    /// its peer has reset meanwhile, which may happen at any time.
+    /// As [`connect_with`](Self::connect_with), and if the stream is not connected; the stream is returned in the
+    /// error. This includes a stream that its peer has reset meanwhile, which can happen at any time.
     pub fn adopt(
         &mut self,
         stream: impl Into<Stream>,
@@ -69,11 +69,32 @@ impl Net {
         self.adopt_with(stream, options, &[])
     }
 
-    /// Takes over a stream of which somebody has read too much already: `received` comes before what is still to be read.
-    /// Until it is shown it is held, and counts for the [`memory_budget`](crate::Config::memory_budget).
+    /// Takes over a stream from which other code has already read too much. `received` is delivered before what is read
+    /// from the stream. Until it is delivered it is held, and counts towards
+    /// [`memory_budget`](crate::Config::memory_budget).
+    ///
+    /// ```
+    /// use std::io::{Read, Write};
+    /// use throng::{Config, ConnectOptions, EventLoop, Framing};
+    ///
+    /// let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
+    /// let mut client = std::net::TcpStream::connect(listener.local_addr()?)?;
+    /// client.write_all(b"UPGRADE\nhello\n")?;
+    ///
+    /// // A handshake that reads more than its own line.
+    /// let (mut stream, _) = listener.accept()?;
+    /// let mut buffer = [0; 64];
+    /// let len = stream.read(&mut buffer)?;
+    /// let end = buffer[..len].iter().position(|byte| *byte == b'\n').expect("a line");
+    ///
+    /// let mut event_loop: EventLoop = EventLoop::new(Config::default())?;
+    /// let lines = ConnectOptions::default().framing(Framing::delimiter(b'\n'));
+    /// event_loop.net().adopt_with(stream, lines, &buffer[end + 1..len])?;
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
     ///
     /// # Errors
-    /// As [`adopt`](Self::adopt), and if there is no memory to keep `received`.
+    /// As [`adopt`](Self::adopt), and if there is no memory to hold `received`.
     pub fn adopt_with(
         &mut self,
         stream: impl Into<Stream>,
@@ -106,21 +127,22 @@ impl Net {
         Ok(id)
     }
 
-    /// Lets a connection go, with its socket: for a protocol that is spoken elsewhere from here on. Nothing more is
-    /// delivered, and sends are refused; what was sent before is written, within
+    /// Detaches a connection and returns its socket, for example to continue in another protocol. Nothing more is
+    /// delivered, and sends return an error. Everything sent before is written, within
     /// [`disconnect_timeout`](crate::ListenOptions::disconnect_timeout). Then
-    /// [`on_disconnect`](crate::Handler::on_disconnect) comes with [`Released`](crate::DisconnectCause::Released), which
-    /// has the stream, and the bytes that were read and not shown: those behind the frame that is being delivered.
+    /// [`on_disconnect`](crate::Handler::on_disconnect) is called with [`Released`](crate::DisconnectCause::Released),
+    /// which contains the stream and the undelivered bytes: those behind the frame that is being delivered.
     ///
-    /// A peer that does not read in time ends it as [`DrainTimedOut`](crate::DisconnectCause::DrainTimedOut), and
-    /// [`abort`](Self::abort) at once; [`disconnect`](Self::disconnect) comes too late, and a
-    /// [`shutdown`](Self::shutdown) lets it go on. Of a frame that is shown in [pieces](crate::Handler::on_chunk) only what was not shown
-    /// goes along, without a header, but with its trailer. Options of the socket, TCP_NODELAY among them, stay as they are.
+    /// If the peer does not read in time, the connection ends as
+    /// [`DrainTimedOut`](crate::DisconnectCause::DrainTimedOut). [`abort`](Self::abort) ends it immediately;
+    /// [`disconnect`](Self::disconnect) has no effect any more; a [`shutdown`](Self::shutdown) lets it continue. Of a
+    /// frame that is being delivered in [chunks](crate::Handler::on_chunk), only the undelivered part is returned,
+    /// without its header but with its trailer. Socket options, including `TCP_NODELAY`, stay unchanged.
     ///
     /// ```
     /// use throng::{ConnectionId, DisconnectCause, DisconnectReason, Frame, Handler, Net, Stream};
     ///
-    /// /// Hands those over who ask for it.
+    /// /// Releases each connection that asks for it.
     /// struct Lobby { upgraded: Vec<(Stream, Vec<u8>)> }
     ///
     /// impl Handler for Lobby {
@@ -141,8 +163,8 @@ impl Net {
     /// ```
     ///
     /// # Errors
-    /// If the connection is gone, going, or not established, or if a frame is [open](Self::begin_frame), which nobody could
-    /// finish any more. Nothing has changed then.
+    /// If the connection is closed, closing, or not established. Also if a frame is [open](Self::begin_frame), because
+    /// it could not be finished any more. On error nothing changes.
     pub fn release(&mut self, id: ConnectionId) -> Result<(), ReleaseError> {
         let connection = self.connections.get_mut(id);
         let connection = connection.ok_or(ReleaseError::Disconnected)?;

@@ -1,4 +1,4 @@
-//! Not reading for a while.
+//! Pausing and resuming reads.
 
 use log::debug;
 
@@ -7,20 +7,20 @@ use crate::connection::{HeldBack, Phase};
 use crate::connection_id::ConnectionId;
 
 impl Net {
-    /// Stops reading from a connection, until [`resume`](Self::resume). Nothing is lost: what has arrived is kept, the
-    /// rest of a burst whose frames are just being delivered included, and the peer is slowed down by TCP. A paused
-    /// connection causes no wake-ups; frames are sent to it as before.
+    /// Stops reading from a connection, until [`resume`](Self::resume). No data is lost: bytes that have arrived are
+    /// held, including the undelivered rest of the current read, and TCP slows the peer down. A paused connection
+    /// causes no wake-ups. Frames can still be sent to it.
     ///
-    /// EOF is reported after the data that is kept, once the connection is resumed;
-    /// [`peer_has_closed`](crate::ConnectionRef::peer_has_closed) returns whether the peer has closed its side meanwhile. A reset is reported
-    /// immediately, and what was not delivered is [counted](crate::DisconnectReason::unshown_bytes).
+    /// EOF is reported after the held data, once the connection is resumed;
+    /// [`peer_has_closed`](crate::ConnectionRef::peer_has_closed) tells earlier. A reset is reported immediately, and
+    /// the undelivered bytes are [counted](crate::DisconnectReason::unshown_bytes).
     ///
-    /// Returns `false` if the connection is gone or going.
+    /// Returns `false` if the connection is closed or closing.
     ///
     /// ```
     /// use throng::{ConnectionId, Frame, Handler, Net};
     ///
-    /// /// Passes on what comes from `source`, no faster than `target` takes it.
+    /// /// Forwards frames from `source`, no faster than `target` takes them.
     /// struct Relay { source: ConnectionId, target: ConnectionId }
     ///
     /// impl Handler for Relay {
@@ -51,10 +51,11 @@ impl Net {
         }
     }
 
-    /// Reads from a [paused](Self::pause) connection again, beginning with what was kept, in the next turn. One that is
-    /// [congested](crate::ConnectionRef::is_congested) besides is read when that is over. On one that is not paused it does nothing.
+    /// Continues reading from a [paused](Self::pause) connection in the next turn, beginning with the held bytes. If
+    /// the connection is also [congested](crate::ConnectionRef::is_congested), reading continues when it is no longer.
+    /// Has no effect on a connection that is not paused.
     ///
-    /// Returns `false` if the connection is gone or going.
+    /// Returns `false` if the connection is closed or closing.
     pub fn resume(&mut self, id: ConnectionId) -> bool {
         match self.connections.get_mut(id) {
             Some(connection) if matches!(connection.phase, Phase::Connecting | Phase::Open) => {
@@ -73,11 +74,11 @@ impl Net {
         }
     }
 
-    /// The backpressure of a connection is over.
+    /// Handles the end of a connection's backpressure.
     #[cold]
     pub(super) fn relieved(&mut self, id: ConnectionId) {
         self.work.add_drained(id);
-        // No event tells of what was read and not shown.
+        // No event reports bytes that were read but not delivered.
         let link = self.connections.get(id);
         if link.is_some_and(|link| link.is_runnable()) {
             self.list(id);

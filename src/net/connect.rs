@@ -1,4 +1,4 @@
-//! Making connections: attempts, and what becomes of those that succeed.
+//! Outbound connections: connection attempts and their outcome.
 
 use std::io;
 use std::net::SocketAddr;
@@ -20,13 +20,13 @@ use crate::socket::{READ_INTEREST, Shown, Stream};
 impl Net {
     /// Connects to a peer, with the default [`ConnectOptions`].
     ///
-    /// The call does not wait: [`on_connect`](crate::Handler::on_connect) comes when the connection is established, or
-    /// [`on_disconnect`](crate::Handler::on_disconnect) alone if that fails. A socket that the system connects to itself,
-    /// which happens on ports of this host where nobody listens, counts as refused.
+    /// Does not block. [`on_connect`](crate::Handler::on_connect) is called when the connection is established. If the
+    /// attempt fails, only [`on_disconnect`](crate::Handler::on_disconnect) is called. A socket that the system has
+    /// connected to itself counts as refused; this can happen for a port of this host on which nothing listens.
     ///
-    /// It takes a [`SocketAddr`], not a name, because to resolve a name blocks, often for seconds, and would hold up all
-    /// other connections. Resolve it before the loop runs, or on another thread, and try all its addresses: a name often
-    /// has several, of which some do not answer.
+    /// Takes a [`SocketAddr`], not a name: resolving a name blocks, often for seconds, and would delay all other
+    /// connections. Resolve it before the loop runs, or on another thread. Try all addresses of a name, because some
+    /// may not answer.
     ///
     /// ```no_run
     /// use std::net::{SocketAddr, ToSocketAddrs};
@@ -66,15 +66,29 @@ impl Net {
     /// ```
     ///
     /// # Errors
-    /// If the attempt cannot even be started: no descriptor left, too many connections, no route.
+    /// If the attempt cannot be started: no file descriptor left, too many connections, no route.
     pub fn connect(&mut self, addr: SocketAddr) -> Result<ConnectionId, ConnectError> {
         self.connect_with(addr, ConnectOptions::default())
     }
 
-    /// Connects to a peer; see [`connect`](Self::connect).
+    /// Connects to a peer with the given options; see [`connect`](Self::connect).
+    ///
+    /// ```
+    /// use std::net::SocketAddr;
+    /// use std::time::Duration;
+    /// use throng::{ConnectError, ConnectOptions, ConnectionId, Framing, Net};
+    ///
+    /// fn connect_to_relay(net: &mut Net, addr: SocketAddr) -> Result<ConnectionId, ConnectError> {
+    ///     let options = ConnectOptions::default()
+    ///         .framing(Framing::varint())
+    ///         .max_frame_len(64 * 1024)
+    ///         .timeout(Duration::from_secs(3));
+    ///     net.connect_with(addr, options)
+    /// }
+    /// ```
     ///
     /// # Errors
-    /// As `connect`, and if the options contradict each other.
+    /// As [`connect`](Self::connect), and if the options contradict each other.
     pub fn connect_with(
         &mut self,
         addr: SocketAddr,
@@ -98,7 +112,7 @@ impl Net {
         }
     }
 
-    /// The terms for a connection of this side's own, if there may be one more.
+    /// Returns the terms of an outbound or adopted connection, if one more connection is allowed.
     pub(super) fn terms_of_one(
         &self,
         origin: Origin,
@@ -118,7 +132,7 @@ impl Net {
         Ok(Arc::new(Terms { origin, options }))
     }
 
-    /// Gives a stream of this side's own a slot, in which it becomes established when the selector tells so.
+    /// Gives an outbound or adopted stream a slot. It becomes established when the selector reports it.
     pub(super) fn start(
         &mut self,
         stream: Stream,
@@ -158,7 +172,7 @@ impl Net {
         Ok(self.connections.insert(Link::new(stream, connection)))
     }
 
-    /// Makes an attempt to connect an open connection.
+    /// Marks a connection as established after its attempt has succeeded.
     pub(crate) fn establish(&mut self, id: ConnectionId) {
         let Some(connection) = self.connections.get_mut(id) else {
             return;

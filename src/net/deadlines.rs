@@ -1,4 +1,4 @@
-//! When to look at the clock of an open connection, and what to do then. What the clock says is the connection's business.
+//! When to check the clock of an open connection. The connection itself judges it.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use crate::connection::Clock;
 use crate::connection_id::ConnectionId;
 
 impl Net {
-    /// Sees to it that the clock of an open connection is looked at within `after`, if there is such a time.
+    /// Ensures that the clock of an open connection is checked within `after`, if there is a deadline.
     pub(crate) fn watch(&mut self, id: ConnectionId, after: Option<Duration>) {
         let Some(at) = after.and_then(|after| self.now.checked_add(after)) else {
             return;
@@ -27,7 +27,7 @@ impl Net {
         connection.timer = Some(self.timers.insert(at, Deadline::Check(id)));
     }
 
-    /// A chunk is going to be shown: its frame goes on, or is complete.
+    /// Notes that a chunk is about to be delivered: its frame continues, or is complete.
     pub(crate) fn note_chunk(&mut self, id: ConnectionId, is_last: bool) {
         let Some(connection) = self.connections.get_mut(id) else {
             return;
@@ -40,14 +40,14 @@ impl Net {
         }
     }
 
-    /// A connection was established.
+    /// Watches a new connection.
     pub(super) fn watch_new(&mut self, id: ConnectionId) {
         if let Some(connection) = self.connections.get(id) {
             self.watch(id, connection.first_look());
         }
     }
 
-    /// The socket of a connection takes no more.
+    /// Watches a connection whose socket takes no more bytes.
     #[cold]
     pub(super) fn watch_blocked(&mut self, id: ConnectionId) {
         if let Some(connection) = self.connections.get(id) {
@@ -55,21 +55,21 @@ impl Net {
         }
     }
 
-    /// A connection that was not read is read again.
+    /// Watches a connection that is read again after it was held back.
     pub(super) fn watch_read(&mut self, id: ConnectionId) {
         if let Some(connection) = self.connections.get(id) {
             self.watch(id, connection.look_when_read());
         }
     }
 
-    /// What the clock says of an open connection.
+    /// Checks the clock of an open connection.
     pub(crate) fn look_at_clock(&mut self, id: ConnectionId) -> Clock {
         let now = self.common.now;
         let connection = self.connections.get_mut(id);
         connection.map_or(Clock::Nothing, |connection| connection.look_at_clock(now))
     }
 
-    /// Has the clock of a connection looked at in `after`, and not at any other time.
+    /// Checks the clock of a connection after `after`, and cancels the previous check.
     pub(crate) fn watch_anew(&mut self, id: ConnectionId, after: Option<Duration>) {
         self.forget_deadline(id);
         self.watch(id, after);

@@ -1,4 +1,4 @@
-//! One payload on its way to many connections: encoded once for each framing that is met.
+//! One payload for many connections, encoded once per framing.
 
 use std::ops::Range;
 
@@ -10,24 +10,36 @@ use crate::error::{EncodeError, SendError};
 use crate::frame::{self, Frame, Framing};
 use crate::write_queue::SHARE_FROM;
 
-/// What became of a frame that was sent to many.
+/// The result of [`send_many`](crate::Net::send_many) and [`broadcast`](crate::Net::broadcast).
+///
+/// ```
+/// use throng::{ConnectionId, Net};
+///
+/// fn announce(net: &mut Net, room: &[ConnectionId]) {
+///     let report = net.send_many(room.iter().copied(), b"the next round begins");
+///     println!("{} queued, {} closed", report.queued, report.gone);
+///     for id in report.refused {
+///         net.abort(id); // its queue is full
+///     }
+/// }
+/// ```
 #[derive(Debug, Default)]
 #[non_exhaustive]
 pub struct SendReport {
-    /// How many connections have it in their queue.
+    /// The number of connections for which the frame was queued.
     pub queued: usize,
-    /// How many ids named no connection that can be sent to: gone, closing, or not established yet.
+    /// The number of ids whose connection cannot be sent to: closed, closing, or not established yet.
     pub gone: usize,
-    /// The connections that had no room for it: [`max_queued_bytes`](crate::Config::max_queued_bytes) wait for them
-    /// already.
+    /// The connections whose queue is full, that is, holds [`max_queued_bytes`](crate::Config::max_queued_bytes) or
+    /// more.
     pub refused: Vec<ConnectionId>,
-    /// The connections whose framing cannot carry it, or whose `max_frame_len` forbids it.
+    /// The connections whose framing cannot encode the frame, or whose `max_frame_len` it exceeds.
     pub unfit: Vec<ConnectionId>,
-    /// Why the first of the unfit cannot carry it.
+    /// The error of the first connection in `unfit`.
     pub error: Option<EncodeError>,
 }
 
-/// What a small payload looks like in each framing that was met, one behind the other.
+/// The encodings of a small payload in all framings met so far, one after the other.
 #[derive(Debug, Default)]
 struct Encodings {
     wire: Vec<u8>,
@@ -47,7 +59,7 @@ impl Encodings {
         Some(&self.wire[self.position(framing, limit)?])
     }
 
-    /// The frame in this framing, which is encoded if it was not met before.
+    /// Returns the frame in this framing, encoding it if the framing was not met before.
     fn encode(
         &mut self,
         framing: &Framing,
@@ -68,21 +80,21 @@ impl Encodings {
     }
 }
 
-/// One payload on its way to many connections.
+/// One payload for many connections.
 pub(super) struct Fanout<'a> {
     payload: Payload<'a>,
     pub(super) report: SendReport,
 }
 
 enum Payload<'a> {
-    /// Small: encoded once for each framing.
+    /// Small: encoded once per framing.
     Small {
         payload: Frame<'a>,
-        /// By somebody else, before it was known who gets it.
+        /// Encodings made elsewhere, before the recipients were known.
         before: Option<&'a Encodings>,
         encodings: Encodings,
     },
-    /// Large: each queue writes its own header and refers to the payload.
+    /// Large: each queue has its own header and a reference to the payload.
     Large(Bytes),
 }
 
@@ -138,7 +150,7 @@ impl<'a> Fanout<'a> {
     }
 }
 
-/// A payload that is encoded before it is known who gets it, so that several loops can share that.
+/// A payload that is encoded before its recipients are known, so that several loops can share the encodings.
 #[derive(Debug)]
 pub(crate) struct Encoded {
     payload: Bytes,
@@ -146,7 +158,8 @@ pub(crate) struct Encoded {
 }
 
 impl Encoded {
-    /// Encodes for each of these framings, with its limit. Whom that does not fit is found out when it is sent.
+    /// Encodes the payload for each of these framings, with its limit. Errors are ignored here and reported when it is
+    /// sent.
     pub(crate) fn new(payload: Bytes, framings: &[(Framing, u64)]) -> Self {
         let mut encodings = Encodings::default();
         if payload.len() < SHARE_FROM {

@@ -1,4 +1,4 @@
-//! Writing what is queued, and telling the selector what a connection waits for.
+//! Writing queues, and updating the selector's interest.
 
 use log::trace;
 
@@ -8,7 +8,7 @@ use crate::connection_id::{ConnectionId, Source};
 use crate::reason::DisconnectCause;
 
 impl Net {
-    /// Writes what is queued for a connection, as far as socket and budget allow, and takes a closing one further.
+    /// Writes the queue of a connection, as far as its socket and budget allow, and advances a closing connection.
     pub(crate) fn flush(&mut self, id: ConnectionId) {
         let Some(connection) = self.connections.get_mut(id) else {
             return;
@@ -26,14 +26,14 @@ impl Net {
                 self.relieved(id);
             }
             match outcome {
-                // There is nothing more to do for a connection that is to stay.
+                // An open connection has nothing more to do.
                 Flush::Done if is_open && !sends_fin => return,
                 Flush::Done => {}
                 Flush::Blocked => {
                     self.watch_blocked(id);
                     return self.continue_closing(id);
                 }
-                // Nobody is going to give what is missing.
+                // The missing part cannot come any more.
                 Flush::Waiting if self.is_left_open(id) => {}
                 Flush::Waiting => return self.continue_closing(id),
                 Flush::Budget => {
@@ -48,7 +48,7 @@ impl Net {
         };
         match connection.phase {
             Phase::Closing if !connection.read_ended() => {}
-            // The peer's end was read, or is somebody else's business from here on.
+            // The peer's EOF was read, or the stream is released.
             Phase::Closing | Phase::Releasing => return self.end(id, None),
             Phase::Open if sends_fin => {
                 if let Err(error) = connection.send_fin() {
@@ -85,7 +85,7 @@ impl Net {
         connection.is_some_and(|connection| connection.is_left_open())
     }
 
-    /// Tells the selector what a connection waits for, if that has changed.
+    /// Updates the selector's interest in a connection, if it has changed.
     pub(super) fn update_interest(&mut self, id: ConnectionId) {
         let token = Source::Connection(id).token();
         if let Some(connection) = self.connections.get_mut(id)
@@ -95,7 +95,7 @@ impl Net {
         }
     }
 
-    /// Sees to it that a connection is flushed in this turn.
+    /// Lists a connection to be flushed in this turn.
     pub(super) fn mark_dirty(&mut self, id: ConnectionId) {
         if let Some(connection) = self.connections.get_mut(id)
             && !connection.dirty
@@ -105,7 +105,7 @@ impl Net {
         }
     }
 
-    /// Writes to the connections that were written to outside of their own event.
+    /// Flushes the connections that were sent to outside of their own event.
     pub(crate) fn flush_dirty(&mut self) {
         let mut place = 0;
         while let Some(id) = self.work.dirty_at(place) {

@@ -14,22 +14,32 @@ use crate::reason::DisconnectCause;
 use crate::socket::Readiness;
 use crate::timers::later;
 
-/// How many times its [`disconnect_timeout`](crate::Config::disconnect_timeout) a connection may take to close while its
-/// peer takes what is queued.
+/// The longest time in which a connection may close while its peer keeps taking bytes, as a multiple of its
+/// [`disconnect_timeout`](crate::Config::disconnect_timeout).
 const MAX_EXTENSION: u32 = 12;
 
 impl Net {
-    /// Closes a connection gracefully. No callback but [`on_disconnect`](crate::Handler::on_disconnect) follows, and sends
-    /// are refused from now on. What is queued is written, then the sending side is closed, then the peer's close is
-    /// awaited. What the peer still sends is read and discarded.
+    /// Closes a connection gracefully: writes the queue, half-closes, and waits for the peer's EOF. Data that the peer
+    /// still sends is read and discarded. From now on sends return an error, and
+    /// [`on_disconnect`](crate::Handler::on_disconnect) is the only callback that follows.
     ///
-    /// [`disconnect_timeout`](crate::ListenOptions::disconnect_timeout) limits how long this takes, after which the
-    /// connection is dropped. To end with a message that also reaches a peer whose queue is full, use
-    /// [`disconnect_with`](Self::disconnect_with).
+    /// If this takes longer than [`disconnect_timeout`](crate::ListenOptions::disconnect_timeout), the connection is
+    /// dropped. A connection that is not established yet is dropped immediately. To close with a last frame that is
+    /// accepted even if the queue is full, use [`disconnect_with`](Self::disconnect_with).
     ///
-    /// A connection that is not established yet is dropped at once.
+    /// ```
+    /// use throng::{ConnectionId, Net};
     ///
-    /// Returns `false` if the connection is closed or closing already.
+    /// fn remove(net: &mut Net, id: ConnectionId, is_flooding: bool) {
+    ///     if is_flooding {
+    ///         net.abort(id); // drops the queue; the peer sees a reset
+    ///     } else {
+    ///         net.disconnect(id); // the peer receives everything that is queued, then EOF
+    ///     }
+    /// }
+    /// ```
+    ///
+    /// Returns `false` if the connection is closed or closing.
     pub fn disconnect(&mut self, id: ConnectionId) -> bool {
         match self.connections.get(id).map(|connection| connection.phase) {
             Some(Phase::Connecting) => self.end(id, Some(DisconnectCause::ClosedLocally)),
@@ -45,12 +55,13 @@ impl Net {
         true
     }
 
-    /// Closes a connection gracefully with a last frame, for which there is always room:
-    /// [`max_queued_bytes`](crate::Config::max_queued_bytes) does not apply. Otherwise as [`disconnect`](Self::disconnect).
+    /// Closes a connection gracefully with a last frame, which is accepted even if the queue is full:
+    /// [`max_queued_bytes`](crate::Config::max_queued_bytes) does not apply. Otherwise as
+    /// [`disconnect`](Self::disconnect).
     ///
-    /// With [`Backlog::Flush`] it follows everything that is queued. With [`Backlog::Drop`] the queue is dropped, but for
-    /// a frame that is partly written, so that a peer which reads slowly gets the last frame next. (What is in the system's
-    /// send buffer comes before it in either case.)
+    /// With [`Backlog::Flush`] the frame is written after everything that is queued. With [`Backlog::Drop`] the queue
+    /// is dropped, except for a partly written frame, so that a slow peer receives the last frame next. In either case
+    /// the peer first receives what is in the kernel's send buffer.
     ///
     /// ```
     /// use throng::{Backlog, ConnectionId, Frame, Handler, Net, SendError};
@@ -69,8 +80,9 @@ impl Net {
     /// ```
     ///
     /// # Errors
-    /// As [`send`](Self::send), but for `QueueFull`; and [`FrameOpen`](SendError::FrameOpen) if a frame is
-    /// [open](Self::begin_frame) that would have to be finished first. Nothing has changed then: the connection goes on.
+    /// As [`send`](Self::send), except for `QueueFull`; and [`FrameOpen`](SendError::FrameOpen) if an
+    /// [open](Self::begin_frame) frame would have to be finished first. On error nothing changes: the connection stays
+    /// open.
     pub fn disconnect_with(
         &mut self,
         id: ConnectionId,
@@ -88,15 +100,14 @@ impl Net {
         Ok(())
     }
 
-    /// Closes the sending side of a connection, and keeps receiving. Sends are refused from now on with
-    /// [`SendError::HalfClosed`]. When the queue is written, the peer is sent a FIN: it reads the end of the stream, and
-    /// can reply for as long as it likes. The connection ends, with the cause
-    /// [`PeerClosed`](DisconnectCause::PeerClosed), when the peer has closed its side as well.
-    /// If it has done so before, no further callback but [`on_disconnect`](crate::Handler::on_disconnect) follows.
+    /// Closes the sending direction of a connection, and keeps receiving. Sends return [`SendError::HalfClosed`] from now
+    /// on. When the queue is written, a FIN is sent: the peer reads EOF, and can still reply. When the peer has closed its
+    /// side as well, the connection ends with the cause [`PeerClosed`](DisconnectCause::PeerClosed). If the peer had closed
+    /// its side before, [`on_disconnect`](crate::Handler::on_disconnect) is the only callback that follows.
     ///
-    /// If the peer is throng too, it needs [`allow_half_open`](crate::ListenOptions::allow_half_open) to reply, and is told
-    /// by [`on_half_close`](crate::Handler::on_half_close). A peer that never closes keeps the connection:
-    /// [`idle_timeout`](crate::ListenOptions::idle_timeout) limits its silence, and [`disconnect`](Self::disconnect) ends it.
+    /// If the peer uses throng too, it needs [`allow_half_open`](crate::ListenOptions::allow_half_open) to reply, and
+    /// [`on_half_close`](crate::Handler::on_half_close) is called there. A peer that never closes keeps the connection open:
+    /// set an [`idle_timeout`](crate::ListenOptions::idle_timeout), or call [`disconnect`](Self::disconnect).
     ///
     /// ```
     /// use throng::{ConnectionId, Frame, Handler, Net, SendError};
@@ -134,11 +145,12 @@ impl Net {
         Ok(())
     }
 
-    /// Ends a connection at once: what is queued is dropped, and the peer sees a reset (RST).
+    /// Closes a connection immediately: drops the queue and resets the connection (RST).
     ///
-    /// The only callback that follows is [`on_disconnect`](crate::Handler::on_disconnect).
+    /// [`on_disconnect`](crate::Handler::on_disconnect) is the only callback that follows. See
+    /// [`disconnect`](Self::disconnect) for a graceful close.
     ///
-    /// Returns `false` if the connection is closed already.
+    /// Returns `false` if the connection is closed.
     pub fn abort(&mut self, id: ConnectionId) -> bool {
         match self.connections.get(id).map(|connection| connection.phase) {
             None | Some(Phase::Closed) => {
@@ -152,11 +164,11 @@ impl Net {
         }
     }
 
-    /// Lets an open connection end when its queue is flushed.
+    /// Starts closing an open connection; it half-closes once its queue is written.
     pub(crate) fn close(&mut self, id: ConnectionId, cause: DisconnectCause) {
         if let Some(connection) = self.connections.get_mut(id) {
             if connection.has_failed_write() {
-                // There is nothing left to write, and why it ends is decided.
+                // There is nothing left to write, and the cause is decided.
                 return self.end(id, None);
             }
             if let Some(timer) = connection.timer.take() {
@@ -170,8 +182,8 @@ impl Net {
         }
     }
 
-    /// Ends a connection: the socket is closed, the memory given back, the announcement queued. Without a cause of its
-    /// own the one given to [`close`](Self::close) stands.
+    /// Ends a connection: closes the socket, frees its memory, and queues its `on_disconnect`. Without a cause, the one
+    /// that was passed to [`close`](Self::close) applies.
     pub(crate) fn end(&mut self, id: ConnectionId, cause: Option<DisconnectCause>) {
         let Some(connection) = self.connections.get_mut(id) else {
             return;
@@ -195,7 +207,7 @@ impl Net {
         self.resume_accepting();
     }
 
-    /// A write has failed: that is the end of the write half. What has arrived is delivered, and then the connection ends.
+    /// Handles a failed write: closes the write half. Data that has arrived is delivered, then the connection ends.
     #[cold]
     pub(crate) fn fail_write(&mut self, id: ConnectionId, error: io::Error) {
         let Some(connection) = self.connections.get_mut(id) else {
@@ -203,7 +215,7 @@ impl Net {
         };
         self.upset = true;
         if connection.outlives_failed_write() {
-            debug!("{id} cannot be written to: {error}");
+            debug!("{id}: write failed: {error}");
             connection.fail_write(error, &mut self.common);
             let patience = connection.options().disconnect_timeout;
             self.list(id);
@@ -221,10 +233,10 @@ impl Net {
         }
     }
 
-    /// After a flush of a closing connection: lists it if it has more to do, such as input that was not read while it was
-    /// held back, and sees to it that it has a deadline. In a shutdown, the loop has one.
+    /// Continues a closing connection after a flush: lists it if it can make progress, for example by input that was not
+    /// read while it was held back, and sets its deadline, unless a shutdown has set one for all.
     ///
-    /// At the deadline the connection continues if its peer has taken bytes since, but not for ever.
+    /// When the deadline passes, it is extended if the peer has taken bytes meanwhile, up to a maximum.
     #[cold]
     #[inline(never)]
     pub(super) fn continue_closing(&mut self, id: ConnectionId) {
@@ -247,7 +259,7 @@ impl Net {
         }
     }
 
-    /// Gives a connection a deadline, in place of the one that it had.
+    /// Sets the deadline of a connection, replacing the previous one.
     pub(crate) fn set_deadline(&mut self, id: ConnectionId, after: Duration, deadline: Deadline) {
         self.forget_deadline(id);
         let Some(at) = self.now.checked_add(after) else {
@@ -269,8 +281,8 @@ impl Net {
         Some(self.connections.get(id)?.options().disconnect_timeout)
     }
 
-    /// How long a closing connection may go on: its timeout since its peer last took a byte, but not beyond `until`. `None`
-    /// if it is closed.
+    /// Returns how long a closing connection may still take: its timeout since the peer last took a byte, but not
+    /// beyond `until`. `None` if it is closed.
     pub(crate) fn time_to_close(&self, id: ConnectionId, until: Instant) -> Option<Duration> {
         let connection = self.connections.get(id)?;
         let after = connection.options().disconnect_timeout;
@@ -279,14 +291,31 @@ impl Net {
         (connection.phase != Phase::Closed).then_some(left)
     }
 
-    /// Changes the framing of a connection, both ways, as after a handshake: from the next frame sent, and from the byte
-    /// after the frame that is being delivered. [`max_frame_len`](crate::ListenOptions::max_frame_len) stays.
+    /// Changes the framing of a connection in both directions, for example after a handshake. It applies from the next
+    /// frame sent, and from the byte after the frame that is being delivered.
+    /// [`max_frame_len`](crate::ListenOptions::max_frame_len) stays.
     ///
-    /// Whenever it is called, what was not shown yet is cut anew, be it the beginning of a frame, and a frame that is shown in
-    /// [pieces](crate::Handler::on_chunk) goes on to its end. But only in [`on_data`](crate::Handler::on_data) it is certain
-    /// which frame was the last to be shown.
+    /// Undelivered bytes are cut again in the new framing, including the beginning of an incomplete frame. A frame that
+    /// is being delivered in [chunks](crate::Handler::on_chunk) continues to its end. Call it in
+    /// [`on_data`](crate::Handler::on_data): only there is it certain which frame was the last to be delivered.
     ///
-    /// Returns `false` if the connection is gone or going.
+    /// ```
+    /// use throng::{ConnectionId, Frame, Framing, Handler, Net};
+    ///
+    /// struct Upgrade;
+    ///
+    /// impl Handler for Upgrade {
+    ///     fn on_data(&mut self, net: &mut Net, id: ConnectionId, frame: Frame<'_>) {
+    ///         if &*frame == b"binary" {
+    ///             // The reply still ends with a newline; all later frames have a length prefix.
+    ///             let _ = net.send(id, b"ok");
+    ///             net.set_framing(id, Framing::length_prefix());
+    ///         }
+    ///     }
+    /// }
+    /// ```
+    ///
+    /// Returns `false` if the connection is closed or closing.
     pub fn set_framing(&mut self, id: ConnectionId, framing: impl Into<Framing>) -> bool {
         match self.connections.get_mut(id) {
             Some(connection) if matches!(connection.phase, Phase::Connecting | Phase::Open) => {
@@ -305,19 +334,19 @@ impl Net {
         }
     }
 
-    /// Ends a connection whose handler has no place for a chunk.
+    /// Ends a connection whose handler does not implement `on_chunk`.
     #[cold]
     pub(crate) fn refuse_chunk(&mut self, id: ConnectionId, chunk: &Chunk<'_>) {
         let total = chunk.total();
         self.end(id, Some(DisconnectCause::ChunkNotHandled { total }));
     }
 
-    /// How many connections there are that have not ended, in any phase.
+    /// Returns the number of connections that have not ended, in any phase.
     pub(super) fn occupied(&self) -> usize {
         self.connections.len() - self.work.ended_in_slots()
     }
 
-    /// Takes a closing connection further: flushes, and reads to see the peer's close.
+    /// Advances a closing connection: flushes it, and reads until the peer's EOF.
     pub(crate) fn drain(&mut self, id: ConnectionId, buffer: &mut [u8]) {
         let mut budget = self.config.read_budget;
         loop {

@@ -1,5 +1,4 @@
-//! Listeners: opening them, taking them over, closing them. Who comes in through them is the business of
-//! [`accept`](super::accept).
+//! Listeners: opening, adopting, closing. [`accept`](super::accept) accepts their peers.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -21,35 +20,35 @@ use crate::socket::{ListenSocket, Local, Sharing, Stream};
 /// An accepted socket, and the address of its peer if it has one.
 pub(crate) type Peer = (Stream, Option<SocketAddr>);
 
-/// Takes a peer, or gives it back.
+/// Takes a peer, or returns it.
 pub(crate) type HandOver = Box<dyn FnMut(Peer) -> Option<Peer> + Send>;
 
 pub(crate) struct Listener {
-    /// The file that was made for the socket, if it goes with the listener. It is removed before the socket is closed.
+    /// The socket file, if it is removed with the listener. It is removed before the socket is closed.
     #[cfg(unix)]
     file: Option<SocketFile>,
-    /// None, if all peers are handed in.
+    /// `None` if all peers are handed in.
     pub(super) socket: Option<ListenSocket>,
-    /// Peers that others have accepted.
+    /// Peers that were accepted by another loop.
     pub(super) handed: VecDeque<Peer>,
-    /// Who is offered each peer first.
+    /// Is offered each accepted peer first.
     pub(super) hand_over: Option<HandOver>,
-    /// Tells those who hand peers in that it is there.
+    /// Tells the loops that hand in peers that this listener exists.
     pub(super) presence: Option<Arc<()>>,
-    /// Where it listens.
+    /// The address or path it listens on.
     pub(super) local: Local,
     pub(super) terms: Arc<Terms>,
-    /// It stands in the ready list.
+    /// It is in a list of sources to be served.
     pub(crate) listed: bool,
-    /// Peers may wait: no accept has seen WouldBlock since the last event.
+    /// Peers may be waiting: no accept has returned `WouldBlock` since the last event.
     pub(crate) readable: bool,
-    /// It waits for a descriptor to become free.
+    /// It waits for a file descriptor to become free.
     pub(super) paused: bool,
-    /// That it paused was logged, and it has not caught up since.
+    /// The pause was logged, and the listener has not caught up since.
     pub(super) pause_reported: bool,
-    /// Whether accepted sockets have TCP_NODELAY from the listener, once one was looked at.
+    /// Whether accepted sockets inherit `TCP_NODELAY` from the listener; `None` until the first was checked.
     pub(super) inherits_nodelay: Option<bool>,
-    /// Accepted sockets may have SO_LINGER from the listener, as it was before it was adopted.
+    /// Accepted sockets may have inherited `SO_LINGER` from the listener, as set before it was adopted.
     pub(super) peers_linger: bool,
 }
 
@@ -62,10 +61,10 @@ impl fmt::Debug for Listener {
 }
 
 impl Net {
-    /// Listens on an address, with the default [`ListenOptions`]: `"127.0.0.1:5000"`, `"[::]:5000"` for IPv4 and IPv6, or
-    /// port 0 for any free one, which [`local_addr`](Self::local_addr) tells.
+    /// Listens on an address, with the default [`ListenOptions`]. Examples: `"127.0.0.1:5000"`; `"[::]:5000"` for IPv4
+    /// and IPv6; port 0 for any free port, which [`local_addr`](Self::local_addr) returns.
     ///
-    /// A name that has several addresses is listened on at the first that works. To resolve one may block.
+    /// If a name has several addresses, the first that works is used. Resolving a name may block.
     ///
     /// # Errors
     /// If the address cannot be resolved or is in use.
@@ -73,10 +72,11 @@ impl Net {
         self.listen_with(addr, ListenOptions::default())
     }
 
-    /// Listens on an address; see [`listen`](Self::listen). A loop may have many listeners, each with its own framing.
+    /// Listens on an address with the given options; see [`listen`](Self::listen). A loop may have many listeners, each
+    /// with its own framing.
     ///
     /// # Errors
-    /// As `listen`, and if the options contradict each other.
+    /// As [`listen`](Self::listen), and if the options contradict each other.
     pub fn listen_with(
         &mut self,
         addr: impl ToSocketAddrs,
@@ -97,19 +97,19 @@ impl Net {
         result
     }
 
-    /// Listens on the path of a Unix domain socket; see [`listen`](Self::listen). The peers have no address, keepalive
-    /// and user timeout do not apply, and there are no resets: a stream that is cut off looks like one that ended.
+    /// Listens on the path of a Unix domain socket; see [`listen`](Self::listen). Peers have no address. Keepalive and
+    /// user timeout do not apply. There are no resets: the peer of an aborted connection sees EOF.
     ///
-    /// The file is removed when the listener closes, or the loop is dropped, unless
-    /// [`remove_socket_file`](ListenOptions::remove_socket_file) is turned off or another file has taken its place. A file
-    /// that is left of a server that crashed is an error, unless
-    /// [`replace_stale_socket`](ListenOptions::replace_stale_socket) is set.
+    /// The socket file is removed when the listener closes or the loop is dropped, unless
+    /// [`remove_socket_file`](ListenOptions::remove_socket_file) is turned off or another file has replaced it. A file
+    /// that a crashed server has left is an error, unless [`replace_stale_socket`](ListenOptions::replace_stale_socket)
+    /// is set.
     ///
-    /// On Linux a path that begins with a NUL byte is an abstract name, which has no file: `"\0game"`.
+    /// On Linux, a path that begins with a NUL byte is an abstract name, which has no file: `"\0game"`.
     ///
     /// # Errors
-    /// If there is a file at `path`, or none can be made; if the options contradict each other. `InvalidInput` if `path` is
-    /// empty, has a NUL inside, or is longer than the system allows (about 100 bytes).
+    /// If a file exists at `path`, if the socket file cannot be created, or if the options contradict each other.
+    /// `InvalidInput` if `path` is empty, contains a NUL, or is longer than the system allows (about 100 bytes).
     #[cfg(unix)]
     pub fn listen_unix(
         &mut self,
@@ -129,7 +129,7 @@ impl Net {
         })
     }
 
-    /// Lets the file of a listener go with it, unless the options say otherwise.
+    /// Ties the socket file to the listener, so that it is removed with it, unless the options say otherwise.
     #[cfg(unix)]
     pub(crate) fn own_file(
         &mut self,
@@ -143,11 +143,11 @@ impl Net {
         }
     }
 
-    /// Takes over a socket that listens already: one that was passed on by the system (socket activation), or bound by a
-    /// test. [`backlog`](ListenOptions::backlog), [`only_v6`](ListenOptions::only_v6) and
-    /// [`reuse_port`](ListenOptions::reuse_port) are what they were. The socket no longer blocks, its connections do not
-    /// linger (`SO_LINGER`), and on Unix it is closed in child processes (`FD_CLOEXEC`): else a child would keep the port
-    /// open, without serving it, after this process has ended.
+    /// Takes over a listening socket, for example from socket activation or from a test. Its
+    /// [`backlog`](ListenOptions::backlog), [`only_v6`](ListenOptions::only_v6) and
+    /// [`reuse_port`](ListenOptions::reuse_port) stay unchanged. The socket is made non-blocking, and its connections
+    /// do not linger (`SO_LINGER`). On Unix it is closed in child processes (`FD_CLOEXEC`): otherwise a child would
+    /// keep the port open, without serving it, after this process has ended.
     ///
     /// ```
     /// use throng::{Config, EventLoop, ListenOptions};
@@ -159,7 +159,7 @@ impl Net {
     /// ```
     ///
     /// # Errors
-    /// If the options contradict each other, or if the system refuses; the socket is given back.
+    /// If the options contradict each other, or if the system reports an error; the socket is returned in the error.
     pub fn adopt_listener(
         &mut self,
         socket: impl Into<ListenSocket>,
@@ -174,8 +174,8 @@ impl Net {
         }
     }
 
-    /// Lets peers come in that others have accepted at this address, by [`hand_in`](Self::hand_in). They see by
-    /// `presence` how long that is so.
+    /// Adds a listener without a socket, for peers that other loops have accepted at this address and pass to
+    /// [`hand_in`](Self::hand_in). Those loops see from `presence` whether it still exists.
     pub(crate) fn listen_by_hand(
         &mut self,
         options: &ListenOptions,
@@ -190,14 +190,14 @@ impl Net {
         Ok(id)
     }
 
-    /// Lets each peer of a listener be offered to others first.
+    /// Offers each peer of a listener to `hand_over` first.
     pub(crate) fn hand_over(&mut self, id: ListenerId, hand_over: HandOver) {
         if let Some(listener) = self.listeners.get_mut(id) {
             listener.hand_over = Some(hand_over);
         }
     }
 
-    /// Lets a peer come in that was accepted elsewhere. It is asked for admission as all are.
+    /// Queues a peer that was accepted elsewhere. It passes the same admission control as any other.
     pub(crate) fn hand_in(&mut self, id: ListenerId, peer: Peer) {
         match self.listeners.get_mut(id) {
             Some(listener) => {
@@ -208,7 +208,7 @@ impl Net {
         }
     }
 
-    /// Sets a socket up, registers it and gives it a slot.
+    /// Sets up a socket, registers it and gives it a slot.
     fn open_listener(
         &mut self,
         mut socket: ListenSocket,
@@ -259,7 +259,7 @@ impl Net {
         })
     }
 
-    /// The terms for those who will come through the next listener.
+    /// Returns the terms of the connections of a new listener.
     fn terms_of_next(&self, options: &ListenOptions) -> Result<Arc<Terms>, ListenError> {
         let options = options
             .connection(&self.config)
@@ -271,20 +271,20 @@ impl Net {
         Ok(Arc::new(Terms { origin, options }))
     }
 
-    /// Stops listening. Connections that came through the listener stay.
+    /// Stops listening. Connections that were accepted stay.
     ///
-    /// Peers in the backlog are lost: the kernel has established their connections, but they were not accepted. They see a
-    /// reset (Linux), also if they have sent something. The backlog outlives the listener only where another descriptor
-    /// keeps the socket open: a clone of a socket that was [adopted](Self::adopt_listener), or another process that shares
-    /// it.
+    /// Peers in the backlog are lost: the kernel has established their connections, but they were not accepted. On
+    /// Linux they see a reset, even if they have sent data. The backlog outlives the listener only if another file
+    /// descriptor keeps the socket open: a clone of an [adopted](Self::adopt_listener) socket, or another process that
+    /// shares it.
     ///
-    /// Returns `false` if it is closed already.
+    /// Returns `false` if the listener is closed.
     pub fn close_listener(&mut self, id: ListenerId) -> bool {
         let Some(listener) = self.listeners.get_mut(id) else {
             debug!("close_listener: no such listener");
             return false;
         };
-        // The listener itself is closed with its slot; a retired slot keeps it, deregistered.
+        // A retired slot keeps its listener, deregistered; otherwise the listener is dropped with its slot.
         listener.handed.clear();
         listener.presence = None;
         if let Some(socket) = &mut listener.socket {
@@ -297,7 +297,7 @@ impl Net {
         true
     }
 
-    /// Takes note that peers wait at a listener.
+    /// Lists a listener at which peers are waiting.
     pub(super) fn list_listener(&mut self, id: ListenerId) {
         let Some(listener) = self.listeners.get_mut(id) else {
             return;

@@ -1,12 +1,11 @@
-//! `Net`: the connections and listeners of a loop, and what a callback may do with them.
+//! `Net`: the connections and listeners of a loop, and the operations on them.
 //!
-//! It holds all state of the loop but the selector and the handler. It never calls the handler: no method of `Net`
-//! runs a callback, so callbacks never nest. [`crate::reactor`] does that, between turns and nowhere else.
+//! Holds all state of the loop except the selector and the handler. No method of `Net` calls the handler, so callbacks
+//! never nest. [`crate::reactor`] makes all callbacks.
 //!
-//! One file per group of operations:
-//! [`listen`](mod@listen), [`accept`](mod@accept), [`admission`], [`connect`], [`adopt`], [`lifecycle`],
-//! [`send`], [`stream`], [`flush`], [`backpressure`], [`budget`],
-//! [`deadlines`], [`timers`], [`user_sources`], [`shutdown`], [`queries`], [`warnings`], [`turn`].
+//! One file per group of operations: [`listen`](mod@listen), [`accept`](mod@accept), [`admission`], [`connect`],
+//! [`adopt`], [`lifecycle`], [`send`], [`stream`], [`fanout`], [`flush`], [`backpressure`], [`budget`], [`deadlines`],
+//! [`timers`], [`user_sources`], [`shutdown`], [`queries`], [`view`], [`warnings`], [`turn`], [`service`].
 
 mod accept;
 mod admission;
@@ -64,65 +63,118 @@ pub use timers::{Expired, Timer, TimerId};
 pub use view::ConnectionRef;
 pub(crate) use warnings::Warning;
 
-/// The connections of a loop, and everything that can be done with them.
+/// The connections and listeners of a loop, and all operations on them.
 ///
-/// A `Net` is lent to every callback, and by [`EventLoop::net`](crate::EventLoop::net) to the owner of the loop between
-/// turns. All of its methods may be called from every callback, on every id; none of them runs a callback. An id whose
-/// connection is gone does no harm.
+/// Every callback receives `&mut Net`; between turns, [`EventLoop::net`](crate::EventLoop::net) returns it. Any method
+/// may be called from any callback, for any id. No method makes a callback. Stale ids are ignored: an operation on a
+/// closed connection has no effect, and most return `false`, `None` or an error.
+///
+/// | operation | |
+/// |---|---|
+/// | **Listening** | |
+/// | [`listen`](Self::listen), [`listen_with`](Self::listen_with) | listen on an address |
+/// | [`listen_unix`](Self::listen_unix) | listen on the path of a Unix domain socket |
+/// | [`adopt_listener`](Self::adopt_listener) | take over a listening socket |
+/// | [`close_listener`](Self::close_listener) | stop listening; its connections stay |
+/// | **Opening and closing** | |
+/// | [`connect`](Self::connect) | connect to a peer |
+/// | [`connect_with`](Self::connect_with) | … with options |
+/// | [`connect_unix`](Self::connect_unix) | … on a Unix domain socket |
+/// | [`adopt`](Self::adopt), [`adopt_with`](Self::adopt_with) | take over a connected stream |
+/// | [`disconnect`](Self::disconnect) | close gracefully |
+/// | [`disconnect_with`](Self::disconnect_with) | close gracefully with a last frame |
+/// | [`half_close`](Self::half_close) | end sending, and keep receiving |
+/// | [`abort`](Self::abort) | close immediately, with a reset |
+/// | [`release`](Self::release) | detach a connection and return its stream |
+/// | **Sending** | |
+/// | [`send`](Self::send) | copy a payload into the queue |
+/// | [`send_with`](Self::send_with) | encode directly into the queue |
+/// | [`send_bytes`](Self::send_bytes) | queue a large payload by reference |
+/// | [`send_frame`](Self::send_frame) | forward a received frame |
+/// | [`send_latest`](Self::send_latest) | replace the previous frame of a slot |
+/// | [`send_many`](Self::send_many), [`broadcast`](Self::broadcast) | send to many connections, encoding once |
+/// | [`send_reader`](Self::send_reader) | send from a reader, in constant memory |
+/// | [`wake_reader`](Self::wake_reader) | call a reader again that had no data |
+/// | [`begin_frame`](Self::begin_frame) | begin a frame that is sent in chunks |
+/// | [`push_chunk`](Self::push_chunk) | add a chunk to the open frame |
+/// | [`finish_frame`](Self::finish_frame) | end the open frame |
+/// | **Receiving and backpressure** | |
+/// | [`set_framing`](Self::set_framing) | change how the stream is cut into frames |
+/// | [`pause`](Self::pause), [`resume`](Self::resume) | stop and continue reading |
+/// | **Queries** | |
+/// | [`connection`](Self::connection), [`is_connected`](Self::is_connected) | one connection |
+/// | [`connections`](Self::connections) | all established connections |
+/// | [`len`](Self::len) | how many are established |
+/// | [`is_empty`](Self::is_empty) | whether none is established |
+/// | [`local_addr`](Self::local_addr), [`local_path`](Self::local_path) | where a listener listens |
+/// | [`memory_in_use`](Self::memory_in_use) | bytes held by all connections |
+/// | [`stats`](Self::stats) | counters |
+/// | [`now`](Self::now) | the time of this turn |
+/// | **Timers and sources** | |
+/// | [`set_timer`](Self::set_timer) | set a timer, for the loop or a connection |
+/// | [`cancel_timer`](Self::cancel_timer) | cancel a timer |
+/// | [`register`](Self::register) | add your own mio source |
+/// | [`reregister`](Self::reregister) | change what is reported of it |
+/// | [`deregister`](Self::deregister) | remove it |
+/// | **Shutdown** | |
+/// | [`shutdown`](Self::shutdown) | close everything gracefully, then stop |
+/// | [`is_shutting_down`](Self::is_shutting_down) | whether a shutdown is in progress |
+/// | [`stop`](Self::stop), [`is_stopping`](Self::is_stopping) | make `run` return |
 pub struct Net {
     config: Config,
     common: Common,
     now: Instant,
-    /// When the last turn ended, as far as that was noted.
+    /// The end of the last turn, if it was reported by `note_turn_end`.
     turn_ended: Instant,
     connections: Table<Link, ConnectionId>,
     listeners: Table<Listener, ListenerId>,
     work: Work,
-    /// Connections in phase `Open`.
+    /// The number of connections in phase `Open`.
     open: usize,
     timers: Timers<Deadline>,
     user_timers: Timers<UserTimer>,
-    /// Counts the turns in which they have fired.
+    /// Counts the turns in which user timers were fired.
     timer_round: u32,
     admissions: Admissions,
-    /// The turn in which everything queued was last tried to be written for the sake of memory.
+    /// The last turn in which all queues were flushed because the memory budget was exceeded.
     tried_to_write: u64,
-    /// Some listener waits for a descriptor to become free; this ends its patience.
+    /// The timer that resumes paused listeners; set while any listener waits for a file descriptor.
     accept_retry: Option<TimerKey>,
     trim_scheduled: bool,
     warnings: Warnings,
-    /// Some connection has left its phase or changed its framing: who delivers to one has to look at it anew.
+    /// A connection has left its phase, was held back or changed its framing: a delivery has to look it up again.
     upset: bool,
     shutdown: Option<Shutdown>,
     stopping: bool,
-    /// Something was asked for that has to be seen in a turn, though there is nothing to do in it.
+    /// A turn is due although there is no work to do in it, because `stop` or `shutdown` was called.
     turn_is_due: bool,
-    /// Commands were left over in the mailbox: turns before this one are due without an event.
+    /// Commands are left in the mailbox: turns before this one are due without an event.
     mail_until: u64,
     stats: Stats,
 }
 
-/// What is to happen at an instant.
+/// What to do when a deadline passes.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Deadline {
-    /// An attempt to connect has had its time.
+    /// A connection attempt has timed out.
     Connect(ConnectionId, Duration),
-    /// An open connection may have been idle, or without progress, for too long.
+    /// The clock of an open connection has to be checked: it may be idle or stalled.
     Check(ConnectionId),
-    /// A closing connection has had its time, unless its peer goes on to take bytes: then it may go on until the instant.
+    /// The timeout of a closing connection has passed. While its peer keeps taking bytes it is extended, up to the
+    /// instant.
     Drain(ConnectionId, Instant),
-    /// Listeners that paused try again.
+    /// Paused listeners try again to accept.
     AcceptRetry,
-    /// A shutdown has had its time.
+    /// The timeout of a shutdown has passed.
     Shutdown(Duration),
-    /// Warnings were counted, which is to be logged.
+    /// Warnings were counted and have to be logged.
     Report(Warning),
-    /// Unused memory goes back to the allocator.
+    /// Unused memory is returned to the allocator.
     Trim,
 }
 
 impl Net {
-    /// No connections, at the time `now`. Sockets are registered with `registry`.
+    /// Creates a `Net` without connections, at the time `now`. Sockets are registered with `registry`.
     pub(crate) fn new(registry: Registry, config: Config, now: Instant) -> Self {
         Self {
             config,

@@ -1,4 +1,4 @@
-//! Sending: the ways a payload gets into a queue, by cost.
+//! Sending: the ways to queue a payload, by cost.
 
 use std::io;
 
@@ -14,14 +14,33 @@ use crate::frame::{Frame, FrameWriter};
 use crate::reason::DisconnectCause;
 
 impl Net {
-    /// Queues a frame, copying the payload. The best way for small frames.
+    /// Queues a frame, copying the payload. The best choice for small frames.
     ///
-    /// It is written after the callback has returned, together with what else is queued for the connection: many sends
-    /// make one write.
+    /// The frame is written after the callback has returned, together with everything else that is queued for the
+    /// connection: many sends make one write.
+    ///
+    /// ```
+    /// use throng::{ConnectionId, Frame, Handler, Net, SendError};
+    ///
+    /// struct Uppercase;
+    ///
+    /// impl Handler for Uppercase {
+    ///     fn on_data(&mut self, net: &mut Net, id: ConnectionId, frame: Frame<'_>) {
+    ///         match net.send(id, &frame.to_ascii_uppercase()) {
+    ///             Ok(()) => {}
+    ///             // The peer reads too slowly. Nothing was queued.
+    ///             Err(SendError::QueueFull { .. }) => {
+    ///                 net.abort(id);
+    ///             }
+    ///             Err(error) => eprintln!("{id}: {error}"),
+    ///         }
+    ///     }
+    /// }
+    /// ```
     ///
     /// # Errors
-    /// If the connection is gone or not established, if the payload cannot be a frame of its framing, or if
-    /// [`max_queued_bytes`](crate::Config::max_queued_bytes) wait for the peer already. Nothing is queued then.
+    /// If the connection is closed or not established, if the framing cannot encode the payload, or if
+    /// [`max_queued_bytes`](crate::Config::max_queued_bytes) are queued already. On error nothing is queued.
     pub fn send(&mut self, id: ConnectionId, payload: &[u8]) -> Result<(), SendError> {
         if self.send_at_once(id, payload) {
             return Ok(());
@@ -29,8 +48,8 @@ impl Net {
         self.send_with_care(id, payload)
     }
 
-    /// Sends where it is easy, the usual case; `false` decides nothing. It is in each of its callers, and those are calls:
-    /// so it costs the same however many there are.
+    /// Fast path; `false` means: try the slow path. Inlined into each caller; the callers are not inlined, so its cost
+    /// does not depend on their number.
     #[inline(always)]
     fn send_at_once(&mut self, id: ConnectionId, payload: &[u8]) -> bool {
         let Some(connection) = self.connections.get_mut(id) else {
@@ -44,7 +63,7 @@ impl Net {
         is_sent
     }
 
-    /// Sends where it is not easy, or finds out why it cannot be done.
+    /// Slow path: handles the remaining cases, and determines the error.
     #[cold]
     fn send_with_care(&mut self, id: ConnectionId, payload: &[u8]) -> Result<(), SendError> {
         self.enqueue(id, |connection, common| {
@@ -54,7 +73,7 @@ impl Net {
         })
     }
 
-    /// Queues a frame that `encode` writes straight into its place, without a buffer of its own.
+    /// Queues a frame that `encode` writes directly into the queue, without an intermediate buffer.
     ///
     /// ```
     /// # use throng::{Config, EventLoop};
@@ -71,7 +90,7 @@ impl Net {
     /// ```
     ///
     /// # Errors
-    /// As [`send`](Self::send), and if the closure fails. If it fails or panics nothing is queued.
+    /// As [`send`](Self::send), and if the closure fails. If it fails or panics, nothing is queued.
     pub fn send_with(
         &mut self,
         id: ConnectionId,
@@ -88,10 +107,10 @@ impl Net {
         })
     }
 
-    /// Queues a frame by reference, if it has 4 KiB or more; a smaller one is copied, which is faster.
+    /// Queues a frame: by reference from 4 KiB on, otherwise by copying, which is faster for small payloads.
     ///
     /// # Errors
-    /// As [`send`](Self::send); the payload is given back.
+    /// As [`send`](Self::send); the payload is returned in the error.
     pub fn send_bytes(&mut self, id: ConnectionId, payload: Bytes) -> Result<(), Rejected<Bytes>> {
         match self.enqueue_shared(id, &payload) {
             Ok(()) => Ok(()),
@@ -99,10 +118,10 @@ impl Net {
         }
     }
 
-    /// Passes a frame on in the way that costs least: one that was assembled from many reads is not copied.
+    /// Forwards a received frame at the lowest cost: a frame that was assembled from several reads is not copied.
     ///
     /// # Errors
-    /// As [`send`](Self::send); the frame is given back.
+    /// As [`send`](Self::send); the frame is returned in the error.
     pub fn send_frame<'a>(
         &mut self,
         id: ConnectionId,
@@ -139,7 +158,7 @@ impl Net {
     /// # Ok::<(), std::io::Error>(())
     /// ```
     ///
-    /// A connection without room refuses it, and the others get it: see [`SendReport`].
+    /// A connection without room does not affect the others; see [`SendReport`].
     pub fn send_many<'a>(
         &mut self,
         ids: impl IntoIterator<Item = ConnectionId>,
@@ -153,7 +172,8 @@ impl Net {
         fanout.report
     }
 
-    /// Queues a frame for every established connection that `filter` names; see [`send_many`](Self::send_many).
+    /// Queues a frame for each established connection for which `filter` returns `true`; see
+    /// [`send_many`](Self::send_many).
     ///
     /// ```
     /// # use throng::{Config, EventLoop};
@@ -170,7 +190,7 @@ impl Net {
         self.fan_out(filter, Fanout::new(frame.into()))
     }
 
-    /// Queues a frame that was encoded elsewhere for every established connection.
+    /// Queues a frame that was encoded elsewhere for each established connection.
     pub(crate) fn broadcast_encoded(&mut self, frame: &Encoded) -> SendReport {
         self.fan_out(|_| true, frame.fanout())
     }
@@ -203,7 +223,7 @@ impl Net {
         })
     }
 
-    /// Lets `push` fill the queue of a connection, which is then flushed at the end of the turn, or of its own event.
+    /// Queues with `push`. The connection is flushed after its own event, or at the end of the turn.
     #[inline]
     pub(super) fn enqueue(
         &mut self,
@@ -232,7 +252,7 @@ impl Net {
         }
     }
 
-    /// Ends a connection that has no room for a frame, where that is the policy.
+    /// Ends a connection whose queue is full, if that is its overflow policy.
     #[cold]
     fn end_if_overflowing(&mut self, id: ConnectionId) {
         if let Some(connection) = self.connections.get(id)

@@ -1,4 +1,4 @@
-//! What the reactor asks of a connection while it serves it: each is one look into the table.
+//! The operations of the reactor on a connection that it serves, with one lookup each.
 
 use std::io;
 use std::net::SocketAddr;
@@ -12,12 +12,12 @@ use crate::frame::Cut;
 use crate::reason::{DisconnectCause, DisconnectReason};
 use crate::socket::Readiness;
 
-/// What the peer's end of stream means for a connection.
+/// What the peer's EOF means for a connection.
 #[derive(Debug)]
 pub(crate) enum EndOfStream {
-    /// It stays open for replies.
+    /// The connection stays open for replies.
     HalfOpen,
-    /// It closes.
+    /// The connection closes.
     Closes(DisconnectCause),
 }
 
@@ -31,14 +31,14 @@ impl Net {
         Some(self.connections.get(id)?.phase)
     }
 
-    /// The phase of a connection, and whether it is heavy.
+    /// Returns the phase of a connection, and whether it is heavy.
     #[inline]
     pub(crate) fn phase_and_weight(&self, id: ConnectionId) -> Option<(Phase, bool)> {
         let connection = self.connections.get(id)?;
         Some((connection.phase, connection.is_heavy))
     }
 
-    /// A connection was served. Returns whether there is more to do for it, so that it stays listed.
+    /// Notes that a connection was served. Returns whether it has more to do and stays listed.
     #[inline]
     pub(crate) fn connection_served(&mut self, id: ConnectionId, is_heavy: bool) -> bool {
         self.connections.get_mut(id).is_some_and(|connection| {
@@ -48,7 +48,7 @@ impl Net {
         })
     }
 
-    /// A listener was served. Returns whether there is more to do for it, so that it stays listed.
+    /// Notes that a listener was served. Returns whether it has more to do and stays listed.
     pub(crate) fn listener_served(&mut self, id: ListenerId) -> bool {
         self.listeners.get_mut(id).is_some_and(|listener| {
             listener.listed = listener.is_runnable();
@@ -56,8 +56,8 @@ impl Net {
         })
     }
 
-    /// A connection that was [listed](Self::list) and served stays listed, or is taken off the end of the list again. One
-    /// that was listed before is not at its end, and stays.
+    /// Keeps a connection listed that was [listed](Self::list) and served, or removes it from the end of its list. One
+    /// that had been listed before is not at the end, and stays.
     pub(crate) fn stay_listed(&mut self, id: ConnectionId, stay: bool) {
         let is_out = !stay && self.work.take_back(id.into());
         if let Some(connection) = self.connections.get_mut(id) {
@@ -65,14 +65,14 @@ impl Net {
         }
     }
 
-    /// Lets a connection be served as if an event had reported all there can be.
+    /// Sets all readiness of a connection, so that it is served as if events had reported everything.
     pub(crate) fn pretend_ready(&mut self, id: ConnectionId) {
         if let Some(connection) = self.connections.get_mut(id) {
             connection.readiness |= Readiness::READABLE | Readiness::WRITABLE;
         }
     }
 
-    /// Fills the read buffer once from an open connection. `None`: it is not read now.
+    /// Reads once from an open connection into the read buffer. `None`: it is not to be read now.
     #[inline]
     pub(crate) fn fill(
         &mut self,
@@ -81,7 +81,7 @@ impl Net {
         most: usize,
     ) -> Option<Fill> {
         let connection = self.connections.get_mut(id)?;
-        // What its own callbacks send is flushed right after, not at the end of the turn.
+        // Its own callbacks' sends are flushed right after, not at the end of the turn.
         connection.dirty = true;
         if !connection.wants_delivery() || connection.read_ended() {
             self.look_at_error(id);
@@ -95,7 +95,7 @@ impl Net {
         Some(fill)
     }
 
-    /// Looks for an error that no read is going to explain: after the peer's end of stream, or while nothing is read.
+    /// Checks for an error that no read will return: after the peer's EOF, or while the connection is held back.
     #[cold]
     pub(super) fn look_at_error(&mut self, id: ConnectionId) {
         let Some(connection) = self.connections.get_mut(id) else {
@@ -104,7 +104,7 @@ impl Net {
         if !connection.read_ended() && !connection.has_unread_error() {
             return;
         }
-        // What was looked at is known now. What a write waits for is not among it.
+        // The error is known now. WRITABLE is kept, because a blocked write waits for it.
         connection.readiness.remove(Readiness::ERROR);
         if connection.read_ended() {
             connection.readiness.remove(Readiness::READ);
@@ -114,25 +114,25 @@ impl Net {
         }
     }
 
-    /// Takes a connection that is released further.
+    /// Advances a connection that is being released.
     pub(crate) fn serve_releasing(&mut self, id: ConnectionId) {
         self.look_at_error(id);
         self.flush(id);
     }
 
-    /// Whether nothing is left to be delivered, as far as is known.
+    /// Returns whether nothing is known to be left to deliver.
     #[inline]
     pub(crate) fn has_nothing_to_deliver(&self, id: ConnectionId) -> bool {
         let connection = self.connections.get(id);
         connection.is_none_or(|connection| !connection.is_open() || !connection.wants_delivery())
     }
 
-    /// How an attempt to connect goes: `false` while it goes on.
+    /// Checks a connection attempt: returns `false` while it is in progress.
     pub(crate) fn attempt(&mut self, id: ConnectionId) -> Result<bool, (Origin, io::Error)> {
         let Some(connection) = self.connections.get_mut(id) else {
             return Ok(false);
         };
-        // All of it is looked at.
+        // All readiness is consumed here.
         connection.readiness = Readiness::default();
         let outcome = connection.is_connected();
         outcome.map_err(|error| (connection.origin(), error))
@@ -152,15 +152,15 @@ impl Net {
         }
     }
 
-    /// A connection to whose handler frames may be delivered.
+    /// Returns a connection if frames may be delivered to its handler.
     #[inline]
     pub(crate) fn deliverable(&self, id: ConnectionId) -> Option<&Connection> {
         let connection = self.connections.get(id)?;
         connection.may_deliver().then_some(connection)
     }
 
-    /// From here on, [`has_changed`](Self::has_changed) returns whether a connection was changed in a way that matters to
-    /// those who deliver.
+    /// Resets [`has_changed`](Self::has_changed), which then returns whether any connection was changed in a way that
+    /// affects deliveries.
     #[inline]
     pub(crate) fn expect_no_change(&mut self) {
         self.upset = false;
@@ -171,7 +171,7 @@ impl Net {
         self.upset
     }
 
-    /// The next frame in `input`, or in what is held together with it.
+    /// Cuts the next frame from the held bytes and `input`.
     pub(crate) fn cut<'i>(
         &mut self,
         id: ConnectionId,
@@ -189,7 +189,7 @@ impl Net {
         }
     }
 
-    /// No whole frame is left. A part of a header or of a line may be, in front of the end.
+    /// Notes that no whole frame is left. A part of a header or line may be left.
     pub(crate) fn note_unfinished(&mut self, id: ConnectionId, rest: &[u8], read: usize) {
         if let Some(connection) = self.connections.get_mut(id)
             && (!rest.is_empty() || connection.is_inside_frame())
@@ -199,7 +199,7 @@ impl Net {
         }
     }
 
-    /// Takes back the buffer of a frame that was delivered.
+    /// Recycles the buffer of a delivered frame.
     pub(crate) fn recycle(&mut self, buffer: Vec<u8>) {
         self.common.buffers.put_input(buffer);
     }
@@ -209,7 +209,7 @@ impl Net {
         self.stats.frames_received += frames;
     }
 
-    /// Keeps what was read and not delivered. `exhausted`: there is no whole frame in it.
+    /// Holds bytes that were read and not delivered. `exhausted`: they contain no whole frame.
     pub(crate) fn hold(&mut self, id: ConnectionId, rest: &[u8], exhausted: bool) {
         if let Some(connection) = self.connections.get_mut(id)
             && connection.wants_input()
@@ -222,16 +222,16 @@ impl Net {
         }
     }
 
-    /// The next connection to report as drained, if it still is.
+    /// Returns the next connection to report as drained, if it still is.
     pub(crate) fn next_drained(&mut self) -> Option<ConnectionId> {
         let id = self.work.next_drained()?;
         let connection = self.connections.get(id)?;
-        // Congested again, it will be drained again.
+        // If it is congested again, it will be listed again.
         let is_drained = connection.check_open().is_ok() && !connection.is_congested();
         is_drained.then_some(id)
     }
 
-    /// The next end to report.
+    /// Returns the next end to report.
     pub(crate) fn next_ended(
         &mut self,
     ) -> Option<(ConnectionId, Option<SocketAddr>, DisconnectReason)> {

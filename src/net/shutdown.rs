@@ -1,4 +1,4 @@
-//! Ending everything in good order.
+//! Shutting down all connections gracefully.
 
 use std::time::{Duration, Instant};
 
@@ -10,7 +10,7 @@ use crate::connection_id::{ConnectionId, ListenerId};
 use crate::reason::DisconnectCause;
 use crate::timers::{TimerKey, later};
 
-/// A shutdown under way.
+/// A shutdown in progress.
 #[derive(Debug)]
 pub(super) struct Shutdown {
     deadline: Instant,
@@ -18,20 +18,22 @@ pub(super) struct Shutdown {
 }
 
 impl Net {
-    /// Ends the loop in good order: closes the listeners, [disconnects](Self::disconnect) everybody, and when all are
-    /// gone, or after `timeout`, at the end of a turn, [stops](Self::stop), so that [`run`](crate::EventLoop::run) returns.
+    /// Shuts the loop down gracefully: closes the listeners and [disconnects](Self::disconnect) all connections. When
+    /// all are closed, or after `timeout`, the loop [stops](Self::stop) at the end of a turn, so that
+    /// [`run`](crate::EventLoop::run) returns.
     ///
-    /// Peers that wait in the backlog of a listener are reset, as by [`close_listener`](Self::close_listener).
+    /// Everything sent before is written, while the peers take it. Peers in the backlog of a listener are reset, as by
+    /// [`close_listener`](Self::close_listener). Until the loop stops, no peer is accepted, and
+    /// [`listen`](Self::listen) and [`connect`](Self::connect) return an error. Connection attempts in progress are
+    /// dropped.
     ///
-    /// What was sent before is written, as long as the peers take it. Until the end no peer is accepted, and
-    /// [`listen`](Self::listen) and [`connect`](Self::connect) fail; attempts to connect that are under way are dropped.
-    /// Every connection gets its [`on_disconnect`](crate::Handler::on_disconnect), with the cause
+    /// [`on_disconnect`](crate::Handler::on_disconnect) is called for each connection, with the cause
     /// [`ShuttingDown`](crate::DisconnectCause::ShuttingDown), or
-    /// [`DrainTimedOut`](crate::DisconnectCause::DrainTimedOut) if it was not finished in time; here `timeout` counts
-    /// in place of [`disconnect_timeout`](crate::Config::disconnect_timeout).
+    /// [`DrainTimedOut`](crate::DisconnectCause::DrainTimedOut) if it did not close in time. `timeout` replaces
+    /// [`disconnect_timeout`](crate::Config::disconnect_timeout).
     ///
-    /// To call it again can only bring the end nearer: `shutdown(Duration::ZERO)` drops what is left. Timers and sources of
-    /// your own go on meanwhile, and stay. Afterwards the loop can be used anew.
+    /// Calling it again can only shorten the timeout: `shutdown(Duration::ZERO)` drops the remaining connections.
+    /// Timers and your own sources continue meanwhile, and stay. Afterwards the loop can be used again.
     ///
     /// ```
     /// use std::time::Duration;
@@ -50,7 +52,7 @@ impl Net {
     ///
     /// let mut event_loop = EventLoop::new(Config::default())?;
     /// event_loop.net().listen("127.0.0.1:0")?;
-    /// // From outside of a callback it works as well.
+    /// // It can also be called outside of callbacks.
     /// event_loop.net().shutdown(Duration::from_secs(10));
     /// event_loop.run(&mut Game)?;
     /// # Ok::<(), std::io::Error>(())
@@ -65,17 +67,17 @@ impl Net {
             }
             None => {
                 let count = self.connections.len();
-                info!("shutting down; {count} connections have {timeout:?}");
+                info!("shutting down {count} connections within {timeout:?}");
             }
         }
         let timer = self.timers.insert(deadline, Deadline::Shutdown(timeout));
         self.shutdown = Some(Shutdown { deadline, timer });
         self.close_everything();
-        // Even if nobody is there: until the end of the turn nobody comes.
+        // Even without connections, no peer is accepted until the end of the turn.
         self.turn_is_due = true;
     }
 
-    /// Whether a [`shutdown`](Self::shutdown) is under way.
+    /// Returns whether a [`shutdown`](Self::shutdown) is in progress.
     pub fn is_shutting_down(&self) -> bool {
         self.shutdown.is_some()
     }
@@ -99,7 +101,7 @@ impl Net {
         }
     }
 
-    /// Lets a shutdown whose time is over be cut short again, should a reader panic meanwhile.
+    /// Sets the timer of an expired shutdown again, in case a reader panics meanwhile.
     pub(crate) fn postpone_shutdown(&mut self, after: Duration) {
         if let Some(shutdown) = &mut self.shutdown {
             let again = later(self.now, Duration::from_secs(1));
@@ -107,7 +109,7 @@ impl Net {
         }
     }
 
-    /// Stops, if all have gone.
+    /// Stops the loop if all connections are closed.
     pub(super) fn finish_shutdown(&mut self) {
         let is_over = self.shutdown.is_some() && self.connections.len() == 0;
         if let Some(shutdown) = self.shutdown.take_if(|_| is_over) {

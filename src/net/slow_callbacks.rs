@@ -1,4 +1,4 @@
-//! Callbacks that hold the loop for too long.
+//! Callbacks that take too long.
 
 use std::fmt::Display;
 use std::time::{Duration, Instant};
@@ -8,13 +8,14 @@ use log::warn;
 use super::Net;
 
 impl Net {
-    /// Whether callbacks are timed.
+    /// Returns whether callbacks are timed.
     #[inline]
     pub(crate) fn times_callbacks(&self) -> bool {
         self.config.slow_callback.is_some()
     }
 
-    /// Makes a callback, on behalf of `whom`, and reports it if it takes too long and that is asked for.
+    /// Makes a callback on behalf of `whom`. If `slow_callback` is set and the callback takes longer, it is counted and
+    /// logged.
     #[inline]
     pub(crate) fn call<R>(
         &mut self,
@@ -40,7 +41,7 @@ impl Net {
         let took = began.elapsed();
         if took > threshold {
             self.stats.slow_callbacks += 1;
-            warn!("{whom}: {name} held the loop for {took:?}");
+            warn!("{whom}: {name} blocked the loop for {took:?}");
         }
         result
     }

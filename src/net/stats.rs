@@ -1,8 +1,8 @@
-//! Counters of what a loop has done.
+//! Counters of a loop.
 
 use std::time::Duration;
 
-/// What a loop has done since it was made. Every field only grows.
+/// Counters of a loop since it was created. No field ever decreases.
 ///
 /// ```
 /// use throng::{Config, EventLoop};
@@ -19,34 +19,35 @@ use std::time::Duration;
 pub struct Stats {
     /// Turns of the loop.
     pub turns: u64,
-    /// Time spent in turns, the wait for events not included.
+    /// Time spent in turns, without the wait for events.
     pub busy: Duration,
-    /// Time between turns: spent waiting for events, or in the owner's own loop. Where turns are driven without an
-    /// [`EventLoop`](crate::EventLoop), both are zero unless [`note_turn_end`](crate::Reactor::note_turn_end) is called.
+    /// Time between turns: waiting for events, or in your own loop. If you drive turns without an
+    /// [`EventLoop`](crate::EventLoop), `busy` and `waited` are zero unless you call
+    /// [`note_turn_end`](crate::Reactor::note_turn_end).
     pub waited: Duration,
-    /// The longest time a turn took after its wait: so late the loop has been in looking at what happened meanwhile.
+    /// The longest duration of a turn, without its wait. An event that arrives during a turn waits at most that long.
     pub longest_turn: Duration,
-    /// Calls of the handler that took longer than [`slow_callback`](crate::Config::slow_callback).
+    /// Callbacks that took longer than [`slow_callback`](crate::Config::slow_callback).
     pub slow_callbacks: u64,
     /// Peers that were accepted and admitted.
     pub accepted: u64,
-    /// Peers that were accepted and closed at once, by [`on_accept`](crate::Handler::on_accept), because there were
-    /// [`max_connections`](crate::Config::max_connections) already, or too many
-    /// [from one address](crate::Config::max_connections_per_ip).
+    /// Peers that were accepted and closed immediately: refused by [`on_accept`](crate::Handler::on_accept), or above
+    /// [`max_connections`](crate::Config::max_connections) or
+    /// [`max_connections_per_ip`](crate::Config::max_connections_per_ip).
     pub refused: u64,
-    /// Accepts that failed: the peer was gone again, or the system had no descriptor or memory left.
+    /// Accepts that failed: the peer had closed, or the system had no file descriptor or memory left.
     pub accept_failures: u64,
-    /// How often accepting was paused for want of a descriptor or memory.
+    /// How often accepting was paused for lack of a file descriptor or memory.
     pub accept_pauses: u64,
     /// Outbound connections that were established.
     pub connected: u64,
-    /// Connections, in either direction, that have ended; attempts to connect that failed included.
+    /// Connections in either direction that have ended, including failed connection attempts.
     pub disconnected: u64,
-    /// Frames given to [`on_data`](crate::Handler::on_data).
+    /// Frames passed to [`on_data`](crate::Handler::on_data).
     pub frames_received: u64,
-    /// Frames written whole to their sockets.
+    /// Frames written completely to their sockets.
     pub frames_sent: u64,
-    /// Frames that were not sent because a newer one of their slot took their place; see
+    /// Frames that were replaced by a newer frame of their slot and not sent; see
     /// [`send_latest`](crate::Net::send_latest).
     pub frames_replaced: u64,
     /// Bytes read from sockets, headers included.
@@ -59,16 +60,16 @@ pub struct Stats {
     pub writes: u64,
     /// Commands of [`Handle`](crate::Handle)s that were run.
     pub commands: u64,
-    /// Commands of [`Handle`](crate::Handle)s that could not be carried out, or not for everybody: the connection was gone,
-    /// or had no room.
+    /// Commands of [`Handle`](crate::Handle)s that failed, at least for some connections: the connection was closed, or
+    /// its queue was full.
     pub commands_failed: u64,
-    /// How often [`Handle`](crate::Handle)s woke the loop: once for a burst of commands.
+    /// How often [`Handle`](crate::Handle)s woke the loop: once per burst of commands.
     pub wake_ups: u64,
 }
 
 impl Stats {
-    /// The part of its time in which the loop was busy, from 0 to 1: near 1 it cannot take more. Of all its time, or of
-    /// that since `before`.
+    /// Returns the fraction of time in which the loop was busy since `before`, from 0 to 1. Near 1 the loop is at its
+    /// limit. For the whole time, pass `Stats::default()`.
     ///
     /// ```
     /// # use throng::{Config, EventLoop, Stats};
@@ -77,7 +78,7 @@ impl Stats {
     /// // ... some turns later:
     /// let busy = event_loop.net().stats().busy_fraction(&before);
     /// # assert_eq!(busy, 0.0);
-    /// // Of all its time:
+    /// // Since the loop was created:
     /// let busy = event_loop.net().stats().busy_fraction(&Stats::default());
     /// # Ok::<(), std::io::Error>(())
     /// ```

@@ -1,4 +1,4 @@
-//! Sending what is not there as a whole: frames from a reader, frames in pieces, and frames that replace each other.
+//! Sending frames that are not complete yet: from a reader or in chunks; and frames that replace each other.
 
 use std::io::Read;
 
@@ -9,20 +9,20 @@ use crate::connection_id::ConnectionId;
 use crate::error::{Rejected, SendError};
 
 impl Net {
-    /// Queues a frame of `len` bytes that are read from `reader` when it is their turn, in constant memory: a file of
-    /// any size, say.
+    /// Queues a frame of `len` bytes that are read from `reader` when the frame is written. Uses constant memory, for
+    /// example for a file of any size.
     ///
-    /// The frame keeps its place: what was sent before is written before it, what is sent from now on after it. The
-    /// reader is called on the thread of the loop, 64 KiB at a time, as fast as the peer takes the bytes; one that
-    /// blocks holds up everybody. If it has nothing yet it says [`WouldBlock`](std::io::ErrorKind::WouldBlock), and is
-    /// asked again after [`wake_reader`](Self::wake_reader); meanwhile it costs nothing. `Interrupted` is tried again
-    /// at once.
+    /// The frame keeps its place in the queue: earlier sends are written before it, later ones after it. The reader is
+    /// called on the loop's thread, 64 KiB at a time, as fast as the peer takes the bytes. A reader that blocks delays
+    /// all connections. A reader that has no data yet returns [`WouldBlock`](std::io::ErrorKind::WouldBlock), and is
+    /// called again after [`wake_reader`](Self::wake_reader); until then it costs nothing. `Interrupted` is retried
+    /// immediately.
     ///
-    /// A reader that ends early, fails, or has more to give leaves a frame that cannot be completed: the connection
+    /// If the reader ends early, fails, or has more than `len` bytes, the frame cannot be completed and the connection
     /// ends, as [`ReaderEnded`](crate::DisconnectCause::ReaderEnded),
     /// [`ReaderFailed`](crate::DisconnectCause::ReaderFailed) or
-    /// [`ReaderTooLong`](crate::DisconnectCause::ReaderTooLong). Whoever wants a part of a file wraps it in
-    /// [`Read::take`]. A reader that panics has failed; the panic passes through the turn.
+    /// [`ReaderTooLong`](crate::DisconnectCause::ReaderTooLong). To send a part of a file, wrap it in [`Read::take`]. A
+    /// reader that panics counts as failed; the panic unwinds through the turn.
     ///
     /// ```no_run
     /// use std::fs::File;
@@ -37,9 +37,9 @@ impl Net {
     /// ```
     ///
     /// # Errors
-    /// As [`send`](Self::send), [`max_frame_len`](crate::Config::max_frame_len) included; the reader is given back.
-    /// While it waits, it counts as 64 KiB against [`max_queued_bytes`](crate::Config::max_queued_bytes), so that
-    /// nobody can make a server open files without end.
+    /// As [`send`](Self::send), including [`max_frame_len`](crate::Config::max_frame_len); the reader is returned in
+    /// the error. A queued reader counts as 64 KiB against [`max_queued_bytes`](crate::Config::max_queued_bytes), so
+    /// that a peer cannot make a server open an unlimited number of files.
     pub fn send_reader<R: Read + Send + 'static>(
         &mut self,
         id: ConnectionId,
@@ -56,32 +56,32 @@ impl Net {
         }
     }
 
-    /// Asks the readers of a connection again that had nothing; see [`send_reader`](Self::send_reader).
+    /// Calls the readers of a connection again that returned `WouldBlock`; see [`send_reader`](Self::send_reader).
     ///
-    /// Returns whether there was one.
+    /// Returns whether there was such a reader.
     pub fn wake_reader(&mut self, id: ConnectionId) -> bool {
         let connection = self.connections.get_mut(id);
         let woken = connection.is_some_and(|connection| connection.wake_readers());
         if woken {
             self.mark_dirty(id);
         } else {
-            debug!("{id}: wake_reader: none waits");
+            debug!("{id}: wake_reader: no reader is waiting");
         }
         woken
     }
 
-    /// Begins a frame of `len` bytes, which [`push_chunk`](Self::push_chunk) brings and
-    /// [`finish_frame`](Self::finish_frame) ends: for a frame that arrives in pieces itself, or is made in pieces.
+    /// Begins a frame of `len` bytes. [`push_chunk`](Self::push_chunk) adds its payload, and
+    /// [`finish_frame`](Self::finish_frame) ends it. Use it for a frame that is itself received or produced in chunks.
     ///
-    /// While it is open, whatever else is sent to the connection waits behind it, and neither takes the room of its
-    /// pieces nor counts for [`is_congested`](crate::ConnectionRef::is_congested). One frame of a connection can be open at a time. If
-    /// the connection is [disconnected](Self::disconnect) before the frame is finished, the peer sees a stream that
-    /// ends inside a frame.
+    /// While the frame is open, all other frames sent to the connection are queued behind it. They neither take room
+    /// from its chunks nor count for [`is_congested`](crate::ConnectionRef::is_congested). A connection can have one
+    /// open frame at a time. If the connection is [disconnected](Self::disconnect) before the frame is finished, the
+    /// peer sees a stream that ends inside a frame.
     ///
     /// ```
     /// use throng::{Chunk, ConnectionId, Frame, Handler, Net, SendError};
     ///
-    /// /// Passes frames of any length on from one connection to another, in constant memory.
+    /// /// Forwards frames of any length from one connection to another, in constant memory.
     /// struct Relay { from: ConnectionId, to: ConnectionId }
     ///
     /// impl Relay {
@@ -117,48 +117,50 @@ impl Net {
     /// ```
     ///
     /// # Errors
-    /// As [`send`](Self::send), and [`FrameOpen`](SendError::FrameOpen) if another one is open.
+    /// As [`send`](Self::send), and [`FrameOpen`](SendError::FrameOpen) if another frame is open.
     pub fn begin_frame(&mut self, id: ConnectionId, len: u64) -> Result<(), SendError> {
         self.enqueue(id, |connection, common| connection.begin_frame(common, len))
     }
 
-    /// Queues the next piece of the frame that is open, copying it; see [`begin_frame`](Self::begin_frame).
+    /// Queues the next chunk of the open frame, copying it; see [`begin_frame`](Self::begin_frame).
     ///
-    /// The pieces that wait count against [`max_queued_bytes`](crate::Config::max_queued_bytes), but for the first piece
-    /// there is always room: a frame that was accepted can begin. That they are more
-    /// than the peer takes shows in [`is_congested`](crate::ConnectionRef::is_congested), and [`on_drain`](crate::Handler::on_drain)
-    /// tells when to go on.
+    /// Queued chunks count against [`max_queued_bytes`](crate::Config::max_queued_bytes). The first chunk is always
+    /// accepted, because the frame was. If more is queued than the peer takes,
+    /// [`is_congested`](crate::ConnectionRef::is_congested) returns `true`; continue on
+    /// [`on_drain`](crate::Handler::on_drain).
     ///
     /// # Errors
-    /// As [`send`](Self::send); [`NoFrameOpen`](SendError::NoFrameOpen), and [`ChunkTooLong`](SendError::ChunkTooLong)
-    /// if the frame is not that long. The frame stays open, as it was.
+    /// As [`send`](Self::send); [`NoFrameOpen`](SendError::NoFrameOpen); [`ChunkTooLong`](SendError::ChunkTooLong) if
+    /// the chunk exceeds the rest of the frame. The frame stays open, unchanged.
     pub fn push_chunk(&mut self, id: ConnectionId, piece: &[u8]) -> Result<(), SendError> {
         self.enqueue(id, |connection, common| {
             connection.push_chunk(common, piece)
         })
     }
 
-    /// Ends the frame that is open. There is always room for that.
+    /// Ends the open frame. Never fails for lack of room.
     ///
     /// # Errors
-    /// [`FrameOpen`](SendError::FrameOpen) if pieces are missing, and the frame stays open;
+    /// [`FrameOpen`](SendError::FrameOpen) if the payload is not complete, and the frame stays open;
     /// [`NoFrameOpen`](SendError::NoFrameOpen).
     pub fn finish_frame(&mut self, id: ConnectionId) -> Result<(), SendError> {
         self.enqueue(id, |connection, common| connection.finish_frame(common))
     }
 
-    /// Queues a frame in the place of the one that was queued for the same `slot` and has not begun to be written: who
-    /// reads slowly gets the newest state and not all that came before.
+    /// Queues a frame, replacing the one that was queued earlier for the same `slot`, unless a part of it was written.
+    /// A slow reader receives the newest state instead of all states before it.
     ///
-    /// The new frame goes to the end of the queue, so that it never overtakes what was sent before it; the old one is
-    /// taken out, and counted in [`frames_replaced`](crate::Stats::frames_replaced). A frame that is partly written is
-    /// finished as it is, and so is what the kernel has taken, which may be some MiB:
+    /// The new frame goes to the end of the queue, so it never overtakes earlier frames. The old one is removed and
+    /// counted in [`frames_replaced`](crate::Stats::frames_replaced). A partly written frame is completed unchanged.
+    /// What the kernel has taken, which may be some MiB, is sent too;
     /// [`max_unsent_in_kernel`](crate::ListenOptions::max_unsent_in_kernel) and
-    /// [`send_buffer`](crate::ListenOptions::send_buffer) limit that. Slots belong to the connection, and are any numbers: one for each object of a game, say. For
-    /// a peer that reads as fast as it is sent to, this is [`send`](Self::send).
+    /// [`send_buffer`](crate::ListenOptions::send_buffer) limit that.
     ///
-    /// To replace a frame costs time in proportion to the slots that wait, so a few hundred of them are well, not a
-    /// million.
+    /// Slots are per connection and can be any numbers, for example one for each object of a game. For a peer that
+    /// keeps up, this is the same as [`send`](Self::send).
+    ///
+    /// Replacing a frame takes time proportional to the number of queued slots: fine for hundreds of slots, not for
+    /// millions.
     ///
     /// ```
     /// # use throng::{ConnectionId, Net, SendError};
@@ -170,7 +172,7 @@ impl Net {
     /// ```
     ///
     /// # Errors
-    /// As [`send`](Self::send), where what is replaced makes room. If it fails the old frame stays.
+    /// As [`send`](Self::send), but the replaced frame makes room. On error the old frame stays.
     pub fn send_latest(
         &mut self,
         id: ConnectionId,

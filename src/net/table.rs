@@ -1,4 +1,4 @@
-//! Slots with generations: a slab that never gives the same id twice.
+//! Slots with generations: a slab that never returns the same id twice.
 
 use std::marker::PhantomData;
 
@@ -6,20 +6,20 @@ use slab::Slab;
 
 use crate::connection_id::SlotId;
 
-/// The generation of a slot that has used up all others. No id has it, so such a slot is never found, and never freed.
+/// The generation of a slot that has used all others. No id has it, so the slot is never found and never freed.
 const RETIRED: u32 = u32::MAX;
 
 #[derive(Debug)]
 pub(crate) struct Table<T, I> {
     slots: Slab<Slot<T>>,
-    /// The generation the next tenant of each slot gets. It outlives the tenants, so it lies apart from them.
+    /// The generation of the next tenant of each slot. It outlives tenants, so it is stored separately.
     next: Vec<u32>,
     retired: usize,
     id: PhantomData<fn() -> I>,
 }
 
-/// What is looked at for each event stands in front, in as few cache lines as it can be. (With debug assertions mio's
-/// sockets are larger, and a connection would take a line more.)
+/// What each event needs comes first, in as few cache lines as possible. (With debug assertions mio's sockets are
+/// larger, and a connection needs one more line.)
 #[derive(Debug)]
 #[repr(C)]
 #[cfg_attr(not(debug_assertions), repr(align(64)))]
@@ -42,7 +42,7 @@ impl<T, I: SlotId> Table<T, I> {
         self.slots.len() - self.retired
     }
 
-    /// The id the next insert will give.
+    /// Returns the id that the next insert will return.
     pub(crate) fn next_id(&self) -> I {
         let index = self.slots.vacant_key();
         let generation = self.next.get(index).copied().unwrap_or(0);
@@ -52,7 +52,7 @@ impl<T, I: SlotId> Table<T, I> {
     pub(crate) fn insert(&mut self, value: T) -> I {
         let id = self.next_id();
         if self.slots.len() == self.slots.capacity() {
-            // A quarter at a time: doubling would leave up to half of the memory unused.
+            // Grow by a quarter: doubling would leave up to half of the memory unused.
             let more = self.slots.len() / 4 + 16;
             self.slots.reserve_exact(more);
             self.next.reserve_exact(more);
@@ -77,7 +77,8 @@ impl<T, I: SlotId> Table<T, I> {
         (slot.generation == id.serial()).then_some(&mut slot.value)
     }
 
-    /// Frees a slot; its next tenant has another generation. A slot that has none left is retired: it stays occupied.
+    /// Frees a slot; its next tenant has another generation. A slot without a further generation is retired: it stays
+    /// occupied.
     pub(crate) fn free(&mut self, id: I) {
         let Some(slot) = self.slots.get_mut(id.slot()) else {
             return;
@@ -95,7 +96,7 @@ impl<T, I: SlotId> Table<T, I> {
         }
     }
 
-    /// The generation of the slot's present tenant, for tokens that could not carry it.
+    /// Returns the generation of the slot's current tenant, for tokens that have no room for it.
     pub(crate) fn generation(&self, index: usize) -> u32 {
         self.slots
             .get(index)

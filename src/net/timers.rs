@@ -1,7 +1,7 @@
-//! The user's timers: once or again and again, of the loop or of a connection.
+//! The user's timers: one-shot or repeating, of the loop or of a connection.
 //!
-//! They are in a wheel of their own. Those of a connection are a list, so that they can be taken back when it ends; the
-//! connection knows the first.
+//! They have a timing wheel of their own. The timers of a connection form a linked list, so that they can be cancelled
+//! when it ends; the connection stores the first.
 
 use std::time::{Duration, Instant};
 
@@ -10,53 +10,53 @@ use crate::connection::Phase;
 use crate::connection_id::ConnectionId;
 use crate::timers::{NO_TIMER, TimerKey, later};
 
-/// The shortest period of an interval: what timers are exact to.
+/// The shortest period of an interval: the resolution of timers.
 const SHORTEST: Duration = Duration::from_millis(1);
 
-/// Names a timer that was set, until it has fired for the last time or was cancelled.
+/// Identifies a timer, until it has fired for the last time or was cancelled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct TimerId(TimerKey);
 
-/// A timer that fired.
+/// A timer that fired, as passed to [`on_timer`](crate::Handler::on_timer).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Expired {
-    /// Which one.
+    /// The timer.
     pub timer: TimerId,
-    /// What was given when it was set.
+    /// The key that was passed to [`set_timer`](Net::set_timer).
     pub key: u64,
-    /// The connection it belongs to, if it does.
+    /// The connection it belongs to, if any.
     pub connection: Option<ConnectionId>,
-    /// When it was due: for an interval exactly, else to the millisecond. Of several times of an interval that have passed
-    /// it is the first.
+    /// When it was due: exactly for an interval, otherwise to the millisecond. If several ticks of an interval have
+    /// passed, this is the first of them.
     pub due: Instant,
-    /// How many more times of an interval have passed after [`due`](Self::due), because the loop was late. They are not made
-    /// up for: a game that has to calculates `1 + missed` steps.
+    /// The number of further ticks of an interval that passed after [`due`](Self::due), because the loop was late. They
+    /// are not fired. A game with fixed steps computes `1 + missed` of them.
     pub missed: u64,
 }
 
-/// What is kept of a timer while it is set.
+/// A timer that is set.
 #[derive(Debug)]
 pub(super) struct UserTimer {
     key: u64,
     connection: Option<ConnectionId>,
-    /// Its neighbours in the list of its connection.
+    /// The neighbours in the list of its connection.
     previous: u32,
     next: u32,
-    /// Those that are set while others fire have to wait.
+    /// The round in which it was set: a timer set while others fire waits for the next round.
     round: u32,
     interval: Option<Box<Interval>>,
 }
 
 #[derive(Debug)]
 struct Interval {
-    /// When it is due next. It is counted from the first time on, not from when it fired, so that it does not drift.
+    /// When it is due next, counted from the first due time and not from when it fired, so that it does not drift.
     due: Instant,
     period: Duration,
 }
 
 impl Interval {
-    /// Goes on to the first time that lies ahead. Returns when it was due, and how many times it has missed.
+    /// Advances to the first due time after `now`. Returns when it was due, and the number of missed ticks.
     fn advance(&mut self, now: Instant) -> (Instant, u64) {
         let due = self.due;
         let late = now.saturating_duration_since(due).as_nanos();
@@ -68,9 +68,9 @@ impl Interval {
     }
 }
 
-/// When a timer fires, and for how long it lives: what [`Net::set_timer`] sets.
+/// When a timer fires, and what it belongs to; the argument of [`Net::set_timer`].
 ///
-/// A [`Duration`] converts into a timer that fires once after it, an [`Instant`] into one that fires once at it.
+/// A [`Duration`] converts into a timer that fires once after it, an [`Instant`] into a timer that fires once at it.
 ///
 /// ```
 /// use std::time::{Duration, Instant};
@@ -101,18 +101,18 @@ enum First {
 }
 
 impl Timer {
-    /// Fires once, `after` the start of this [turn](Net::now): the clock is read once per turn. If a callback has worked for
-    /// long and the time is to count from the present moment, use `Timer::at(Instant::now() + after)`.
+    /// Fires once, `after` the start of this [turn](Net::now): the clock is read once per turn. To count from the
+    /// present moment after a long callback, use `Timer::at(Instant::now() + after)`.
     pub fn after(after: Duration) -> Self {
         Self::first(First::After(after))
     }
 
-    /// Fires once, at an instant. One that has passed is now: the timer fires with the next millisecond.
+    /// Fires once, at an instant. If it has passed, the timer fires with the next millisecond.
     pub fn at(at: Instant) -> Self {
         Self::first(First::At(at))
     }
 
-    /// Fires every `period`, the first time after one: the tick of a game. At least 1 ms.
+    /// Fires every `period`, for the first time after one period. The minimum is 1 ms.
     pub fn interval(period: Duration) -> Self {
         Self::after(period.max(SHORTEST)).every(period)
     }
@@ -127,16 +127,38 @@ impl Timer {
 
     /// Fires again after each `period` (at least 1 ms), until it is cancelled.
     ///
-    /// It does not drift: the times are counted from the first one, whenever the loop gets to them. If it is so late that
-    /// some have passed, [`missed`](Expired::missed) says how many. With a period below 3 ms that is frequent, since timers
-    /// are late by up to two.
+    /// It does not drift: due times are counted from the first one. If the loop is so late that some have passed,
+    /// [`missed`](Expired::missed) is their number. With a period below 3 ms that is frequent, because timers are up to
+    /// two milliseconds late.
     pub fn every(mut self, period: Duration) -> Self {
         self.period = Some(period.max(SHORTEST));
         self
     }
 
-    /// Belongs to a connection and ends with it: once the connection is disconnected by either side, the timer does not fire
-    /// any more. On a closed connection it is not set.
+    /// Belongs to a connection and ends with it: once either side has disconnected the connection, the timer does not
+    /// fire any more. For a closed connection it is not set.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use throng::{ConnectionId, Expired, Frame, Handler, Net, Timer};
+    ///
+    /// const LOGIN: u64 = 1;
+    ///
+    /// struct Server;
+    ///
+    /// impl Handler for Server {
+    ///     fn on_connect(&mut self, net: &mut Net, id: ConnectionId) {
+    ///         net.set_timer(Timer::after(Duration::from_secs(10)).on(id), LOGIN);
+    ///     }
+    ///     fn on_data(&mut self, _: &mut Net, _: ConnectionId, _: Frame<'_>) {}
+    ///     fn on_timer(&mut self, net: &mut Net, expired: Expired) {
+    ///         // The connection is open: otherwise its timer would have been cancelled.
+    ///         if let (LOGIN, Some(id)) = (expired.key, expired.connection) {
+    ///             net.disconnect(id);
+    ///         }
+    ///     }
+    /// }
+    /// ```
     pub fn on(mut self, id: ConnectionId) -> Self {
         self.connection = Some(id);
         self
@@ -156,11 +178,11 @@ impl From<Instant> for Timer {
 }
 
 impl Net {
-    /// Sets a timer: [`on_timer`](crate::Handler::on_timer) is called with `key` when it fires. A [`Duration`] or an
-    /// [`Instant`] is a timer that fires once; for all others see [`Timer`].
+    /// Sets a timer. When it fires, [`on_timer`](crate::Handler::on_timer) is called with `key`. A [`Duration`] or an
+    /// [`Instant`] is a one-shot timer; see [`Timer`] for all others.
     ///
-    /// A timer never fires before its instant, and up to two milliseconds late, or as late as the loop is. Those of one
-    /// millisecond may fire in any order. Setting and cancelling cost the same with ten timers and with a million.
+    /// A timer never fires early. It fires up to two milliseconds late, or as late as the loop is. Timers of the same
+    /// millisecond fire in any order. Setting and cancelling cost the same with ten timers and with a million.
     ///
     /// ```
     /// use std::time::Duration;
@@ -204,13 +226,13 @@ impl Net {
             .is_some_and(|connection| matches!(connection.phase, Phase::Connecting | Phase::Open))
     }
 
-    /// Takes a timer back. Returns `false` if it is not set: it has fired, was cancelled, or ended with its connection.
+    /// Cancels a timer. Returns `false` if it is not set: it has fired, was cancelled, or ended with its connection.
     pub fn cancel_timer(&mut self, timer: TimerId) -> bool {
         self.unlink_timer(timer.0);
         self.user_timers.cancel(timer.0).is_some()
     }
 
-    /// Sets a timer, which is repeated if it has a period.
+    /// Sets a timer, which repeats if it has a period.
     fn add_timer(
         &mut self,
         first: Instant,
@@ -219,7 +241,7 @@ impl Net {
         connection: Option<ConnectionId>,
     ) -> TimerId {
         if self.user_timers.is_empty() {
-            // While there was none nobody has told it the time.
+            // An empty wheel is not advanced, so its time may be behind.
             self.user_timers.due(self.now);
         }
         let head = connection.and_then(|id| self.connections.get_mut(id));
@@ -242,7 +264,7 @@ impl Net {
         TimerId(timer)
     }
 
-    /// Takes a timer out of the list of its connection, if it is in one.
+    /// Removes a timer from the list of its connection, if it is in one.
     fn unlink_timer(&mut self, timer: TimerKey) {
         let Some(&mut UserTimer {
             connection: Some(id),
@@ -263,7 +285,7 @@ impl Net {
         }
     }
 
-    /// Takes the timers of a connection back.
+    /// Cancels the timers of a connection.
     pub(super) fn end_timers(&mut self, id: ConnectionId) {
         let Some(connection) = self.connections.get_mut(id) else {
             return;
@@ -275,19 +297,20 @@ impl Net {
         }
     }
 
-    /// From here on those that are set have to wait for the next turn. Returns how many may fire; `None` if none is set.
+    /// Begins a round: timers set from here on wait for the next turn. Returns how many may fire; `None` if none is
+    /// set.
     pub(crate) fn begin_round(&mut self) -> Option<usize> {
         self.timer_round = self.timer_round.wrapping_add(1);
         let is_set = !self.user_timers.is_empty();
         is_set.then_some(self.config.timers_per_turn)
     }
 
-    /// The next of the user's timers that fires in this round.
+    /// Returns the next user timer that fires in this round.
     pub(crate) fn expire_timer(&mut self) -> Option<Expired> {
         let timer = self.user_timers.due(self.now)?;
         let to_the_millisecond = self.user_timers.deadline(timer);
         let round = self.timer_round;
-        // What was set meanwhile is due after all that was set before.
+        // Timers set in this round are due after all that were set before.
         let set = self
             .user_timers
             .get_mut(timer)

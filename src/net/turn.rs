@@ -1,4 +1,4 @@
-//! Where a turn begins and ends: the time, the events that come in, and what is left to do.
+//! Begin and end of a turn: time, events, and pending work.
 
 use std::time::{Duration, Instant};
 
@@ -10,17 +10,17 @@ use crate::socket::Readiness;
 use crate::tick::Tick;
 use crate::timers::later;
 
-/// How long memory stays unused before it goes back to the allocator.
+/// How long memory stays unused before it is returned to the allocator.
 const TRIM_AFTER: Duration = Duration::from_secs(1);
 
 impl Net {
-    /// Everything happens at `now` from here on. The clock does not go back.
+    /// Sets the time of this turn to `now`. Time never goes back.
     pub(crate) fn set_now(&mut self, now: Instant) {
         self.now = self.now.max(now);
         self.common.now = Tick::after(self.timers.elapsed(self.now));
     }
 
-    /// Notes what an event reports of a connection or listener, and lists it.
+    /// Merges the readiness that an event reports into its connection or listener, and lists it.
     #[inline]
     pub(crate) fn note_readiness(&mut self, token: Token, readiness: Readiness) {
         let source = Source::from_token(token, |source| match source {
@@ -46,7 +46,7 @@ impl Net {
         }
     }
 
-    /// Lists a connection, to be served in the next turn after those of which events tell.
+    /// Lists a connection to be served in the next turn, after the connections with events.
     pub(crate) fn list(&mut self, id: ConnectionId) {
         if let Some(connection) = self.connections.get_mut(id)
             && !connection.listed
@@ -78,7 +78,7 @@ impl Net {
         self.work.finish_serving();
     }
 
-    /// How many connections are to be reported as drained, and as ended.
+    /// Returns the number of connections to be reported as drained.
     pub(crate) fn drained(&self) -> usize {
         self.work.drained()
     }
@@ -108,20 +108,20 @@ impl Net {
         self.turn_ended = now.max(self.now);
     }
 
-    /// Whether there is work that needs no further event.
+    /// Returns whether there is work that needs no further event.
     pub(crate) fn has_work(&self) -> bool {
         !self.work.is_empty() || self.turn_is_due || self.stats.turns < self.mail_until
     }
 
-    /// Makes [`run`](crate::EventLoop::run) return after this turn. Connections and listeners stay; `run` may be called
-    /// again. If you drive turns yourself, [`take_stop`](crate::Reactor::take_stop) reports it.
+    /// Stops the loop: [`run`](crate::EventLoop::run) returns after this turn. Connections and listeners stay, and
+    /// `run` may be called again. If you drive turns yourself, [`take_stop`](crate::Reactor::take_stop) reports it.
     pub fn stop(&mut self) {
         self.stopping = true;
         self.turn_is_due = true;
     }
 
-    /// Whether [`stop`](Self::stop) was called, or a [`shutdown`](Self::shutdown) is over, and that was not
-    /// [taken](crate::Reactor::take_stop) yet.
+    /// Returns whether the loop was stopped by [`stop`](Self::stop) or at the end of a [`shutdown`](Self::shutdown),
+    /// and that was not [taken](crate::Reactor::take_stop) yet.
     pub fn is_stopping(&self) -> bool {
         self.stopping
     }
@@ -130,29 +130,29 @@ impl Net {
         std::mem::take(&mut self.stopping)
     }
 
-    /// Takes note that commands are left over in the mailbox: the next turn is due at once.
+    /// Notes that commands are left in the mailbox: the next turn is due immediately.
     pub(crate) fn note_mail(&mut self) {
         // This turn is not counted yet.
         self.mail_until = self.stats.turns + 2;
     }
 
-    /// Counts commands that were run, and how often the loop was woken for commands.
+    /// Counts commands that were run, and sets the number of wake-ups for commands.
     pub(crate) fn count_commands(&mut self, run: u64, wake_ups: u64) {
         self.stats.commands += run;
         self.stats.wake_ups = wake_ups;
     }
 
-    /// Counts a command that could not be carried out.
+    /// Counts a command if it failed.
     pub(crate) fn count_failed_command(&mut self, failed: bool) {
         self.stats.commands_failed += u64::from(failed);
     }
 
-    /// The next deadline that has come.
+    /// Returns the next deadline that has passed.
     pub(crate) fn next_expired(&mut self) -> Option<Deadline> {
         self.timers.expire(self.now)
     }
 
-    /// Gives memory back that nobody uses.
+    /// Returns unused memory to the allocator.
     pub(crate) fn trim(&mut self) {
         self.trim_scheduled = false;
         self.common.buffers.trim();

@@ -1,4 +1,4 @@
-//! Sources of the user's own in the loop's selector: a UDP socket, a timer of the system, the output of a process.
+//! The user's own mio sources, for example a UDP socket, a system timer, or the output of a process.
 
 use mio::event::Source;
 use mio::{Interest, Token};
@@ -9,18 +9,17 @@ use crate::error::RegisterError;
 use crate::socket::Readiness;
 
 impl Net {
-    /// Waits for events of a source of your own, together with those of the connections:
-    /// [`on_event`](crate::Handler::on_event) is called with its `token`. Any mio source will do, also one of another
-    /// crate that implements [`mio::event::Source`].
+    /// Registers your own source with the loop's selector. [`on_event`](crate::Handler::on_event) is called with its
+    /// `token` for each event. Accepts any [`mio::event::Source`], including those of other crates.
     ///
-    /// Where mio is edge-triggered so is this: after an event read or write until `WouldBlock`. Tokens without the top bit
-    /// are yours; give each source one of its own.
+    /// Events are edge-triggered where mio's are: after an event, read or write until `WouldBlock`. Tokens without the
+    /// top bit are yours; use a different one for each source.
     ///
     /// ```
     /// use mio::{Interest, Token, net::UdpSocket};
     /// use throng::{Config, ConnectionId, EventLoop, Frame, Handler, Net, Readiness};
     ///
-    /// /// A server that can be asked over UDP whether it is there.
+    /// /// A server that also answers pings over UDP.
     /// struct Game { ping: UdpSocket }
     ///
     /// const PING: Token = Token(0);
@@ -47,7 +46,7 @@ impl Net {
     /// ```
     ///
     /// # Errors
-    /// If the token is not yours, or if the selector refuses the source.
+    /// If the token is reserved for throng (its top bit is set), or if the selector rejects the source.
     pub fn register<S: Source + ?Sized>(
         &mut self,
         source: &mut S,
@@ -59,8 +58,8 @@ impl Net {
         result.map_err(RegisterError::Os)
     }
 
-    /// Waits for other events of a source, or under another token. What is there already is told again; an event that came
-    /// before in this turn is still told under the old token.
+    /// Changes the interest or the token of a source. Readiness that exists already is reported again. An event that
+    /// arrived earlier in this turn is still reported under the old token.
     ///
     /// # Errors
     /// As [`register`](Self::register).
@@ -75,8 +74,8 @@ impl Net {
         result.map_err(RegisterError::Os)
     }
 
-    /// Waits for events of a source no longer. What has come under its `token` and was not told yet is forgotten. With
-    /// another token it is another source that is not told.
+    /// Deregisters a source. Events that have arrived under its `token` and were not reported yet are dropped. Pass the
+    /// token it was registered with: otherwise the events of another source are dropped.
     ///
     /// # Errors
     /// If the selector does not know the source.
@@ -91,7 +90,7 @@ impl Net {
         Ok(())
     }
 
-    /// Notes an event of the user's own source.
+    /// Notes an event of a user's source.
     pub(crate) fn note_user_event(&mut self, token: Token, readiness: Readiness) {
         self.work.add_user_event(token, readiness);
     }

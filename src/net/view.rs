@@ -1,4 +1,4 @@
-//! `ConnectionRef`: what is known of one connection.
+//! `ConnectionRef`: read-only access to one connection.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -8,12 +8,12 @@ use crate::connection::Origin;
 use crate::connection_id::ConnectionId;
 use crate::link::Link;
 
-/// What is known of a connection, as [`Net::connection`] returns it. It changes nothing.
+/// Read-only access to a connection, returned by [`Net::connection`].
 ///
 /// ```
 /// use throng::{ConnectionId, Net};
 ///
-/// /// How far a peer is behind, for an operator to read.
+/// /// Describes, for an operator, how far a peer is behind.
 /// fn describe(net: &Net, id: ConnectionId) -> Option<String> {
 ///     let connection = net.connection(id)?;
 ///     let peer = connection.peer_addr()?;
@@ -27,8 +27,8 @@ pub struct ConnectionRef<'n> {
 }
 
 impl Net {
-    /// What is known of a connection. `None` if it is closed; in [`on_disconnect`](crate::Handler::on_disconnect) it is
-    /// still known.
+    /// Returns read-only access to a connection. `None` if it is closed; in
+    /// [`on_disconnect`](crate::Handler::on_disconnect) it is still available.
     pub fn connection(&self, id: ConnectionId) -> Option<ConnectionRef<'_>> {
         let link = self.connections.get(id)?;
         Some(ConnectionRef { id, link })
@@ -36,70 +36,72 @@ impl Net {
 }
 
 impl ConnectionRef<'_> {
-    /// Its id.
+    /// Returns the id.
     pub fn id(&self) -> ConnectionId {
         self.id
     }
 
-    /// Whether it is established: from [`on_connect`](crate::Handler::on_connect) until it is disconnected by either side.
-    /// As long as it is, sends are accepted, unless a [write has failed](crate::SendError::WriteFailed) or this side was
-    /// [half-closed](Net::half_close).
+    /// Returns whether the connection is established: from [`on_connect`](crate::Handler::on_connect) until either side
+    /// disconnects it. While it is, sends are accepted, unless a [write has failed](crate::SendError::WriteFailed) or this
+    /// side was [half-closed](Net::half_close).
     pub fn is_connected(&self) -> bool {
         self.link.is_open()
     }
 
-    /// The address of the peer. `None` for Unix domain sockets, whose peers have none.
+    /// Returns the address of the peer. `None` for Unix domain sockets, whose peers have no address.
     ///
     /// An IPv4 peer of a dual-stack listener has its IPv4 address.
     pub fn peer_addr(&self) -> Option<SocketAddr> {
         self.link.peer
     }
 
-    /// The local address. `None` for Unix domain sockets, and when the connection has ended. Asks the operating system.
+    /// Returns the local address. `None` for Unix domain sockets, and after the connection has ended. Makes a system
+    /// call.
     pub fn local_addr(&self) -> Option<SocketAddr> {
         self.link.local_addr()
     }
 
-    /// Which listener it came through, or that it is outbound or adopted.
+    /// Returns the listener that accepted the connection, or that it is outbound or adopted.
     pub fn origin(&self) -> Origin {
         self.link.origin()
     }
 
-    /// Bytes that were accepted for it and are not written to its socket yet, headers included.
+    /// Returns the bytes that are queued and not written to the socket yet, headers included.
     pub fn queued_bytes(&self) -> u64 {
         self.link.queued_bytes()
     }
 
-    /// Whether it is [paused](Net::pause).
+    /// Returns whether the connection is [paused](Net::pause).
     pub fn is_paused(&self) -> bool {
         self.link.is_paused()
     }
 
-    /// Whether it is under backpressure: more than the [`high_watermark`](crate::Config::high_watermark) was queued, and
-    /// [`on_drain`](crate::Handler::on_drain) has not been called since.
+    /// Returns whether the connection is under backpressure: more than the
+    /// [`high_watermark`](crate::Config::high_watermark) was queued, and [`on_drain`](crate::Handler::on_drain) has not
+    /// been called since.
     pub fn is_congested(&self) -> bool {
         self.link.is_congested()
     }
 
-    /// Whether the peer has closed its sending side or reset the connection, even if unread bytes come before that.
+    /// Returns whether the peer has half-closed or reset the connection, even if unread bytes come before that.
     ///
-    /// Finds a peer that left while its connection was [paused](Net::pause): no callback reports that before the
-    /// connection is resumed.
+    /// Use it to detect that the peer of a [paused](Net::pause) connection has closed: no callback reports an EOF
+    /// before the connection is resumed.
     ///
-    /// Asks the operating system, which costs a few system calls and, for the moment, two file descriptors. If there are
-    /// none, an end behind unread bytes is not seen. A peer whose machine or network failed has not closed; nor has one whose
-    /// end could not be sent yet, because unread bytes fill the receive buffer.
+    /// Makes a few system calls, and temporarily uses two file descriptors. If none are left, an EOF behind unread
+    /// bytes is not detected. A peer whose machine or network failed has not closed. Nor has a peer whose EOF could not
+    /// be sent yet because unread bytes fill the receive buffer.
     ///
     /// Returns `false` if the connection is not established or has ended.
     ///
     /// ```
     /// use throng::{ConnectionId, Net};
     ///
-    /// /// Players that wait for an opponent, paused.
+    /// /// The paused connections of players who wait for an opponent.
     /// struct Lobby(Vec<ConnectionId>);
     ///
     /// impl Lobby {
-    ///     /// The first that is still there. Those that left are disconnected.
+    ///     /// Returns the first whose peer has not closed, and disconnects those before it.
     ///     fn opponent(&mut self, net: &mut Net) -> Option<ConnectionId> {
     ///         while !self.0.is_empty() {
     ///             let player = self.0.remove(0);

@@ -1,4 +1,4 @@
-//! Warnings about peers. A peer can cause them as often as it likes, so they are counted after the first; see
+//! Warnings that peers can cause. A peer can repeat them at will, so after the first of each kind they are counted; see
 //! [`Flood`].
 
 use std::fmt;
@@ -8,7 +8,7 @@ use log::{debug, warn};
 use super::{Deadline, Net};
 use crate::flood::{Flood, Line};
 
-/// What a warning is about. Each kind is counted apart.
+/// The kinds of warnings. Each kind is counted separately.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Warning {
     /// A peer was refused, because of `max_connections`.
@@ -21,9 +21,9 @@ pub(crate) enum Warning {
     NotAdmitted,
     /// A peer was refused because its listener was closed meanwhile.
     ListenerClosed,
-    /// A peer was gone before it was accepted, or its socket could not be used.
+    /// A peer had closed before it was accepted, or its socket could not be used.
     AcceptFailed,
-    /// Accepting pauses.
+    /// Accepting was paused.
     AcceptPaused,
     /// An attempt to connect failed.
     ConnectFailed,
@@ -57,11 +57,11 @@ impl fmt::Display for Warning {
     }
 }
 
-/// How much there is of each kind.
+/// The counts of each kind.
 #[derive(Debug, Default)]
 pub(super) struct Warnings([Flood; Warning::ALL.len()]);
 
-/// What was counted last is reported, too.
+/// Reports the last counts.
 impl Drop for Warnings {
     fn drop(&mut self) {
         for warning in Warning::ALL {
@@ -74,7 +74,7 @@ impl Drop for Warnings {
 }
 
 impl Net {
-    /// Logs a warning, or counts it and logs it for debugging only.
+    /// Logs a warning, or counts it and logs it at debug level.
     #[cold]
     pub(crate) fn warn(&mut self, warning: Warning, line: fmt::Arguments<'_>) {
         match self.warnings.0[warning as usize].line(self.now) {

@@ -1,4 +1,4 @@
-//! Lets peers in.
+//! Serves a listener: accepts peers and calls `on_accept` and `on_connect`.
 
 use super::Reactor;
 use crate::connection_id::ListenerId;
@@ -7,7 +7,7 @@ use crate::net::{Accepted, Refusal};
 use crate::socket::Shown;
 
 impl Reactor {
-    /// Accepts, within the budget. Returns whether there is more to do.
+    /// Accepts peers, within the budget. Returns whether there is more to do.
     pub(super) fn serve_listener<H: Handler + ?Sized>(
         &mut self,
         handler: &mut H,

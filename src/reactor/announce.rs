@@ -1,4 +1,4 @@
-//! Reports backpressure that is over, and connections that have ended.
+//! Reports the end of backpressure, and the end of connections.
 
 use log::info;
 

@@ -1,8 +1,8 @@
-//! Deadlines that have come. Each tries the operation first and then judges by its progress.
+//! Judges deadlines that have passed. Each tries the operation first, then judges by its progress.
 //!
-//! What events have reported is not all there is: a batch of events may have been full, a signal may have ended the wait, the
-//! process may have been suspended; and Linux reports room in a send buffer only when a third of it is free. A connection
-//! that has passed a deadline is therefore served once as if an event had reported everything, before it is ended.
+//! Events may lag behind the state of a socket: a batch of events may have been full, a signal may have interrupted the
+//! wait, or the process may have been suspended. Linux reports room in a send buffer only when a third of it is free.
+//! So before a connection is ended by a deadline, it is served once as if events had reported everything.
 
 use std::time::{Duration, Instant};
 
@@ -13,10 +13,10 @@ use crate::handler::Handler;
 use crate::net::Deadline;
 use crate::reason::DisconnectCause;
 
-/// How many deadlines are looked at in one turn. The others are due in the next one, at once.
+/// The number of deadlines judged per turn. The rest is due immediately, in the next turn.
 const DEADLINES_PER_TURN: usize = 1024;
 
-/// When a connection is judged again whose callback panics meanwhile.
+/// The time after which a connection is judged again if its callback panics meanwhile.
 const AFTER_A_PANIC: Duration = Duration::from_secs(1);
 
 impl Reactor {
@@ -37,7 +37,7 @@ impl Reactor {
         }
     }
 
-    /// An attempt to connect has had its time.
+    /// Judges a connection attempt whose timeout has passed.
     fn judge_attempt<H: Handler + ?Sized>(
         &mut self,
         handler: &mut H,
@@ -51,7 +51,7 @@ impl Reactor {
         }
     }
 
-    /// An open connection may have been idle, or without progress, for too long.
+    /// Judges an open connection that may be idle or stalled.
     fn judge_open<H: Handler + ?Sized>(&mut self, handler: &mut H, id: ConnectionId) {
         if let Clock::Over(_) = self.net.look_at_clock(id) {
             self.net.watch(id, Some(AFTER_A_PANIC));
@@ -67,8 +67,8 @@ impl Reactor {
         }
     }
 
-    /// A closing connection has had its time since its peer last took a byte, or all the time there is, `until` which it
-    /// may go on.
+    /// Judges a closing connection: its timeout has passed since its peer last took a byte, or `until` has, the end of
+    /// all extensions.
     fn judge_closing<H: Handler + ?Sized>(
         &mut self,
         handler: &mut H,
@@ -90,7 +90,7 @@ impl Reactor {
         }
     }
 
-    /// A shutdown has had its time. What a last try finishes is not cut off.
+    /// Ends all connections when the timeout of a shutdown has passed, after a last attempt to close each gracefully.
     fn cut_short(&mut self, after: Duration) {
         self.net.postpone_shutdown(after);
         for id in self.net.in_phase(|phase| phase != Phase::Closed) {
@@ -107,11 +107,11 @@ impl Reactor {
         }
     }
 
-    /// Serves a connection as if an event had reported all there can be.
+    /// Serves a connection as if events had reported everything.
     #[cold]
     #[inline(never)]
     fn serve_now<H: Handler + ?Sized>(&mut self, handler: &mut H, id: ConnectionId) {
-        // It is in the list meanwhile, and stays there if a callback panics.
+        // It is listed meanwhile, and stays listed if a callback panics.
         self.net.list(id);
         self.net.pretend_ready(id);
         let again = self.serve_connection(handler, id);

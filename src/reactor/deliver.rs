@@ -1,4 +1,4 @@
-//! From the bytes of one read to the calls of the handler, frame by frame.
+//! Delivery: from the bytes of one read to callbacks, frame by frame.
 
 use crate::connection_id::ConnectionId;
 use crate::error::DecodeError;
@@ -6,18 +6,18 @@ use crate::frame::{Chunk, Cut, Frame, WholeFrames};
 use crate::handler::Handler;
 use crate::net::Net;
 
-/// The bytes of one read on their way to the handler.
+/// The bytes of one read, on their way to the handler.
 pub(super) struct Delivery<'n> {
     net: &'n mut Net,
     id: ConnectionId,
-    /// What is not delivered yet.
+    /// Undelivered bytes.
     input: &'n [u8],
-    /// So many bytes were new.
+    /// The number of bytes that are new.
     read: usize,
-    /// How many frames may be delivered, of how many.
+    /// How many of `most` frames may still be delivered.
     left: u64,
     most: u64,
-    /// No whole frame is left in the input.
+    /// The input contains no further whole frame.
     exhausted: bool,
 }
 
@@ -41,11 +41,11 @@ impl<'n> Delivery<'n> {
         }
     }
 
-    /// Delivers as many frames as there are, or as may be. Returns how many.
+    /// Delivers all frames, up to the budget. Returns how many.
     pub(super) fn deliver<H: Handler + ?Sized>(mut self, handler: &mut H) -> u64 {
         while !self.exhausted
             && self.left > 0
-            // A callback may have ended or paused it.
+            // A callback may have ended or paused the connection.
             && let Some(connection) = self.net.deliverable(self.id)
         {
             match connection.whole_frames() {
@@ -59,8 +59,9 @@ impl<'n> Delivery<'n> {
         self.most - self.left
     }
 
-    /// Delivers frames that lie whole in the input, without looking at the connection for each, until a callback changes
-    /// the state of a connection; then the one frame more that does not lie whole in it.
+    /// Delivers frames that lie whole in the input, without looking up the connection for each, until a callback
+    /// changes the state of a connection. Then delivers the frame that only begins in the input, if it can be
+    /// completed.
     fn deliver_whole<H: Handler + ?Sized>(&mut self, whole: WholeFrames, handler: &mut H) {
         self.net.expect_no_change();
         let mut input = self.input;
@@ -121,7 +122,7 @@ impl<'n> Delivery<'n> {
             .call("on_chunk", id, |net| handler.on_chunk(net, id, chunk));
     }
 
-    /// Replies to what came before the error are still written.
+    /// Ends the connection because of a decode error. Replies to earlier frames are written first.
     #[cold]
     fn fail(&mut self, error: DecodeError) {
         self.net.flush(self.id);
@@ -130,11 +131,11 @@ impl<'n> Delivery<'n> {
 }
 
 impl Drop for Delivery<'_> {
-    /// Keeps what was not delivered, also when a callback panics.
+    /// Returns undelivered bytes to the connection, even if a callback panics.
     #[inline]
     fn drop(&mut self) {
         self.net.count_received(self.most - self.left);
-        // Nothing to keep is the usual case.
+        // Usually there is nothing to hold.
         if !self.exhausted || !self.input.is_empty() {
             self.net.hold(self.id, self.input, self.exhausted);
         }

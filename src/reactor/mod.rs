@@ -1,11 +1,10 @@
-//! `Reactor`: drives the connections of a [`Net`], turn by turn, and makes all callbacks.
+//! `Reactor`: drives the connections of a [`Net`] turn by turn, and makes all callbacks.
 //!
-//! The whole turn is in this folder, in the order in which it happens: events come in and callbacks are made here; [`serve`]
-//! reads, and [`deliver`] cuts frames and calls `on_data`; [`accept`] lets peers in; [`deadlines`] judges those that are
-//! late; [`announce`] reports what has ended.
+//! This folder contains the whole turn. [`serve`] reads, [`deliver`] cuts frames and calls `on_data` and `on_chunk`,
+//! [`accept`] accepts peers, [`deadlines`] judges late connections, and [`announce`] reports drained and ended ones.
 //!
-//! A source counts as served when that is done, and a connection keeps its readiness until a read refutes it. So nothing
-//! is lost when a handler panics: the next turn goes on where this one broke off.
+//! A source counts as served when that is complete, and a connection keeps its readiness until a system call refutes
+//! it. So nothing is lost if a handler panics: the next turn continues where this one was interrupted.
 
 mod accept;
 mod announce;
@@ -27,26 +26,32 @@ use crate::in_loop::InLoop;
 use crate::net::Net;
 use crate::socket::{Readiness, claim, give_up};
 
-/// Drives the connections of a [`Net`] in a [`mio::Poll`] of your own. An [`EventLoop`](crate::EventLoop) has one, and a
-/// poll to go with it.
+/// Drives the connections of a [`Net`] in a [`mio::Poll`] of your own. An [`EventLoop`](crate::EventLoop) contains a
+/// reactor and a poll.
 ///
 /// Each turn makes the same calls in the same order:
 ///
 /// ```text
-///   poll                   your poll                 not longer than next_timeout
-///   begin_turn(now)        the time of this turn
-///   handle_event(event)    for each event            notes what it reports; makes no callback
-///   Mailbox::deliver       if you have a mailbox     commands of other threads, within a budget
-///   finish_turn(handler)
-///     user events          on_event                  for each event of your own sources
-///     serve                on_accept, on_connect,    each ready source once, within budgets: accept; or read, decode,
-///                          on_data, on_chunk,        deliver, flush. Fresh sources first, heavy ones last
-///                          on_half_close
-///     deadlines            any of these              tries once more, then ends connections that are late
-///     timers               on_timer                  within a budget
-///     announce             on_drain, on_disconnect
-///     flush                                          connections that were written to outside of their own event
-///     memory, slots                                  the memory budget; slots of ended connections are freed
+///   your loop                                                                  callbacks
+///     Poll::poll             at most for next_timeout
+///     begin_turn(now)        the time of this turn
+///     handle_event(event)    each event: note readiness, list the source
+///     Mailbox::deliver       if you have a mailbox: commands, within a budget  closures of handles
+///     finish_turn(handler)
+///   finish_turn
+///     user events            of your own sources                               on_event
+///     serve                  each listed source once, within budgets;
+///                            fresh sources first
+///       listener               accept                                          on_accept, on_connect
+///       connection             read, cut, deliver, flush                       on_connect, on_data, on_chunk,
+///                                                                              on_half_close
+///     deadlines              serve once more, then end late connections        the same
+///     timers                 your timers, within a budget                      on_timer
+///     reports                no longer congested                               on_drain
+///                            ended                                             on_disconnect
+///     flush                  connections sent to outside of their own event
+///     memory                 enforce the memory budget
+///     slots                  free the slots of ended connections
 /// ```
 ///
 /// ```no_run
@@ -78,11 +83,11 @@ use crate::socket::{Readiness, claim, give_up};
 /// # Ok::<(), std::io::Error>(())
 /// ```
 ///
-/// Tokens with the top bit set belong to the [reactor](Self::owns); all others are free for your sources. Attach at most one
-/// reactor per registry.
+/// Tokens with the top bit set belong to the [reactor](Self::owns); all others are free for your sources. Attach at
+/// most one reactor per registry.
 ///
 /// # Callbacks do not nest
-/// A callback, or a closure that a [`Handle`](crate::Handle) has posted, gets the [`Net`] and not the reactor. So a turn
+/// Callbacks, and closures posted by a [`Handle`](crate::Handle), receive the [`Net`] and not the reactor. So a turn
 /// within a turn does not compile:
 ///
 /// ```compile_fail
@@ -102,14 +107,14 @@ pub struct Reactor {
 }
 
 impl Reactor {
-    /// A reactor in a poll of your own: it registers its sockets with `registry`.
+    /// Creates a reactor in your own poll. It registers its sockets with `registry`.
     ///
-    /// `now` is the present time. From here on [`begin_turn`](Self::begin_turn) sets it.
+    /// `now` is the current time; from here on [`begin_turn`](Self::begin_turn) sets it.
     ///
     /// # Errors
     /// If the registry cannot be cloned, or if settings contradict each other. `AlreadyExists` if another reactor is
-    /// attached to the registry, or to a clone of it, and was not dropped: the two would take each other's events. Only
-    /// epoll can tell (Linux, Android, illumos); elsewhere it is up to you.
+    /// attached to the registry or to a clone of it, and was not dropped: the two would take each other's events. This
+    /// is detected only with epoll (Linux, Android, illumos); elsewhere you have to ensure it.
     pub fn attach(registry: &Registry, config: Config, now: Instant) -> io::Result<Self> {
         config.check()?;
         let registry = registry.try_clone()?;
@@ -120,28 +125,28 @@ impl Reactor {
         })
     }
 
-    /// The connections, to be used between turns, at the time of the last one.
+    /// Returns the `Net`, for use between turns. Its time is that of the last turn.
     pub fn net(&mut self) -> &mut Net {
         &mut self.net
     }
 
-    /// Whether a token belongs to the reactor: those whose top bit is set do.
+    /// Returns whether a token belongs to the reactor, that is, whether its top bit is set.
     ///
-    /// Their events have to go to [`handle_event`](Self::handle_event). So have those of sources that you
-    /// [registered](Net::register), if [`on_event`](crate::Handler::on_event) is to be called for them.
+    /// Pass the events of these tokens to [`handle_event`](Self::handle_event). Pass those of sources that you
+    /// [registered](Net::register) as well, if [`on_event`](crate::Handler::on_event) is to be called for them.
     pub fn owns(&self, token: Token) -> bool {
         is_ours(token)
     }
 
-    /// Starts a turn, after the poll. Everything that happens until the next one happens at `now`.
+    /// Begins a turn, after the poll. `now` is the time of everything until the next turn.
     pub fn begin_turn(&mut self, now: Instant) {
         self.net.set_now(now);
     }
 
-    /// Notes what an event reports. Makes no callback: [`finish_turn`](Self::finish_turn) does.
+    /// Notes what an event reports. Makes no callback; [`finish_turn`](Self::finish_turn) does.
     ///
-    /// Events of tokens that the reactor does not [own](Self::owns) go to [`on_event`](crate::Handler::on_event). Those of
-    /// closed connections are ignored.
+    /// Events of tokens that the reactor does not [own](Self::owns) are reported to
+    /// [`on_event`](crate::Handler::on_event). Events of closed connections are ignored.
     #[inline]
     pub fn handle_event(&mut self, event: &Event) {
         let (token, readiness) = (event.token(), Readiness::of(event));
@@ -152,9 +157,9 @@ impl Reactor {
         }
     }
 
-    /// Finishes a turn: serves what is ready, judges deadlines, fires timers, reports ends, flushes, frees slots. All
-    /// callbacks are made here, and all work is bounded: what goes beyond a budget is left for the next turn, and
-    /// [`next_timeout`](Self::next_timeout) is zero then.
+    /// Finishes a turn: serves ready sources, judges deadlines, fires timers, reports ends, flushes, and frees slots.
+    /// Makes all callbacks of the turn. All work is bounded: what exceeds a budget is left for the next turn, and
+    /// [`next_timeout`](Self::next_timeout) is then zero.
     pub fn finish_turn<H: Handler + ?Sized>(&mut self, handler: &mut H) {
         let _callbacks = InLoop::enter();
         self.net.count_turn();
@@ -171,19 +176,19 @@ impl Reactor {
         self.net.check_invariants();
     }
 
-    /// When [`finish_turn`](Self::finish_turn) has to be called next, with or without events: the first deadline, or
-    /// `None` if there is none.
+    /// Returns the first deadline: when [`finish_turn`](Self::finish_turn) has to be called next even without events.
+    /// `None` if there is no deadline.
     ///
     /// Does not account for pending work; see [`next_timeout`](Self::next_timeout).
     pub fn next_deadline(&self) -> Option<Instant> {
         self.net.next_deadline()
     }
 
-    /// How long the poll may wait: not at all while there is work to do, else until the next deadline. `None` means until
-    /// there is an event.
+    /// Returns how long the poll may wait: zero while there is work to do, otherwise until the next deadline. `None`
+    /// means: until there is an event.
     ///
-    /// If your poll takes whole milliseconds, round it up: rounded down, the last millisecond before each deadline is spent
-    /// in waits of zero.
+    /// If your poll takes whole milliseconds, round up. Rounded down, the loop would spin through the last millisecond
+    /// before each deadline.
     pub fn next_timeout(&self, now: Instant) -> Option<Duration> {
         if self.net.has_work() {
             return Some(Duration::ZERO);
@@ -191,15 +196,15 @@ impl Reactor {
         Some(self.next_deadline()?.saturating_duration_since(now))
     }
 
-    /// Returns `true` once for each [`Net::stop`] and each [`Net::shutdown`] that is over: what
-    /// [`run`](crate::EventLoop::run) obeys, for those who drive turns themselves. Call it after each turn.
+    /// Returns `true` once for each [`Net::stop`] and for each [`Net::shutdown`] that has finished. Call it after each
+    /// turn, if you drive turns yourself; [`run`](crate::EventLoop::run) does.
     pub fn take_stop(&mut self) -> bool {
         self.net.take_stop()
     }
 
-    /// Notes that a turn ended at `now`, for the times in [`Stats`](crate::Stats). The turn was busy since
-    /// [`begin_turn`](Self::begin_turn); the time between the end of the turn before and that counts as waited. Call it right
-    /// after [`finish_turn`](Self::finish_turn), if these times are of interest; an [`EventLoop`](crate::EventLoop) does.
+    /// Notes that a turn ended at `now`, for the times in [`Stats`](crate::Stats). The turn counts as busy since
+    /// [`begin_turn`](Self::begin_turn); the time before, since the end of the previous turn, counts as waited. Call it
+    /// right after [`finish_turn`](Self::finish_turn) if you need these times; an [`EventLoop`](crate::EventLoop) does.
     pub fn note_turn_end(&mut self, now: Instant) {
         self.net.note_turn_end(now);
     }
@@ -213,7 +218,7 @@ impl Reactor {
         }
     }
 
-    /// Serves each source that is ready once. One counts as served when that is done, not before.
+    /// Serves each ready source once. A source counts as served when that is complete, not before.
     fn serve_ready<H: Handler + ?Sized>(&mut self, handler: &mut H) {
         self.net.begin_serving();
         while let Some(source) = self.net.next_source() {
@@ -227,7 +232,7 @@ impl Reactor {
         self.net.finish_serving();
     }
 
-    /// Lets the user's timers fire, within the budget. One that is set meanwhile, for now, has to wait.
+    /// Fires user timers, within the budget. A timer that is set meanwhile waits for the next turn.
     fn fire_timers<H: Handler + ?Sized>(&mut self, handler: &mut H) {
         let Some(most) = self.net.begin_round() else {
             return;

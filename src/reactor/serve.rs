@@ -11,8 +11,8 @@ use crate::net::EndOfStream;
 use crate::reason::DisconnectCause;
 
 impl Reactor {
-    /// Does what the phase of a connection asks for. Returns whether there is more to do. It is in each of its callers, so
-    /// that the one on the path of every event costs no call.
+    /// Serves a connection according to its phase. Returns whether there is more to do. Inlined into its callers, so
+    /// that the path of every event has no call for it.
     #[inline(always)]
     pub(super) fn serve_connection<H: Handler + ?Sized>(
         &mut self,
@@ -52,10 +52,10 @@ impl Reactor {
         }
     }
 
-    /// Reads, decodes and delivers, and writes the replies. Returns whether the connection is heavy.
+    /// Reads, cuts frames, delivers them, and writes the replies. Returns whether the connection is heavy.
     ///
-    /// One that was light may come before others in this turn and has come after them in the last. So that it takes no more
-    /// than its budget between two services of another, it has half of it each time.
+    /// A light connection may be served before others in this turn and after them in the last. So it has half a budget
+    /// each time, and takes no more than one budget between two services of any other.
     #[inline(always)]
     fn serve<H: Handler + ?Sized>(
         &mut self,
@@ -81,7 +81,7 @@ impl Reactor {
         }
     }
 
-    /// Fills once and delivers what that brought, as far as the budget allows. Returns how many bytes were read.
+    /// Reads once and delivers frames, as far as the budget allows. Returns the number of bytes read.
     #[inline(always)]
     fn receive<H: Handler + ?Sized>(
         &mut self,
@@ -122,12 +122,12 @@ impl Reactor {
     }
 }
 
-/// What may be done for a connection in this turn.
+/// What a connection may still do in this turn.
 #[derive(Clone, Copy)]
 struct Budget {
-    /// To be read.
+    /// Bytes to read.
     bytes: usize,
-    /// To be delivered.
+    /// Frames to deliver.
     frames: u64,
 }
 

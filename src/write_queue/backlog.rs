@@ -1,4 +1,4 @@
-//! Dropping what waits, for a last frame that has to come soon.
+//! Dropping queued frames, for a last frame that has to be written soon.
 
 use bytes::Bytes;
 
@@ -12,13 +12,13 @@ pub(crate) struct Dropped {
 }
 
 impl WriteQueue {
-    /// Whether a frame is open of which something was written: it cannot be dropped any more.
+    /// Returns whether a part of the open frame was written, so that it cannot be dropped any more.
     pub(crate) fn has_begun_open_frame(&self) -> bool {
-        // It is the last of those that need not wait for it.
+        // It is the last of the frames in front.
         self.open.is_some() && self.unsent.frames() == 1 && self.unsent.begun_left() > 0
     }
 
-    /// Drops all frames but the one that is partly written. What was kept by reference goes to `done`.
+    /// Drops all frames except a partly written one. Dropped shared payloads are passed to `done`.
     pub(crate) fn drop_waiting(&mut self, mut done: impl FnMut(Bytes)) -> Dropped {
         let before = Dropped {
             frames: self.frames(),
@@ -40,8 +40,8 @@ impl WriteQueue {
         }
     }
 
-    /// Cuts the queue off behind the next `keep` bytes, those included that a source is still to give. Returns how many
-    /// segments are left; the rest of them is to be dropped.
+    /// Truncates the queue behind the next `keep` bytes, including those that a source has not read yet. Returns the
+    /// number of remaining segments; the caller drops the others.
     fn keep(&mut self, mut keep: u64) -> usize {
         let mut offset = self.offset;
         let mut kept = 0;
@@ -52,7 +52,7 @@ impl WriteQueue {
             };
             let here = here - offset as u64;
             if keep == 0 || keep < here {
-                // Frames end in copied bytes, or between two segments.
+                // A frame ends in copied bytes, or between two segments.
                 if let Segment::Copied(bytes) = segment
                     && keep > 0
                 {
@@ -72,7 +72,7 @@ impl WriteQueue {
         self.leave(kept)
     }
 
-    /// So many segments are left.
+    /// Keeps the first `kept` segments.
     fn leave(&mut self, kept: usize) -> usize {
         if kept == 0 && self.tail.is_empty() {
             self.offset = 0;
@@ -80,7 +80,7 @@ impl WriteQueue {
         kept
     }
 
-    /// Counts what is left from the beginning.
+    /// Recounts what is left.
     fn count_anew(&mut self) {
         let segments = self.sealed.iter();
         let all: usize = segments.map(|segment| segment.bytes().len()).sum();
@@ -110,7 +110,7 @@ mod tests {
 
     const LIMIT: u64 = u32::MAX as u64;
 
-    /// Takes the next bytes out of a queue, at most so many.
+    /// Takes the next bytes out of a queue, at most `most`.
     fn write(queue: &mut WriteQueue, most: usize) -> Vec<u8> {
         let bytes = match queue.next() {
             Next::Pull => {
@@ -133,7 +133,7 @@ mod tests {
     }
 
     proptest! {
-        /// Wherever a write has ended, the frame that was begun is finished, and the last one follows.
+        /// Wherever a write has ended, the frame that was begun is completed, and the last one follows.
         #[test]
         fn frame_that_was_begun_is_finished_and_the_last_one_follows(
             frames in prop::collection::vec((0..3_u8, 0..9000_usize), 0..12),

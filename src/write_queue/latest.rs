@@ -1,4 +1,4 @@
-//! Frames of which only the newest matters: each has a slot, and takes the place of the one that waits in it.
+//! Frames of which only the newest matters: each has a slot, and replaces the frame queued in that slot.
 
 use std::collections::HashMap;
 
@@ -6,17 +6,17 @@ use super::{Segment, WriteQueue};
 use crate::error::EncodeError;
 use crate::frame::{self, Framing};
 
-/// Where the frames lie that may be replaced. What has been written stays listed until it is looked for.
+/// The places of the replaceable frames. A written frame stays listed until it is looked up.
 #[derive(Debug, Default)]
 pub(super) struct Latest(HashMap<u32, Place>);
 
 #[derive(Debug, Clone, Copy)]
 struct Place {
-    /// The serial number of the segment it lies in.
+    /// The serial number of its segment.
     segment: u64,
     start: usize,
     len: usize,
-    /// The number of the frame.
+    /// The ordinal of the frame.
     ordinal: u64,
 }
 
@@ -31,7 +31,7 @@ impl Latest {
 }
 
 impl WriteQueue {
-    /// Bytes that would be taken out if this slot were replaced.
+    /// Returns the bytes that replacing this slot would remove.
     pub(crate) fn replaceable(&self, slot: u32) -> u64 {
         let behind = self.open.as_ref().map(|open| &open.behind);
         [Some(self), behind]
@@ -42,8 +42,8 @@ impl WriteQueue {
             .sum()
     }
 
-    /// Appends a frame by copying it, and takes out the one that waits in the same slot, unless it is partly written.
-    /// Returns whether there was one.
+    /// Appends a frame by copying it, and removes the one queued in the same slot, unless it is partly written. Returns
+    /// whether one was removed.
     pub(crate) fn push_latest(
         &mut self,
         framing: &Framing,
@@ -51,7 +51,7 @@ impl WriteQueue {
         slot: u32,
         payload: &[u8],
     ) -> Result<bool, EncodeError> {
-        // Nothing is taken out for a frame that cannot be queued.
+        // Nothing is removed if the new frame cannot be queued.
         frame::envelope(framing, limit, payload)?;
         let mut replaced = self.take_out(slot);
         let back = self.back();
@@ -72,14 +72,14 @@ impl WriteQueue {
         Ok(replaced)
     }
 
-    /// The frame that waits in a slot, if nothing of it was written.
+    /// Returns the frame queued in a slot, if no part of it was written.
     fn untouched(&self, slot: u32) -> Option<Place> {
         let place = *self.latest.as_ref()?.0.get(&slot)?;
         let begun = place.segment == self.first && place.start < self.offset;
         (place.segment >= self.first && !begun).then_some(place)
     }
 
-    /// Takes the frame out that waits in a slot. Returns whether there was one that could be.
+    /// Removes the frame queued in a slot. Returns whether one was removed.
     fn take_out(&mut self, slot: u32) -> bool {
         let place = self.untouched(slot);
         let Some(latest) = &mut self.latest else {
@@ -114,7 +114,7 @@ impl WriteQueue {
         true
     }
 
-    /// Forgets a segment of which nothing waits any more.
+    /// Removes a segment that has no bytes left.
     fn drop_segment(&mut self, index: usize) {
         if index == self.sealed.len() {
             if index == 0 {
@@ -136,8 +136,8 @@ impl WriteQueue {
         }
     }
 
-    /// Takes over the places of what is appended behind this queue, whose first segment gets the serial number `segment`
-    /// and whose first frame the number `ordinal`.
+    /// Takes over the places of a queue that is appended to this one. Its first segment gets the serial number
+    /// `segment`, its first frame the ordinal `ordinal`.
     pub(super) fn adopt_latest(&mut self, behind: &mut Self, segment: u64, ordinal: u64) {
         let Some(places) = behind.latest.take() else {
             return;

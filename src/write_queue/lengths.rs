@@ -1,17 +1,16 @@
-//! How long the queued frames are, so that it can be told how many of them were not sent.
+//! The lengths of queued frames, to count how many were not sent.
 
 use std::collections::VecDeque;
 
-/// The lengths of the frames that wait, in order; neighbours of equal length are one entry. What is written of the first
-/// is taken off it.
+/// The lengths of the queued frames, in order, run-length encoded.
 #[derive(Debug, Default)]
 pub(super) struct FrameLengths {
     frames: u64,
-    /// Bytes of the first frame that are written.
+    /// Bytes of the first frame that were written.
     begun: u64,
-    /// Frames that are written whole.
+    /// Frames that were written completely.
     sent: u64,
-    /// Lengths before the last run, each with how often it comes.
+    /// Lengths before the last run, each with its count.
     runs: VecDeque<(u64, u64)>,
     last: (u64, u64),
 }
@@ -35,7 +34,7 @@ impl FrameLengths {
         self.last = (len, 1);
     }
 
-    /// Counts `n` bytes as written, fewer than there are.
+    /// Counts `n` bytes as written; fewer than are queued.
     pub(super) fn advance(&mut self, n: u64) {
         self.begun += n;
         loop {
@@ -51,11 +50,11 @@ impl FrameLengths {
         }
     }
 
-    /// Takes a frame out that has not been begun, by its ordinal.
+    /// Removes a frame of which nothing was written, by its ordinal.
     pub(super) fn remove(&mut self, ordinal: u64) {
         let mut before = ordinal - self.sent;
         let mut runs = self.runs.iter_mut().chain(std::iter::once(&mut self.last));
-        // There may be runs of nothing.
+        // Runs may be empty.
         let run = runs.position(|(_, count)| {
             let is_here = before < *count;
             if is_here {
@@ -70,7 +69,7 @@ impl FrameLengths {
         }
     }
 
-    /// Appends what waits behind.
+    /// Appends the frames of a queue behind this one.
     pub(super) fn append(&mut self, mut behind: Self) {
         debug_assert_eq!(behind.begun, 0, "it was not its turn");
         let last = std::mem::replace(&mut self.last, behind.last);
@@ -79,7 +78,7 @@ impl FrameLengths {
         self.frames += behind.frames;
     }
 
-    /// Bytes that are missing of the frame that is partly written; 0 if none is.
+    /// Returns the missing bytes of the partly written frame; 0 if there is none.
     pub(super) fn begun_left(&self) -> u64 {
         match self.begun {
             0 => 0,
@@ -87,15 +86,15 @@ impl FrameLengths {
         }
     }
 
-    /// The length of the first frame.
+    /// Returns the length of the first frame.
     fn front(&self) -> u64 {
         let mut runs = self.runs.iter().chain(std::iter::once(&self.last));
-        // There may be runs of nothing.
+        // Runs may be empty.
         runs.find(|(_, count)| *count > 0)
             .map_or(0, |(len, _)| *len)
     }
 
-    /// Forgets all frames but the one that is partly written.
+    /// Removes all frames except a partly written one.
     pub(super) fn keep_begun(&mut self) {
         let (begun, front) = (self.begun, self.front());
         self.clear();
@@ -105,8 +104,10 @@ impl FrameLengths {
         }
     }
 
+    /// Checks the invariants.
+    ///
     /// # Panics
-    /// If frames are not counted, or if the first one is written whole.
+    /// If an invariant is violated.
     #[cfg(any(debug_assertions, test))]
     pub(super) fn check_invariants(&self) {
         let runs = self.runs.iter().chain(std::iter::once(&self.last));
@@ -118,18 +119,18 @@ impl FrameLengths {
         );
     }
 
-    /// Frames that are not written whole.
+    /// Returns the number of frames that are not completely written.
     #[inline]
     pub(super) fn frames(&self) -> u64 {
         self.frames
     }
 
-    /// The ordinal of the next frame.
+    /// Returns the ordinal of the next frame.
     pub(super) fn next_ordinal(&self) -> u64 {
         self.sent + self.frames
     }
 
-    /// Heap memory that is kept.
+    /// Returns the heap memory that is kept.
     pub(super) fn retained(&self) -> usize {
         self.runs.capacity() * size_of::<(u64, u64)>()
     }
@@ -138,7 +139,7 @@ impl FrameLengths {
     pub(super) fn clear(&mut self) {
         self.frames = 0;
         self.begun = 0;
-        // The next frames are likely to be as long.
+        // The next frames are likely to have the same length.
         self.last.1 = 0;
         if !self.runs.is_empty() {
             self.runs.clear();

@@ -1,4 +1,4 @@
-//! The outbound queue of one connection. Pure: it holds frames and offers bytes; somebody else writes them.
+//! The outbound queue of one connection. Pure: it stores frames and offers bytes; its caller writes them.
 //!
 //! ```text
 //!   sealed                                                 tail
@@ -8,13 +8,13 @@
 //!      ^ offset: all before it is written
 //! ```
 //!
-//! Small payloads are copied behind each other into the tail, so that many frames make one write. Large ones are kept by
-//! reference; the tail is sealed before them. A source is read when it has come to the front. While a frame is open, its
-//! pieces are appended here, and whole frames to a second queue behind it.
+//! Small payloads are copied one after the other into the tail, so that many frames make one write. Large ones are
+//! queued by reference; the tail is sealed before them. A source is read once it is at the front. While a frame is
+//! open, its chunks are appended here, and whole frames to a second queue behind it.
 //!
-//! Invariants: no sealed segment is empty, but for a source; `offset` is inside the first segment (the tail, if none is
-//! sealed); the first segment has the serial number `first`, the others those that follow; `unsent` counts the frames that
-//! are not written whole, and `bytes` those of their bytes that are here.
+//! Invariants: no sealed segment is empty, except for a source; `offset` is inside the first segment (the tail, if none
+//! is sealed); the first segment has the serial number `first`, and the others follow; `unsent` counts the frames that
+//! are not completely written, and `bytes` those of their bytes that are in the queue.
 
 mod backlog;
 #[cfg(any(debug_assertions, test))]
@@ -42,11 +42,11 @@ use source::Source;
 pub(crate) use backlog::Dropped;
 pub(crate) use source::SourceError;
 
-/// From this many bytes on a payload that is owned is queued by reference. Copying is faster up to 2-4 KiB, measured on
-/// an echo server: `writev` of two pieces costs more than the copy saves.
+/// Owned payloads are queued by reference from this size on. Copying is faster up to 2-4 KiB, measured on an echo
+/// server: `writev` of two slices costs more than the copy.
 pub(crate) const SHARE_FROM: usize = 4 * 1024;
 
-/// A tail that has grown to this many bytes is sealed, so that a long queue never has to be moved to grow.
+/// A tail of this size is sealed, so that a long queue never has to be moved to grow.
 const SEAL_AT: usize = 64 * 1024;
 
 #[derive(Debug, Default)]
@@ -56,16 +56,17 @@ pub(crate) struct WriteQueue {
     offset: usize,
     first: u64,
     bytes: u64,
-    /// Those of them that are kept by reference.
+    /// Bytes of shared payloads, included in `bytes`.
     shared: u64,
     unsent: FrameLengths,
-    /// How many of the segments are sources.
+    /// The number of segments that are sources.
     sources: u64,
-    /// The frame that is given piece by piece, if one is.
+    /// The open frame, if there is one.
     open: Option<Box<OpenFrame>>,
-    /// The frames that may be replaced, if there ever were any.
+    /// The replaceable frames, if there ever were any.
     latest: Option<Box<Latest>>,
-    /// When bytes were last written, or began to wait. Kept here for whoever writes: only what waits can stall.
+    /// When bytes were last written, or the first were queued. Kept here for the caller: only a connection with a queue
+    /// can stall.
     pub(crate) progress_at: Tick,
 }
 
@@ -76,16 +77,16 @@ enum Segment {
     Source(Box<Source>),
 }
 
-/// What there is to do.
+/// The next step for the caller.
 #[derive(Debug)]
 pub(crate) enum Next<'q> {
-    /// To write these bytes.
+    /// Write these bytes.
     Write(&'q [u8]),
-    /// To write the [`slices`](WriteQueue::slices).
+    /// Write the [`slices`](WriteQueue::slices).
     WriteVectored,
-    /// To [`pull`](WriteQueue::pull).
+    /// Call [`pull`](WriteQueue::pull).
     Pull,
-    /// Nothing, until somebody has more of the frame in front.
+    /// Wait until more of the frame in front exists.
     Wait,
     /// Nothing: the queue is empty.
     Nothing,
@@ -102,32 +103,32 @@ impl Segment {
 }
 
 impl WriteQueue {
-    /// Whether nothing waits, and no frame is open.
+    /// Returns whether nothing is queued and no frame is open.
     pub(crate) fn is_empty(&self) -> bool {
         self.bytes == 0 && self.sealed.is_empty() && self.open.is_none()
     }
 
-    /// Bytes that wait to be written, headers included.
+    /// Returns the queued bytes, headers included.
     pub(crate) fn bytes(&self) -> u64 {
         self.bytes + self.behind().map_or(0, Self::bytes)
     }
 
-    /// Those of them that need not wait for the end of an open frame.
+    /// Returns the queued bytes in front, that is, without those behind an open frame.
     pub(crate) fn flowing(&self) -> u64 {
         self.bytes
     }
 
-    /// Bytes that the sources which wait are going to need when it is their turn.
+    /// Returns the bytes that queued sources will need when they are read.
     pub(crate) fn reserved(&self) -> u64 {
         self.sources * source::WINDOW as u64 + self.behind().map_or(0, Self::reserved)
     }
 
-    /// Bytes that wait to be written and are not kept by reference.
+    /// Returns the queued bytes that are copies.
     pub(crate) fn copied(&self) -> u64 {
         self.bytes - self.shared + self.behind().map_or(0, Self::copied)
     }
 
-    /// The payloads that are kept by reference.
+    /// Returns the payloads queued by reference.
     pub(crate) fn shared_payloads(&self) -> impl Iterator<Item = &Bytes> {
         let behind = self.behind().into_iter().flat_map(|behind| &behind.sealed);
         self.sealed
@@ -139,17 +140,17 @@ impl WriteQueue {
             })
     }
 
-    /// Frames that wait to be written; one that is partly written still counts.
+    /// Returns the number of queued frames; a partly written one still counts.
     pub(crate) fn frames(&self) -> u64 {
         self.unsent.frames() + self.behind().map_or(0, Self::frames)
     }
 
-    /// Those of them that need not wait for the end of an open frame.
+    /// Returns the number of queued frames in front, that is, without those behind an open frame.
     pub(crate) fn frames_in_front(&self) -> u64 {
         self.unsent.frames()
     }
 
-    /// Bytes that were accepted and are not written: what sources were still to give included.
+    /// Returns the bytes that were accepted and not written, including those that sources have not read yet.
     pub(crate) fn unsent_bytes(&self) -> u64 {
         let promised = self.sealed.iter().map(|segment| match segment {
             Segment::Source(source) => source.left(),
@@ -163,20 +164,20 @@ impl WriteQueue {
         self.open.as_ref().map(|open| &open.behind)
     }
 
-    /// The serial number of the tail.
+    /// Returns the serial number of the tail.
     fn tail_serial(&self) -> u64 {
         self.first + self.sealed.len() as u64
     }
 
-    /// Heap memory that an empty queue keeps.
+    /// Returns the heap memory that an empty queue keeps.
     pub(crate) fn retained(&self) -> usize {
         let sealed = self.sealed.capacity() * size_of::<Segment>();
         let latest = self.latest.as_ref().map_or(0, |latest| latest.retained());
         self.tail.capacity() + sealed + self.unsent.retained() + latest
     }
 
-    /// Appends a frame, copying the payload, if that is easy and no more than `up_to` bytes wait then, and says how many bytes
-    /// that made. `None` decides nothing.
+    /// Fast path: appends a frame by copying the payload, if no more than `up_to` bytes are queued afterwards. Returns
+    /// the number of bytes appended. `None` means: use the general path.
     #[inline(always)]
     pub(crate) fn push_at_once(
         &mut self,
@@ -210,7 +211,7 @@ impl WriteQueue {
         Ok(())
     }
 
-    /// Appends bytes that are a frame already.
+    /// Appends the bytes of an encoded frame.
     pub(crate) fn push_encoded(&mut self, frame: &[u8]) -> Result<(), EncodeError> {
         self.make_room(frame.len())?;
         self.tail.extend_from_slice(frame);
@@ -218,7 +219,7 @@ impl WriteQueue {
         Ok(())
     }
 
-    /// Sees to it that the tail takes `additional` bytes.
+    /// Makes room for `additional` bytes in the tail.
     fn make_room(&mut self, additional: usize) -> Result<(), EncodeError> {
         if self.tail.len() >= SEAL_AT {
             self.seal();
@@ -230,7 +231,7 @@ impl WriteQueue {
             })
     }
 
-    /// Appends a frame, keeping the payload by reference if it is large.
+    /// Appends a frame: by reference if the payload is large, otherwise by copying.
     pub(crate) fn push_shared(
         &mut self,
         framing: &Framing,
@@ -250,7 +251,7 @@ impl WriteQueue {
         Ok(())
     }
 
-    /// Starts a frame that is written in place. It becomes part of the queue by [`count`](Self::count).
+    /// Begins a frame that is encoded in place. [`count`](Self::count) makes it part of the queue.
     pub(crate) fn writer(&mut self, framing: &Framing) -> Result<FrameWriter<'_>, EncodeError> {
         if self.tail.len() >= SEAL_AT {
             self.seal();
@@ -258,7 +259,7 @@ impl WriteQueue {
         FrameWriter::begin(framing, &mut self.tail)
     }
 
-    /// Counts a frame whose bytes have been appended. An empty payload without framing is nothing at all.
+    /// Counts a frame whose bytes were appended. An empty payload without framing has no bytes and is ignored.
     #[inline]
     pub(crate) fn count(&mut self, bytes: usize) {
         if bytes == 0 {
@@ -268,7 +269,7 @@ impl WriteQueue {
         self.unsent.push(bytes as u64);
     }
 
-    /// Appends a frame with a payload of `len` bytes, which are read when it is their turn.
+    /// Appends a frame with a payload of `len` bytes, which are read when it is written.
     pub(crate) fn push_source(
         &mut self,
         framing: &Framing,
@@ -294,14 +295,14 @@ impl WriteQueue {
         Ok(())
     }
 
-    /// Counts a frame whose bytes will be.
+    /// Counts a frame whose bytes will be appended.
     fn promise(&mut self, bytes: u64) {
         if bytes > 0 {
             self.unsent.push(bytes);
         }
     }
 
-    /// What there is to do next.
+    /// Returns the next step.
     #[inline]
     pub(crate) fn next(&self) -> Next<'_> {
         if !self.sealed.is_empty() {
@@ -313,7 +314,7 @@ impl WriteQueue {
         } else if self.open.is_some() {
             Next::Wait
         } else {
-            // A closure that panicked while it wrote its frame leaves an empty queue.
+            // A closure that panicked while it encoded its frame leaves an empty queue.
             Next::Nothing
         }
     }
@@ -331,12 +332,12 @@ impl WriteQueue {
         }
     }
 
-    /// Whether there is something to do without anybody's help.
+    /// Returns whether the next step is possible without further calls of the user.
     pub(crate) fn has_work(&self) -> bool {
         !matches!(self.next(), Next::Wait)
     }
 
-    /// Reads from the source in front, and says how many bytes that brought.
+    /// Reads from the source in front. Returns the number of bytes read.
     pub(crate) fn pull(&mut self) -> Result<usize, SourceError> {
         let Some(Segment::Source(source)) = self.sealed.front_mut() else {
             return Ok(0);
@@ -349,7 +350,7 @@ impl WriteQueue {
         Ok(pulled)
     }
 
-    /// Lets sources be asked again that had nothing. Returns whether that makes a difference.
+    /// Lets sources be read again that returned `WouldBlock`. Returns whether there was one.
     pub(crate) fn wake_sources(&mut self) -> bool {
         let mut woken = false;
         for segment in &mut self.sealed {
@@ -364,8 +365,8 @@ impl WriteQueue {
                 .is_some_and(|open| open.behind.wake_sources())
     }
 
-    /// The next bytes to write, up to `most`, in up to `N` pieces, for one vectored write. Returns how many pieces there
-    /// are, and how many bytes.
+    /// Fills `out` with the next bytes to write, up to `most`, for one vectored write of up to `N` slices. Returns
+    /// the numbers of slices and of bytes.
     pub(crate) fn slices<'a, const N: usize>(
         &'a self,
         out: &mut [IoSlice<'a>; N],
@@ -387,7 +388,7 @@ impl WriteQueue {
             if let Segment::Source(source) = segment
                 && !source.is_complete()
             {
-                // What stands behind it has to wait for its end.
+                // What follows the source has to wait for its end.
                 return (count, bytes);
             }
         }
@@ -395,12 +396,12 @@ impl WriteQueue {
         (count, bytes)
     }
 
-    /// Forgets the next `n` bytes, which have been written, and says how many of them were copies. What was kept by
-    /// reference and is done goes to `done`.
+    /// Removes the next `n` bytes, which were written. Returns how many of them were copies. Completely written shared
+    /// payloads are passed to `done`.
     #[inline]
     pub(crate) fn advance(&mut self, n: usize, done: impl FnMut(Bytes)) -> usize {
         if self.bytes == n as u64 && self.sealed.is_empty() && self.open.is_none() {
-            // The usual case: that was all.
+            // The usual case: everything was written.
             self.bytes = 0;
             self.clear_tail();
             self.unsent.clear();
@@ -428,7 +429,7 @@ impl WriteQueue {
         copied
     }
 
-    /// Says how many of the bytes were kept by reference.
+    /// Removes written bytes from the sealed segments. Returns how many of them were queued by reference.
     fn advance_sealed(&mut self, mut n: usize, mut done: impl FnMut(Bytes)) -> usize {
         let before = self.shared;
         while let Some(front) = self.sealed.front() {
@@ -450,7 +451,7 @@ impl WriteQueue {
                 _ => {}
             }
             match self.drop_front() {
-                // Its memory serves the next small frames.
+                // Its memory is reused for the next small frames.
                 Some(Segment::Copied(mut bytes)) if self.tail.capacity() == 0 => {
                     bytes.clear();
                     self.tail = bytes;
@@ -473,7 +474,7 @@ impl WriteQueue {
         front
     }
 
-    /// All of the tail is written.
+    /// Clears the tail, which was written completely.
     #[inline]
     fn clear_tail(&mut self) {
         self.tail.clear();
@@ -483,7 +484,7 @@ impl WriteQueue {
         }
     }
 
-    /// Forgets all frames, and says how many bytes were copies. What was kept by reference goes to `done`.
+    /// Removes all frames. Returns the number of bytes that were copies. Shared payloads are passed to `done`.
     pub(crate) fn clear(&mut self, mut done: impl FnMut(Bytes)) -> usize {
         let copied = self.copied() as usize;
         let behind = self.open.take().map(|open| open.behind);
@@ -514,7 +515,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// A queue beside the bytes and frame ends it should have.
+    /// A queue, and the bytes and frame ends it should contain.
     #[derive(Default)]
     struct Model {
         queue: WriteQueue,
@@ -574,7 +575,7 @@ mod tests {
 
     #[test]
     fn every_way_to_write_a_short_queue_writes_the_same() {
-        // 15 bytes: a mask says after which of them a write ends.
+        // 15 bytes: the mask says after which of them a write ends.
         for mask in 0..1_u32 << 14 {
             let mut model = Model::default();
             model.push(b"abc", false);

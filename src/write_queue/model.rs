@@ -1,4 +1,4 @@
-//! Every kind of frame, in any mixture, against a list of what should be written.
+//! All kinds of frames, mixed at random, compared with a list of the expected output.
 
 use std::io::{self, IoSlice, Read};
 use std::sync::Arc;
@@ -13,20 +13,20 @@ use crate::frame::Framing;
 
 const LIMIT: u64 = u32::MAX as u64;
 
-/// A frame that should be written.
+/// An expected frame.
 #[derive(Debug)]
 struct Expected {
     wire: Vec<u8>,
-    /// Bytes of it that may be written: less than there are only while it is open.
+    /// The number of its bytes that may be written: less than its length only while it is open.
     given: usize,
     slot: Option<u32>,
 }
 
-/// A reader that gives so much at a time, and has nothing to give before each piece until it is woken.
+/// A reader that returns one piece at a time, and `WouldBlock` before each piece until it is woken.
 struct Halting {
     payload: io::Cursor<Vec<u8>>,
     at_a_time: usize,
-    /// How many reads may bring something.
+    /// How many reads may return data.
     allowed: Arc<AtomicUsize>,
 }
 
@@ -95,9 +95,9 @@ struct Model {
     framing: Framing,
     queue: WriteQueue,
     expected: Vec<Expected>,
-    /// The open frame and how much of its payload is missing.
+    /// The open frame, and the number of missing payload bytes.
     open: Option<(usize, usize)>,
-    /// Bytes of `expected` that are written.
+    /// Bytes of `expected` that were written.
     written: usize,
     allowed: Arc<AtomicUsize>,
     number: u8,
@@ -118,7 +118,7 @@ impl Model {
 
     fn payload(&mut self, len: usize) -> Vec<u8> {
         self.number = self.number.wrapping_add(1);
-        // Not the delimiter.
+        // Never the delimiter.
         vec![self.number | 0x80; len]
     }
 
@@ -168,7 +168,7 @@ impl Model {
                 self.open = Some((self.expected.len() - 1, len));
                 if let Some(frame) = self.expected.last_mut() {
                     let around = frame.wire.len() - len;
-                    // A delimiter stands behind the payload, a length before it.
+                    // A delimiter follows the payload, a length precedes it.
                     frame.given = if framing.is_same(&Framing::delimiter(b'\n')) {
                         0
                     } else {
@@ -250,7 +250,7 @@ impl Model {
         self.expect(&payload, Some(slot));
     }
 
-    /// Writes once, or finds that nothing can be.
+    /// Writes once, or checks that nothing can be written.
     fn write(&mut self, most: usize) -> bool {
         loop {
             let offered = match self.queue.next() {
@@ -303,12 +303,12 @@ impl Model {
         assert!(self.written <= end);
         assert_eq!(self.queue.unsent_bytes(), unsent as u64);
         assert_eq!(self.queue.frames(), frames);
-        // A reader may have to say yet that it has no more.
+        // A reader may still have to return EOF.
         let nothing = unsent == 0 && self.open.is_none() && frames == 0;
         assert!(nothing || !self.queue.is_empty());
     }
 
-    /// Gives what is missing, and writes all.
+    /// Completes what is missing, and writes everything.
     fn finish(&mut self) {
         if let Some((_, missing)) = self.open {
             self.take(Step::Chunk { len: missing });

@@ -1,4 +1,4 @@
-//! A frame that is given piece by piece. What is queued while it is open waits behind it.
+//! A frame that is queued in chunks. Frames queued while it is open wait behind it.
 
 use super::WriteQueue;
 use crate::error::{EncodeError, SendError};
@@ -6,9 +6,9 @@ use crate::frame::{self, Envelope, Framing};
 
 #[derive(Debug)]
 pub(super) struct OpenFrame {
-    /// Bytes of payload that are still to come.
+    /// Missing bytes of its payload.
     left: u64,
-    /// Some have come.
+    /// Whether a chunk was queued.
     begun: bool,
     envelope: Envelope,
     framing: Framing,
@@ -41,7 +41,7 @@ impl WriteQueue {
         Ok(())
     }
 
-    /// Appends a piece to the frame that is open.
+    /// Appends a chunk to the open frame.
     pub(crate) fn push_chunk(&mut self, piece: &[u8]) -> Result<(), SendError> {
         let Some(open) = &mut self.open else {
             return Err(SendError::NoFrameOpen);
@@ -61,7 +61,7 @@ impl WriteQueue {
         Ok(())
     }
 
-    /// Ends the frame that is open. What had to wait follows.
+    /// Ends the open frame, and appends the frames that waited for it.
     pub(crate) fn finish_frame(&mut self) -> Result<(), SendError> {
         let Some(open) = &self.open else {
             return Err(SendError::NoFrameOpen);
@@ -77,22 +77,22 @@ impl WriteQueue {
         Ok(())
     }
 
-    /// Whether a frame is open of which no piece was given yet.
+    /// Returns whether a frame is open of which no chunk was queued yet.
     pub(crate) fn awaits_first_piece(&self) -> bool {
         self.open.as_ref().is_some_and(|open| !open.begun)
     }
 
-    /// How many bytes of payload are to come of the frame that is open.
+    /// Returns the number of missing payload bytes of the open frame.
     pub(crate) fn missing(&self) -> Option<u64> {
         self.open.as_ref().map(|open| open.left)
     }
 
-    /// Whether there is nothing to write but what is still to come of the open frame.
+    /// Returns whether the only thing left to write is the missing part of the open frame.
     pub(crate) fn is_left_open(&self) -> bool {
         self.open.is_some() && self.bytes == 0 && self.sealed.is_empty()
     }
 
-    /// The queue in which the next whole frame is put: this one, or the one behind the open frame.
+    /// Returns the queue for the next whole frame: this one, or the one behind the open frame.
     #[inline]
     pub(crate) fn back(&mut self) -> &mut Self {
         match self.open {
@@ -109,7 +109,7 @@ impl WriteQueue {
         Ok(())
     }
 
-    /// Appends what has waited.
+    /// Appends the frames that waited.
     fn append(&mut self, mut behind: Self) {
         if behind.is_empty() {
             return;

@@ -1,4 +1,4 @@
-//! A frame whose payload is read when it is its turn to be written.
+//! A frame whose payload is read when it is written.
 
 use std::fmt;
 use std::io::{self, Read};
@@ -6,36 +6,36 @@ use std::io::{self, Read};
 use crate::error::EncodeError;
 use crate::frame::Framing;
 
-/// How much is read at a time, in bytes: as much as a socket takes at once, usually.
+/// The bytes per read: usually as much as a socket takes at once.
 pub(super) const WINDOW: usize = 64 * 1024;
 
-/// A reader that is to give a known number of bytes.
+/// A reader that has to return a known number of bytes.
 pub(crate) struct Source {
-    /// None while it is asked: one that panics is not asked again.
+    /// `None` while it is being read: a reader that panics is not read again.
     reader: Option<Box<dyn Read + Send>>,
-    /// Bytes that have not been read.
+    /// Bytes that were not read yet.
     left: u64,
-    /// Where they are read to; nothing while it is parked.
+    /// The buffer for reads; empty while parked.
     window: Vec<u8>,
-    /// Bytes of the window that wait to be written.
+    /// Bytes of the window that are to be written.
     filled: usize,
-    /// The reader has said that it has nothing now.
+    /// The reader returned `WouldBlock`.
     parked: bool,
-    /// All was read, and there is nothing behind it.
+    /// All bytes were read, and the reader has no more.
     complete: bool,
     framing: Framing,
 }
 
-/// Why a reader cannot make a frame.
+/// Why a reader does not make a valid frame.
 #[derive(Debug)]
 pub(crate) enum SourceError {
     /// It ended early.
     Ended {
         missing: u64,
     },
-    /// It goes on where the frame ends.
+    /// It has more bytes than the frame.
     TooLong,
-    /// It gave what the framing cannot carry.
+    /// The framing cannot encode its bytes.
     Unfit(EncodeError),
     Failed(io::Error),
 }
@@ -53,12 +53,12 @@ impl Source {
         }
     }
 
-    /// What waits to be written.
+    /// Returns the bytes to be written.
     pub(super) fn bytes(&self) -> &[u8] {
         &self.window[..self.filled]
     }
 
-    /// Bytes that have not been read.
+    /// Returns the number of bytes that were not read yet.
     pub(super) fn left(&self) -> u64 {
         self.left
     }
@@ -71,21 +71,21 @@ impl Source {
         self.parked
     }
 
-    /// Lets it be asked again. Returns whether that makes a difference.
+    /// Lets it be read again. Returns whether it was parked.
     pub(super) fn wake(&mut self) -> bool {
         std::mem::take(&mut self.parked)
     }
 
-    /// All that had been read is written.
+    /// Notes that all bytes of the window were written.
     pub(super) fn drained(&mut self) {
         self.filled = 0;
     }
 
-    /// Reads the next bytes, and says how many. None: it has nothing now, and is parked, or it is complete. If it fails
-    /// nothing has changed.
+    /// Reads the next bytes. Returns how many: 0 if the reader returned `WouldBlock` and is parked, or if it is
+    /// complete. On error nothing changes.
     pub(super) fn pull(&mut self) -> Result<usize, SourceError> {
         let Some(mut reader) = self.reader.take() else {
-            let error = io::Error::other("it panicked when it was asked before");
+            let error = io::Error::other("it panicked in an earlier call");
             return Err(SourceError::Failed(error));
         };
         let mut window = std::mem::take(&mut self.window);
@@ -102,8 +102,8 @@ impl Source {
         Ok(self.filled)
     }
 
-    /// Reads the next bytes into the window, and says how many; `None` if there is nothing now. After the last one there
-    /// must be nothing more.
+    /// Reads the next bytes into the window. Returns how many; `None` if there are none now. After the last byte,
+    /// checks that the reader has no more.
     fn read(
         &self,
         reader: &mut dyn Read,
@@ -111,7 +111,7 @@ impl Source {
     ) -> Result<Option<usize>, SourceError> {
         let mut filled = 0;
         if self.left > 0 {
-            // One byte more than there should be tells whether there is one.
+            // Ask for one byte more than expected, to detect a reader that has more.
             let most = self.left.saturating_add(1).min(WINDOW as u64) as usize;
             window.resize(most, 0);
             filled = match read(reader, window)? {
@@ -132,13 +132,13 @@ impl Source {
     }
 }
 
-/// Reads once; `None` if there is nothing now.
+/// Reads once; `None` on `WouldBlock`.
 fn read(reader: &mut dyn Read, buffer: &mut [u8]) -> Result<Option<usize>, SourceError> {
     loop {
         match reader.read(buffer) {
             Ok(n) if n <= buffer.len() => return Ok(Some(n)),
             Ok(n) => {
-                let message = format!("it claims to have read {n} bytes into {}", buffer.len());
+                let message = format!("it returned {n} for a buffer of {} bytes", buffer.len());
                 return Err(SourceError::Failed(io::Error::other(message)));
             }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}

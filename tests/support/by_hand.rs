@@ -1,4 +1,4 @@
-//! A loop driven through the public API, with a clock that the test moves: no test waits for a deadline.
+//! A loop driven through the public API with a clock that the test sets, so no test waits for a deadline.
 
 use std::io;
 use std::net::{SocketAddr, TcpStream};
@@ -9,7 +9,7 @@ use throng::{Config, ConnectionId, Handler, ListenOptions, Net, Reactor};
 
 use super::{Observer, PATIENCE, Peer};
 
-/// A loop whose clock is moved by hand.
+/// A loop whose clock is set by the test.
 pub struct Loop {
     poll: Poll,
     events: Events,
@@ -34,18 +34,18 @@ impl Loop {
         self.reactor.net()
     }
 
-    /// The bytes queued on a connection, zero if it has ended.
+    /// Returns the bytes queued on a connection; zero if it has ended.
     pub fn queued(&mut self, id: ConnectionId) -> u64 {
         super::bytes_queued(self.net(), id)
     }
 
-    /// Lets time pass, and turns once.
+    /// Advances the clock, and makes one turn.
     pub fn pass(&mut self, time: Duration, handler: &mut impl Handler) {
         self.now += time;
         self.turn(Duration::ZERO, handler);
     }
 
-    /// Turns, while no time passes, until there is nothing to do.
+    /// Makes turns at the same time until there is nothing to do.
     pub fn rest(&mut self, handler: &mut impl Handler) {
         self.pass(Duration::ZERO, handler);
         while !self.is_at_rest() {
@@ -58,7 +58,7 @@ impl Loop {
         self.reactor.finish_turn(handler);
     }
 
-    /// Waits for an event, and turns with something done between the events and the callbacks.
+    /// Waits for an event, then makes a turn that calls `act` after the events and before the callbacks.
     pub fn turn_with<H: Handler>(
         &mut self,
         handler: &mut H,
@@ -75,7 +75,7 @@ impl Loop {
             .next_timeout(self.now)
             .map_or(wait, |own| own.min(wait));
         match self.poll.poll(&mut self.events, Some(wait)) {
-            // After a signal the events are still those of the last turn.
+            // After a signal `events` still contains those of the last turn.
             Err(error) if error.kind() == io::ErrorKind::Interrupted => self.events.clear(),
             result => result.expect("a poll"),
         }
@@ -85,7 +85,7 @@ impl Loop {
         }
     }
 
-    /// Turns until `done` returns `true`, while no time passes.
+    /// Makes turns at the same time until `done` returns `true`.
     #[track_caller]
     pub fn settle<H: Handler>(
         &mut self,
@@ -109,7 +109,7 @@ impl Loop {
         addr.expect("its address")
     }
 
-    /// Connects `count` peers, not more at a time than fit into the backlog.
+    /// Connects `count` peers, at most as many at a time as fit into the backlog.
     pub fn connect(
         &mut self,
         handler: &mut impl Handler,
@@ -128,20 +128,20 @@ impl Loop {
         peers
     }
 
-    /// Lets time pass until all unused memory is trimmed.
+    /// Advances the clock until all unused memory is trimmed.
     pub fn trim(&mut self, handler: &mut impl Handler) {
         for _ in 0..5 {
             self.pass(Duration::from_millis(1100), handler);
         }
     }
 
-    /// Connects a peer, through a listener of its own.
+    /// Connects a peer through a new listener.
     pub fn join(&mut self, seen: &mut impl Observer) -> (Peer, ConnectionId) {
         let addr = self.listen();
         self.join_at(addr, seen)
     }
 
-    /// Connects a peer, through the listener at `addr`.
+    /// Connects a peer through the listener at `addr`.
     pub fn join_at(&mut self, addr: SocketAddr, seen: &mut impl Observer) -> (Peer, ConnectionId) {
         let peer = Peer::connect(addr);
         let before = seen.recorder().connected().len();

@@ -1,4 +1,4 @@
-//! The three ways to drive a loop, behind one trait: whatever a test says of connections holds for each of them.
+//! The three ways to drive a loop, behind one trait: tests of connections hold for each of them.
 
 use std::io;
 use std::net::SocketAddr;
@@ -11,10 +11,10 @@ use mio::net::UdpSocket;
 use mio::{Events, Interest, Poll, Token, Waker};
 use throng::{Config, EventLoop, Handle, Handler, ListenOptions, Mailbox, Net, Reactor};
 
-/// How long a driver waits for something to happen, before a test looks whether it has what it wants.
+/// How long a driver waits for an event before the test checks its condition.
 const A_MOMENT: Duration = Duration::from_millis(20);
 
-/// Something that drives connections.
+/// Drives a loop.
 pub trait Driver {
     fn new(config: Config) -> Self
     where
@@ -24,14 +24,14 @@ pub trait Driver {
 
     fn handle(&self) -> Handle<dyn Handler>;
 
-    /// Drives for a moment, at least one turn.
+    /// Drives for a short time, at least one turn.
     fn turn(&mut self, handler: &mut (dyn Handler + 'static));
 
-    /// Drives until a callback stops it.
+    /// Drives until a callback stops the loop.
     fn drive(&mut self, handler: &mut (dyn Handler + 'static)) -> io::Result<()>;
 }
 
-/// A loop that listens on a free port.
+/// Returns a loop that listens on a free port.
 pub fn listening_by<D: Driver>(options: ListenOptions) -> (D, SocketAddr) {
     let mut driver = D::new(Config::default());
     let net = driver.net();
@@ -64,7 +64,7 @@ macro_rules! with_each_driver {
     )*};
 }
 
-/// A loop whose turns are called one by one, by nobody else: what most tests want.
+/// A loop whose turns are made only by the test: the usual case.
 impl Driver for EventLoop {
     fn new(config: Config) -> Self {
         Self::new(config).expect("a loop")
@@ -91,7 +91,7 @@ impl Driver for EventLoop {
 /// Level 1: `EventLoop::run`.
 pub struct Run {
     event_loop: EventLoop,
-    /// Tells a thread that the loop is to be stopped in a moment.
+    /// Tells a thread to stop the loop soon.
     stop_soon: Sender<()>,
 }
 
@@ -102,7 +102,7 @@ impl Driver for Run {
         let (stop_soon, asked) = mpsc::channel();
         thread::spawn(move || {
             while asked.recv().is_ok() {
-                // Not for something to happen: `run` waits for that.
+                // Not a wait for an event: `run` does that.
                 thread::sleep(A_MOMENT / 4);
                 if handle.stop().is_err() {
                     return;
@@ -133,8 +133,8 @@ impl Driver for Run {
     }
 }
 
-/// Level 2: `EventLoop::turn`, when the descriptor of the loop is readable in an edge-triggered poll, or the time has
-/// come.
+/// Level 2: `EventLoop::turn`, called when the loop's file descriptor is readable in an edge-triggered poll, or when
+/// its timeout has passed.
 #[cfg(unix)]
 pub struct Outer {
     event_loop: EventLoop,
@@ -194,7 +194,7 @@ impl Driver for Outer {
     }
 }
 
-/// Level 3: a poll with sources of its own besides, a UDP socket and a waker that the mailbox shares.
+/// Level 3: a poll that also has other sources, a UDP socket and a waker that the mailbox shares.
 pub struct Attached {
     poll: Poll,
     events: Events,
@@ -249,7 +249,7 @@ impl Driver for Attached {
             .expect("it can be waited on");
         Self {
             poll,
-            // Few, so that batches come back full.
+            // Few, so that batches are full.
             events: Events::with_capacity(8),
             reactor,
             mailbox,
@@ -274,7 +274,7 @@ impl Driver for Attached {
             .expect("a poll does not fail");
     }
 
-    /// Its own sources are heard besides.
+    /// The poll's other sources are served as well.
     fn drive(&mut self, handler: &mut (dyn Handler + 'static)) -> io::Result<()> {
         self.waker.wake()?;
         self.udp.send_to(b"datagram", self.udp.local_addr()?)?;

@@ -1,7 +1,7 @@
-//! An allocator that counts what each thread does to the heap.
+//! An allocator that counts the heap operations of each thread.
 //!
-//! A test file that declares this module has the allocator: `#[path = "support/heap.rs"] mod heap;`. The other test files keep
-//! the allocator of the system.
+//! A test file that declares this module uses the allocator: `#[path = "support/heap.rs"] mod heap;`. All other test
+//! files use the system allocator.
 #![allow(
     unsafe_code,
     dead_code,
@@ -11,11 +11,11 @@
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 
-/// What the current thread has done to the heap. A loop and its peers share the thread of their test, so other tests are not
-/// counted. Peers that are plain sockets allocate nothing.
+/// The heap operations of the current thread. A loop and its peers share the thread of their test, so other tests are
+/// not counted. Peers that are plain sockets allocate nothing.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Heap {
-    /// Calls that asked for memory, or for more of it.
+    /// Calls that requested memory, or more of it.
     pub(crate) allocations: u64,
     /// Bytes that are allocated.
     pub(crate) live: isize,
@@ -32,7 +32,7 @@ impl Heap {
         HEAP.get()
     }
 
-    /// Sets the peak to the present size, and returns the heap as it is then.
+    /// Sets the peak to the current size, and returns the current state.
     pub(crate) fn reset_peak() -> Self {
         let mut heap = HEAP.get();
         heap.peak = heap.live;
@@ -40,12 +40,12 @@ impl Heap {
         heap
     }
 
-    /// Bytes that are allocated now and were not then.
+    /// Returns the bytes allocated now minus those allocated before.
     pub(crate) fn growth_since(self, before: Self) -> isize {
         self.live - before.live
     }
 
-    /// The most bytes beyond what was allocated then, as far as the peak goes back.
+    /// Returns the peak since `reset_peak`, minus the bytes allocated before.
     pub(crate) fn peak_since(before: Self) -> isize {
         HEAP.get().peak - before.live
     }
@@ -67,8 +67,8 @@ struct Counting;
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
-// SAFETY: every call is passed to `System` with its arguments, and the result is returned unchanged. Counting writes to a
-// thread-local `Cell` that is initialised at compile time and has no destructor: it neither allocates nor panics.
+// SAFETY: every call is passed to `System` with its arguments, and its result is returned unchanged. Counting writes to
+// a thread-local `Cell` that is initialized at compile time and has no destructor: it neither allocates nor panics.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         Heap::note(1, layout.size() as isize);

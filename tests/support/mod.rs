@@ -1,4 +1,4 @@
-//! What the tests share: a deadline, a way to turn a loop until something holds, and a plain blocking peer.
+//! Shared by the tests: a time limit, functions that turn a loop until a condition holds, and a plain blocking peer.
 #![allow(
     dead_code,
     unreachable_pub,
@@ -29,10 +29,10 @@ use throng::{
     Config, ConnectionId, DisconnectReason, EventLoop, Frame, Handler, ListenOptions, Net, Stream,
 };
 
-/// Long enough for a slow, shared machine; no test waits for it unless it fails.
+/// Long enough for a slow, shared machine. Only a failing test waits that long.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Turns the loop until `done` says so.
+/// Makes turns until `done` returns `true`.
 #[track_caller]
 pub fn turn_until<D: Driver, H: Handler + 'static>(
     event_loop: &mut D,
@@ -46,26 +46,26 @@ pub fn turn_until<D: Driver, H: Handler + 'static>(
     }
 }
 
-/// The bytes queued on a connection, zero if it has ended.
+/// Returns the bytes queued on a connection; zero if it has ended.
 pub fn bytes_queued(net: &Net, id: ConnectionId) -> u64 {
     net.connection(id).map_or(0, |it| it.queued_bytes())
 }
 
-/// A loop that listens on a free port.
+/// Returns a loop that listens on a free port.
 pub fn listening(options: ListenOptions) -> (EventLoop, SocketAddr) {
     let mut event_loop = EventLoop::new(Config::default()).expect("a loop");
     let addr = listen(&mut event_loop, options);
     (event_loop, addr)
 }
 
-/// A loop with a configuration that listens on a free port.
+/// Returns a loop with a configuration that listens on a free port.
 pub fn listening_with(config: Config) -> (EventLoop, SocketAddr) {
     let mut event_loop = EventLoop::new(config).expect("a loop");
     let addr = listen(&mut event_loop, ListenOptions::default());
     (event_loop, addr)
 }
 
-/// Connects a peer, and turns until the handler was told. Returns the peer and its id.
+/// Connects a peer, and makes turns until `on_connect` was called. Returns the peer and its id.
 pub fn join<H: Observer + 'static>(
     event_loop: &mut EventLoop,
     addr: SocketAddr,
@@ -79,14 +79,14 @@ pub fn join<H: Observer + 'static>(
     (peer, seen.recorder().connected()[before])
 }
 
-/// Lets a loop listen on a free port.
+/// Makes a loop listen on a free port.
 pub fn listen(event_loop: &mut EventLoop, options: ListenOptions) -> SocketAddr {
     let net = event_loop.net();
     let id = net.listen_with("127.0.0.1:0", options).expect("a listener");
     net.local_addr(id).expect("its address")
 }
 
-/// What a handler was told.
+/// A callback that was made.
 #[derive(Debug)]
 pub enum Event {
     Connect(ConnectionId),
@@ -95,7 +95,7 @@ pub enum Event {
     Disconnect(ConnectionId, DisconnectReason),
 }
 
-/// Notes every call; echoes if told so.
+/// Records all callbacks; echoes if `echo` is set.
 #[derive(Debug, Default)]
 pub struct Recorder {
     pub echo: bool,
@@ -110,7 +110,7 @@ impl Recorder {
         }
     }
 
-    /// The ids that connected, in order.
+    /// Returns the ids that connected, in order.
     pub fn connected(&self) -> Vec<ConnectionId> {
         let connects = self.events.iter().filter_map(|event| match event {
             Event::Connect(id) => Some(*id),
@@ -119,7 +119,7 @@ impl Recorder {
         connects.collect()
     }
 
-    /// All frames, in order.
+    /// Returns all frames, in order.
     pub fn frames(&self) -> Vec<&[u8]> {
         let frames = self.events.iter().filter_map(|event| match event {
             Event::Data(_, frame) => Some(&frame[..]),
@@ -128,7 +128,7 @@ impl Recorder {
         frames.collect()
     }
 
-    /// All ends, in order.
+    /// Returns all ends, in order.
     pub fn ends(&self) -> Vec<(ConnectionId, &DisconnectReason)> {
         let ends = self.events.iter().filter_map(|event| match event {
             Event::Disconnect(id, reason) => Some((*id, reason)),
@@ -159,7 +159,7 @@ impl Handler for Recorder {
     }
 }
 
-/// A handler that can be asked what it was told.
+/// A handler whose callbacks can be queried.
 pub trait Observer: Handler {
     fn recorder(&self) -> &Recorder;
 
@@ -176,7 +176,7 @@ impl Observer for Recorder {
     }
 }
 
-/// Echoes and remembers nothing.
+/// Echoes, and records nothing.
 #[derive(Debug)]
 pub struct Echo;
 
@@ -186,7 +186,7 @@ impl Handler for Echo {
     }
 }
 
-/// A loop on a thread of its own, which ends with it.
+/// A loop on a thread of its own. Dropping it stops the thread.
 pub struct Server {
     pub addr: SocketAddr,
     stop: Arc<AtomicBool>,
@@ -268,7 +268,7 @@ impl Peer {
         Self(stream)
     }
 
-    /// Sends bytes as they are.
+    /// Sends bytes unchanged.
     pub fn write(&mut self, bytes: &[u8]) {
         self.0.write_all(bytes).expect("to write");
     }
@@ -291,7 +291,7 @@ impl Peer {
         Ok(payload)
     }
 
-    /// Waits for the end of the stream; nothing may come before it.
+    /// Waits for EOF; nothing may come before it.
     pub fn expect_end(&mut self) {
         let mut rest = Vec::new();
         self.0.read_to_end(&mut rest).expect("a clean end");
@@ -316,7 +316,7 @@ impl Peer {
     }
 }
 
-/// Both ends of a connection: a stream, and its peer.
+/// Returns both ends of a connection: a stream, and its peer.
 pub fn pair() -> (TcpStream, Peer) {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let ours = TcpStream::connect(listener.local_addr().expect("its address")).expect("a peer");
@@ -327,7 +327,7 @@ pub fn pair() -> (TcpStream, Peer) {
     (ours, Peer(theirs))
 }
 
-/// A stream that a loop has given back, as a blocking one.
+/// Returns a released stream as a blocking one.
 pub fn std_stream(stream: Stream) -> TcpStream {
     let Stream::Tcp(stream) = stream else {
         panic!("it was TCP");
@@ -337,8 +337,8 @@ pub fn std_stream(stream: Stream) -> TcpStream {
     stream
 }
 
-/// An address that refuses connections, as long as the socket lives: it is bound, so that nobody else can have it, and
-/// does not listen.
+/// Returns an address that refuses connections while the socket exists: the socket is bound, so that no other process
+/// can bind the address, and does not listen.
 pub fn refusing() -> (socket2::Socket, SocketAddr) {
     let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None);
     let socket = socket.expect("a socket");
@@ -348,7 +348,7 @@ pub fn refusing() -> (socket2::Socket, SocketAddr) {
     (socket, addr.expect("an IPv4 address"))
 }
 
-/// A path that nobody else has, and that is gone afterwards.
+/// A unique path, removed when dropped.
 pub struct Place(pub std::path::PathBuf);
 
 impl Place {
@@ -364,24 +364,24 @@ impl Drop for Place {
     }
 }
 
-/// A frame of the default framing, as it goes over the wire.
+/// Returns a frame of the default framing, as it goes over the wire.
 pub fn framed(payload: &[u8]) -> Vec<u8> {
     let mut wire = (payload.len() as u32).to_le_bytes().to_vec();
     wire.extend_from_slice(payload);
     wire
 }
 
-/// Bytes that differ along the frame, so that a shift shows.
+/// Returns bytes that differ along the frame, so that a shift is detected.
 pub fn pattern(len: usize) -> Vec<u8> {
     (0..len).map(|i| (i % 251) as u8).collect()
 }
 
-/// Letters, so that no delimiter is among them.
+/// Returns letters, so that no delimiter is among them.
 pub fn letters(len: usize) -> Vec<u8> {
     (0..len).map(|i| b'a' + (i % 23) as u8).collect()
 }
 
-/// A reader that never has anything.
+/// A reader that always returns `WouldBlock`.
 pub struct Never;
 
 impl Read for Never {
@@ -390,7 +390,7 @@ impl Read for Never {
     }
 }
 
-/// Reads frames on a thread of its own until there are `count`.
+/// Reads `count` frames on a thread of its own.
 pub fn read_frames(mut peer: Peer, count: usize) -> std::thread::JoinHandle<(Peer, Vec<Vec<u8>>)> {
     std::thread::spawn(move || {
         let frames = (0..count).map(|_| peer.receive()).collect();
@@ -398,7 +398,7 @@ pub fn read_frames(mut peer: Peer, count: usize) -> std::thread::JoinHandle<(Pee
     })
 }
 
-/// Whether the loop's selector has something to tell now.
+/// Returns whether the loop's file descriptor is readable now.
 #[cfg(unix)]
 pub fn is_awake(event_loop: &EventLoop) -> bool {
     use std::os::fd::AsRawFd;
@@ -416,7 +416,7 @@ pub fn is_awake(event_loop: &EventLoop) -> bool {
     !events.is_empty()
 }
 
-/// Waits for something that another thread brings about.
+/// Waits for a condition that another thread establishes.
 pub fn wait_until(what: impl Fn() -> bool) {
     let deadline = Instant::now() + PATIENCE;
     while !what() {
@@ -425,7 +425,7 @@ pub fn wait_until(what: impl Fn() -> bool) {
     }
 }
 
-/// An id of a loop that exists no more.
+/// Returns an id of a loop that no longer exists.
 pub fn some_id() -> ConnectionId {
     let (mut event_loop, addr) = listening_with(Config::default());
     event_loop.net().connect(addr).expect("it starts")

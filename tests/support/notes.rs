@@ -1,4 +1,4 @@
-//! A handler that takes chunks, and checks what it is told.
+//! A handler that accepts chunks, and checks all callbacks.
 
 use throng::{
     Chunk, ConnectionId, DisconnectReason, EventLoop, Frame, Handler, ListenOptions, Net,
@@ -13,10 +13,10 @@ pub enum Arrived {
     Streamed(Vec<u8>),
 }
 
-/// Records every call, puts chunks together and checks their offsets and lengths. Acts as its settings say.
+/// Records all callbacks, assembles chunks, and checks their offsets and lengths. Its settings control what it does.
 #[derive(Default)]
 pub struct Notes {
-    /// Sends every frame back.
+    /// Sends each frame back.
     pub echo: bool,
     /// Pauses the connection after this number of frames.
     pub pause_after: Option<usize>,
@@ -24,14 +24,14 @@ pub struct Notes {
     pub after_chunk: Option<fn(&mut Net, ConnectionId)>,
     pub seen: Recorder,
     pub arrived: Vec<Arrived>,
-    /// What has arrived so far of a frame that comes in chunks.
+    /// The chunks received so far of a frame.
     pub coming: Vec<u8>,
     pub chunks: usize,
-    /// The most memory in use after a chunk.
+    /// The highest memory use after a chunk.
     pub most_held: u64,
-    /// The most bytes queued after an echo.
+    /// The highest number of bytes queued after an echo.
     pub most_queued: u64,
-    /// Each `on_drain`, with the bytes that were queued then.
+    /// Each `on_drain`, with the bytes queued at that time.
     pub drains: Vec<(ConnectionId, u64)>,
 }
 
@@ -100,7 +100,7 @@ impl Handler for Notes {
     }
 }
 
-/// A loop with one connection, on its own clock, and its peer.
+/// Returns a loop with one connection and the real clock, its handler, its peer and its id.
 pub fn joined(options: ListenOptions) -> (EventLoop, Notes, Peer, ConnectionId) {
     let (mut event_loop, addr) = listening(options);
     let mut notes = Notes::default();

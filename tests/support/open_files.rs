@@ -1,4 +1,4 @@
-//! Tests that need more open files than a process usually may have.
+//! Tests that need more open files than a process may have by default.
 
 use std::process::Command;
 
@@ -7,8 +7,9 @@ const RESERVE: usize = 100;
 /// Set in the process whose limit is raised, to the new limit.
 const FILES: &str = "THRONG_TEST_OPEN_FILES";
 
-/// Runs the test `test` again, in a process that may open enough files for both ends of `wanted` connections, and passes the
-/// number of connections to `body`: fewer if the hard limit does not allow as many. `test` is the name that cargo shows.
+/// Runs the test `test` again, in a process that may open enough files for both ends of `wanted` connections. Passes
+/// the number of connections to `body`: fewer if the hard limit does not allow as many. `test` is the name that cargo
+/// prints.
 pub fn with_connections(test: &str, wanted: usize, body: impl FnOnce(usize)) {
     if cfg!(not(unix)) {
         return body(wanted);

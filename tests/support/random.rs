@@ -1,7 +1,7 @@
-//! Random runs of a test, each made by a seed. One that fails prints it; `THRONG_SEED=17 cargo test --test FILE` plays that
-//! one alone.
+//! Random runs of a test, each determined by a seed. A failing run prints its seed; `THRONG_SEED=17 cargo test --test
+//! FILE` repeats that run alone.
 
-/// Sebastiano Vigna's SplitMix64: one word of state, good enough to choose among a few things.
+/// Sebastiano Vigna's SplitMix64: one word of state, good enough to choose among a few items.
 pub struct Random(pub u64);
 
 impl Random {
@@ -25,13 +25,13 @@ impl Random {
         (!items.is_empty()).then(|| items[self.below(items.len())])
     }
 
-    /// One of several, of which there is at least one.
+    /// Returns one of several items; there must be at least one.
     pub fn one_of<T: Clone>(&mut self, items: &[T]) -> T {
         items[self.below(items.len())].clone()
     }
 }
 
-/// Tells how a run that failed is played again.
+/// Prints how to repeat a run that failed.
 struct Seed(u64);
 
 impl Drop for Seed {
@@ -42,7 +42,7 @@ impl Drop for Seed {
     }
 }
 
-/// Makes so many runs. Half of the seeds are always the same, half are new each time.
+/// Makes `runs` runs. Half of the seeds are always the same, half are new each time.
 pub fn with_seeds(runs: u64, mut run: impl FnMut(u64)) {
     let given = std::env::var("THRONG_SEED").ok();
     let seeds = match given.and_then(|seed| seed.parse().ok()) {

@@ -1,4 +1,4 @@
-//! A loop with one connection, both ends of it, and what its handler was told.
+//! A loop with one connection, both ends of it, and a record of the callbacks.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -10,13 +10,13 @@ use super::by_hand::Loop;
 use super::notes::Notes;
 use super::{Event, Observer, Peer, Recorder};
 
-/// More bytes than two sockets hold, of which one has a small buffer.
+/// More bytes than two sockets buffer, one of which has a small buffer.
 const LARGE: usize = 12 << 20;
 
-/// A loop with one connection. `P` is `()` where the test owns the peer: to pass it to a thread, or to close it.
+/// A loop with one connection. `P` is `()` if the test owns the peer, to pass it to a thread or to close it.
 pub struct Scene<H = Recorder, P = Peer> {
     pub looped: Loop,
-    /// The address of the listener through which the connection came.
+    /// The address of the listener that accepted the connection.
     pub addr: SocketAddr,
     pub seen: H,
     pub peer: P,
@@ -34,7 +34,7 @@ impl Scene {
 }
 
 impl Scene<Notes, ()> {
-    /// A scene whose handler takes chunks, and its peer.
+    /// Returns a scene whose handler accepts chunks, and its peer.
     pub fn joined(options: ListenOptions) -> (Self, Peer, ConnectionId) {
         let (scene, peer) = Scene::new(Config::default(), options).apart();
         let id = scene.id;
@@ -59,7 +59,7 @@ impl<H: Observer + Default> Scene<H> {
 }
 
 impl<H: Observer> Scene<H> {
-    /// The scene and its peer, apart.
+    /// Returns the scene and its peer separately.
     pub fn apart(self) -> (Scene<H, ()>, Peer) {
         let scene = Scene {
             looped: self.looped,
@@ -71,7 +71,7 @@ impl<H: Observer> Scene<H> {
         (scene, self.peer)
     }
 
-    /// Sends bytes from the peer, and turns until the loop has read all of them.
+    /// Sends bytes from the peer, and makes turns until the loop has read all of them.
     pub fn arrive(&mut self, bytes: &[u8]) {
         let all = self.looped.net().stats().bytes_received + bytes.len() as u64;
         self.peer.write(bytes);
@@ -85,7 +85,7 @@ impl<H: Observer> Scene<H> {
             .expect("a live socket");
     }
 
-    /// Queues one frame that is longer than what the sockets hold, and turns until they take no more.
+    /// Queues one frame that is longer than what the sockets buffer, and makes turns until they take no more.
     pub fn block(&mut self) {
         self.narrow(16 * 1024);
         let large = Bytes::from(vec![7; LARGE]);
@@ -100,7 +100,7 @@ impl<H: Observer, P> Scene<H, P> {
         self.looped.net()
     }
 
-    /// Connects another peer, through the same listener.
+    /// Connects another peer through the same listener.
     pub fn join(&mut self) -> (Peer, ConnectionId) {
         self.looped.join_at(self.addr, &mut self.seen)
     }
@@ -109,7 +109,7 @@ impl<H: Observer, P> Scene<H, P> {
         self.looped.pass(time, &mut self.seen);
     }
 
-    /// Turns a few times, without waiting.
+    /// Makes a few turns, without waiting.
     pub fn turns(&mut self) {
         for _ in 0..5 {
             self.pass(Duration::ZERO);
@@ -121,7 +121,7 @@ impl<H: Observer, P> Scene<H, P> {
         self.looped.settle(&mut self.seen, done);
     }
 
-    /// Turns until the sockets take no more of what is queued.
+    /// Makes turns until the sockets take no more of the queue.
     #[track_caller]
     pub fn until_blocked(&mut self) {
         let (mut before, mut unchanged) = (0, 0);
@@ -144,8 +144,8 @@ impl<H: Observer, P> Scene<H, P> {
         self.await_end()
     }
 
-    /// Turns until the connection has ended. Fails unless the end is reported once and last, and no memory is in use
-    /// then.
+    /// Makes turns until the connection has ended. Fails unless the end is reported exactly once and last, and no
+    /// memory is in use then.
     #[track_caller]
     pub fn await_end(&mut self) -> DisconnectReason {
         self.until(|seen, _| !seen.recorder().ends().is_empty());

@@ -1,4 +1,4 @@
-//! Shards whose handlers chat with each other.
+//! Shards whose handlers send messages to each other.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -12,10 +12,10 @@ use throng::{
     ShardedId, Shards, ShardsBuilder,
 };
 
-/// Who is where.
+/// The connections of all shards.
 pub type Places = Arc<Mutex<BTreeMap<ShardedId, ()>>>;
 
-/// Does what it is told.
+/// Executes the commands it receives.
 pub struct Chat {
     pub shard: usize,
     pub handles: ShardHandles<Chat>,
@@ -32,7 +32,7 @@ impl Handler for Chat {
 
     fn on_data(&mut self, _: &mut Net, id: ConnectionId, frame: Frame<'_>) {
         match &*frame {
-            b"panic" => panic!("as I was told by {id}"),
+            b"panic" => panic!("requested by {id}"),
             _ => assert!(self.handles.broadcast(frame.into_bytes()) > 0),
         }
     }
@@ -73,7 +73,7 @@ pub fn on_shard(places: &Places, shard: usize) -> usize {
 pub fn join_all(shards: &Shards<Chat>, places: &Places) -> Vec<Peer> {
     let addr = shards.local_addr(0).expect("it listens");
     let mut peers = Vec::new();
-    // The kernel throws dice: that 64 fall on one side happens in one of 10^19 times.
+    // The kernel chooses at random: 64 peers on one side happen once in 10^19 times.
     while peers.len() < 64 {
         let mut peer = Peer::connect(addr);
         assert_eq!(peer.receive(), b"welcome");
@@ -86,7 +86,7 @@ pub fn join_all(shards: &Shards<Chat>, places: &Places) -> Vec<Peer> {
     panic!("all are on one shard");
 }
 
-/// Does nothing but to greet.
+/// Only sends a greeting.
 pub struct Greeter;
 
 impl Handler for Greeter {

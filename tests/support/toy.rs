@@ -1,4 +1,4 @@
-//! A format of a user's own, with a header, a trailer that is checked, and payloads that it refuses.
+//! A custom format with a header, a trailer that is checked, and payloads that it refuses.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -8,7 +8,7 @@ use throng::{DecodeError, Decoded, EncodeError, Envelope, FrameFormat};
 /// `>`, the length in three bytes (big-endian), the payload, `end`.
 #[derive(Debug, Default)]
 pub struct Toy {
-    /// The frames that were encoded so far.
+    /// The number of frames encoded so far.
     pub encoded: Arc<AtomicU64>,
     is_picky: bool,
 }
@@ -17,7 +17,7 @@ impl Toy {
     /// Bytes around each payload.
     pub const OVERHEAD: usize = 4 + 3;
 
-    /// Refuses empty payloads, by their length, and zeroes, by their bytes.
+    /// Refuses empty payloads, by their length, and zeros, by their bytes.
     pub fn picky() -> Self {
         Self {
             is_picky: true,

@@ -1,4 +1,4 @@
-//! Traffic between a loop and peers that share its thread.
+//! Traffic between a loop and peers on the same thread.
 
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
@@ -11,11 +11,11 @@ use throng::{
 use super::by_hand::Loop;
 use super::{PATIENCE, framed, turn_until};
 
-/// A loop whose turns a test makes.
+/// A loop whose turns are made by the test.
 pub trait Turns {
     fn net(&mut self) -> &mut Net;
 
-    /// Turns until `done` returns `true`.
+    /// Makes turns until `done` returns `true`.
     fn turn_until<H: Handler + 'static>(&mut self, handler: &mut H, done: impl FnMut(&Net) -> bool);
 }
 
@@ -47,7 +47,7 @@ impl Turns for EventLoop {
     }
 }
 
-/// A framing, and queues without a limit.
+/// Returns options with a framing, and without a limit on queues.
 pub fn unbounded(framing: impl Into<Framing>) -> ListenOptions {
     ListenOptions::default()
         .framing(framing)
@@ -74,21 +74,21 @@ impl Handler for Echo {
     }
 }
 
-/// Takes what comes.
+/// Discards all frames.
 pub struct Sink;
 
 impl Handler for Sink {
     fn on_data(&mut self, _: &mut Net, _: ConnectionId, _: Frame<'_>) {}
 }
 
-/// How frames come: how many in one go, and where in the middle of it the peer pauses.
+/// How frames arrive: how many at once, and where the peer pauses within them.
 #[derive(Debug, Clone, Copy)]
 pub struct Arrival {
     pub depth: usize,
     pub cut: Option<usize>,
 }
 
-/// Lets peers send frames and read them back, all connections at once.
+/// Peers that send frames and read them back, all connections at once.
 pub struct Rounds {
     peers: Vec<TcpStream>,
     wire: Vec<u8>,
@@ -112,7 +112,7 @@ impl Rounds {
         }
     }
 
-    /// One round: all frames of all peers, there and back.
+    /// Makes one round: sends all frames of all peers, and reads them back.
     pub fn go(&mut self, turns: &mut impl Turns, handler: &mut (impl Handler + 'static)) {
         let before = turns.net().stats();
         let mut sent = before.bytes_received;
@@ -133,7 +133,7 @@ impl Rounds {
     }
 }
 
-/// Does what it can of a transfer without waiting. Returns how many bytes that were.
+/// Returns the number of bytes transferred; zero on `WouldBlock`.
 pub fn some(result: io::Result<usize>) -> usize {
     match result {
         Ok(0) => panic!("the stream has ended"),
@@ -143,7 +143,7 @@ pub fn some(result: io::Result<usize>) -> usize {
     }
 }
 
-/// A peer that writes and reads whatever is possible, on the thread of the loop.
+/// A peer on the loop's thread that writes and reads whatever is possible.
 pub struct Pump {
     peer: TcpStream,
     buffer: Vec<u8>,
@@ -158,7 +158,7 @@ impl Pump {
         }
     }
 
-    /// Sends `out`, and reads as many bytes as `expected` has, which they must be.
+    /// Sends `out`, and reads bytes that must equal `expected`.
     pub fn run(
         &mut self,
         looped: &mut Loop,
@@ -187,14 +187,14 @@ impl Pump {
                 );
                 read += n;
             }
-            // The loop cannot see that its peer may go on.
+            // The loop cannot see that its peer can make progress.
             let idle = u64::from(written + read == before);
             looped.turn(Duration::from_millis(idle), handler);
         }
     }
 }
 
-/// A loop with one connection, settled after some traffic.
+/// Returns a loop with one connection, after some traffic.
 pub fn settled(handler: &mut (impl Handler + 'static)) -> (Loop, ConnectionId, Pump) {
     let mut looped = Loop::new(Config::default());
     let addr = looped.listen_with(unbounded(Framing::default()));

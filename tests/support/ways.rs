@@ -1,4 +1,4 @@
-//! The ways to send a frame, and what tests of them share.
+//! The ways to send a frame, and what their tests share.
 
 use std::io::{Read, Write};
 use std::net::SocketAddr;
@@ -58,7 +58,7 @@ impl Scene {
         Self::listening(ListenOptions::default().framing(framing))
     }
 
-    /// Closes the connection. Returns all bytes that were ever sent, which must be few: the peer reads none before.
+    /// Closes the connection. Returns all bytes that were sent. They must be few, because the peer reads none before.
     pub fn into_wire(mut self) -> Vec<u8> {
         self.close();
         let mut wire = Vec::new();
@@ -72,22 +72,22 @@ impl<P> Scene<Recorder, P> {
         way.send(self.looped.net(), self.id, payload)
     }
 
-    /// Turns until the queue is empty.
+    /// Makes turns until the queue is empty.
     pub fn flush(&mut self) {
         let id = self.id;
         self.until(|_, net| super::bytes_queued(net, id) == 0);
     }
 
-    /// Disconnects, and turns until the queue and the FIN are written.
+    /// Disconnects, and makes turns until the queue and the FIN are written.
     pub fn close(&mut self) {
         assert!(self.looped.net().disconnect(self.id), "it was open");
-        // With an empty queue there is still the FIN to send.
+        // With an empty queue the FIN is still to be sent.
         self.pass(Duration::ZERO);
         self.flush();
     }
 }
 
-/// Connects a peer and turns until the loop has it.
+/// Connects a peer, and makes turns until the loop has accepted it.
 pub fn join(
     event_loop: &mut EventLoop,
     handler: &mut (impl Handler + 'static),
@@ -101,7 +101,7 @@ pub fn join(
     peer
 }
 
-/// A framing of each kind.
+/// Returns a framing of each kind.
 pub fn framings() -> Vec<Framing> {
     let prefix = Framing::length_prefix();
     vec![
@@ -115,7 +115,7 @@ pub fn framings() -> Vec<Framing> {
     ]
 }
 
-/// Frames as they go over the wire.
+/// Returns frames as they go over the wire.
 pub fn encoded<'a>(framing: &Framing, payloads: impl IntoIterator<Item = &'a [u8]>) -> Vec<u8> {
     let encoder = FrameEncoder::new(framing.clone());
     let mut wire = Vec::new();

@@ -1,33 +1,34 @@
-//! Which connections to end so that a number of bytes becomes free, and as few as possible. Pure.
+//! Chooses which connections to end, as few as possible, so that a number of bytes becomes free. Pure.
 //!
-//! To end a connection frees what it alone holds. A payload that several queues share becomes free with the last of them:
-//! to end one of a hundred readers of a broadcast frees nothing.
+//! Ending a connection frees the bytes that it alone holds. A payload shared by several queues is freed with the last
+//! of them: ending one of a hundred readers of a broadcast frees nothing.
 
 /// What a connection holds.
 #[derive(Debug)]
 pub(super) struct Holder {
-    /// Bytes that nobody else holds.
+    /// The bytes that no other connection holds.
     pub(super) own: u64,
-    /// The payloads that it shares, by their index; one that is queued twice stands here twice.
+    /// The indexes of the payloads that it shares; a payload queued twice is listed twice.
     pub(super) shares: Vec<usize>,
-    /// It takes nothing of what is queued.
+    /// Its peer takes nothing from its queue.
     pub(super) is_stalled: bool,
 }
 
-/// A payload that queues keep by reference.
+/// A payload that queues hold by reference.
 #[derive(Debug)]
 pub(super) struct Payload {
     pub(super) len: u64,
-    /// How often it is queued.
+    /// How many times it is queued.
     pub(super) queues: usize,
 }
 
-/// The indices of those holders without which `excess` bytes are free; all of them, if that is not enough.
+/// Returns the indexes of the holders to end so that `excess` bytes become free; all of them, if that is not enough.
 ///
-/// Holders that have something of their own come first. Those that only share are taken before them if they are stalled and
-/// that ends fewer, and after them if nothing else is enough: a broadcast that is on its way ends none of its readers.
+/// Holders with bytes of their own come first. Holders that only share a payload come before them if they are stalled
+/// and ending them ends fewer connections. Otherwise they come last, so that a broadcast in flight does not end its
+/// readers.
 pub(super) fn choose(excess: u64, holders: &[Holder], payloads: &mut [Payload]) -> Vec<usize> {
-    // A shared payload counts for each of its queues with an equal part.
+    // A shared payload counts in equal parts for each of its queues.
     let part = |index: &usize| {
         let payload = &payloads[*index];
         payload.len / payload.queues.max(1) as u64
@@ -51,7 +52,7 @@ pub(super) fn choose(excess: u64, holders: &[Holder], payloads: &mut [Payload]) 
     }
 }
 
-/// Takes holders, the heaviest first, until enough is free, and gives those back that turn out not to be needed.
+/// Chooses holders, heaviest first, until enough is free. Then drops those from the choice that are not needed.
 fn choose_by(
     excess: u64,
     holders: &[Holder],
@@ -69,7 +70,7 @@ fn choose_by(
         freed += take(&holders[index], payloads);
         chosen.push(index);
     }
-    // The heaviest stay: those that were taken last are given back first.
+    // The heaviest stay chosen: those chosen last are dropped first.
     let is_needed = |index: &usize| {
         let holder = &holders[*index];
         let needed = give_back(holder, payloads);
@@ -84,7 +85,7 @@ fn choose_by(
     chosen.into_iter().rev().filter(is_needed).collect()
 }
 
-/// Takes a holder away. Returns how much that frees.
+/// Removes a holder. Returns the bytes that frees.
 fn take(holder: &Holder, payloads: &mut [Payload]) -> u64 {
     let mut freed = holder.own;
     for index in &holder.shares {
@@ -97,7 +98,7 @@ fn take(holder: &Holder, payloads: &mut [Payload]) -> u64 {
     freed
 }
 
-/// Puts a holder back. Returns how much that takes.
+/// Puts a holder back. Returns the bytes that takes.
 fn give_back(holder: &Holder, payloads: &mut [Payload]) -> u64 {
     let mut needed = holder.own;
     for index in &holder.shares {
@@ -132,7 +133,7 @@ mod tests {
         }
     }
 
-    /// The payloads, as often queued as the holders have them.
+    /// The payloads, queued as often as the holders list them.
     fn payloads(lens: &[u64], holders: &[Holder]) -> Vec<Payload> {
         let all = || holders.iter().flat_map(|holder| &holder.shares);
         let payload = |(index, len): (usize, &u64)| Payload {
@@ -182,14 +183,14 @@ mod tests {
 
     #[test]
     fn holder_that_does_not_help_is_given_back() {
-        // The first weighs the most, and its payload stays with the third.
+        // The first holder weighs most, but its payload is also held by the third.
         let holders = [sharing(0, &[0]), alone(300), sharing(0, &[0])];
         let mut shared = payloads(&[1000], &holders);
         assert_eq!(choose(250, &holders, &mut shared).len(), 1);
     }
 
     proptest! {
-        /// Enough is free without the chosen, and none of them could stay.
+        /// Ending the chosen frees enough, and none of them could stay.
         #[test]
         fn no_holder_is_chosen_without_need(
             holders in prop::collection::vec(

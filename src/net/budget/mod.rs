@@ -1,4 +1,4 @@
-//! The memory budget of a loop: which connections are ended when it is exceeded.
+//! The memory budget of a loop: which connections end when it is exceeded.
 
 mod choice;
 
@@ -11,11 +11,11 @@ use crate::reason::DisconnectCause;
 use crate::socket::Readiness;
 use choice::{Holder, Payload, choose};
 
-/// A connection that has taken nothing for so long takes part in the choice with what it shares.
+/// After this time without progress, the shared payloads of a connection count in the choice.
 const STALLED: Duration = Duration::from_secs(1);
 
 impl Net {
-    /// Ends as few connections as have to be ended, until the rest fits.
+    /// Ends as few connections as possible, until the rest fits the budget.
     #[inline]
     pub(crate) fn enforce_budget(&mut self) {
         if self.common.memory.used() > self.config.memory_budget {
@@ -23,8 +23,8 @@ impl Net {
         }
     }
 
-    /// Memory that is only waiting for the end of the turn to be written is no reason to end anything, and neither is what
-    /// a socket takes without having reported that it does.
+    /// Flushes before it ends connections: memory that only waits for the end of the turn, or that a socket takes
+    /// without having reported it, is no reason to end any.
     #[cold]
     fn evict(&mut self) {
         let budget = self.config.memory_budget;
@@ -36,7 +36,7 @@ impl Net {
         }
     }
 
-    /// Tries to write to every connection for which something is queued, once in a turn.
+    /// Tries to write the queue of each connection, once per turn.
     fn write_what_can_be(&mut self) {
         let turn = self.stats.turns;
         if std::mem::replace(&mut self.tried_to_write, turn) == turn {
@@ -55,7 +55,7 @@ impl Net {
         }
     }
 
-    /// The connections without which the others would fit.
+    /// Returns the connections to end so that the others fit the budget.
     fn choose_evicted(&self) -> Vec<ConnectionId> {
         let used = self.common.memory.used();
         let excess = used.saturating_sub(self.config.memory_budget);
