@@ -70,6 +70,51 @@ fn stream_that_overflowed_ends_without_a_gap() {
     assert_eq!(written + reason.unsent_bytes, expected.len() as u64);
 }
 
+/// A loop where a full queue ends a connection.
+fn strict(max: u64) -> Scene {
+    let config = Config::default()
+        .max_queued_bytes(max)
+        .overflow(Overflow::Disconnect);
+    Scene::with(config)
+}
+
+#[test]
+fn burst_for_which_the_socket_has_room_ends_no_connection() {
+    const FRAMES: usize = 20;
+    let payload = vec![7; 10_000];
+    for to_all in [false, true] {
+        let mut scene = strict(15_000);
+        for _ in 0..FRAMES {
+            let net = scene.looped.net();
+            if to_all {
+                assert_eq!(net.broadcast(|_| true, &payload).queued, 1);
+            } else {
+                net.send(scene.id, &payload).expect("the socket has room");
+            }
+        }
+        scene.pass(Duration::ZERO);
+        let mut read = vec![0; FRAMES * 10_004];
+        scene.peer.0.read_exact(&mut read).expect("it was written");
+        assert_eq!(read, framed(&payload).repeat(FRAMES));
+    }
+}
+
+#[test]
+fn peer_that_made_unreported_room_does_not_overflow() {
+    let mut scene = strict(100_000);
+    scene.narrow(128 * 1024);
+    while scene.queued() < 100_000 {
+        let sent = scene.looped.net().send(scene.id, &[7; 13_000]);
+        sent.expect("there is room");
+        scene.pass(Duration::ZERO);
+    }
+    // Less than Linux reports.
+    let mut read = vec![0; 600_000];
+    scene.peer.0.read_exact(&mut read).expect("it was written");
+    let sent = scene.looped.net().send(scene.id, b"more");
+    sent.expect("there is room now");
+}
+
 #[test]
 fn peer_that_reads_nothing_takes_no_calls_and_delays_no_other() {
     let mut scene = Scene::with(Config::default());

@@ -148,11 +148,18 @@ impl Connection {
         queue.map_or(0, |queue| queue.bytes().saturating_add(queue.reserved()))
     }
 
+    /// Returns whether frames are refused until something is written.
+    #[inline]
+    pub(crate) fn is_full(&self) -> bool {
+        self.queue.is_some() && self.occupied() >= self.terms.options.max_queued_bytes
+    }
+
     pub(super) fn flowing(&self) -> u64 {
         self.queue.as_ref().map_or(0, |queue| queue.flowing())
     }
 
     /// Returns whether a frame that is refused for lack of room ends the connection.
+    #[inline]
     pub(crate) fn ends_when_full(&self) -> bool {
         self.terms.options.overflow == Overflow::Disconnect
     }

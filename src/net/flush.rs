@@ -6,6 +6,7 @@ use super::Net;
 use crate::connection::{Failure, Flush, Phase, Pressure};
 use crate::connection_id::{ConnectionId, Source};
 use crate::reason::DisconnectCause;
+use crate::socket::Readiness;
 
 impl Net {
     /// Writes the queue of a connection, as far as its socket and budget allow, and advances a closing connection.
@@ -64,6 +65,17 @@ impl Net {
                 self.continue_closing(id);
             }
             Err(error) => self.end(id, Some(DisconnectCause::of_socket(error))),
+        }
+    }
+
+    /// Writes the queue of a connection even if no event has reported that the socket has room: Linux does so only when
+    /// a third of the send buffer is free.
+    #[cold]
+    #[inline(never)]
+    pub(super) fn write_now(&mut self, id: ConnectionId) {
+        if let Some(connection) = self.connections.get_mut(id) {
+            connection.readiness |= Readiness::WRITABLE;
+            self.flush(id);
         }
     }
 

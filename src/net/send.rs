@@ -211,8 +211,17 @@ impl Net {
                 fanout.note(id, result);
             }
         }
-        for id in &fanout.report.refused {
-            self.end_if_overflowing(*id);
+        for id in std::mem::take(&mut fanout.report.refused) {
+            if self
+                .connections
+                .get(id)
+                .is_some_and(|it| it.ends_when_full())
+            {
+                let result = self.enqueue(id, |connection, common| fanout.push(connection, common));
+                fanout.note(id, result);
+            } else {
+                fanout.report.refused.push(id);
+            }
         }
         fanout.report
     }
@@ -230,9 +239,17 @@ impl Net {
         id: ConnectionId,
         push: impl FnOnce(&mut Connection, &mut Common) -> Result<(), SendError>,
     ) -> Result<(), SendError> {
-        let Some(connection) = self.connections.get_mut(id) else {
+        let Some(mut connection) = self.connections.get_mut(id) else {
             return Err(refused(id, SendError::Disconnected));
         };
+        if connection.is_full() && connection.ends_when_full() {
+            // Bytes that only wait for the end of the turn, or for which the socket has room, end no connection.
+            self.write_now(id);
+            connection = match self.connections.get_mut(id) {
+                Some(connection) => connection,
+                None => return Err(refused(id, SendError::Disconnected)),
+            };
+        }
         let result = push(connection, &mut self.common);
         self.upset |= connection.is_congested();
         match result {

@@ -8,7 +8,6 @@ use std::time::Duration;
 use super::Net;
 use crate::connection_id::ConnectionId;
 use crate::reason::DisconnectCause;
-use crate::socket::Readiness;
 use choice::{Holder, Payload, choose};
 
 /// After this time without progress, the shared payloads of a connection count in the choice.
@@ -48,10 +47,7 @@ impl Net {
             if self.common.memory.used() <= self.config.memory_budget {
                 return;
             }
-            if let Some(connection) = self.connections.get_mut(id) {
-                connection.readiness |= Readiness::WRITABLE;
-                self.flush(id);
-            }
+            self.write_now(id);
         }
     }
 
