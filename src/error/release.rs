@@ -1,18 +1,18 @@
-//! What goes wrong when a connection is to be given away.
+//! Errors of releasing a connection.
 
 use std::{error, fmt, io};
 
-/// Why a connection was not [released](crate::Net::release). It is as it was before the call.
+/// Why a connection was not [released](crate::Net::release). The connection is unchanged.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ReleaseError {
-    /// The id names no open connection: it is gone, or on its way out.
+    /// The id does not refer to an open connection: it is closed or closing.
     Disconnected,
     /// The connection is not established yet.
     Connecting,
     /// A frame was begun with [`begin_frame`](crate::Net::begin_frame) and is not complete.
     FrameOpen {
-        /// How many bytes of its payload are missing.
+        /// The number of payload bytes that are missing.
         missing: u64,
     },
 }
