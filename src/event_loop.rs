@@ -69,7 +69,7 @@ impl<H: Handler + ?Sized> EventLoop<H> {
         let waker = Waker::new(poll.registry(), WAKER)?;
         let mailbox = Mailbox::new(&config, move || {
             if let Err(error) = waker.wake() {
-                error!("the loop could not be woken: {error}");
+                error!("cannot wake the loop: {error}");
             }
         });
         let reactor = Reactor::attach(poll.registry(), config, Instant::now())?;
@@ -191,7 +191,7 @@ impl<H: Handler + ?Sized> EventLoop<H> {
     /// while !event_loop.take_stop() {
     ///     event_loop.turn(&mut game, None)?;
     /// }
-    /// assert!(!event_loop.net().is_stopping(), "it can go on");
+    /// assert!(!event_loop.net().is_stopping(), "it can continue");
     /// # Ok::<(), std::io::Error>(())
     /// ```
     pub fn take_stop(&mut self) -> bool {

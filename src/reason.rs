@@ -285,12 +285,12 @@ impl fmt::Display for DisconnectCause {
                 first_bytes,
             } => write!(
                 f,
-                "the peer sent a frame of {declared} bytes, where at most {max} are accepted; it begins {first_bytes}"
+                "the peer sent a frame of {declared} bytes, and the limit is {max}; it begins with {first_bytes}"
             ),
             Self::Malformed {
                 expected,
                 first_bytes,
-            } => write!(f, "the peer sent {first_bytes}, expected was {expected}"),
+            } => write!(f, "the peer sent {first_bytes}, expected {expected}"),
             Self::OutOfMemory { requested } => {
                 write!(f, "no memory for {requested} more bytes of a frame")
             }
@@ -301,7 +301,7 @@ impl fmt::Display for DisconnectCause {
                     "within {after:?} the peer did not read what was queued, or did not close its side"
                 )
             }
-            Self::ShuttingDown => f.write_str("this side shuts down"),
+            Self::ShuttingDown => f.write_str("this side is shutting down"),
             Self::Released(_) => f.write_str("released by this side"),
             Self::Aborted => f.write_str("aborted by this side"),
             Self::ChunkNotHandled { total: Some(total) } => write!(
@@ -315,7 +315,9 @@ impl fmt::Display for DisconnectCause {
                 f,
                 "a reader ended {missing} bytes before the end of its frame"
             ),
-            Self::ReaderTooLong => f.write_str("a reader goes on where its frame ends"),
+            Self::ReaderTooLong => {
+                f.write_str("a reader has more data than the length of its frame")
+            }
             Self::ReaderFailed(error) => write!(f, "a reader failed: {error}"),
             Self::Idle { after } => write!(f, "nothing was sent or received for {after:?}"),
             Self::FrameStalled {
@@ -324,19 +326,19 @@ impl fmt::Display for DisconnectCause {
                 within,
             } => write!(
                 f,
-                "the peer began a frame and sent {received} bytes of it in {within:?}, where {min} are the least"
+                "the peer began a frame and sent {received} bytes of it in {within:?}, and the minimum is {min}"
             ),
             Self::WriteStalled { after, queued } => write!(
                 f,
-                "the peer took nothing of the {queued} bytes that wait for it for {after:?}"
+                "the peer accepted none of the {queued} queued bytes for {after:?}"
             ),
             Self::MemoryBudget { held, budget } => write!(
                 f,
-                "the connections hold more than the budget of {budget} bytes, this one {held} of them"
+                "the connections exceed the memory budget of {budget} bytes; this one held {held}"
             ),
             Self::SlowConsumer { queued, max } => write!(
                 f,
-                "the peer does not read: {queued} bytes wait for it, where the limit is {max}"
+                "the peer does not read: {queued} bytes are queued, and the limit is {max}"
             ),
         }
     }

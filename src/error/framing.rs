@@ -98,7 +98,7 @@ impl fmt::Display for DecodeError {
                 first_bytes,
             } => write!(
                 f,
-                "a frame of {declared} bytes, where at most {max} are accepted; it begins {first_bytes}"
+                "a frame of {declared} bytes exceeds the limit of {max}; it begins with {first_bytes}"
             ),
             Self::Malformed {
                 expected,
@@ -166,10 +166,7 @@ impl fmt::Display for EncodeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::FrameTooLarge { len, max } => {
-                write!(
-                    f,
-                    "a payload of {len} bytes, where at most {max} can be sent"
-                )
+                write!(f, "a payload of {len} bytes exceeds the limit of {max}")
             }
             Self::ContainsDelimiter {
                 delimiter,
@@ -183,7 +180,7 @@ impl fmt::Display for EncodeError {
             Self::NoRoom { needed, left } => {
                 write!(
                     f,
-                    "a frame of {needed} bytes, where the buffer has room for {left}"
+                    "a frame of {needed} bytes does not fit into the {left} bytes left in the buffer"
                 )
             }
             Self::OutOfMemory { requested } => {

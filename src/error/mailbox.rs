@@ -35,10 +35,10 @@ impl fmt::Display for MailboxError {
         match self {
             Self::Full { commands, bytes } => write!(
                 f,
-                "the mailbox is full: {commands} commands with {bytes} bytes wait for the loop"
+                "the mailbox is full: {commands} commands with {bytes} bytes are pending"
             ),
-            Self::InCallback => f.write_str("in a callback nothing can wait for a loop"),
-            Self::Closed => f.write_str("the loop is gone"),
+            Self::InCallback => f.write_str("cannot block on a loop in a callback"),
+            Self::Closed => f.write_str("the loop is closed"),
         }
     }
 }

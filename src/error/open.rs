@@ -59,7 +59,7 @@ impl fmt::Display for OptionsError {
                 framing_max,
             } => write!(
                 f,
-                "max_frame_len is {max_frame_len}, but the framing says {framing_max} at most"
+                "max_frame_len is {max_frame_len}, but the framing can encode at most {framing_max}"
             ),
             Self::ZeroTimeout { setting } => {
                 write!(f, "expected {setting} to be greater than zero, got 0")
@@ -134,7 +134,7 @@ impl fmt::Display for ListenError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Options(error) => write!(f, "cannot listen: {error}"),
-            Self::ShuttingDown => f.write_str("cannot listen: the loop shuts down"),
+            Self::ShuttingDown => f.write_str("cannot listen: the loop is shutting down"),
             Self::Resolve(error) => write!(f, "cannot resolve the address to listen on: {error}"),
             Self::Bind { addr, error } => write!(f, "cannot listen on {addr}: {error}"),
             Self::BindUnix { path, error } => write!(f, "cannot listen on {path:?}: {error}"),
@@ -214,9 +214,9 @@ impl fmt::Display for ConnectError {
             Self::Options(error) => write!(f, "cannot connect: {error}"),
             Self::TooManyConnections { max_connections } => write!(
                 f,
-                "cannot connect: the loop has its {max_connections} connections already"
+                "cannot connect: the loop already has {max_connections} connections"
             ),
-            Self::ShuttingDown => f.write_str("cannot connect: the loop shuts down"),
+            Self::ShuttingDown => f.write_str("cannot connect: the loop is shutting down"),
             Self::Os { addr, error } => write!(f, "cannot connect to {addr}: {error}"),
             Self::OsUnix { path, error } => write!(f, "cannot connect to {path:?}: {error}"),
             Self::Adopt(error) => write!(f, "cannot take over a stream: {error}"),

@@ -20,7 +20,7 @@ impl fmt::Display for RegisterError {
         match self {
             Self::TokenReserved { token } => write!(
                 f,
-                "expected a token without the top bit, got {:#x}: such tokens are the loop's",
+                "expected a token without the top bit, got {:#x}: such tokens are reserved for the loop",
                 token.0
             ),
             Self::Os(error) => write!(f, "the selector refused a source: {error}"),

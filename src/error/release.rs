@@ -20,11 +20,11 @@ pub enum ReleaseError {
 impl fmt::Display for ReleaseError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Disconnected => f.write_str("not released: the connection is gone or closing"),
+            Self::Disconnected => f.write_str("not released: the connection is closed or closing"),
             Self::Connecting => f.write_str("not released: the connection is not established yet"),
             Self::FrameOpen { missing } => write!(
                 f,
-                "not released: a frame is open, of whose payload {missing} bytes are missing"
+                "not released: a frame is open: {missing} bytes of its payload are missing"
             ),
         }
     }

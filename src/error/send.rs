@@ -46,7 +46,7 @@ pub enum SendError {
 impl fmt::Display for SendError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Disconnected => f.write_str("not sent: the connection is gone or closing"),
+            Self::Disconnected => f.write_str("not sent: the connection is closed or closing"),
             Self::Connecting => f.write_str("not sent: the connection is not established yet"),
             Self::WriteFailed => f.write_str("not sent: an earlier write to the peer failed"),
             Self::Encode(error) => write!(f, "not sent: {error}"),
@@ -55,14 +55,14 @@ impl fmt::Display for SendError {
                 f,
                 "a frame is open: {missing} bytes of its payload are missing"
             ),
-            Self::NoFrameOpen => f.write_str("no frame is open: begin_frame comes first"),
+            Self::NoFrameOpen => f.write_str("no frame is open: call begin_frame first"),
             Self::ChunkTooLong { len, left } => write!(
                 f,
-                "not sent: a piece of {len} bytes, where {left} are left of the frame"
+                "not sent: a chunk of {len} bytes exceeds the {left} bytes left of the frame"
             ),
             Self::QueueFull { queued, max } => write!(
                 f,
-                "not sent: {queued} bytes wait for the peer already, where the limit is {max}"
+                "not sent: {queued} bytes are already queued, and the limit is {max}"
             ),
         }
     }

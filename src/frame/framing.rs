@@ -189,11 +189,11 @@ fn reject_nonsense(decoded: Decoded, input: &[u8]) -> Result<Decoded, DecodeErro
             payload: 0,
             trailer: 0,
         } => Err(DecodeError::malformed(
-            "a custom format whose frames take at least one byte",
+            "a custom format with frames of at least one byte",
             input,
         )),
         Decoded::Frame { header, .. } if header > input.len() => Err(DecodeError::malformed(
-            "a custom format whose header has arrived when it is measured",
+            "a custom format that reports no header longer than its input",
             input,
         )),
         decoded => Ok(decoded),

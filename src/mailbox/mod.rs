@@ -46,7 +46,7 @@ use room::Limits;
 /// let config = Config::default();
 /// // At most one waker per poll: use the one you have.
 /// let waker = Arc::new(mio::Waker::new(poll.registry(), mio::Token(0))?);
-/// let mut mailbox = Mailbox::new(&config, move || waker.wake().expect("the poll is there"));
+/// let mut mailbox = Mailbox::new(&config, move || waker.wake().expect("a live poll"));
 /// let mut reactor = Reactor::attach(poll.registry(), config, Instant::now())?;
 /// let handle = mailbox.handle();
 /// std::thread::spawn(move || handle.broadcast(|_| true, "good morning"));
