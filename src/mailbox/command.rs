@@ -140,7 +140,7 @@ impl<H: ?Sized> Command<H> {
 fn note(net: &mut Net, report: &SendReport) {
     let missed = report.gone + report.refused.len() + report.unfit.len();
     if missed > 0 {
-        debug!("a frame of a handle missed {missed} connections: {report:?}");
+        debug!("a frame sent by a handle was not queued for {missed} connections: {report:?}");
         net.count_failed_command(true);
     }
 }
