@@ -81,8 +81,7 @@ impl Place {
             .map_err(|error| failed((0, ListenError::Options(error))))?;
         let listened = match self {
             Self::Addrs(addrs) => {
-                let nothing =
-                    io::Error::new(io::ErrorKind::NotFound, "the name has no address");
+                let nothing = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
                 let mut result = Err((0, ListenError::Resolve(nothing)));
                 for addr in addrs {
                     result = match balance {
