@@ -8,7 +8,7 @@
 //! 32-bit token   1 | L | index: 30
 //!                ^   ^
 //!                |   a listener, not a connection
-//!                the token is ours; all others are the user's
+//!                reserved for the loop; all other tokens are user tokens
 //! ```
 //!
 //! If a token has no room for the generation, the index alone is sufficient: a socket is deregistered when it closes,

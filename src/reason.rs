@@ -14,7 +14,7 @@ use crate::socket::Stream;
 /// fn note(reason: &DisconnectReason) {
 ///     match reason.cause {
 ///         DisconnectCause::PeerClosed => println!("left"),
-///         DisconnectCause::FrameTooLarge { declared, .. } => println!("sent nonsense: {declared}"),
+///         DisconnectCause::FrameTooLarge { declared, .. } => println!("frame too large: {declared} bytes"),
 ///         _ if reason.side() == Side::Network => println!("lost: {reason}"),
 ///         _ => println!("ended: {reason}"),
 ///     }
@@ -106,8 +106,8 @@ pub enum DisconnectCause {
     Released(Box<Released>),
     /// This side closed the connection immediately with [`abort`](crate::Net::abort).
     Aborted,
-    /// The peer sent a frame longer than [`stream_frames_over`](crate::Config::stream_frames_over), and the handler does
-    /// not implement [`on_chunk`](crate::Handler::on_chunk).
+    /// The peer sent a frame longer than [`stream_frames_over`](crate::Config::stream_frames_over), and the handler
+    /// does not implement [`on_chunk`](crate::Handler::on_chunk).
     ChunkNotHandled {
         /// The length of the frame in bytes, if its format declares it.
         total: Option<u64>,

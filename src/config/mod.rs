@@ -21,7 +21,7 @@ pub use connection::{ConnectOptions, ListenOptions, Overflow};
 ///
 /// let config = Config::default().max_connections(10_000).max_frame_len(64 * 1024);
 /// let mut event_loop: EventLoop = EventLoop::new(config)?;
-/// // As the loop's other connections, but with frames of up to a gigabyte.
+/// // Like the loop's other connections, but with frames of up to a gigabyte.
 /// let uploads = ListenOptions::default().max_frame_len(1 << 30);
 /// event_loop.net().listen_with("127.0.0.1:0", uploads)?;
 /// # Ok::<(), std::io::Error>(())
@@ -140,8 +140,8 @@ impl Config {
     /// incomplete frames. Default: no limit.
     ///
     /// If it is exceeded, throng first writes as much as the sockets accept. If that is not enough, it closes as few
-    /// connections as possible, with the cause [`MemoryBudget`](crate::DisconnectCause::MemoryBudget): those that free the
-    /// most memory. Only received bytes count, not the announced length of a frame.
+    /// connections as possible, with the cause [`MemoryBudget`](crate::DisconnectCause::MemoryBudget): those that free
+    /// the most memory. Only received bytes count, not the announced length of a frame.
     ///
     /// A payload [shared](crate::Net::send_bytes) by several queues counts once, and is freed when the last of them has
     /// written it. Its readers are closed last, and only those to which nothing was written for a second: a large

@@ -110,7 +110,7 @@ impl From<SendError> for io::Error {
 /// let stream = std::net::TcpStream::connect(listener.local_addr()?)?;
 /// let mut event_loop: EventLoop = EventLoop::new(Config::default().max_connections(0))?;
 /// match event_loop.net().adopt(stream, ConnectOptions::default()) {
-///     Ok(_) => unreachable!("there is no room"),
+///     Ok(_) => unreachable!("max_connections is 0"),
 ///     Err(rejected) => println!("{}: {:?} is still open", rejected.error, rejected.value),
 /// }
 /// # Ok::<(), std::io::Error>(())

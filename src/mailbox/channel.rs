@@ -160,12 +160,12 @@ impl<T> Sender<T> {
         self.push(reserved, item)
     }
 
-    /// Queues an item regardless of the limits; it fails only if the load could not be counted.
+    /// Queues an item regardless of the limits, as long as the load can be counted.
     pub(super) fn send_always(&self, item: T) -> Result<(), (Refusal, T)> {
         self.push(self.shared.reserve(Limits::COUNTABLE, 0), item)
     }
 
-    /// Queues an item, and blocks until there is room.
+    /// Blocks until there is room, then queues an item.
     pub(super) fn send(&self, item: T, bytes: u64) -> Result<(), (Refusal, T)> {
         let reserved = match self.shared.reserve(self.shared.room.limits, bytes) {
             Err(Refusal::Full { .. }) => self.wait_for_room(bytes),

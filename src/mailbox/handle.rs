@@ -343,7 +343,7 @@ impl<H: ?Sized> Handle<H> {
         self.commands.is_closed()
     }
 
-    /// Queues a command, and blocks until there is room.
+    /// Blocks until there is room, then queues a command.
     fn put(&self, command: Command<H>) -> Result<(), (MailboxError, Command<H>)> {
         if InLoop::is_entered() {
             return self.try_put(command);
@@ -366,7 +366,7 @@ impl<H: ?Sized> Handle<H> {
         result.map_err(|(refusal, _)| refusal.into())
     }
 
-    /// Queues a command, and blocks until there is room. A command that is refused is dropped.
+    /// Blocks until there is room, then queues a command. A command that is refused is dropped.
     fn put_plain(&self, command: Command<H>) -> Result<(), MailboxError> {
         self.put(command).map_err(|(error, _)| error)
     }

@@ -70,7 +70,7 @@ impl<H: ?Sized> ShardHandles<H> {
     }
 
     /// Returns the number of shards.
-    #[expect(clippy::len_without_is_empty, reason = "there is at least one")]
+    #[expect(clippy::len_without_is_empty, reason = "there is at least one shard")]
     pub fn len(&self) -> usize {
         self.handles.len()
     }

@@ -95,7 +95,8 @@ impl Shards<dyn Handler> {
 }
 
 impl<H: Handler + 'static> Shards<H> {
-    /// Returns the address of the `n`th listener of the [builder](ShardsBuilder), counted from 0. `None` for Unix domain sockets.
+    /// Returns the address of the `n`th listener of the [builder](ShardsBuilder), counted from 0. `None` for Unix
+    /// domain sockets.
     pub fn local_addr(&self, n: usize) -> Option<SocketAddr> {
         self.locals.get(n)?.addr
     }

@@ -40,7 +40,7 @@ fn family(socket: &SockRef<'_>) -> io::Result<Family> {
 /// use std::os::fd::OwnedFd;
 /// use throng::{Config, EventLoop, ListenOptions, ListenSocket};
 ///
-/// // As passed on by systemd, say.
+/// // For example, as passed by systemd.
 /// let fd: OwnedFd = std::net::TcpListener::bind("127.0.0.1:0")?.into();
 /// let mut event_loop: EventLoop = EventLoop::new(Config::default())?;
 /// event_loop.net().adopt_listener(ListenSocket::try_from(fd)?, ListenOptions::default())?;
