@@ -278,10 +278,10 @@ connection_options! {
     /// Sets whether throng still reads from a peer that does not read what it is sent. Default: true for outbound
     /// connections, false for inbound and [adopted](crate::Net::adopt) ones.
     ///
-    /// A server that answers each frame with one frame, such as an echo server, stays within its limits if it stops
-    /// reading from a peer that does not drain its replies. If both sides did this, they could deadlock: each with a
-    /// full queue, neither reading until its own queue has drained. Therefore the side that sends the requests, usually
-    /// the one that connected, has to keep reading.
+    /// Consider a server that answers each frame with one frame, such as an echo server. It stays within its limits if
+    /// it stops reading from a peer that does not drain its replies. If both sides did this, they could deadlock: each
+    /// with a full queue, neither reading until its own queue has drained. Therefore the side that sends the requests,
+    /// usually the one that connected, has to keep reading.
     ///
     /// Set it to `true` if the server has to read from a peer at all times, and on the requesting side of an adopted
     /// stream; then only [`max_queued_bytes`](Self::max_queued_bytes) limits the queue. Set it to `false` on an

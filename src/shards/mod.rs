@@ -202,7 +202,7 @@ impl ShardsBuilder {
     /// peers: there is only one socket.
     ///
     /// A socket passed by systemd is also open in systemd. If the first shard fails, throng closes its own copy, but
-    /// the kernel continues to queue new clients, which hang until the process has ended and systemd starts it again.
+    /// the kernel continues to queue new clients. They hang until the process has ended and systemd starts it again.
     /// End the process when [`Shards::join_next`] returns.
     pub fn adopt_listener(
         mut self,
