@@ -47,8 +47,8 @@ use crate::reactor::Reactor;
 ///
 /// Dropping the loop closes all sockets without callbacks. Queued data is lost, and the peers it was for see a reset.
 pub struct EventLoop<H: ?Sized = dyn Handler> {
-    /// Declared before the connections, so dropped first: destructors of what the mailbox holds may use a handle, and
-    /// must not block.
+    /// Declared before the reactor, so that it is dropped first: values that are dropped with the connections may use a
+    /// handle, and must not block.
     mailbox: Mailbox<H>,
     reactor: Reactor,
     poll: Poll,
