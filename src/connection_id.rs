@@ -1,18 +1,18 @@
-//! Ids of connections and listeners, and how they travel inside a [`mio::Token`].
+//! Ids of connections and listeners, and their encoding in a [`mio::Token`].
 //!
-//! An id is a slab index and a generation. The generation is what makes a late event, or an id the user
-//! kept too long, harmless: it never matches the next tenant of the slot.
+//! An id consists of a slab index and a generation. The generation makes late events, and ids kept too long by the
+//! user, harmless: it never matches the next tenant of the slot.
 //!
 //! ```text
 //! 64-bit token   1 | L | index: 30 | generation: 32
 //! 32-bit token   1 | L | index: 30
 //!                ^   ^
 //!                |   a listener, not a connection
-//!                the token is ours; all others are the user's
+//!                reserved for the loop; all other tokens are user tokens
 //! ```
 //!
-//! Where a token has no room for the generation, the index alone is sound: a socket is deregistered when it
-//! closes, and its slot is freed only after the batch of events has been handled.
+//! If a token has no room for the generation, the index alone is sufficient: a socket is deregistered when it closes,
+//! and its slot is freed only after the batch of events has been handled.
 
 use std::fmt;
 use std::str::FromStr;
@@ -24,24 +24,24 @@ use crate::error::ParseIdError;
 const OURS: usize = 1 << (usize::BITS - 1);
 const LISTENER: usize = OURS >> 1;
 const INDEX_BITS: u32 = 30;
-/// How far the index is shifted to leave room for a generation, where there is room.
+/// The shift of the index that leaves room for a generation, if tokens have room for one.
 const INDEX_SHIFT: u32 = usize::BITS - 2 - INDEX_BITS;
 const INDEX_MASK: usize = (1 << INDEX_BITS) - 1;
 
-/// The token of the waker of an event loop: that of a listener that there cannot be.
+/// The token of the waker of an event loop: that of a listener that cannot exist.
 pub(crate) const WAKER: Token = Token(usize::MAX);
 
-/// The most slots of one kind a loop can have: 2^30, less one for the [`WAKER`].
+/// The maximum number of slots of one kind in a loop: 2^30, less one for the [`WAKER`].
 pub(crate) const MAX_SLOTS: usize = INDEX_MASK;
 
-/// What a table of slots needs of its ids.
+/// The operations on ids that a table of slots needs.
 pub(crate) trait SlotId: Copy {
     fn from_parts(slot: u32, serial: u32) -> Self;
     fn slot(self) -> usize;
     fn serial(self) -> u32;
 }
 
-/// Reads a number in the one form in which it is written: digits, without a sign or leading zeros.
+/// Parses a number in its canonical form: digits, without a sign or leading zeros.
 pub(crate) fn parse_number<N: FromStr>(text: &str) -> Option<N> {
     let is_canonical = text == "0" || !text.starts_with(['0', '+']);
     text.parse().ok().filter(|_| is_canonical)
@@ -61,13 +61,13 @@ macro_rules! id {
                 Self { index, generation }
             }
 
-            /// The slot in the loop's slab: small, dense, and reused after the end of its tenant, so that it is
-            /// fit to index a `Vec` of the user's own.
+            /// Returns the index of the slot in the loop's slab: small, dense, and reused after the end of its tenant.
+            /// It is suitable as an index into your own `Vec`.
             pub fn index(self) -> usize {
                 self.index as usize
             }
 
-            /// How often the slot had been used before.
+            /// Returns how many times the slot had been used before.
             pub fn generation(self) -> u32 {
                 self.generation
             }
@@ -93,21 +93,22 @@ macro_rules! id {
             }
         }
 
-        /// The index in the upper half, the generation in the lower: for callers in other languages, and for files.
+        /// The index in the upper half, the generation in the lower half: for callers in other languages, and for
+        /// files.
         impl From<$name> for u64 {
             fn from(id: $name) -> Self {
                 Self::from(id.index) << 32 | Self::from(id.generation)
             }
         }
 
-        /// The reverse. A number that never was an id gives one that names nothing.
+        /// The reverse conversion. A number that was never an id yields an id that refers to nothing.
         impl From<u64> for $name {
             fn from(number: u64) -> Self {
                 Self::new((number >> 32) as u32, number as u32)
             }
         }
 
-        /// Reads what [`Display`](fmt::Display) writes, and nothing else.
+        /// Parses the output of [`Display`](fmt::Display), and nothing else.
         impl FromStr for $name {
             type Err = ParseIdError;
 
@@ -128,10 +129,10 @@ macro_rules! id {
 }
 
 id! {
-    /// Names one connection, for ever: an id is never given to another connection of the same loop.
+    /// Identifies a connection permanently: an id is never reused for another connection of the same loop.
     ///
-    /// It prints as `17#3`: slot 17, which had three tenants before. It can be read from that text, and converted to and
-    /// from a `u64`:
+    /// Displayed as `17#3`: slot 17, which had three tenants before. It can be parsed from that text, and converted to
+    /// and from a `u64`:
     ///
     /// ```
     /// use throng::ConnectionId;
@@ -142,17 +143,17 @@ id! {
     /// # Ok::<(), throng::ParseIdError>(())
     /// ```
     ///
-    /// Ids are unique within one [`Net`](crate::Net). After its connection has ended an id stays valid to ask
-    /// with: every call says that the connection is gone.
+    /// Ids are unique within one [`Net`](crate::Net). After its connection has ended, an id can still be passed to any
+    /// method, which then reports that the connection is closed.
     ConnectionId
 }
 
 id! {
-    /// Names one listener of a loop. It prints as `0#0`, like a [`ConnectionId`], but counts apart.
+    /// Identifies a listener of a loop. Displayed as `0#0`, like a [`ConnectionId`], but numbered separately.
     ListenerId
 }
 
-/// Whose event it is.
+/// The source of an event.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub(crate) enum Source {
     Connection(ConnectionId),
@@ -179,8 +180,8 @@ impl Source {
         Token(mark | (index as usize) << INDEX_SHIFT | low)
     }
 
-    /// Reads a token back; `None` if it is the user's. Where tokens have no room for it, `generation_of` tells
-    /// the generation a slot has now.
+    /// Decodes a token; `None` if it is a user token. If tokens have no room for it, `generation_of` returns the
+    /// current generation of a slot.
     pub(crate) fn from_token(token: Token, generation_of: impl Fn(Source) -> u32) -> Option<Self> {
         if token.0 & OURS == 0 {
             return None;
@@ -201,7 +202,7 @@ impl Source {
     }
 }
 
-/// Whether a token is one of ours.
+/// Returns `true` if a token is reserved for the loop.
 pub(crate) fn is_ours(token: Token) -> bool {
     token.0 & OURS != 0
 }

@@ -1,5 +1,5 @@
-//! `EventLoop`: a selector, a [`Reactor`] and a [`Mailbox`], for programs without a loop of their own. It uses nothing of
-//! the reactor that others could not use as well.
+//! `EventLoop`: a selector, a [`Reactor`] and a [`Mailbox`], for programs without a loop of their own. It uses only the
+//! public interface of the reactor.
 
 use std::fmt;
 use std::io;
@@ -15,10 +15,10 @@ use crate::mailbox::{Handle, Mailbox};
 use crate::net::Net;
 use crate::reactor::Reactor;
 
-/// The loop: waits for events and turns them into calls of a [`Handler`].
+/// An event loop: waits for events and calls a [`Handler`].
 ///
-/// [`run`](Self::run) owns the thread. Whoever has a loop already calls [`turn`](Self::turn) from it instead, or does
-/// without an `EventLoop` and [attaches](Reactor::attach) a [`Reactor`] to the `mio::Poll` it has.
+/// [`run`](Self::run) blocks the calling thread. A program with its own loop calls [`turn`](Self::turn) from it
+/// instead, or [attaches](Reactor::attach) a [`Reactor`] to its `mio::Poll` without an `EventLoop`.
 ///
 /// ```no_run
 /// use std::io;
@@ -41,33 +41,35 @@ use crate::reactor::Reactor;
 /// }
 /// ```
 ///
-/// Its parameter is the type of the handler, which the first [`run`](Self::run) tells the compiler. Where the type has to
-/// be written, in a field say, `EventLoop` alone is a loop for any handler, another one in each turn if need be;
-/// `EventLoop<Game>` is one whose calls of the handler are direct, and whose [`Handle`]s reach a `Game`.
+/// The type parameter is the type of the handler; the compiler infers it from the first [`run`](Self::run). Where the
+/// type has to be written, as in a field, `EventLoop` alone accepts any handler, even a different one in each turn.
+/// `EventLoop<Game>` calls the handler statically, and its [`Handle`]s reach a `Game`.
 ///
-/// Dropping it closes all sockets, without callbacks. What is queued is lost, and whoever it was for sees a reset.
+/// Dropping the loop closes all sockets without callbacks. Queued data is lost, and the peers it was for see a reset.
 pub struct EventLoop<H: ?Sized = dyn Handler> {
-    /// It goes before the connections: what is dropped with them may ask it for something, and must not wait.
+    /// Declared before the reactor, so that it is dropped first: values that are dropped with the connections may use a
+    /// handle, and must not block.
     mailbox: Mailbox<H>,
     reactor: Reactor,
     poll: Poll,
     events: Events,
-    /// The last poll brought as many events as fit: more may be waiting.
+    /// The last poll filled the event buffer, so more events may be pending.
     batch_was_full: bool,
 }
 
 impl<H: Handler + ?Sized> EventLoop<H> {
-    /// A loop with no listeners and no connections.
+    /// Creates a loop with no listeners and no connections.
     ///
     /// # Errors
-    /// If the system gives no selector, for want of descriptors, say.
+    /// Returns an error if the operating system provides no selector, for example because file descriptors have run
+    /// out.
     pub fn new(config: Config) -> io::Result<Self> {
         let poll = Poll::new()?;
         let events = Events::with_capacity(config.events_per_poll);
         let waker = Waker::new(poll.registry(), WAKER)?;
         let mailbox = Mailbox::new(&config, move || {
             if let Err(error) = waker.wake() {
-                error!("the loop could not be woken: {error}");
+                error!("cannot wake the loop: {error}");
             }
         });
         let reactor = Reactor::attach(poll.registry(), config, Instant::now())?;
@@ -80,25 +82,25 @@ impl<H: Handler + ?Sized> EventLoop<H> {
         })
     }
 
-    /// The connections, to be used between turns. Refreshes the clock.
+    /// Returns the [`Net`], for use between turns. Refreshes the clock.
     pub fn net(&mut self) -> &mut Net {
         self.reactor.begin_turn(Instant::now());
         self.reactor.net()
     }
 
-    /// A handle for other threads. Handles may be made and used before the loop runs.
+    /// Returns a handle for other threads. Handles can be created and used before the loop runs.
     pub fn handle(&self) -> Handle<H> {
         self.mailbox.handle()
     }
 
-    /// Runs until [`Net::stop`] is called, in a callback or by a [`Handle`], or a [`Net::shutdown`] is over; that turn is
-    /// finished first. Connections and listeners stay as they are, and `run` may be called again. After a `stop` between
-    /// turns it makes one turn, without waiting.
+    /// Runs until [`Net::stop`] is called, in a callback or by a [`Handle`], or until a [`Net::shutdown`] is complete.
+    /// The current turn is finished first. Connections and listeners remain open, and `run` can be called again. After
+    /// a `stop` between turns, it makes one turn without blocking.
     ///
-    /// It does not return because there is nothing left to wait for.
+    /// It does not return merely because nothing is registered.
     ///
     /// # Errors
-    /// If the selector fails. No peer can make that happen.
+    /// Returns an error if the selector fails. Peers cannot cause this.
     pub fn run(&mut self, handler: &mut H) -> io::Result<()> {
         let mut now = Instant::now();
         loop {
@@ -110,18 +112,18 @@ impl<H: Handler + ?Sized> EventLoop<H> {
         }
     }
 
-    /// Makes one turn: waits for events, but not longer than `timeout` (`None`: as long as there is nothing to do) nor
-    /// than [`next_timeout`](Self::next_timeout), and handles what there is.
+    /// Makes one turn: waits for events and handles them. Blocks for at most `timeout` (`None` means: no limit) and at
+    /// most [`next_timeout`](Self::next_timeout).
     ///
-    /// A turn ends after one batch of events, a bounded amount of work. A signal ends the wait early.
+    /// A turn handles one batch of events, a bounded amount of work. A signal ends the wait early.
     ///
     /// # Errors
-    /// If the selector fails. No peer can make that happen.
+    /// Returns an error if the selector fails. Peers cannot cause this.
     pub fn turn(&mut self, handler: &mut H, timeout: Option<Duration>) -> io::Result<()> {
         self.turn_at(Instant::now(), handler, timeout).map(|_| ())
     }
 
-    /// Makes a turn that begins now, and says when it ended.
+    /// Makes a turn that begins now, and returns when it ended.
     fn turn_at(
         &mut self,
         now: Instant,
@@ -133,23 +135,23 @@ impl<H: Handler + ?Sized> EventLoop<H> {
             (Some(given), Some(own)) => Some(given.min(own)),
             (given, own) => given.or(own),
         };
-        // 1 poll
+        // 1: poll
         match self.poll.poll(&mut self.events, timeout) {
             Ok(()) => {}
-            // Nothing was delivered, and the events of the last batch must not be seen again.
+            // Nothing was delivered; clear the events of the last batch so that they are not handled again.
             Err(error) if error.kind() == io::ErrorKind::Interrupted => self.events.clear(),
             Err(error) => return Err(error),
         }
-        // 2 read the clock
+        // 2: read the clock
         self.reactor.begin_turn(Instant::now());
-        // 3 merge events into the ready list
+        // 3: merge events into the ready list
         let mut count = 0;
         for event in &self.events {
             self.reactor.handle_event(event);
             count += 1;
         }
         self.batch_was_full = count >= self.events.capacity();
-        // 4 mailbox
+        // 4: mailbox
         self.mailbox.deliver(handler, &mut self.reactor);
         // 5 to 8
         self.reactor.finish_turn(handler);
@@ -158,11 +160,11 @@ impl<H: Handler + ?Sized> EventLoop<H> {
         Ok(ended)
     }
 
-    /// How long the next [`turn`](Self::turn) can wait at most: not at all while there is work to do, else until the next
-    /// deadline. `None`: until there is an event.
+    /// Returns how long the next [`turn`](Self::turn) can block at most: zero while there is pending work, otherwise
+    /// the time until the next deadline. `None` means: until there is an event.
     ///
-    /// If your poll takes whole milliseconds, round it up: rounded down, the last millisecond before each deadline is spent
-    /// in waits of zero.
+    /// If your poll takes whole milliseconds, round up. Rounding down makes the loop spin during the last millisecond
+    /// before each deadline.
     pub fn next_timeout(&self) -> Option<Duration> {
         self.timeout_at(Instant::now())
     }
@@ -174,8 +176,8 @@ impl<H: Handler + ?Sized> EventLoop<H> {
         self.reactor.next_timeout(now)
     }
 
-    /// Returns `true` once for each [`Net::stop`] and each [`Net::shutdown`] that is over, as [`run`](Self::run) obeys
-    /// them. Call it after each turn if you drive turns yourself.
+    /// Returns `true` once for each [`Net::stop`] and each completed [`Net::shutdown`]; [`run`](Self::run) returns on
+    /// it. Call it after each turn if you drive turns yourself.
     ///
     /// ```
     /// # use throng::{Config, ConnectionId, EventLoop, Frame, Handler, Net};
@@ -189,21 +191,22 @@ impl<H: Handler + ?Sized> EventLoop<H> {
     /// while !event_loop.take_stop() {
     ///     event_loop.turn(&mut game, None)?;
     /// }
-    /// assert!(!event_loop.net().is_stopping(), "it can go on");
+    /// assert!(!event_loop.net().is_stopping(), "it can continue");
     /// # Ok::<(), std::io::Error>(())
     /// ```
     pub fn take_stop(&mut self) -> bool {
         self.reactor.take_stop()
     }
 
-    /// When the next [`turn`](Self::turn) is due even if there are no events; `None` if never.
+    /// Returns when the next [`turn`](Self::turn) is due even if there are no events; `None` means never.
     pub fn next_deadline(&self) -> Option<Instant> {
         self.reactor.next_deadline()
     }
 }
 
 impl<H: ?Sized> Drop for EventLoop<H> {
-    /// Whoever sees a closed handle can be sure that nobody comes in any more. Then the fields go, in their order.
+    /// Closes the listeners first, so that no peer is accepted once a handle reports `Closed`. Then the fields are
+    /// dropped in order.
     fn drop(&mut self) {
         self.reactor.net().close_listeners();
     }
@@ -224,9 +227,9 @@ mod unix {
 
     use super::EventLoop;
 
-    /// The descriptor to wait on in another loop: it is readable when there are events. What is due without an event is
-    /// reported by [`next_timeout`](EventLoop::next_timeout). A reactor that owns what it waits for takes a copy, made by
-    /// [`try_clone_to_owned`](BorrowedFd::try_clone_to_owned).
+    /// Returns the descriptor to wait on in another loop: it is readable when there are events. Work that is due
+    /// without an event is reported by [`next_timeout`](EventLoop::next_timeout). For a reactor that owns its
+    /// descriptors, duplicate it with [`try_clone_to_owned`](BorrowedFd::try_clone_to_owned).
     impl<H: ?Sized> AsFd for EventLoop<H> {
         fn as_fd(&self) -> BorrowedFd<'_> {
             self.poll.registry().as_fd()

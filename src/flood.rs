@@ -1,5 +1,5 @@
-//! Log lines that others can cause as often as they like: the first in full, the rest as a count per second. Pure: it is
-//! told the time.
+//! Rate limit for log lines that peers can cause: the first line in full, the rest as a count per second. Pure: the
+//! time is passed in.
 //!
 //! ```text
 //! line    |x  x xxx  xx     x        x    |                    |x
@@ -14,26 +14,26 @@ use crate::timers::later;
 /// How long lines are counted before the count is logged.
 pub(crate) const PERIOD: Duration = Duration::from_secs(1);
 
-/// One kind of line.
+/// The state of one kind of line.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Flood {
-    /// When something of this kind was last logged: a line, or a count.
+    /// When a line or a count of this kind was last logged.
     logged_at: Option<Instant>,
-    /// How many lines have come since. A report is due while there are any.
+    /// The number of lines since then. A report is due while it is not zero.
     counted: u64,
 }
 
-/// What to do about a line.
+/// What to do with a line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Line {
     /// Log it.
     Log,
-    /// It is counted. For the first one that is, a [`report`](Flood::report) has to follow at this instant.
+    /// The line was counted. For the first counted line, a [`report`](Flood::report) has to follow at this instant.
     Counted { report_at: Option<Instant> },
 }
 
 impl Flood {
-    /// A line is to be logged.
+    /// Decides whether to log or to count a line.
     pub(crate) fn line(&mut self, now: Instant) -> Line {
         let report_at = match self.logged_at.map(|at| later(at, PERIOD)) {
             Some(over) if self.counted > 0 || now < over => over,
@@ -48,12 +48,13 @@ impl Flood {
         }
     }
 
-    /// How many lines were counted and not reported.
+    /// Returns the number of lines that were counted and not reported.
     pub(crate) fn counted(&self) -> u64 {
         self.counted
     }
 
-    /// How many lines were counted since the last one that was logged, and in which time. `None` if there were none.
+    /// Returns the number of lines counted since the last logged one, and the time since then. `None` if there were
+    /// none.
     pub(crate) fn report(&mut self, now: Instant) -> Option<(u64, Duration)> {
         let counted = std::mem::take(&mut self.counted);
         let since = self.logged_at.filter(|_| counted > 0)?;
@@ -81,12 +82,12 @@ mod tests {
         let counted = |report_at| Line::Counted { report_at };
         assert_eq!(flood.line(start + millis(10)), counted(report_at));
         assert_eq!(flood.line(start + millis(990)), counted(None));
-        // The report is late: what comes before it still counts.
+        // The report is late: lines before it still count.
         assert_eq!(flood.line(start + millis(1100)), counted(None));
         let report = flood.report(start + millis(1200));
         assert_eq!(report, Some((3, millis(1200))));
         assert_eq!(flood.report(start + millis(1200)), None);
-        // The second after a report is one of counting, too.
+        // In the second after a report, lines are counted too.
         let next = Some(start + millis(2200));
         assert_eq!(flood.line(start + millis(1300)), counted(next));
     }
@@ -103,8 +104,8 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever comes when: no more than one line in each second, every line is logged or counted, and a report is
-        /// asked for exactly while something is counted.
+        /// For any sequence: at most one line is logged per second, every line is logged or counted, and a report is
+        /// requested exactly while lines are counted.
         #[test]
         fn every_line_is_logged_or_reported_once(
             steps in prop::collection::vec((0_u64..700, 0_u64..30), 0..60)

@@ -1,4 +1,4 @@
-//! The `Handler` trait: what the user writes.
+//! The `Handler` trait, which users implement.
 
 use std::net::SocketAddr;
 
@@ -10,54 +10,54 @@ use crate::net::{Expired, Net};
 use crate::reason::DisconnectReason;
 use crate::socket::Readiness;
 
-/// What a server or client does when something happens. Only [`on_data`](Self::on_data) is required.
+/// Callbacks for the events of a server or client. Only [`on_data`](Self::on_data) is required.
 ///
-/// The loop calls it on its own thread, one call at a time: a handler has its state in plain fields, without locks. Each
-/// call gets the [`Net`], and may do anything to any connection with it; no call of `Net` makes a callback, so callbacks
-/// never nest.
+/// The loop makes all calls on its own thread, one at a time, so a handler keeps its state in plain fields, without
+/// locks. Each call receives `&mut` [`Net`], which can operate on any connection. No method of `Net` invokes a
+/// callback, so callbacks never nest.
 ///
-/// For every id the calls come in this order:
+/// For each id the calls come in this order:
 ///
 /// ```text
 /// on_connect  (on_data | on_chunk | on_drain)*  [on_half_close]  on_disconnect          established
 ///                                                                on_disconnect          outbound, could not be established
 /// ```
 ///
-/// Timers that were [set for a connection](crate::Timer::on) fire at any time before its end, also before
-/// `on_connect` if they were set before.
+/// A timer that is [bound to a connection](crate::Timer::on) fires at any time before the connection ends; before
+/// `on_connect` too, if it was set before.
 ///
-/// After [`Net::disconnect`], [`Net::abort`] or [`Net::release`] the next and last call for that id is `on_disconnect`. It
-/// comes exactly
-/// once for each id, as long as the loop runs; dropping the loop closes all sockets without a call.
+/// After [`Net::disconnect`], [`Net::abort`] or [`Net::release`], the next and last call for that id is
+/// `on_disconnect`. It is called exactly once per id, as long as the loop runs. Dropping the loop closes all sockets
+/// without calling it.
 ///
-/// The trait has no type parameters: `&mut dyn Handler` works.
+/// The trait is dyn-compatible: `&mut dyn Handler` works.
 ///
-/// A call should not block, since all connections wait for it. If one panics the panic passes through
-/// [`run`](crate::EventLoop::run); the loop can be used again afterwards, and the frame or event that was being handled
-/// counts as handled.
+/// A callback should not block, because it delays all connections. If a callback panics, the panic propagates through
+/// [`run`](crate::EventLoop::run). The loop can be used again afterwards; the frame or event that was being handled is
+/// not delivered again.
 pub trait Handler {
-    /// A frame arrived. Called once for each frame, in the order of the stream; an empty frame is a frame.
+    /// Called once for each received frame, in stream order. Empty frames are delivered too.
     ///
-    /// The frame borrows from the loop: [`Frame::into_bytes`] keeps it, [`Net::send_frame`] passes it on.
+    /// The frame borrows from the loop: use [`Frame::into_bytes`] to keep it, or [`Net::send_frame`] to forward it.
     fn on_data(&mut self, net: &mut Net, id: ConnectionId, frame: Frame<'_>);
 
-    /// A piece of a frame arrived that is longer than
-    /// [`stream_frames_over`](crate::ListenOptions::stream_frames_over). Called for each piece in order, from
-    /// [`offset`](Chunk::offset) 0 to the one that [`is_last`](Chunk::is_last); nothing else of the connection comes
-    /// between. A connection that ends meanwhile leaves the frame unfinished.
+    /// Called for each chunk of a frame that is longer than
+    /// [`stream_frames_over`](crate::ListenOptions::stream_frames_over). Chunks come in order, from
+    /// [`offset`](Chunk::offset) 0 to the chunk for which [`is_last`](Chunk::is_last) is true, with no other frame of
+    /// the connection in between. If the connection ends meanwhile, the frame remains incomplete.
     ///
-    /// The default ends the connection, as [`ChunkNotHandled`](crate::DisconnectCause::ChunkNotHandled): whoever sets
-    /// `stream_frames_over` has to say what becomes of the pieces.
+    /// The default closes the connection with the cause [`ChunkNotHandled`](crate::DisconnectCause::ChunkNotHandled): a
+    /// handler that uses `stream_frames_over` has to implement this method.
     fn on_chunk(&mut self, net: &mut Net, id: ConnectionId, chunk: Chunk<'_>) {
         net.refuse_chunk(id, &chunk);
     }
 
-    /// A peer wants in. Called once for each accepted socket, before it has an id or costs memory, unless a limit such as
-    /// [`max_connections`](crate::Config::max_connections) refuses it first. The peer of a Unix domain socket has no
-    /// address. The default admits everyone.
+    /// Decides whether to admit an accepted socket. Called once per socket, before it has an id or costs memory, unless
+    /// a limit such as [`max_connections`](crate::Config::max_connections) refuses it first. `peer` is `None` for a
+    /// Unix domain socket. The default admits all peers.
     ///
-    /// The limits hold for what this call does, too: if it takes the last place itself, with [`Net::connect`] or
-    /// [`Net::adopt`], or closes the listener, the peer is refused even if it is admitted here.
+    /// The limits are checked again after this call: if it takes the last place itself, with [`Net::connect`] or
+    /// [`Net::adopt`], or closes the listener, the peer is refused even if this call admits it.
     fn on_accept(
         &mut self,
         net: &mut Net,
@@ -68,55 +68,57 @@ pub trait Handler {
         Admission::Admit
     }
 
-    /// A connection is established, inbound or outbound: [`origin`](crate::ConnectionRef::origin) returns which. Called
-    /// once, before any data. An outbound connection is established as soon as the peer's operating system has accepted
-    /// it: a server that then refuses the client closes it, which is reported by `on_disconnect`.
+    /// Called once when a connection is established, inbound or outbound, before any data;
+    /// [`origin`](crate::ConnectionRef::origin) returns which. An outbound connection is established as soon as the
+    /// peer's operating system has accepted it. If the server then refuses the client, it closes the connection, which
+    /// is reported by `on_disconnect`.
     fn on_connect(&mut self, net: &mut Net, id: ConnectionId) {
         let _ = (net, id);
     }
 
-    /// The queue of a connection that was under backpressure has fallen to its
-    /// [`low_watermark`](crate::Config::low_watermark): there is room again. Called once for each time that more than the
-    /// [`high_watermark`](crate::Config::high_watermark) was queued or a frame was refused for want of room, unless the
-    /// connection ends first.
+    /// Called when the queue of a connection under backpressure has fallen to its
+    /// [`low_watermark`](crate::Config::low_watermark), so there is room again. Called once each time that more than
+    /// the [`high_watermark`](crate::Config::high_watermark) was queued, or that a frame was refused because the queue
+    /// was full, unless the connection ends first.
     fn on_drain(&mut self, net: &mut Net, id: ConnectionId) {
         let _ = (net, id);
     }
 
-    /// The peer has closed its sending side and all it sent has been delivered; late replies can still be sent. Called
-    /// once, and only where [`allow_half_open`](crate::ListenOptions::allow_half_open) is set. It is then up to the
-    /// handler to [`disconnect`](Net::disconnect) when it has replied.
+    /// Called when the peer has half-closed the connection and everything it sent has been delivered; late replies can
+    /// still be sent. Called once, and only if [`allow_half_open`](crate::ListenOptions::allow_half_open) is set. The
+    /// handler then has to call [`disconnect`](Net::disconnect) when it has replied.
     fn on_half_close(&mut self, net: &mut Net, id: ConnectionId) {
         let _ = (net, id);
     }
 
-    /// A timer fired that was set with [`Net::set_timer`] or one of its kin. Called once, or for each time of an interval;
-    /// not after [`Net::cancel_timer`], nor for a connection that is ended. Never before the instant it was set for, which
-    /// [`Net::set_timer`] counts from the start of the turn in which it was called.
+    /// Called when a timer expires that was set with [`Net::set_timer`] or a similar method: once, or once per tick of
+    /// an interval. Not called after [`Net::cancel_timer`], nor for a connection that has ended. Never called before
+    /// the instant the timer was set for; [`Net::set_timer`] counts from the start of the turn in which it is called.
     fn on_timer(&mut self, net: &mut Net, expired: Expired) {
         let _ = (net, expired);
     }
 
-    /// Something happened at a source of your own that was [registered](Net::register) under `token`. Called once for
-    /// each event, not after [`Net::deregister`].
+    /// Called for each event of a source that was [registered](Net::register) under `token`. Not called after
+    /// [`Net::deregister`].
     fn on_event(&mut self, net: &mut Net, token: Token, readiness: Readiness) {
         let _ = (net, token, readiness);
     }
 
-    /// The connection is gone, or could not be established. Called exactly once, and last.
+    /// Called when a connection has ended or could not be established: exactly once per id, as the last call.
     ///
-    /// During this call [`peer_addr`](crate::ConnectionRef::peer_addr) and [`origin`](crate::ConnectionRef::origin) still answer; sends fail. Afterwards the index of the id
-    /// may be given to another connection, with another generation.
+    /// During this call [`peer_addr`](crate::ConnectionRef::peer_addr) and [`origin`](crate::ConnectionRef::origin) are
+    /// still available; sends fail. Afterwards the index of the id may be reused by another connection, with a
+    /// different generation.
     fn on_disconnect(&mut self, net: &mut Net, id: ConnectionId, reason: DisconnectReason) {
         let _ = (net, id, reason);
     }
 }
 
-/// Whether a peer may come in.
+/// Whether to admit a peer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Admission {
-    /// It becomes a connection.
+    /// The socket becomes a connection.
     Admit,
-    /// Its socket is closed, logged and counted as [`refused`](crate::Stats::refused).
+    /// The socket is closed, which is logged and counted as [`refused`](crate::Stats::refused).
     Refuse,
 }

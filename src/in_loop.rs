@@ -1,5 +1,5 @@
-//! Whether this thread is making callbacks. If so, it must not block on a loop: that might be its own, or one that is blocked
-//! on this one.
+//! Tracks whether this thread is making callbacks. If so, it must not block on a loop: that might be its own, or one
+//! that is blocked on this one.
 
 use std::cell::Cell;
 
@@ -7,7 +7,7 @@ thread_local! {
     static IN_LOOP: Cell<bool> = const { Cell::new(false) };
 }
 
-/// As long as it lives, callbacks are made on this thread.
+/// While this value lives, callbacks are made on this thread.
 #[must_use]
 pub(crate) struct InLoop {
     before: bool,

@@ -1,5 +1,5 @@
-// The documents define their links at the end, relative to the repository. Here the same names are defined before them, as
-// links of rustdoc: in Markdown the first definition of a name counts.
+// The included documents define their links at the end, relative to the repository. The same names are defined here
+// first, as rustdoc links: in Markdown the first definition of a name wins.
 //! [guide]: crate::guide
 //! [driving]: crate::guide#three-ways-to-drive-it
 //! [queued]: crate::guide#bytes-queued-per-connection
@@ -20,9 +20,9 @@
 //! out   Net::send -> write queue of the connection -> one write -> socket
 //! ```
 //!
-//! A frame that arrived whole is passed to the handler where it lies in the read buffer. A payload is copied once, into the
-//! queue, or not at all if it is large and owned. All of this happens in [`Reactor::finish_turn`], on one thread, between two
-//! waits for events. The [design] page has more.
+//! A frame that arrived whole is passed to the handler in place, inside the read buffer. A payload that is sent is
+//! copied once, into the queue, or not at all if it is large and owned. All of this happens in
+//! [`Reactor::finish_turn`], on one thread, between two polls. The [design] page has details.
 
 #![forbid(unsafe_code)]
 
@@ -74,7 +74,7 @@ pub use shards::{
 };
 pub use socket::{ListenSocket, Readiness, Stream};
 
-/// The version of mio whose types are in this crate's interface.
+/// Re-export of mio, whose types are part of this crate's API.
 pub use mio;
 
 /// Hardening a server against its peers, and embedding the loop in other programs.

@@ -1,7 +1,7 @@
-//! How much memory the connections of a loop hold: what is queued for them, and what is held of unfinished frames.
+//! The memory that the connections of a loop hold: queued bytes, and the held part of unfinished frames.
 //!
-//! It is counted in bytes that are there, neither in bytes that a peer has promised nor in the capacity of buffers, and
-//! exactly: each change is noted where it happens, at O(1). A payload that several queues share counts once.
+//! Counts bytes that are present, not bytes that a peer has announced, nor the capacity of buffers. The count is exact:
+//! each change is recorded where it happens, in O(1). A payload that several queues share counts once.
 
 use std::collections::HashMap;
 
@@ -10,13 +10,13 @@ use bytes::Bytes;
 #[derive(Debug, Default)]
 pub(crate) struct Memory {
     used: u64,
-    /// Payloads kept by reference, by address and length, each with how many queues have it. As long as one has it, its
-    /// address is not given to another.
+    /// Payloads queued by reference, by address and length, each with the number of queues that hold it. While a queue
+    /// holds it, its address cannot be reused.
     shared: HashMap<(usize, usize), usize>,
 }
 
 impl Memory {
-    /// Bytes in use.
+    /// Returns the number of bytes in use.
     #[inline]
     pub(crate) fn used(&self) -> u64 {
         self.used
@@ -29,14 +29,11 @@ impl Memory {
 
     #[inline]
     pub(crate) fn sub(&mut self, bytes: usize) {
-        debug_assert!(
-            self.used >= bytes as u64,
-            "more is given back than was taken"
-        );
+        debug_assert!(self.used >= bytes as u64, "more memory released than used");
         self.used -= bytes as u64;
     }
 
-    /// A queue keeps a payload by reference.
+    /// Records that a queue holds a payload by reference.
     pub(crate) fn share(&mut self, payload: &Bytes) {
         let queues = self.shared.entry(key(payload)).or_default();
         *queues += 1;
@@ -45,12 +42,12 @@ impl Memory {
         }
     }
 
-    /// How often a payload is kept by queues.
+    /// Returns how many times queues hold a payload.
     pub(crate) fn sharing(&self, payload: &Bytes) -> usize {
         self.shared.get(&key(payload)).copied().unwrap_or(0)
     }
 
-    /// A queue no longer keeps a payload.
+    /// Records that a queue no longer holds a payload.
     pub(crate) fn unshare(&mut self, payload: &Bytes) {
         let Some(queues) = self.shared.get_mut(&key(payload)) else {
             return;

@@ -6,7 +6,7 @@ use std::{error, fmt, io};
 use crate::error::{DecodeError, FirstBytes};
 use crate::socket::Stream;
 
-/// Why a connection ended, given once to [`on_disconnect`](crate::Handler::on_disconnect).
+/// Why a connection ended; passed once to [`on_disconnect`](crate::Handler::on_disconnect).
 ///
 /// ```
 /// use throng::{DisconnectCause, DisconnectReason, Side};
@@ -14,7 +14,7 @@ use crate::socket::Stream;
 /// fn note(reason: &DisconnectReason) {
 ///     match reason.cause {
 ///         DisconnectCause::PeerClosed => println!("left"),
-///         DisconnectCause::FrameTooLarge { declared, .. } => println!("sent nonsense: {declared}"),
+///         DisconnectCause::FrameTooLarge { declared, .. } => println!("frame too large: {declared} bytes"),
 ///         _ if reason.side() == Side::Network => println!("lost: {reason}"),
 ///         _ => println!("ended: {reason}"),
 ///     }
@@ -24,174 +24,180 @@ use crate::socket::Stream;
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct DisconnectReason {
-    /// What happened.
+    /// The cause.
     pub cause: DisconnectCause,
-    /// How far the connection had come when it was decided that it ends.
+    /// The stage that the connection had reached when it was decided to end it.
     pub stage: Stage,
-    /// Frames that were accepted by a send and not written whole; a frame partly written counts.
+    /// The number of frames that were accepted by a send and not written completely; partly written frames count.
     pub unsent_frames: u64,
-    /// Bytes of these frames that were not written, headers included. Bytes that were written may still not have
-    /// reached the peer: only an answer of its own tells that.
+    /// The unwritten bytes of these frames, headers included. Bytes that were written may still not have reached the
+    /// peer; only a reply from the peer confirms that.
     pub unsent_bytes: u64,
-    /// Bytes that were received and not delivered to the handler: of frames that a [paused](crate::Net::pause) connection
-    /// held back, and of one that was not complete, whose header counts only while it is incomplete itself. If a paused
-    /// connection was reset, what the kernel still held counts, too. Zero if the connection was
-    /// [`Released`](DisconnectCause::Released), which passes these bytes on.
+    /// The number of bytes that were received and not delivered to the handler: frames held back by a
+    /// [pause](crate::Net::pause), and an incomplete frame, whose header counts only while the header itself is
+    /// incomplete. If a paused connection was reset, bytes that were still in the kernel count too. Zero if the
+    /// connection was [`Released`](DisconnectCause::Released), which returns these bytes.
     pub unshown_bytes: u64,
 }
 
-/// What ended a connection.
+/// The event that ended a connection.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum DisconnectCause {
-    /// The peer closed its side between two frames: the usual end.
+    /// The peer closed its side between two frames. This is the usual cause.
     PeerClosed,
     /// The peer closed its side in the middle of a frame.
     PeerClosedInsideFrame {
-        /// How many bytes of the unfinished frame had arrived (its header counts only while it is unfinished too).
+        /// The number of bytes of the unfinished frame that had arrived. The header counts only while the header itself
+        /// is incomplete.
         received: u64,
     },
-    /// The peer, or something in between, reset the connection; or the peer takes nothing any more, so that a write failed.
+    /// The connection was reset by the peer or by a host in between, or a write failed because the peer no longer
+    /// accepts data.
     ///
-    /// If a write found out, everything that had arrived was delivered before, unless the connection was
+    /// If a write detected it, all data that had arrived was delivered first, unless the connection was
     /// [paused](crate::Net::pause).
     Reset(io::Error),
-    /// The network failed the connection in another way: unreachable, timed out by the kernel.
+    /// The connection failed with another network error, such as unreachable or timed out by the kernel.
     Network(io::Error),
     /// An outbound connection could not be established.
     ConnectFailed(io::Error),
     /// An outbound connection was not established in time.
     ConnectTimedOut {
-        /// The time it was given.
+        /// The timeout.
         after: Duration,
     },
-    /// The peer began a frame that is longer than the limit. An HTTP request read as a length ends here.
+    /// The peer began a frame that is longer than the limit. An HTTP request that is read as a length has this cause.
     FrameTooLarge {
-        /// The length the header declares, in bytes; for a format without one, the bytes seen so far.
+        /// The declared length in bytes; for a format without a header, the bytes seen so far.
         declared: u64,
         /// The longest payload accepted, in bytes.
         max: u64,
-        /// How the frame begins, header included.
+        /// The first bytes of the frame, header included.
         first_bytes: FirstBytes,
     },
-    /// The peer sent what can be no frame of the connection's framing.
+    /// The peer sent bytes that are not a valid frame in the connection's framing.
     Malformed {
         /// What the framing expected.
         expected: &'static str,
-        /// What stood there instead.
+        /// The bytes that arrived instead.
         first_bytes: FirstBytes,
     },
-    /// The memory to hold an unfinished frame could not be had.
+    /// Allocating memory for an unfinished frame failed.
     OutOfMemory {
-        /// How many more bytes were asked for.
+        /// The number of additional bytes requested.
         requested: usize,
     },
-    /// We ended it, by [`disconnect`](crate::Net::disconnect): the queue was flushed, and the peer has closed its side.
+    /// This side closed the connection with [`disconnect`](crate::Net::disconnect): the queue was flushed, and the peer
+    /// has closed its side.
     ClosedLocally,
-    /// It was closing, by [`disconnect`](crate::Net::disconnect), [`release`](crate::Net::release) or
-    /// [`shutdown`](crate::Net::shutdown), or because the peer had closed its side, and the peer took no byte of what was
-    /// queued, or did not close, in time.
+    /// The connection was closing, and the peer did not read the queued bytes, or did not close its side, in time. It
+    /// was closing because of [`disconnect`](crate::Net::disconnect), [`release`](crate::Net::release) or
+    /// [`shutdown`](crate::Net::shutdown), or because the peer had closed its side.
     DrainTimedOut {
         /// The [`disconnect_timeout`](crate::Config::disconnect_timeout), or the timeout of the shutdown.
         after: Duration,
     },
-    /// We ended it, by [`shutdown`](crate::Net::shutdown): the queue was flushed, and the peer has closed its side.
+    /// This side closed the connection with [`shutdown`](crate::Net::shutdown): the queue was flushed, and the peer has
+    /// closed its side.
     ShuttingDown,
-    /// We [released](crate::Net::release) it: this is its socket, and it is not closed unless this is dropped.
+    /// This side [released](crate::Net::release) the connection. Contains the socket, which is closed if this is
+    /// dropped.
     Released(Box<Released>),
-    /// We ended it at once, by [`abort`](crate::Net::abort).
+    /// This side closed the connection immediately with [`abort`](crate::Net::abort).
     Aborted,
-    /// The peer sent a frame longer than [`stream_frames_over`](crate::Config::stream_frames_over), and the handler does
-    /// not implement [`on_chunk`](crate::Handler::on_chunk).
+    /// The peer sent a frame longer than [`stream_frames_over`](crate::Config::stream_frames_over), and the handler
+    /// does not implement [`on_chunk`](crate::Handler::on_chunk).
     ChunkNotHandled {
-        /// The length of the frame, in bytes, if its format tells it.
+        /// The length of the frame in bytes, if its format declares it.
         total: Option<u64>,
     },
-    /// A reader given to [`send_reader`](crate::Net::send_reader) ended early, so that the frame it was for cannot be
-    /// completed.
+    /// A reader passed to [`send_reader`](crate::Net::send_reader) ended early, so its frame cannot be completed.
     ReaderEnded {
-        /// How many bytes were missing.
+        /// The number of missing bytes.
         missing: u64,
     },
-    /// A reader given to [`send_reader`](crate::Net::send_reader) had more to give than the length that was announced.
+    /// A reader passed to [`send_reader`](crate::Net::send_reader) had more data than the announced length.
     ReaderTooLong,
-    /// A reader given to [`send_reader`](crate::Net::send_reader) failed, or gave what the framing cannot carry.
+    /// A reader passed to [`send_reader`](crate::Net::send_reader) failed, or returned data that the framing cannot
+    /// encode.
     ReaderFailed(io::Error),
-    /// Neither side had sent a byte for the [`idle_timeout`](crate::Config::idle_timeout).
+    /// Neither side sent a byte within the [`idle_timeout`](crate::Config::idle_timeout).
     Idle {
         /// The time without a byte.
         after: Duration,
     },
-    /// The peer began a frame and was too slow to go on with it; see
+    /// The peer began a frame and continued it too slowly; see
     /// [`frame_stall_timeout`](crate::Config::frame_stall_timeout).
     FrameStalled {
-        /// Bytes of the frame that arrived in the last period.
+        /// The bytes of the frame that arrived in the last period.
         received: u64,
-        /// How many had to arrive.
+        /// The minimum number of bytes per period.
         min: u64,
         /// The period.
         within: Duration,
     },
-    /// Frames waited to be written, and the peer had not taken a byte for the
+    /// Bytes were queued, and the peer did not accept any within the
     /// [`write_stall_timeout`](crate::Config::write_stall_timeout).
     WriteStalled {
         /// The time without progress.
         after: Duration,
-        /// How much waited to be written, in bytes.
+        /// The number of queued bytes.
         queued: u64,
     },
-    /// All connections of the loop together held more than the [`memory_budget`](crate::Config::memory_budget), and this
-    /// one was among the fewest whose end frees enough.
+    /// All connections of the loop together held more than the [`memory_budget`](crate::Config::memory_budget), and
+    /// this connection is one of the smallest set whose end frees enough.
     MemoryBudget {
-        /// What this connection held, in bytes: queued for it, or received of a frame that was not complete.
+        /// The bytes that this connection held: its queue, and the received part of an incomplete frame.
         held: u64,
         /// The budget, in bytes.
         budget: u64,
     },
-    /// The peer did not read what it was sent: a frame was to be queued and there was no room, where
+    /// The peer did not read fast enough: a frame did not fit into the queue, and
     /// [`Overflow::Disconnect`](crate::Overflow::Disconnect) is set.
     SlowConsumer {
-        /// How much waited to be written, in bytes.
+        /// The number of queued bytes.
         queued: u64,
         /// The limit, [`max_queued_bytes`](crate::Config::max_queued_bytes).
         max: u64,
     },
 }
 
-/// A connection that was [released](crate::Net::release): it belongs to whoever has this.
+/// A connection that was [released](crate::Net::release), now owned by the holder of this value.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct Released {
-    /// The socket. It does not block; all that was sent is in it.
+    /// The socket. It is non-blocking, and everything that was sent has been written to it.
     pub stream: Stream,
-    /// What was read from it and not shown, as it came over the wire. [`adopt_with`](crate::Net::adopt_with) takes it.
+    /// The bytes that were read from the socket and not delivered, as they came over the wire. Pass them to
+    /// [`adopt_with`](crate::Net::adopt_with).
     pub unread: Vec<u8>,
 }
 
-/// Who ended a connection.
+/// The side that ended a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Side {
-    /// The peer closed, or broke the protocol.
+    /// The peer closed the connection, or violated the protocol.
     Peer,
     /// This side.
     Us,
-    /// Neither: the network, or a host in between.
+    /// Neither side: the network, or a host in between.
     Network,
 }
 
-/// How far a connection had come.
+/// The stage of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Stage {
-    /// Outbound and not yet established: there was no [`on_connect`](crate::Handler::on_connect).
+    /// Outbound and not yet established: [`on_connect`](crate::Handler::on_connect) was not called.
     Connecting,
     /// Established.
     Open,
-    /// Already on its way out: flushing, or waiting for the peer to close.
+    /// Closing: flushing the queue, or waiting for the peer to close.
     Closing,
 }
 
 impl DisconnectReason {
-    /// Who ended the connection.
+    /// Returns the side that ended the connection.
     pub fn side(&self) -> Side {
         use DisconnectCause as Cause;
         match self.cause {
@@ -223,7 +229,7 @@ impl DisconnectReason {
 }
 
 impl DisconnectReason {
-    /// Whether an attempt to connect has failed.
+    /// Returns `true` if an attempt to connect has failed.
     pub(crate) fn is_failed_attempt(&self) -> bool {
         use DisconnectCause::{ConnectFailed, ConnectTimedOut};
         matches!(self.cause, ConnectFailed(_) | ConnectTimedOut { .. })
@@ -279,12 +285,12 @@ impl fmt::Display for DisconnectCause {
                 first_bytes,
             } => write!(
                 f,
-                "the peer sent a frame of {declared} bytes, where at most {max} are accepted; it begins {first_bytes}"
+                "the peer sent a frame of {declared} bytes, and the limit is {max}; it begins with {first_bytes}"
             ),
             Self::Malformed {
                 expected,
                 first_bytes,
-            } => write!(f, "the peer sent {first_bytes}, expected was {expected}"),
+            } => write!(f, "the peer sent {first_bytes}, expected {expected}"),
             Self::OutOfMemory { requested } => {
                 write!(f, "no memory for {requested} more bytes of a frame")
             }
@@ -295,7 +301,7 @@ impl fmt::Display for DisconnectCause {
                     "within {after:?} the peer did not read what was queued, or did not close its side"
                 )
             }
-            Self::ShuttingDown => f.write_str("this side shuts down"),
+            Self::ShuttingDown => f.write_str("this side is shutting down"),
             Self::Released(_) => f.write_str("released by this side"),
             Self::Aborted => f.write_str("aborted by this side"),
             Self::ChunkNotHandled { total: Some(total) } => write!(
@@ -309,7 +315,9 @@ impl fmt::Display for DisconnectCause {
                 f,
                 "a reader ended {missing} bytes before the end of its frame"
             ),
-            Self::ReaderTooLong => f.write_str("a reader goes on where its frame ends"),
+            Self::ReaderTooLong => {
+                f.write_str("a reader has more data than the length of its frame")
+            }
             Self::ReaderFailed(error) => write!(f, "a reader failed: {error}"),
             Self::Idle { after } => write!(f, "nothing was sent or received for {after:?}"),
             Self::FrameStalled {
@@ -318,32 +326,32 @@ impl fmt::Display for DisconnectCause {
                 within,
             } => write!(
                 f,
-                "the peer began a frame and sent {received} bytes of it in {within:?}, where {min} are the least"
+                "the peer began a frame and sent {received} bytes of it in {within:?}, and the minimum is {min}"
             ),
             Self::WriteStalled { after, queued } => write!(
                 f,
-                "the peer took nothing of the {queued} bytes that wait for it for {after:?}"
+                "the peer accepted none of the {queued} queued bytes for {after:?}"
             ),
             Self::MemoryBudget { held, budget } => write!(
                 f,
-                "the connections hold more than the budget of {budget} bytes, this one {held} of them"
+                "the connections exceed the memory budget of {budget} bytes; this one held {held}"
             ),
             Self::SlowConsumer { queued, max } => write!(
                 f,
-                "the peer does not read: {queued} bytes wait for it, where the limit is {max}"
+                "the peer does not read: {queued} bytes are queued, and the limit is {max}"
             ),
         }
     }
 }
 
 impl DisconnectCause {
-    /// The cause an error of an established socket stands for.
+    /// Returns the cause that corresponds to an error of an established socket.
     pub(crate) fn of_socket(error: io::Error) -> Self {
         match error.kind() {
             io::ErrorKind::ConnectionReset
             | io::ErrorKind::ConnectionAborted
             | io::ErrorKind::BrokenPipe
-            // It was connected.
+            // The socket was connected before.
             | io::ErrorKind::NotConnected => Self::Reset(error),
             _ => Self::Network(error),
         }

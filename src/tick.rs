@@ -1,16 +1,16 @@
-//! `Tick`: a point in time that is small enough to be noted in each connection.
+//! `Tick`: a point in time that is small enough to be stored in each connection.
 
 use std::time::Duration;
 
-/// A point in time to the millisecond, small enough to be noted in each connection. It wraps after 49 days, which does no
-/// harm to those who look more often.
+/// A point in time in milliseconds, small enough to be stored in each connection. It wraps after 49 days, which is
+/// harmless if it is checked more often.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Tick(u32);
 
 impl Tick {
-    /// The tick that is `elapsed` after the start of the loop.
+    /// Returns the tick that is `elapsed` after the start of the loop.
     pub(crate) fn after(elapsed: Duration) -> Self {
-        // The low bits are all there is to keep.
+        // Keep only the low bits.
         Self(
             (elapsed.as_secs() as u32)
                 .wrapping_mul(1000)
@@ -18,7 +18,7 @@ impl Tick {
         )
     }
 
-    /// How much later this is.
+    /// Returns how much later this is than `earlier`.
     pub(crate) fn since(self, earlier: Self) -> Duration {
         Duration::from_millis(u64::from(self.0.wrapping_sub(earlier.0)))
     }

@@ -1,10 +1,10 @@
-//! Deadlines: a hierarchical timing wheel. Pure: it is told the time.
+//! Deadlines: a hierarchical timing wheel. Pure: the time is passed in.
 //!
-//! Six wheels of 64 slots. A slot of the first is one tick (a millisecond) wide, a slot of each further wheel as wide as
-//! the whole wheel before it. A timer lies in the wheel of the highest digit (base 64) in which its tick differs from
-//! the present one; when the present reaches its slot, it moves to a finer wheel. So insert and cancel cost the same
-//! with ten timers and with a million, and a timer moves five times at most. (Varghese and Lauck, "Hashed and
-//! Hierarchical Timing Wheels", 1987, scheme 7.)
+//! Six wheels of 64 slots. A slot of the first wheel is one tick (a millisecond) wide; a slot of each further wheel is
+//! as wide as the whole wheel before it. A timer is in the wheel of the highest digit (base 64) in which its tick
+//! differs from the current tick; when the current tick reaches its slot, it moves to a finer wheel. So insert and
+//! cancel cost the same with ten timers and with a million, and a timer moves at most five times. (Varghese and Lauck,
+//! "Hashed and Hierarchical Timing Wheels", 1987, scheme 7.)
 //!
 //! A timer never fires early. It may fire up to one tick late.
 
@@ -16,24 +16,24 @@ use slab::Slab;
 const LEVELS: usize = 6;
 const SLOT_BITS: usize = 6;
 const SLOTS: usize = 1 << SLOT_BITS;
-/// The furthest ahead a timer is put, one slot of the coarsest wheel short of its whole round: what lies further is put
-/// there, and moves on from there.
+/// The longest distance of a timer: one slot of the coarsest wheel less than its whole round. A timer beyond that is
+/// put there, and moves on from there.
 const MAX_AHEAD: u64 = (1 << (LEVELS * SLOT_BITS)) - (1 << ((LEVELS - 1) * SLOT_BITS)) - 1;
-/// Memory for so many timers is kept, even if there are few.
+/// The number of timers for which memory is always kept.
 const KEPT: usize = 1024;
-/// The index of no timer.
+/// The index that refers to no timer.
 pub(crate) const NO_TIMER: u32 = u32::MAX;
 const NONE: u32 = NO_TIMER;
 
-/// What is further ahead than a clock can say is put there: 136 years.
+/// The deadline used if the clock cannot represent a later one: 136 years ahead.
 const FOREVER: Duration = Duration::from_secs(u32::MAX as u64);
 
-/// The instant `after` another. No duration is too long: [`Duration::MAX`] is never.
+/// Returns the instant `after` another. Accepts any duration: [`Duration::MAX`] means never.
 pub(crate) fn later(at: Instant, after: Duration) -> Instant {
     at.checked_add(after.min(FOREVER)).unwrap_or(at)
 }
 
-/// Names a timer, until it has fired or was cancelled.
+/// Identifies a timer until it has fired or was cancelled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct TimerKey {
     index: u32,
@@ -41,13 +41,13 @@ pub(crate) struct TimerKey {
 }
 
 impl TimerKey {
-    /// Names no timer.
+    /// The key that refers to no timer.
     pub(crate) const NONE: Self = Self {
         index: NO_TIMER,
         serial: NonZeroU32::MIN,
     };
 
-    /// By which [`at_mut`](Timers::at_mut) finds the timer as long as it is set.
+    /// Returns the index, by which [`at_mut`](Timers::at_mut) finds the timer as long as it is set.
     pub(crate) fn index(self) -> u32 {
         self.index
     }
@@ -56,24 +56,24 @@ impl TimerKey {
 #[derive(Debug)]
 pub(crate) struct Timers<T> {
     start: Instant,
-    /// The tick up to which all has fired.
+    /// The tick up to which all timers have fired.
     now: u64,
     wheels: [Wheel; LEVELS],
     entries: Slab<Entry<T>>,
     serial: NonZeroU32,
-    /// The capacity below which some timer keeps the memory, as far as is known.
+    /// The capacity after the last trim, below which an existing timer prevents shrinking, as far as is known.
     trimmed_to: usize,
 }
 
 #[derive(Debug, Clone, Copy)]
 struct Wheel {
-    /// A bit for each slot that holds a timer.
+    /// A bit for each slot that contains a timer.
     occupied: u64,
     /// The first entry of each slot's list.
     heads: [u32; SLOTS],
 }
 
-/// An entry of a circular, doubly linked list: the one before the head is the last.
+/// An entry of a circular, doubly linked list: the predecessor of the head is the last entry.
 #[derive(Debug)]
 struct Entry<T> {
     value: T,
@@ -129,7 +129,7 @@ impl<T> Timers<T> {
         }
     }
 
-    /// The tick of a deadline: no timer fires early.
+    /// Returns the tick of a deadline, rounded so that no timer fires early.
     fn tick(&self, deadline: Instant) -> u64 {
         let ahead = deadline.saturating_duration_since(self.start);
         let millis = ahead.subsec_nanos().div_ceil(1_000_000);
@@ -139,38 +139,38 @@ impl<T> Timers<T> {
             .saturating_add(millis.into())
     }
 
-    /// When a timer is due, to the millisecond.
+    /// Returns the deadline of a timer, to the millisecond.
     pub(crate) fn deadline(&self, key: TimerKey) -> Option<Instant> {
         let entry = self.entries.get(key.index as usize)?;
         let tick = Some(entry.tick).filter(|_| entry.serial == key.serial)?;
         self.start.checked_add(Duration::from_millis(tick))
     }
 
-    /// The value of a timer that is set.
+    /// Returns the value of a timer that is set.
     pub(crate) fn get_mut(&mut self, key: TimerKey) -> Option<&mut T> {
         let entry = self.entries.get_mut(key.index as usize)?;
         (entry.serial == key.serial).then_some(&mut entry.value)
     }
 
-    /// The timer with this index, if there is one.
+    /// Returns the timer with this index, if there is one.
     pub(crate) fn at_mut(&mut self, index: u32) -> Option<(TimerKey, &mut T)> {
         let entry = self.entries.get_mut(index as usize)?;
         let serial = entry.serial;
         Some((TimerKey { index, serial }, &mut entry.value))
     }
 
-    /// Whether no timer is set.
+    /// Returns `true` if no timer is set.
     pub(crate) fn is_empty(&self) -> bool {
         self.entries.is_empty()
     }
 
-    /// Whether there is much more memory than timers, that could be given back.
+    /// Returns `true` if there is much more memory than timers, so that some could be released.
     pub(crate) fn is_retaining(&self) -> bool {
         let capacity = self.entries.capacity();
         capacity > KEPT && capacity / 4 > self.entries.len() && capacity != self.trimmed_to
     }
 
-    /// Gives back the memory behind the last timer.
+    /// Releases the memory behind the last timer.
     pub(crate) fn trim(&mut self) {
         if self.is_retaining() {
             self.entries.shrink_to_fit();
@@ -178,12 +178,12 @@ impl<T> Timers<T> {
         }
     }
 
-    /// How long after the start an instant is.
+    /// Returns the time from the start to an instant.
     pub(crate) fn elapsed(&self, now: Instant) -> Duration {
         now.saturating_duration_since(self.start)
     }
 
-    /// Takes a timer back, if it has not fired. O(1).
+    /// Cancels a timer and returns its value, if it has not fired. O(1).
     pub(crate) fn cancel(&mut self, key: TimerKey) -> Option<T> {
         let entry = self.entries.get(key.index as usize)?;
         if entry.serial != key.serial {
@@ -197,19 +197,19 @@ impl<T> Timers<T> {
         Some(entry.value)
     }
 
-    /// When [`expire`](Self::expire) should be called next; not later than the first deadline.
+    /// Returns when [`expire`](Self::expire) should be called next; not later than the first deadline.
     pub(crate) fn next_deadline(&self) -> Option<Instant> {
         let (_, _, tick) = self.next_slot()?;
         self.start.checked_add(Duration::from_millis(tick))
     }
 
-    /// Takes the next timer that is due, earliest tick first. Call it until `None`.
+    /// Takes the next timer that is due, earliest tick first. Call it until it returns `None`.
     pub(crate) fn expire(&mut self, now: Instant) -> Option<T> {
         let key = self.due(now)?;
         self.cancel(key)
     }
 
-    /// The next timer that is due, earliest tick first; it stays set.
+    /// Returns the next timer that is due, earliest tick first; it stays set.
     pub(crate) fn due(&mut self, now: Instant) -> Option<TimerKey> {
         let elapsed = now.saturating_duration_since(self.start).as_millis();
         let now = u64::try_from(elapsed).unwrap_or(u64::MAX).max(self.now);
@@ -229,7 +229,7 @@ impl<T> Timers<T> {
         None
     }
 
-    /// Level, slot and first tick of the occupied slot that comes next. A finer wheel comes before a coarser one.
+    /// Returns level, slot and first tick of the next occupied slot. A finer wheel comes before a coarser one.
     fn next_slot(&self) -> Option<(usize, usize, u64)> {
         self.wheels.iter().enumerate().find_map(|(level, wheel)| {
             if wheel.occupied == 0 {
@@ -248,7 +248,7 @@ impl<T> Timers<T> {
         })
     }
 
-    /// Moves the timers of a slot that the present has reached to finer wheels.
+    /// Moves the timers of a slot that the current tick has reached to finer wheels.
     fn cascade(&mut self, level: usize, slot: usize) {
         loop {
             let index = self.wheels[level].heads[slot];
@@ -352,8 +352,8 @@ mod tests {
     }
 
     proptest! {
-        /// Against a sorted list: whatever is set and cancelled, in steps of any size, each timer fires in the first
-        /// call at or after its deadline, in order of their deadlines, and the next deadline is never too late.
+        /// Compares with a sorted list. For any sequence of sets, cancels and steps of any size: each timer fires in
+        /// the first call at or after its deadline, in order of deadlines, and the next deadline is never too late.
         #[test]
         fn agrees_with_a_sorted_list(
             steps in prop::collection::vec((0_u64..300_000, 0_u64..300_000, any::<bool>()), 1..80)

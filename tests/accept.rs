@@ -58,7 +58,10 @@ fn outbound_connections_count_towards_max_connections() {
         error,
         ConnectError::TooManyConnections { max_connections: 1 }
     ));
-    assert!(error.to_string().contains("its 1 connections"), "{error}");
+    assert!(
+        error.to_string().contains("already has 1 connections"),
+        "{error}"
+    );
 }
 
 /// Connects to another server while a peer is being admitted, and admits it.

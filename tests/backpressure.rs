@@ -153,7 +153,7 @@ fn full_queue_rejects_frames_and_on_drain_reports_room() {
         .to_string();
     assert_eq!(
         text,
-        format!("not sent: {queued} bytes wait for the peer already, where the limit is 307200")
+        format!("not sent: {queued} bytes are already queued, and the limit is 307200")
     );
     assert!(
         event_loop

@@ -88,7 +88,7 @@ fn peer_speaks_http() -> String {
         another!(reason)
     };
     assert_eq!(first_bytes.as_bytes(), b"GET / HT");
-    let words = "the peer sent a frame of 542393671 bytes, where at most 1000 are accepted; it begins \"GET / HT\"";
+    let words = "the peer sent a frame of 542393671 bytes, and the limit is 1000; it begins with \"GET / HT\"";
     assert_told(&reason, Side::Peer, Stage::Open, words);
     name(&reason)
 }
@@ -107,7 +107,7 @@ fn length_is_malformed() -> String {
     assert_eq!(expected, "a varint length of at most 2^64-1");
     assert_eq!(first_bytes.as_bytes(), [0xFF; 8]);
     let words = format!(
-        "the peer sent \"{}\", expected was {expected}",
+        "the peer sent \"{}\", expected {expected}",
         r"\xff".repeat(8)
     );
     assert_told(&reason, Side::Peer, Stage::Open, &words);
@@ -268,7 +268,7 @@ fn loop_shuts_down() -> String {
     scene.peer.expect_end();
     scene.peer.half_close();
     let reason = scene.end();
-    assert_told(&reason, Side::Us, Stage::Open, "this side shuts down");
+    assert_told(&reason, Side::Us, Stage::Open, "this side is shutting down");
     assert_eq!(counts(&reason), (0, 0, 4));
     name(&reason)
 }
@@ -368,7 +368,7 @@ fn reader_ends_early() -> String {
 
 fn reader_is_too_long() -> String {
     let reason = read_from(&[7; 101][..]);
-    let words = "a reader goes on where its frame ends";
+    let words = "a reader has more data than the length of its frame";
     assert_eq!(reason.to_string(), words.to_owned() + &not_sent(&reason));
     name(&reason)
 }
@@ -418,7 +418,7 @@ fn frame_stalls() -> String {
         another!(reason)
     };
     assert_eq!(within, 7 * SECOND);
-    let words = "the peer began a frame and sent 21 bytes of it in 7s, where 100 are the least";
+    let words = "the peer began a frame and sent 21 bytes of it in 7s, and the minimum is 100";
     assert_told(&reason, Side::Us, Stage::Open, words);
     assert_eq!(counts(&reason), (0, 0, 27));
     name(&reason)
@@ -439,7 +439,7 @@ fn write_stalls() -> String {
     };
     assert_eq!((after, told), (7 * SECOND, queued));
     let words = format!(
-        "the peer took nothing of the {queued} bytes that wait for it for 7s; 1 frames ({queued} bytes) were not sent"
+        "the peer accepted none of the {queued} queued bytes for 7s; 1 frames ({queued} bytes) were not sent"
     );
     assert_told(&reason, Side::Us, Stage::Open, &words);
     assert_eq!(counts(&reason), (1, queued, 0));
@@ -459,7 +459,7 @@ fn queue_overflows() -> String {
     };
     assert_eq!((queued, max), (waiting, MIB as u64));
     let words = format!(
-        "the peer does not read: {queued} bytes wait for it, where the limit is {max}; 1 frames ({queued} bytes) were not sent"
+        "the peer does not read: {queued} bytes are queued, and the limit is {max}; 1 frames ({queued} bytes) were not sent"
     );
     assert_told(&reason, Side::Us, Stage::Open, &words);
     name(&reason)
@@ -477,9 +477,8 @@ fn memory_budget_is_exceeded() -> String {
         another!(reason)
     };
     assert!(held > 100_000, "{held}");
-    let words = format!(
-        "the connections hold more than the budget of 100000 bytes, this one {held} of them"
-    );
+    let words =
+        format!("the connections exceed the memory budget of 100000 bytes; this one held {held}");
     assert_told(&reason, Side::Us, Stage::Open, &words);
     assert_eq!(counts(&reason), (0, 0, held));
     name(&reason)

@@ -326,7 +326,7 @@ fn slowloris_is_disconnected_and_a_slow_upload_is_not() {
         assert!(
             reason
                 .to_string()
-                .contains("bytes of it in 10s, where 2000 are the least")
+                .contains("bytes of it in 10s, and the minimum is 2000")
         );
     }
     // Between two frames there is no hurry.

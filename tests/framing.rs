@@ -226,7 +226,7 @@ fn frame_over_the_limit_is_rejected_by_its_header() {
         .expect_err("HTTP on the wrong port");
     assert_eq!(
         error.to_string(),
-        r#"a frame of 542393671 bytes, where at most 1048576 are accepted; it begins "GET / HT""#
+        r#"a frame of 542393671 bytes exceeds the limit of 1048576; it begins with "GET / HT""#
     );
 }
 

@@ -344,7 +344,7 @@ fn send_errors_name_the_limit_and_the_value() {
     let cases = [
         (
             too_long,
-            "not sent: a payload of 99 bytes, where at most 77 can be sent".into(),
+            "not sent: a payload of 99 bytes exceeds the limit of 77".into(),
             io::ErrorKind::InvalidInput,
         ),
         (
@@ -359,7 +359,7 @@ fn send_errors_name_the_limit_and_the_value() {
         ),
         (
             SendError::Disconnected,
-            "not sent: the connection is gone or closing".into(),
+            "not sent: the connection is closed or closing".into(),
             io::ErrorKind::NotConnected,
         ),
         (
@@ -376,5 +376,9 @@ fn send_errors_name_the_limit_and_the_value() {
     let payload = Bytes::from(vec![b'x'; 99]);
     let rejected = scene.looped.net().send_bytes(scene.id, payload);
     let rejected = rejected.expect_err("too long");
-    assert!(rejected.to_string().contains("99 bytes, where at most 77"));
+    assert!(
+        rejected
+            .to_string()
+            .contains("99 bytes exceeds the limit of 77")
+    );
 }

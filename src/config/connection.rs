@@ -1,6 +1,6 @@
-//! What can be set for a connection: for all of a loop, for those of a listener, for one that is made.
+//! The settings of a connection: for all connections of a loop, for those of a listener, or for a single outbound one.
 //!
-//! Each setting is named once, below; three types have a setter for it.
+//! Each setting is declared once, below; a macro generates its setters for three types.
 
 #[cfg(test)]
 use std::any::Any;
@@ -10,31 +10,32 @@ use super::Config;
 use crate::error::OptionsError;
 use crate::frame::Framing;
 
-/// The largest size that systems take, in bytes.
+/// The largest size that all systems accept, in bytes.
 const MAX_SIZE: u64 = i32::MAX as u64;
 
-/// What can be measured with the 32 bits of milliseconds that a connection notes, and some hours for a loop that is late.
-/// What is longer is never.
+/// The longest timeout that can be measured with the 32 bits of milliseconds stored per connection, minus some hours
+/// for a loop that is late. A longer timeout means never.
 const MAX_TIMEOUT: Duration = Duration::from_secs(49 * 24 * 3600);
 
-/// The longest that Linux takes, which is the shortest of all systems: 15 bits of seconds.
+/// The longest time that Linux accepts, the shortest maximum of all systems: 15 bits of seconds.
 const MAX_KEEPALIVE: Duration = Duration::from_secs(i16::MAX as u64);
 
-/// The longest that Linux takes, as a number of milliseconds.
+/// The longest time that Linux accepts, in milliseconds.
 const MAX_USER_TIMEOUT: Duration = Duration::from_millis(i32::MAX as u64);
 
-/// What becomes of a frame for which a connection's queue has no room.
+/// What happens to a frame that does not fit into a connection's queue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Overflow {
-    /// It is refused, with [`SendError::QueueFull`](crate::SendError::QueueFull); the connection goes on.
-    /// [`on_drain`](crate::Handler::on_drain) tells when to try again.
+    /// The frame is refused with [`SendError::QueueFull`](crate::SendError::QueueFull), and the connection stays open.
+    /// [`on_drain`](crate::Handler::on_drain) is called when there is room again.
     Refuse,
-    /// It is refused in the same way, and the connection is ended as a
-    /// [`SlowConsumer`](crate::DisconnectCause::SlowConsumer): for streams in which a gap is worse than an end.
+    /// The frame is refused in the same way, and the connection is closed with the cause
+    /// [`SlowConsumer`](crate::DisconnectCause::SlowConsumer). For streams in which a gap is worse than a disconnect.
     Disconnect,
 }
 
-/// The settings of a listener and of the connections it accepts. What is not set is as in the loop's [`Config`].
+/// The settings of a listener and of the connections it accepts. Settings that are not set default to those of the
+/// loop's [`Config`].
 ///
 /// ```
 /// use throng::{Config, EventLoop, Framing, ListenOptions};
@@ -76,54 +77,56 @@ impl Default for ListenOptions {
 }
 
 impl ListenOptions {
-    /// How many peers may wait to be accepted. Default: 4096, so that a burst of connects is not lost; the system may
-    /// cut it (Linux: to `net.core.somaxconn`).
+    /// Sets the length of the accept queue: the number of peers that can wait to be accepted. Default: 4096, so that a
+    /// burst of connects is not lost. The system may reduce it (Linux: to `net.core.somaxconn`).
     pub fn backlog(mut self, peers: u32) -> Self {
         self.backlog = peers;
         self
     }
 
-    /// Whether a listener on an IPv6 address refuses IPv4 peers. Default: false: `[::]` takes both, on every platform.
+    /// Sets whether a listener on an IPv6 address refuses IPv4 peers. Default: false, so `[::]` accepts both on every
+    /// platform.
     pub fn only_v6(mut self, only: bool) -> Self {
         self.only_v6 = only;
         self
     }
 
-    /// Lets several listeners share the address, each getting a part of the peers (`SO_REUSEPORT`). Default: false.
+    /// Lets several listeners share the address; each gets a part of the peers (`SO_REUSEPORT`). Default: false.
     ///
-    /// Where the platform has no such option, listening fails with `Unsupported`.
+    /// On platforms without this option, listening fails with `Unsupported`.
     pub fn reuse_port(mut self, reuse: bool) -> Self {
         self.reuse_port = reuse;
         self
     }
 
-    /// Lets [`listen_unix`](crate::Net::listen_unix) replace the file that a server has left which crashed. Default: false,
-    /// a file in the way is an error.
+    /// Lets [`listen_unix`](crate::Net::listen_unix) replace the socket file left by a crashed server. Default: false,
+    /// so an existing file is an error.
     ///
-    /// A file is replaced if it is a socket that refuses a connection. A server that is alive may see that attempt as a peer
-    /// that leaves at once, and keeps its file. It is no lock: of two servers that start at the same moment the second may
-    /// replace the file of the first.
+    /// A file is replaced if it is a socket that refuses a connection. A live server keeps its file, and may see the
+    /// attempt as a peer that disconnects immediately. This is not a lock: if two servers start at the same moment, the
+    /// second may replace the file of the first.
     #[cfg(unix)]
     pub fn replace_stale_socket(mut self, replace: bool) -> Self {
         self.replace_stale_socket = replace;
         self
     }
 
-    /// Removes the file that [`listen_unix`](crate::Net::listen_unix) has made when the listener closes or the loop is
-    /// dropped, if it is still the same one. Default: true.
+    /// Sets whether the file that [`listen_unix`](crate::Net::listen_unix) created is removed when the listener closes
+    /// or the loop is dropped, if it is still the same file. Default: true.
     ///
-    /// Turn it off where the socket is passed on to another process, which goes on listening at the path.
+    /// Turn it off if the socket is passed to another process that continues to listen at the path.
     #[cfg(unix)]
     pub fn remove_socket_file(mut self, remove: bool) -> Self {
         self.remove_socket_file = remove;
         self
     }
 
-    /// The permissions of the file that [`listen_unix`](crate::Net::listen_unix) makes, as of `chmod`: `0o660` lets the
-    /// owner and the group connect. They are set before a peer can connect. Default: `None`, as the umask has it.
+    /// Sets the permissions of the file that [`listen_unix`](crate::Net::listen_unix) creates, as for `chmod`: `0o660`
+    /// lets the owner and the group connect. They are set before a peer can connect. Default: `None`, which means as
+    /// the umask determines.
     ///
-    /// Linux asks for permission to write when a peer connects; some other systems ignore the mode of the file, so that
-    /// only that of its directory protects it.
+    /// Linux requires write permission to connect. Some other systems ignore the mode of the file; there, only the mode
+    /// of its directory protects it.
     #[cfg(unix)]
     pub fn socket_file_mode(mut self, mode: impl Into<Option<u32>>) -> Self {
         self.socket_file_mode = mode.into();
@@ -135,7 +138,7 @@ impl ListenOptions {
     }
 }
 
-/// The settings of an outbound connection. What is not set is as in the loop's [`Config`].
+/// The settings of an outbound connection. Settings that are not set default to those of the loop's [`Config`].
 #[derive(Debug, Clone)]
 pub struct ConnectOptions {
     connection: Overrides,
@@ -152,7 +155,7 @@ impl Default for ConnectOptions {
 }
 
 impl ConnectOptions {
-    /// How long establishing the connection may take. Default: 10 s, where operating systems try for minutes.
+    /// Sets how long establishing the connection may take. Default: 10 s; operating systems try for minutes.
     /// [`Duration::MAX`] leaves it to the operating system. With zero, an attempt fails in the next turn unless it has
     /// succeeded by then.
     pub fn timeout(mut self, timeout: Duration) -> Self {
@@ -165,7 +168,7 @@ impl ConnectOptions {
     }
 }
 
-/// Makes of each setting a field, an override, and a setter of `Config`, `ListenOptions` and `ConnectOptions`.
+/// Generates for each setting a field, an override, and a setter of `Config`, `ListenOptions` and `ConnectOptions`.
 macro_rules! connection_options {
     ($($(#[$doc:meta])* $name:ident($argument:ident: $from:ty): $type:ty = $default:expr;)*) => {
         /// The settings of a connection.
@@ -182,13 +185,13 @@ macro_rules! connection_options {
 
         #[cfg(test)]
         impl ConnectionOptions {
-            /// Each setting with its name, so that a test can try all of one type and forget none.
+            /// Returns each setting with its name, so that a test can try all settings of a type.
             pub(super) fn fields(&mut self) -> Vec<(&'static str, &mut dyn Any)> {
                 vec![$((stringify!($name), &mut self.$name as &mut dyn Any),)*]
             }
         }
 
-        /// What differs from the settings of the loop.
+        /// The settings that override those of the loop.
         #[derive(Debug, Clone, Default)]
         struct Overrides {
             $($name: Option<$type>,)*
@@ -199,7 +202,7 @@ macro_rules! connection_options {
                 let mut options = ConnectionOptions {
                     $($name: self.$name.as_ref().unwrap_or(&base.$name).clone(),)*
                 };
-                // A limit meant for all says nothing of a framing that cannot even reach it.
+                // A limit set for the whole loop may exceed what this framing can encode: clamp it.
                 if self.max_frame_len.is_none() {
                     let reach = options.framing.max_payload_len();
                     options.max_frame_len = options.max_frame_len.min(reach);
@@ -234,163 +237,171 @@ macro_rules! connection_options {
 }
 
 connection_options! {
-    /// How the byte stream is cut into frames. Default: [`Framing::length_prefix`], a little-endian `u32`.
+    /// Sets how the byte stream is split into frames. Default: [`Framing::length_prefix`], a little-endian `u32`.
     framing(framing: impl Into<Framing>): Framing = Framing::default();
 
-    /// The longest payload, in bytes, in both directions. A peer that exceeds it is disconnected as soon as the
-    /// header is known; a send that exceeds it is refused. Default: what the framing can say.
+    /// Sets the longest payload, in bytes, in both directions. A peer that exceeds it is disconnected as soon as the
+    /// header has arrived; a send that exceeds it is refused. Default: what the framing can encode.
     ///
     /// It does not apply to [`Framing::raw`], which has no frames to limit.
     max_frame_len(bytes: u64): u64 = u64::MAX;
 
-    /// Frames with a payload of more than so many bytes are not held, but given to
-    /// [`on_chunk`](crate::Handler::on_chunk) piece by piece as they arrive, in constant memory. Default: `u64::MAX`, all
+    /// Sets the payload length, in bytes, above which frames are not buffered, but passed to
+    /// [`on_chunk`](crate::Handler::on_chunk) in chunks as they arrive, in constant memory. Default: `u64::MAX`, so all
     /// frames arrive whole.
     ///
-    /// It does not apply to [`Framing::raw`], nor to [`custom`](Framing::custom) formats that find the length of a frame
-    /// only at its end.
+    /// It does not apply to [`Framing::raw`], nor to [`custom`](Framing::custom) formats that find the length of a
+    /// frame only at its end.
     stream_frames_over(bytes: u64): u64 = u64::MAX;
 
-    /// How much may wait to be written to a connection, in bytes, headers included. Default: 16 MiB. What the kernel has taken
-    /// does not count: up to some MiB per connection, unless [`send_buffer`](Self::send_buffer) limits it.
+    /// Sets the limit of a connection's outbound queue, in bytes, headers included. Default: 16 MiB. Bytes that the
+    /// kernel has accepted do not count: up to some MiB per connection, unless [`send_buffer`](Self::send_buffer)
+    /// limits it.
     ///
-    /// A frame is accepted as long as less than this waits, so that no frame is too large for an empty queue: what
-    /// waits may exceed the limit by one frame, and no more. Above it [`overflow`](Self::overflow) decides.
+    /// A frame is accepted while fewer bytes than this are queued, so no frame is too large for an empty queue. The
+    /// queue can exceed the limit by at most one frame. At the limit, [`overflow`](Self::overflow) decides.
     max_queued_bytes(bytes: u64): u64 = 16 * 1024 * 1024;
 
-    /// What becomes of a frame above [`max_queued_bytes`](Self::max_queued_bytes). Default: [`Overflow::Refuse`].
+    /// Sets what happens to a frame above [`max_queued_bytes`](Self::max_queued_bytes). Default: [`Overflow::Refuse`].
     overflow(policy: Overflow): Overflow = Overflow::Refuse;
 
-    /// A connection for which more than this waits to be written, in bytes, is under backpressure: reading from it stops
-    /// (unless [`read_under_backpressure`](Self::read_under_backpressure) is set, as for outbound connections), and
-    /// [`on_drain`](crate::Handler::on_drain) will tell when that is over. Default: 1 MiB, a burst of any usual size, or
-    /// [`max_queued_bytes`](Self::max_queued_bytes) if that is less.
+    /// Sets the number of queued bytes above which a connection is under backpressure. throng then stops reading from
+    /// it, unless [`read_under_backpressure`](Self::read_under_backpressure) is set, as for outbound connections;
+    /// [`on_drain`](crate::Handler::on_drain) is called when backpressure ends. Default: 1 MiB, a burst of any usual
+    /// size, or [`max_queued_bytes`](Self::max_queued_bytes) if that is less.
     high_watermark(bytes: u64): Option<u64> = None;
 
-    /// When no more than this waits to be written, in bytes, backpressure is over. Default: a quarter of the
+    /// Sets the number of queued bytes at or below which backpressure ends. Default: a quarter of the
     /// [`high_watermark`](Self::high_watermark), which keeps the socket busy until more is sent.
     low_watermark(bytes: u64): Option<u64> = None;
 
-    /// Whether a peer that does not read what it is sent is still read. Default: outbound connections are, inbound and
-    /// [adopted](crate::Net::adopt) ones are not.
+    /// Sets whether throng still reads from a peer that does not read what it is sent. Default: true for outbound
+    /// connections, false for inbound and [adopted](crate::Net::adopt) ones.
     ///
-    /// A server that answers each frame with one, as an echo server does, stays within its limits if it stops reading from
-    /// a peer that does not drain its answers. Such a peer waits until it has read. If both sides did that they would wait
-    /// for each other for ever: each with a full queue, each not reading until its own queue has drained. So the side that
-    /// asks, usually the one that connected, goes on reading.
+    /// Consider a server that answers each frame with one frame, such as an echo server. It stays within its limits if
+    /// it stops reading from a peer that does not drain its replies. If both sides did this, they could deadlock: each
+    /// with a full queue, neither reading until its own queue has drained. Therefore the side that sends the requests,
+    /// usually the one that connected, has to keep reading.
     ///
-    /// Set it to `true` where a peer must be heard all the time, and on the asking side of an adopted stream: then
-    /// [`max_queued_bytes`](Self::max_queued_bytes) alone limits what is queued. Set it to `false` on an outbound connection
-    /// whose peer sends requests that are answered.
+    /// Set it to `true` if the server has to read from a peer at all times, and on the requesting side of an adopted
+    /// stream; then only [`max_queued_bytes`](Self::max_queued_bytes) limits the queue. Set it to `false` on an
+    /// outbound connection if the peer sends the requests.
     read_under_backpressure(read: bool): Option<bool> = None;
 
-    /// How long a connection may be without a byte in either direction, before it is ended as
-    /// [`Idle`](crate::DisconnectCause::Idle). More than 49 days is no limit. Default: `None`, no limit.
+    /// Sets how long a connection may be without a byte in either direction before it is closed with the cause
+    /// [`Idle`](crate::DisconnectCause::Idle). More than 49 days means no limit. Default: `None`, no limit.
     ///
-    /// Before it is ended, a read and a write are tried: bytes that have arrived in the kernel count. Bytes that the kernel is
-    /// still sending do not: a peer that reads a reply of some MiB more slowly than this looks idle, unless
-    /// [`max_unsent_in_kernel`](Self::max_unsent_in_kernel) or [`send_buffer`](Self::send_buffer) limits what the kernel
-    /// takes.
+    /// Before the connection is closed, a read and a write are tried, so bytes that have arrived in the kernel count.
+    /// Bytes that the kernel is still sending do not: a peer that needs longer than this to read a reply of some MiB
+    /// looks idle, unless [`max_unsent_in_kernel`](Self::max_unsent_in_kernel) or [`send_buffer`](Self::send_buffer)
+    /// limits what the kernel accepts.
     ///
-    /// The time stands still while the connection is not read because it is [paused](crate::Net::pause) or under
-    /// backpressure.
+    /// The timeout does not run while throng does not read from the connection because it is
+    /// [paused](crate::Net::pause) or under backpressure.
     idle_timeout(timeout: impl Into<Option<Duration>>): Option<Duration> = None;
 
-    /// The period in which a frame that was begun has to grow by [`frame_stall_bytes`](Self::frame_stall_bytes), or to be
-    /// complete: else the connection is ended as [`FrameStalled`](crate::DisconnectCause::FrameStalled). More than
-    /// 49 days is no limit. Default: `None`, no limit.
+    /// Sets the period in which an unfinished frame has to grow by [`frame_stall_bytes`](Self::frame_stall_bytes) or to
+    /// be completed. Otherwise the connection is closed with the cause
+    /// [`FrameStalled`](crate::DisconnectCause::FrameStalled). More than 49 days means no limit. Default: `None`, no
+    /// limit.
     ///
-    /// It is what rids a server of peers that send a byte now and then to stay (slowloris), and lets a slow uploader go
-    /// on as long as it is honest. The time stands still while the connection is not read.
+    /// This closes connections of peers that send a byte now and then to stay connected (slowloris), but not those of
+    /// slow uploaders that make progress. The timeout does not run while throng does not read from the connection.
     frame_stall_timeout(timeout: impl Into<Option<Duration>>): Option<Duration> = None;
 
-    /// How much of an unfinished frame has to arrive in each [`frame_stall_timeout`](Self::frame_stall_timeout), in
-    /// bytes. Default: 1024.
+    /// Sets how many bytes of an unfinished frame have to arrive in each
+    /// [`frame_stall_timeout`](Self::frame_stall_timeout). Default: 1024.
     frame_stall_bytes(bytes: u64): u64 = 1024;
 
-    /// How long the peer may take nothing of what is queued, before the connection is ended as
-    /// [`WriteStalled`](crate::DisconnectCause::WriteStalled). More than 49 days is no limit. Default: `None`, no limit.
+    /// Sets how long the peer may accept no queued byte before the connection is closed with the cause
+    /// [`WriteStalled`](crate::DisconnectCause::WriteStalled). More than 49 days means no limit. Default: `None`, no
+    /// limit.
     ///
-    /// Any byte it takes restarts the time: a slow reader stays. Before the connection is ended a write is tried, because
-    /// the system takes bytes long before it reports that it would. A peer takes bytes in the steps in which its system
-    /// announces room: up to half of its receive buffer, which Linux grows to some MiB for a peer that was fast. A peer that
-    /// takes longer than the timeout for a step looks stalled: with 30 s, one that reads less than about 100 kB/s after it was
-    /// fast.
+    /// Each accepted byte restarts the timeout, so a slow reader stays connected. Before the connection is closed a
+    /// write is tried, because the system accepts bytes long before it reports the socket as writable.
+    ///
+    /// A peer accepts bytes in steps, in which its system announces room: up to half of its receive buffer, which Linux
+    /// grows to some MiB for a peer that was fast. A peer that needs longer than the timeout for a step looks stalled:
+    /// with 30 s, a peer that reads less than about 100 kB/s after it was fast.
     write_stall_timeout(timeout: impl Into<Option<Duration>>): Option<Duration> = None;
 
-    /// Lets the kernel probe a connection on which nothing has arrived for so long, and every quarter of that again; after
-    /// four probes without an answer it ends, as [`Network`](crate::DisconnectCause::Network): a peer whose machine is
-    /// gone is noticed after twice the time. Rounded up to seconds; at most 32,767 s (9 hours). Default: `None`, no probes.
+    /// Lets the kernel probe a connection on which nothing has arrived for this long, and again after every quarter of
+    /// it. After four probes without an answer the connection ends with the cause
+    /// [`Network`](crate::DisconnectCause::Network), so a peer whose machine is unreachable is detected after twice the
+    /// time. Rounded up to seconds; at most 32,767 s (9 hours). Default: `None`, no probes.
     ///
-    /// For peers that may be silent for long and should be kept as long as they are there; one that has to say something
-    /// now and then is better served by [`idle_timeout`](Self::idle_timeout). Where the platform cannot be told these
-    /// times, listening and connecting fail with `Unsupported`.
+    /// Use it for peers that may be silent for long and should stay connected while they are reachable. For peers that
+    /// have to send something regularly, prefer [`idle_timeout`](Self::idle_timeout). On platforms that cannot set
+    /// these times, listening and connecting fail with `Unsupported`.
     keepalive(after: impl Into<Option<Duration>>): Option<Duration> = None;
 
-    /// Lets the kernel end a connection on which bytes were written and not acknowledged for so long, as
+    /// Lets the kernel end a connection on which written bytes were not acknowledged for this long, with the cause
     /// [`Network`](crate::DisconnectCause::Network) (`TCP_USER_TIMEOUT`). Rounded up to milliseconds; at most
-    /// 2,147,483,647 ms (24 days). Default: `None`, what the system does, which may be a quarter of an hour.
+    /// 2,147,483,647 ms (24 days). Default: `None`, the system's timeout, which may be a quarter of an hour.
     ///
-    /// A peer that is there and does not read counts as well, once its buffers are full. It notices that a peer's machine is
-    /// gone also while little enough waits to be in the kernel altogether, where
-    /// [`write_stall_timeout`](Self::write_stall_timeout) sees nothing. Linux only; elsewhere listening and connecting
-    /// fail with `Unsupported`.
+    /// It also ends the connection of a reachable peer that does not read, once its buffers are full. It detects an
+    /// unreachable peer even if all unacknowledged bytes fit into the kernel, where
+    /// [`write_stall_timeout`](Self::write_stall_timeout) detects nothing. Linux only; elsewhere listening and
+    /// connecting fail with `Unsupported`.
     user_timeout(after: impl Into<Option<Duration>>): Option<Duration> = None;
 
-    /// The size of the kernel's send buffer, in bytes (`SO_SNDBUF`). From 1 byte to 2 GiB - 1; the system may round it up
-    /// or cap it, and Linux doubles it for its own bookkeeping. Default: `None`, as the system does it: Linux grows the
-    /// buffer up to some MiB while the peer reads.
+    /// Sets the size of the kernel's send buffer, in bytes (`SO_SNDBUF`). From 1 byte to 2 GiB - 1; the system may
+    /// round it up or cap it, and Linux doubles it for its own bookkeeping. Default: `None`, sized by the system: Linux
+    /// grows the buffer up to some MiB while the peer reads.
     ///
-    /// What is in this buffer can no longer be replaced by [`send_latest`](crate::Net::send_latest), and does not count as
-    /// queued. A small buffer therefore keeps data fresh, and limits the throughput to one buffer per round trip.
-    /// [`max_unsent_in_kernel`](Self::max_unsent_in_kernel) costs no throughput, where the platform has it. A size that is
-    /// set is fixed: the system no longer adapts it.
+    /// Data in this buffer can no longer be replaced by [`send_latest`](crate::Net::send_latest), and does not count as
+    /// queued. A small buffer therefore keeps data fresh, but limits the throughput to one buffer per round trip.
+    /// [`max_unsent_in_kernel`](Self::max_unsent_in_kernel) costs no throughput, on platforms that support it. A size
+    /// that is set is fixed: the system no longer adapts it.
     send_buffer(bytes: impl Into<Option<u64>>): Option<u64> = None;
 
-    /// The size of the kernel's receive buffer, in bytes (`SO_RCVBUF`), which also limits the TCP window: how much a peer
-    /// can send that is not read. From 1 byte to 2 GiB - 1; the system may round it up or cap it, and Linux doubles it for
-    /// its own bookkeeping. Default: `None`, as the system does it. A size that is set is fixed: the system no longer
-    /// adapts it.
+    /// Sets the size of the kernel's receive buffer, in bytes (`SO_RCVBUF`). It also limits the TCP window: how much a
+    /// peer can send that is not yet read. From 1 byte to 2 GiB - 1; the system may round it up or cap it, and Linux
+    /// doubles it for its own bookkeeping. Default: `None`, sized by the system. A size that is set is fixed: the
+    /// system no longer adapts it.
     ///
     /// It is set before listening and connecting. Linux ignores it on Unix domain sockets, where the sender's
     /// [`send_buffer`](Self::send_buffer) is the limit.
     receive_buffer(bytes: impl Into<Option<u64>>): Option<u64> = None;
 
-    /// How many bytes the kernel takes beyond those that it has already sent to the peer (`TCP_NOTSENT_LOWAT`); the rest
-    /// waits in the connection's queue. From 1 byte to 2 GiB - 1. Default: `None`, as much as fits into the send buffer,
-    /// which may be some MiB.
+    /// Sets how many bytes the kernel accepts beyond those that it has already sent to the peer (`TCP_NOTSENT_LOWAT`);
+    /// the rest stays in the connection's queue. From 1 byte to 2 GiB - 1. Default: `None`, as much as fits into the
+    /// send buffer, which may be some MiB.
     ///
-    /// What waits in the queue can be replaced by [`send_latest`](crate::Net::send_latest) and is seen by
-    /// [`write_stall_timeout`](Self::write_stall_timeout) and the watermarks; what is in the kernel is not. It costs no
-    /// throughput, since what is on its way to the peer does not count, but more events and writes. A write that begins
-    /// below the limit may pass it.
+    /// Data in the queue can be replaced by [`send_latest`](crate::Net::send_latest) and counts for
+    /// [`write_stall_timeout`](Self::write_stall_timeout) and the watermarks; data in the kernel does not. The limit
+    /// costs no throughput, because data in flight does not count, but more events and writes. A write that begins
+    /// below the limit may exceed it.
     ///
-    /// Linux and Android only; elsewhere listening and connecting fail with `Unsupported`. Unix domain sockets have no such
-    /// limit and ignore it: there, set [`send_buffer`](Self::send_buffer).
+    /// Linux and Android only; elsewhere listening and connecting fail with `Unsupported`. Unix domain sockets have no
+    /// such limit and ignore it: set [`send_buffer`](Self::send_buffer) for them.
     max_unsent_in_kernel(bytes: impl Into<Option<u64>>): Option<u64> = None;
 
-    /// How long a closing connection waits for its peer: to take the next byte of what is queued and, once everything is
-    /// written, to close. Then the connection is dropped, as
-    /// [`DrainTimedOut`](crate::DisconnectCause::DrainTimedOut). Default: 5 s. [`Duration::MAX`] is no limit;
-    /// zero drops the connection in the next turn if the socket has not accepted everything by then.
+    /// Sets how long a closing connection waits for its peer to accept the next queued byte and, once everything is
+    /// written, to close. Then the connection is dropped with the cause
+    /// [`DrainTimedOut`](crate::DisconnectCause::DrainTimedOut). Default: 5 s. [`Duration::MAX`] means no limit; zero
+    /// drops the connection in the next turn if the socket has not accepted everything by then.
     ///
-    /// Each byte that the peer takes restarts the time, and when everything is written each byte that it sends: a slow reader
-    /// gets its last message. All in all a connection closes within 12 times the timeout (1 minute by default). What is in
-    /// the kernel's send buffer by then is still delivered, unless the peer sends more, which the system answers with a
-    /// reset; [`max_unsent_in_kernel`](Self::max_unsent_in_kernel) keeps it small. The timeout applies to [`disconnect`](crate::Net::disconnect),
-    /// to replies for a peer that has closed its sending side, and, after a write has failed, to a peer that is still
-    /// sending.
+    /// Each byte that the peer accepts restarts the timeout; once everything is written, each byte that it sends does.
+    /// A slow reader therefore gets its last message. In total a connection closes within 12 times the timeout (1
+    /// minute by default).
+    ///
+    /// Data that is in the kernel's send buffer by then is still delivered, unless the peer sends more, which the
+    /// system answers with a reset; [`max_unsent_in_kernel`](Self::max_unsent_in_kernel) keeps this data small. The
+    /// timeout applies to [`disconnect`](crate::Net::disconnect), to replies for a peer that has closed its sending
+    /// side, and, after a write has failed, to a peer that is still sending.
     disconnect_timeout(timeout: Duration): Duration = Duration::from_secs(5);
 
-    /// Keeps the connection when the peer closes its sending side, for late replies.
+    /// Sets whether a connection stays open for late replies when the peer half-closes it.
     ///
-    /// [`on_half_close`](crate::Handler::on_half_close) tells of it; from then on the connection lasts until
-    /// [`disconnect`](crate::Net::disconnect). Default: false, the queue is flushed and the connection closed.
+    /// [`on_half_close`](crate::Handler::on_half_close) reports the half-close; the connection then stays open until
+    /// [`disconnect`](crate::Net::disconnect). Default: false, which means that the queue is flushed and the connection
+    /// closed.
     allow_half_open(allow: bool): bool = false;
 }
 
 impl ConnectionOptions {
-    /// Finds settings that contradict each other.
+    /// Returns an error if settings contradict each other.
     pub(crate) fn validate(&self) -> Result<(), OptionsError> {
         let framing_max = self.framing.max_payload_len();
         if self.max_frame_len != u64::MAX && self.max_frame_len > framing_max {
@@ -454,7 +465,7 @@ impl ConnectionOptions {
         Ok(())
     }
 
-    /// Timeouts that are too long to be measured are none.
+    /// Removes timeouts that are too long to be measured.
     fn forget_what_never_comes(&mut self) {
         for timeout in [
             &mut self.idle_timeout,
@@ -465,19 +476,20 @@ impl ConnectionOptions {
         }
     }
 
-    /// The high watermark, in bytes.
+    /// Returns the high watermark, in bytes.
     pub(crate) fn high(&self) -> u64 {
         self.high_watermark
             .unwrap_or(self.max_queued_bytes.min(1024 * 1024))
     }
 
-    /// From so many bytes on a connection is congested: more than the high watermark, or as much as may wait at all.
+    /// Returns the number of queued bytes from which a connection is congested: more than the high watermark, or the
+    /// limit of the queue.
     pub(crate) fn congested_from(&self) -> u64 {
         let above = self.high().saturating_add(1);
         above.min(self.max_queued_bytes)
     }
 
-    /// The low watermark, in bytes.
+    /// Returns the low watermark, in bytes.
     pub(crate) fn low(&self) -> u64 {
         self.low_watermark.unwrap_or(self.high() / 4)
     }

@@ -5,9 +5,9 @@ use std::time::Duration;
 use super::{Config, Overflow};
 
 impl Config {
-    /// The settings for a server on the open internet, where nobody can be trusted: a limit for everything that a peer can
-    /// make grow or last, but for one: who takes a byte of what waits for it now and then stays, with its
-    /// [`max_queued_bytes`](Self::max_queued_bytes). Each number can be set otherwise afterwards.
+    /// Returns the settings for a server on the open internet with untrusted peers. They limit every resource a peer
+    /// can tie up, with one exception: a peer that accepts a queued byte now and then stays connected, with up to
+    /// [`max_queued_bytes`](Self::max_queued_bytes) queued. Individual values can be overridden afterwards.
     ///
     /// ```
     /// use throng::{Config, EventLoop};
@@ -17,22 +17,22 @@ impl Config {
     /// # Ok::<(), std::io::Error>(())
     /// ```
     ///
-    /// | Setting | Value | Because |
+    /// | Setting | Value | Reason |
     /// |---|---|---|
-    /// | [`max_connections`](Self::max_connections) | 50,000 | an idle one costs some KiB, nearly all of it in the kernel: a few hundred MiB |
-    /// | [`max_connections_per_ip`](Self::max_connections_per_ip) | 64 | households and offices share an address; more is a flood, or a mobile network, for which it can be raised |
-    /// | [`memory_budget`](Self::memory_budget) | 256 MiB | what all of them together may hold; fits the smallest rented machine |
-    /// | [`max_frame_len`](Self::max_frame_len) | 1 MiB | the longest a message of a game or chat may reasonably be, both ways; for files, raise it and set [`stream_frames_over`](Self::stream_frames_over) |
-    /// | [`max_queued_bytes`](Self::max_queued_bytes) | 2 MiB | two seconds of 8 Mbit/s: who is further behind does not catch up; from the half on, who sends is not heard until it has read |
-    /// | [`overflow`](Self::overflow) | [`Disconnect`](Overflow::Disconnect) | a server seldom looks at every result of a send: a stream that ends is better than one with a gap |
-    /// | [`idle_timeout`](Self::idle_timeout) | 120 s | clients send something each minute, and one may be lost; it also keeps entries in routers alive, many of which forget after five minutes |
-    /// | [`frame_stall_timeout`](Self::frame_stall_timeout) | 10 s | with the next one: at least 100 bytes/s, less than the worst honest link |
-    /// | [`frame_stall_bytes`](Self::frame_stall_bytes) | 1 KiB | a seventieth of what a modem (56 kbit/s) brings in that time; a slowloris sends a byte |
-    /// | [`write_stall_timeout`](Self::write_stall_timeout) | 30 s | TCP has sent again four times by then, after 1, 3, 7 and 15 s (RFC 6298) |
-    /// | [`disconnect_timeout`](Self::disconnect_timeout) | 5 s | a last message has time for two retransmissions |
+    /// | [`max_connections`](Self::max_connections) | 50,000 | an idle connection costs some KiB, nearly all of it in the kernel: a few hundred MiB in total |
+    /// | [`max_connections_per_ip`](Self::max_connections_per_ip) | 64 | households and offices share an address; more is a flood, or a mobile network, for which you can raise it |
+    /// | [`memory_budget`](Self::memory_budget) | 256 MiB | the total for all connections; fits the smallest rented machine |
+    /// | [`max_frame_len`](Self::max_frame_len) | 1 MiB | the longest reasonable message of a game or chat, in both directions; for files, raise it and set [`stream_frames_over`](Self::stream_frames_over) |
+    /// | [`max_queued_bytes`](Self::max_queued_bytes) | 2 MiB | two seconds at 8 Mbit/s: a peer that is further behind does not catch up; from half of this on, throng stops reading from the peer until it has read |
+    /// | [`overflow`](Self::overflow) | [`Disconnect`](Overflow::Disconnect) | servers rarely check every result of a send: a disconnect is better than a gap in the stream |
+    /// | [`idle_timeout`](Self::idle_timeout) | 120 s | clients send something each minute, and one message may be lost; it also keeps entries in routers alive, many of which expire after five minutes |
+    /// | [`frame_stall_timeout`](Self::frame_stall_timeout) | 10 s | together with the next setting: at least 100 bytes/s, less than the worst honest link |
+    /// | [`frame_stall_bytes`](Self::frame_stall_bytes) | 1 KiB | a seventieth of what a modem (56 kbit/s) transfers in that time; a slowloris sends a byte |
+    /// | [`write_stall_timeout`](Self::write_stall_timeout) | 30 s | TCP has retransmitted four times by then, after 1, 3, 7 and 15 s (RFC 6298) |
+    /// | [`disconnect_timeout`](Self::disconnect_timeout) | 5 s | leaves time for two retransmissions of a last message |
     ///
-    /// [`keepalive`](Self::keepalive) and [`user_timeout`](Self::user_timeout) are not set: the idle timeout finds what
-    /// they would find, on every platform.
+    /// [`keepalive`](Self::keepalive) and [`user_timeout`](Self::user_timeout) are not set: the idle timeout detects
+    /// the same peers, on every platform.
     pub fn hardened() -> Self {
         Self::default()
             .max_connections(50_000)

@@ -1,7 +1,7 @@
-//! What can be set for a loop. Units, defaults, and why they are so.
+//! The settings of a loop, with units, defaults and reasons.
 //!
-//! What concerns single connections is in [`connection`]: it is set here for all of a loop's connections, and there for
-//! those of one listener, or for one that is made.
+//! Settings of single connections are in [`connection`]. They are set here for all connections of a loop, and there for
+//! those of one listener or for one outbound connection.
 
 mod connection;
 mod hardened;
@@ -13,8 +13,7 @@ use crate::error::OptionsError;
 pub(crate) use connection::ConnectionOptions;
 pub use connection::{ConnectOptions, ListenOptions, Overflow};
 
-/// The settings of a loop, and of all its connections where neither [`ListenOptions`] nor [`ConnectOptions`] say
-/// otherwise.
+/// The settings of a loop, and of all its connections unless [`ListenOptions`] or [`ConnectOptions`] override them.
 ///
 /// ```
 /// use std::time::Duration;
@@ -22,7 +21,7 @@ pub use connection::{ConnectOptions, ListenOptions, Overflow};
 ///
 /// let config = Config::default().max_connections(10_000).max_frame_len(64 * 1024);
 /// let mut event_loop: EventLoop = EventLoop::new(config)?;
-/// // As the loop's other connections, but with frames of up to a gigabyte.
+/// // Like the loop's other connections, but with frames of up to a gigabyte.
 /// let uploads = ListenOptions::default().max_frame_len(1 << 30);
 /// event_loop.net().listen_with("127.0.0.1:0", uploads)?;
 /// # Ok::<(), std::io::Error>(())
@@ -74,7 +73,7 @@ impl Default for Config {
 
 #[cfg(test)]
 impl Config {
-    /// Each setting with its name, so that a test can try all of one type and forget none.
+    /// Returns each setting with its name, so that a test can try all settings of a type.
     pub(crate) fn fields(&mut self) -> Vec<(&'static str, &mut dyn std::any::Any)> {
         macro_rules! fields {
             ($($name:ident),* $(,)?) => {{
@@ -106,32 +105,32 @@ impl Config {
 }
 
 impl Config {
-    /// Finds settings that contradict each other.
+    /// Returns an error if settings contradict each other.
     pub(crate) fn check(&self) -> Result<(), OptionsError> {
         ListenOptions::default().connection(self).map(|_| ())
     }
 
-    /// How many connections the loop has at most, inbound and outbound together.
+    /// Sets the maximum number of connections of the loop, inbound and outbound together.
     ///
-    /// A peer above it is accepted and closed at once, logged and counted; [`connect`](crate::Net::connect) gives an
-    /// error. Default: 2^30, so that only the limit on open files counts.
+    /// A peer above the limit is accepted and closed at once, logged and counted; [`connect`](crate::Net::connect)
+    /// returns an error. Default: 2^30, so that only the limit on open files applies.
     pub fn max_connections(mut self, connections: usize) -> Self {
         self.max_connections = connections.min(crate::connection_id::MAX_SLOTS);
         self
     }
 
-    /// Lets a loop that had [`max_connections`](Self::max_connections) accept peers again when it has fewer than this,
-    /// and not at every single place that becomes free. Default: `None`, at once.
+    /// Lets a loop that has reached [`max_connections`](Self::max_connections) accept peers again only when it has
+    /// fewer connections than this. Default: `None`, which means as soon as one connection closes.
     pub fn accept_again_below(mut self, connections: impl Into<Option<usize>>) -> Self {
         self.accept_again_below = connections.into();
         self
     }
 
-    /// How many inbound connections the loop has at most from one address; with IPv6, from one /64 network, which is what
-    /// a single customer has. Link-local addresses (`fe80::/10`) count one by one, on each link. A peer above it is accepted
-    /// and closed at once, logged and counted. Default: `None`, no limit.
+    /// Sets the maximum number of inbound connections from one address. With IPv6 a /64 network counts as one address,
+    /// because a single customer usually has a whole /64. Link-local addresses (`fe80::/10`) count individually, per
+    /// link. A peer above the limit is accepted and closed at once, logged and counted. Default: `None`, no limit.
     ///
-    /// Many people share an address behind a mobile network or an office's router, so a limit of one is one too low.
+    /// Mobile networks and office routers put many people behind one address, so a limit of one is too low.
     pub fn max_connections_per_ip(mut self, connections: impl Into<Option<usize>>) -> Self {
         self.max_connections_per_ip = connections.into();
         self
@@ -141,8 +140,8 @@ impl Config {
     /// incomplete frames. Default: no limit.
     ///
     /// If it is exceeded, throng first writes as much as the sockets accept. If that is not enough, it closes as few
-    /// connections as possible, with the cause [`MemoryBudget`](crate::DisconnectCause::MemoryBudget): those that free the
-    /// most memory. Only received bytes count, not the announced length of a frame.
+    /// connections as possible, with the cause [`MemoryBudget`](crate::DisconnectCause::MemoryBudget): those that free
+    /// the most memory. Only received bytes count, not the announced length of a frame.
     ///
     /// A payload [shared](crate::Net::send_bytes) by several queues counts once, and is freed when the last of them has
     /// written it. Its readers are closed last, and only those to which nothing was written for a second: a large
@@ -152,89 +151,94 @@ impl Config {
         self
     }
 
-    /// The size of the one read buffer that all connections of the loop share, in bytes; at least 512.
+    /// Sets the size of the read buffer, which all connections of the loop share, in bytes; at least 512.
     ///
-    /// A frame that fits is handed over where it lies. Default: 64 KiB. Smaller costs system calls (4 KiB: three
-    /// quarters of the throughput at frames of 4 KiB), larger costs cache.
+    /// A frame that fits is passed to the handler in place. Default: 64 KiB. A smaller buffer costs system calls (4
+    /// KiB: three quarters of the throughput at frames of 4 KiB), a larger one costs cache.
     pub fn read_buffer(mut self, bytes: usize) -> Self {
         self.read_buffer = bytes.max(512);
         self
     }
 
-    /// How much is read from one connection between two services of any other, in bytes; at least 512. One that took half of
-    /// it or more comes after the others in the next turn. Default: 64 KiB, what the [`read_buffer`](Self::read_buffer)
-    /// holds.
+    /// Sets the most bytes read from a connection before all other ready connections are served; at least 512. A
+    /// connection that used half of it or more is served after the others in the next turn. Default: 64 KiB, the
+    /// default size of the [`read_buffer`](Self::read_buffer).
     pub fn read_budget(mut self, bytes: usize) -> Self {
         self.read_budget = bytes.max(512);
         self
     }
 
-    /// How many frames of one connection are handled before the others have their turn; at least 1. Default: 512, which take some tens
-    /// of microseconds, and what the callbacks take. What was read and not handled is held until then.
+    /// Sets the most frames of a connection that are handled before all other ready connections are served; at least 1.
+    /// Default: 512, which take some tens of microseconds plus the time of the callbacks. Frames that were read and not
+    /// handled are kept until then.
     pub fn frames_per_turn(mut self, frames: usize) -> Self {
         self.frames_per_turn = frames.max(1) as u64;
         self
     }
 
-    /// How much is written to one connection before the others have their turn, in bytes; at least 512. Default: 512 KiB: a
-    /// quarter of that costs a third of the throughput at frames of 1 MiB.
+    /// Sets the most bytes written to a connection before all other ready connections are served; at least 512.
+    /// Default: 512 KiB: a quarter of that costs a third of the throughput at frames of 1 MiB.
     pub fn write_budget(mut self, bytes: usize) -> Self {
         self.write_budget = bytes.max(512);
         self
     }
 
-    /// How many peers one listener accepts before the connections have their turn; at least 1. Default: 64.
+    /// Sets the most peers that a listener accepts before the connections are served; at least 1. Default: 64.
     pub fn accepts_per_turn(mut self, accepts: usize) -> Self {
         self.accepts_per_turn = accepts.max(1);
         self
     }
 
-    /// How many events one poll brings at most; at least 1. Default: 1024; from 256 on it makes no difference in speed.
+    /// Sets the most events that one poll returns; at least 1. Default: 1024; from 256 on the value makes no difference
+    /// in speed.
     pub fn events_per_poll(mut self, events: usize) -> Self {
         self.events_per_poll = events.max(1);
         self
     }
 
-    /// How many commands of [`Handle`](crate::Handle)s may wait for the loop; from 1 to 8,388,607. Default: 65,536, some MiB
-    /// of memory. While threads wait for room, [`try_` forms](crate::Handle#when-there-is-no-room) may add a sixteenth.
+    /// Sets the most commands of [`Handle`](crate::Handle)s that can be pending; from 1 to 8,388,607. Default: 65,536,
+    /// some MiB of memory. While threads are blocked because the mailbox is full, [`try_`
+    /// forms](crate::Handle#when-there-is-no-room) can exceed it by a sixteenth.
     pub fn max_pending_commands(mut self, commands: u64) -> Self {
         self.max_pending_commands = commands;
         self
     }
 
-    /// How many bytes of payload may wait for the loop in the commands of [`Handle`](crate::Handle)s. One command is taken
-    /// as long as less than this waits, so that no payload is too large; from 1 to 512 GiB. Default: 16 MiB. While threads
-    /// wait for room, [`try_` forms](crate::Handle#when-there-is-no-room) may add a sixteenth.
+    /// Sets the most bytes of payload in pending commands of [`Handle`](crate::Handle)s; from 1 to 512 GiB. A command
+    /// is accepted while fewer bytes than this are pending, so no payload is too large. Default: 16 MiB. While threads
+    /// are blocked because the mailbox is full, [`try_` forms](crate::Handle#when-there-is-no-room) can exceed it by a
+    /// sixteenth.
     pub fn max_pending_bytes(mut self, bytes: u64) -> Self {
         self.max_pending_bytes = bytes;
         self
     }
 
-    /// How many commands of [`Handle`](crate::Handle)s are run before the connections have their turn; at least 1. Default:
-    /// 4096, about half a millisecond if they are small sends.
+    /// Sets the most commands of [`Handle`](crate::Handle)s that are run before the connections are served; at least 1.
+    /// Default: 4096, about half a millisecond for small sends.
     pub fn commands_per_turn(mut self, commands: usize) -> Self {
         self.commands_per_turn = commands.max(1);
         self
     }
 
-    /// How many timers of the user's fire in one turn; at least 1. Default: 4096. Those that are left are due in the next one, at once.
+    /// Sets the most user timers that fire in one turn; at least 1. Default: 4096. The rest fire in the next turn,
+    /// which follows without blocking.
     pub fn timers_per_turn(mut self, timers: usize) -> Self {
         self.timers_per_turn = timers.max(1);
         self
     }
 
-    /// How long accepting pauses when the system has no descriptor or memory for another connection. It is resumed
-    /// earlier when a connection closes. At least 1 ms; [`Duration::MAX`] means that only a connection that closes ends the
-    /// pause. Default: 100 ms.
+    /// Sets how long accepting pauses when the system has no file descriptor or memory for another connection. It
+    /// resumes earlier if a connection closes. At least 1 ms; [`Duration::MAX`] means that only a closing connection
+    /// ends the pause. Default: 100 ms.
     pub fn accept_retry(mut self, pause: Duration) -> Self {
         self.accept_retry = pause.max(Duration::from_millis(1));
         self
     }
 
-    /// Reports a call of the [`Handler`](crate::Handler) that takes longer than this: all other connections wait
-    /// meanwhile. Such a call is logged with its connection, its name and how long it took, and counted in
-    /// [`slow_callbacks`](crate::Stats::slow_callbacks). Default: `None`, no call is timed; otherwise the clock is read
-    /// twice for each call.
+    /// Reports a call of the [`Handler`](crate::Handler) that takes longer than this and thereby delays all other
+    /// connections. Such a call is logged with its connection, its name and its duration, and counted in
+    /// [`slow_callbacks`](crate::Stats::slow_callbacks). Default: `None`, which means that no call is timed; otherwise
+    /// the clock is read twice per call.
     pub fn slow_callback(mut self, threshold: impl Into<Option<Duration>>) -> Self {
         self.slow_callback = threshold.into();
         self

@@ -1,8 +1,8 @@
-//! What goes wrong between bytes and frames.
+//! Errors between bytes and frames.
 
 use std::{error, fmt, io};
 
-/// The first bytes of something that could not be understood, kept so that a person can see what arrived.
+/// The first bytes of invalid input, kept for log messages.
 ///
 /// An HTTP client on the wrong port shows as `"GET / HT"`.
 ///
@@ -20,7 +20,7 @@ pub struct FirstBytes {
 }
 
 impl FirstBytes {
-    /// How many bytes are kept at most.
+    /// The maximum number of bytes kept.
     pub const MAX: usize = 8;
 
     /// Keeps the first [`MAX`](Self::MAX) bytes of `input`.
@@ -34,7 +34,7 @@ impl FirstBytes {
         }
     }
 
-    /// The bytes that were kept.
+    /// Returns the bytes that were kept.
     pub fn as_bytes(&self) -> &[u8] {
         &self.bytes[..usize::from(self.len)]
     }
@@ -52,35 +52,35 @@ impl fmt::Debug for FirstBytes {
     }
 }
 
-/// Why bytes could not be cut into frames. It is final: after it the boundaries of the stream are lost.
+/// Why bytes could not be decoded into frames. The error is final: the frame boundaries of the stream are lost.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum DecodeError {
     /// A frame is longer than the limit.
     FrameTooLarge {
-        /// The length the header declares, in bytes; for a format without one, the bytes seen so far.
+        /// The declared length in bytes; for a format without a header, the bytes seen so far.
         declared: u64,
         /// The longest payload accepted, in bytes.
         max: u64,
-        /// How the frame begins, header included.
+        /// The first bytes of the frame, header included.
         first_bytes: FirstBytes,
     },
-    /// The bytes break the rules of the format.
+    /// The bytes violate the format.
     Malformed {
         /// What the format expected.
         expected: &'static str,
-        /// What stood there instead.
+        /// The bytes that arrived instead.
         first_bytes: FirstBytes,
     },
-    /// The memory to hold an unfinished frame could not be had.
+    /// Allocating memory for an unfinished frame failed.
     OutOfMemory {
-        /// How many more bytes were asked for.
+        /// The number of additional bytes requested.
         requested: usize,
     },
 }
 
 impl DecodeError {
-    /// The error of bytes that can be no frame: what was expected, and the `input` that stood there.
+    /// Returns the error for bytes that are not a valid frame: what was expected, and the `input` found instead.
     pub fn malformed(expected: &'static str, input: &[u8]) -> Self {
         Self::Malformed {
             expected,
@@ -98,7 +98,7 @@ impl fmt::Display for DecodeError {
                 first_bytes,
             } => write!(
                 f,
-                "a frame of {declared} bytes, where at most {max} are accepted; it begins {first_bytes}"
+                "a frame of {declared} bytes exceeds the limit of {max}; it begins with {first_bytes}"
             ),
             Self::Malformed {
                 expected,
@@ -125,39 +125,39 @@ impl From<DecodeError> for io::Error {
     }
 }
 
-/// Why a payload cannot be sent as a frame of the format.
+/// Why a payload cannot be encoded as a frame of the format.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum EncodeError {
-    /// The payload is longer than the limit, or than the length field can say.
+    /// The payload is longer than the limit, or than the length field can encode.
     FrameTooLarge {
         /// The length of the payload, in bytes.
         len: u64,
-        /// The longest payload that may be sent, in bytes.
+        /// The longest payload that can be sent, in bytes.
         max: u64,
     },
-    /// The payload contains the byte that ends a frame.
+    /// The payload contains the delimiter.
     ContainsDelimiter {
         /// The delimiter.
         delimiter: u8,
-        /// Where in the payload it first stands.
+        /// The position of its first occurrence in the payload.
         position: usize,
     },
-    /// A custom format refuses the payload.
+    /// A custom format refused the payload.
     Refused {
         /// What the format expects of a payload.
         expected: &'static str,
     },
-    /// The buffer is of fixed length and has no room for the frame.
+    /// The buffer has a fixed length and no room for the frame.
     NoRoom {
         /// The length of the frame with its header and trailer, in bytes.
         needed: usize,
-        /// How many bytes the buffer has left.
+        /// The number of bytes left in the buffer.
         left: usize,
     },
-    /// The memory for the encoded frame could not be had.
+    /// Allocating memory for the encoded frame failed.
     OutOfMemory {
-        /// How many bytes were asked for.
+        /// The number of bytes requested.
         requested: usize,
     },
 }
@@ -166,10 +166,7 @@ impl fmt::Display for EncodeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::FrameTooLarge { len, max } => {
-                write!(
-                    f,
-                    "a payload of {len} bytes, where at most {max} can be sent"
-                )
+                write!(f, "a payload of {len} bytes exceeds the limit of {max}")
             }
             Self::ContainsDelimiter {
                 delimiter,
@@ -183,7 +180,7 @@ impl fmt::Display for EncodeError {
             Self::NoRoom { needed, left } => {
                 write!(
                     f,
-                    "a frame of {needed} bytes, where the buffer has room for {left}"
+                    "a frame of {needed} bytes does not fit into the {left} bytes left in the buffer"
                 )
             }
             Self::OutOfMemory { requested } => {
@@ -202,7 +199,7 @@ impl From<EncodeError> for io::Error {
 }
 
 impl EncodeError {
-    /// The kind of the same error as an [`io::Error`].
+    /// Returns the kind of the corresponding [`io::Error`].
     pub(super) fn kind(&self) -> io::ErrorKind {
         match self {
             Self::OutOfMemory { .. } => io::ErrorKind::OutOfMemory,

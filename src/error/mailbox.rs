@@ -1,4 +1,4 @@
-//! What goes wrong on the way from another thread to a loop.
+//! Errors of commands from other threads to a loop.
 
 use std::{error, fmt, io};
 
@@ -15,17 +15,18 @@ impl<T> From<Rejected<T, MailboxError>> for MailboxError {
 #[non_exhaustive]
 pub enum MailboxError {
     /// The mailbox is full: it holds [`max_pending_commands`](crate::Config::max_pending_commands) or
-    /// [`max_pending_bytes`](crate::Config::max_pending_bytes). While other threads wait for room, `try_` forms also get it
-    /// when they have used up what they may [in addition](crate::Handle#when-there-is-no-room).
+    /// [`max_pending_bytes`](crate::Config::max_pending_bytes). While other threads are blocked, `try_` forms return
+    /// this when they have used up their [additional room](crate::Handle#when-there-is-no-room).
     Full {
-        /// How many commands are queued.
+        /// The number of pending commands.
         commands: u64,
         /// The size of their payloads, in bytes.
         bytes: u64,
     },
-    /// [`Handle::call`](crate::Handle::call) in a callback of a loop, where nothing may block.
+    /// [`Handle::call`](crate::Handle::call) was called in a callback of a loop, where blocking is not allowed.
     InCallback,
-    /// The loop, or the [`Mailbox`](crate::Mailbox), was dropped. One that was [stopped](crate::Net::stop) is not closed.
+    /// The loop, or the [`Mailbox`](crate::Mailbox), was dropped. A loop that was [stopped](crate::Net::stop) is not
+    /// closed.
     Closed,
 }
 
@@ -34,10 +35,10 @@ impl fmt::Display for MailboxError {
         match self {
             Self::Full { commands, bytes } => write!(
                 f,
-                "the mailbox is full: {commands} commands with {bytes} bytes wait for the loop"
+                "the mailbox is full: {commands} commands with {bytes} bytes are pending"
             ),
-            Self::InCallback => f.write_str("in a callback nothing can wait for a loop"),
-            Self::Closed => f.write_str("the loop is gone"),
+            Self::InCallback => f.write_str("cannot block on a loop in a callback"),
+            Self::Closed => f.write_str("the loop is closed"),
         }
     }
 }

@@ -1,6 +1,6 @@
 //! The errors of throng, one small type per operation.
 //!
-//! Why a connection ended is no error of an operation: that is a [`DisconnectReason`](crate::DisconnectReason).
+//! The reason why a connection ended is not one of them; see [`DisconnectReason`](crate::DisconnectReason).
 
 mod framing;
 mod mailbox;

@@ -1,52 +1,52 @@
-//! What goes wrong before a listener or a connection is there.
+//! Errors of opening a listener or a connection.
 
 use std::net::SocketAddr;
 use std::time::Duration;
 use std::{error, fmt, io};
 
-/// Options that contradict each other, found before anything is opened.
+/// Options that contradict each other or are out of range, detected before anything is opened.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum OptionsError {
-    /// `max_frame_len` allows a frame whose length the framing cannot write.
+    /// `max_frame_len` allows a frame whose length the framing cannot encode.
     MaxFrameLenTooWide {
-        /// The limit that was asked for, in bytes.
+        /// The requested limit, in bytes.
         max_frame_len: u64,
-        /// The longest payload the framing can say, in bytes.
+        /// The longest payload that the framing can encode, in bytes.
         framing_max: u64,
     },
-    /// A timeout of zero would end every connection at once.
+    /// A timeout is zero, which would close every connection at once.
     ZeroTimeout {
         /// The setting.
         setting: &'static str,
     },
-    /// A timeout that is longer than the system can be told.
+    /// A timeout is longer than the system supports.
     TimeoutTooLong {
         /// The setting.
         setting: &'static str,
-        /// The timeout that was asked for.
+        /// The requested timeout.
         timeout: Duration,
-        /// The longest one.
+        /// The longest supported timeout.
         max: Duration,
     },
-    /// The size of a buffer of the kernel that no system takes.
+    /// The size of a kernel buffer is out of the range that systems support.
     SizeOutOfRange {
         /// The setting.
         setting: &'static str,
-        /// The size that was asked for, in bytes.
+        /// The requested size, in bytes.
         bytes: u64,
         /// The smallest size, in bytes.
         min: u64,
         /// The largest size, in bytes.
         max: u64,
     },
-    /// Not `low_watermark < high_watermark <= max_queued_bytes`.
+    /// The options violate `low_watermark < high_watermark <= max_queued_bytes`.
     WatermarksOutOfOrder {
-        /// When backpressure ends, in bytes.
+        /// The queue length at which backpressure ends, in bytes.
         low_watermark: u64,
-        /// When backpressure begins, in bytes.
+        /// The queue length above which backpressure begins, in bytes.
         high_watermark: u64,
-        /// The most that may wait, in bytes.
+        /// The limit of the queue, in bytes.
         max_queued_bytes: u64,
     },
 }
@@ -59,7 +59,7 @@ impl fmt::Display for OptionsError {
                 framing_max,
             } => write!(
                 f,
-                "max_frame_len is {max_frame_len}, but the framing says {framing_max} at most"
+                "max_frame_len is {max_frame_len}, but the framing can encode at most {framing_max}"
             ),
             Self::ZeroTimeout { setting } => {
                 write!(f, "expected {setting} to be greater than zero, got 0")
@@ -108,7 +108,7 @@ impl From<OptionsError> for io::Error {
 pub enum ListenError {
     /// The options contradict each other.
     Options(OptionsError),
-    /// A [`shutdown`](crate::Net::shutdown) is under way.
+    /// A [`shutdown`](crate::Net::shutdown) is in progress.
     ShuttingDown,
     /// The address could not be resolved, or resolved to nothing.
     Resolve(io::Error),
@@ -116,16 +116,16 @@ pub enum ListenError {
     BindUnix {
         /// The path.
         path: std::path::PathBuf,
-        /// What the operating system said.
+        /// The error of the operating system.
         error: io::Error,
     },
-    /// The operating system refused to do something with a socket that was [adopted](crate::Net::adopt_listener).
+    /// The operating system refused an operation on an [adopted](crate::Net::adopt_listener) socket.
     Adopt(io::Error),
     /// The operating system refused to listen on the address.
     Bind {
         /// The last address that was tried.
         addr: SocketAddr,
-        /// What the operating system said.
+        /// The error of the operating system.
         error: io::Error,
     },
 }
@@ -134,7 +134,7 @@ impl fmt::Display for ListenError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Options(error) => write!(f, "cannot listen: {error}"),
-            Self::ShuttingDown => f.write_str("cannot listen: the loop shuts down"),
+            Self::ShuttingDown => f.write_str("cannot listen: the loop is shutting down"),
             Self::Resolve(error) => write!(f, "cannot resolve the address to listen on: {error}"),
             Self::Bind { addr, error } => write!(f, "cannot listen on {addr}: {error}"),
             Self::BindUnix { path, error } => write!(f, "cannot listen on {path:?}: {error}"),
@@ -175,10 +175,9 @@ impl From<ListenError> for io::Error {
     }
 }
 
-/// Why a connection attempt could not even be started.
+/// Why a connection attempt could not be started.
 ///
-/// An attempt that was started and fails later ends in
-/// [`on_disconnect`](crate::Handler::on_disconnect).
+/// An attempt that was started and fails later is reported by [`on_disconnect`](crate::Handler::on_disconnect).
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum ConnectError {
@@ -189,22 +188,22 @@ pub enum ConnectError {
         /// The limit.
         max_connections: usize,
     },
-    /// A [`shutdown`](crate::Net::shutdown) is under way.
+    /// A [`shutdown`](crate::Net::shutdown) is in progress.
     ShuttingDown,
     /// The operating system refused to connect to a Unix domain socket.
     OsUnix {
-        /// Where to.
+        /// The path.
         path: std::path::PathBuf,
-        /// What the operating system said.
+        /// The error of the operating system.
         error: io::Error,
     },
-    /// The operating system refused to do something with a stream that was to be [adopted](crate::Net::adopt).
+    /// The operating system refused an operation on a stream that was to be [adopted](crate::Net::adopt).
     Adopt(io::Error),
-    /// The operating system refused.
+    /// The operating system refused to connect to the address.
     Os {
-        /// Where to.
+        /// The address.
         addr: SocketAddr,
-        /// What the operating system said.
+        /// The error of the operating system.
         error: io::Error,
     },
 }
@@ -215,9 +214,9 @@ impl fmt::Display for ConnectError {
             Self::Options(error) => write!(f, "cannot connect: {error}"),
             Self::TooManyConnections { max_connections } => write!(
                 f,
-                "cannot connect: the loop has its {max_connections} connections already"
+                "cannot connect: the loop already has {max_connections} connections"
             ),
-            Self::ShuttingDown => f.write_str("cannot connect: the loop shuts down"),
+            Self::ShuttingDown => f.write_str("cannot connect: the loop is shutting down"),
             Self::Os { addr, error } => write!(f, "cannot connect to {addr}: {error}"),
             Self::OsUnix { path, error } => write!(f, "cannot connect to {path:?}: {error}"),
             Self::Adopt(error) => write!(f, "cannot take over a stream: {error}"),

@@ -1,8 +1,8 @@
-//! What goes wrong when an id is read from text.
+//! Errors of parsing an id.
 
 use std::{error, fmt, io};
 
-/// Why a text is not an id.
+/// Why a string is not an id.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ParseIdError {

@@ -1,14 +1,14 @@
-//! What goes wrong with sources of the user's own.
+//! Errors of registering user sources.
 
 use std::{error, fmt, io};
 
-/// Why a source of the user's own could not be registered.
+/// Why a user source could not be registered.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum RegisterError {
-    /// Tokens with the top bit set are the loop's.
+    /// The token has the top bit set; such tokens are reserved for the loop.
     TokenReserved {
-        /// The token that was asked for.
+        /// The requested token.
         token: mio::Token,
     },
     /// The selector refused.
@@ -20,7 +20,7 @@ impl fmt::Display for RegisterError {
         match self {
             Self::TokenReserved { token } => write!(
                 f,
-                "expected a token without the top bit, got {:#x}: such tokens are the loop's",
+                "expected a token without the top bit, got {:#x}: such tokens are reserved for the loop",
                 token.0
             ),
             Self::Os(error) => write!(f, "the selector refused a source: {error}"),

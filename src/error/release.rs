@@ -1,18 +1,18 @@
-//! What goes wrong when a connection is to be given away.
+//! Errors of releasing a connection.
 
 use std::{error, fmt, io};
 
-/// Why a connection was not [released](crate::Net::release). It is as it was before the call.
+/// Why a connection was not [released](crate::Net::release). The connection is unchanged.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ReleaseError {
-    /// The id names no open connection: it has ended, is closing, or was [half-closed](crate::Net::half_close).
+    /// The id does not refer to an open connection: it is closed, closing, or was [half-closed](crate::Net::half_close).
     Disconnected,
     /// The connection is not established yet.
     Connecting,
     /// A frame was begun with [`begin_frame`](crate::Net::begin_frame) and is not complete.
     FrameOpen {
-        /// How many bytes of its payload are missing.
+        /// The number of payload bytes that are missing.
         missing: u64,
     },
 }
@@ -21,12 +21,12 @@ impl fmt::Display for ReleaseError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Disconnected => f.write_str(
-                "not released: the connection has ended, is closing, or was half-closed",
+                "not released: the connection is closed, closing, or half-closed",
             ),
             Self::Connecting => f.write_str("not released: the connection is not established yet"),
             Self::FrameOpen { missing } => write!(
                 f,
-                "not released: a frame is open, of whose payload {missing} bytes are missing"
+                "not released: a frame is open: {missing} bytes of its payload are missing"
             ),
         }
     }

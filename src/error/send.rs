@@ -1,44 +1,44 @@
-//! What goes wrong with a frame that is to be sent.
+//! Errors of sending a frame.
 
 use std::{error, fmt, io};
 
 use super::framing::EncodeError;
 
-/// Why a frame was not queued. Nothing of it was: the stream is as it was before the call.
+/// Why a frame was not queued. No part of it was queued: the stream is unchanged.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum SendError {
-    /// The id names no open connection: it is gone, or on its way out.
+    /// The id does not refer to an open connection: it is closed or closing.
     Disconnected,
     /// The connection is not established yet: wait for [`on_connect`](crate::Handler::on_connect).
     Connecting,
-    /// A write has failed: the peer takes nothing any more. What it sent before is still delivered; then
-    /// [`on_disconnect`](crate::Handler::on_disconnect) reports why.
+    /// An earlier write failed: the peer no longer accepts data. Data that the peer sent before is still delivered;
+    /// then [`on_disconnect`](crate::Handler::on_disconnect) reports the cause.
     WriteFailed,
     /// This side was [half-closed](crate::Net::half_close): nothing more is sent.
     HalfClosed,
-    /// The payload cannot be a frame of the connection's framing.
+    /// The payload cannot be encoded in the connection's framing.
     Encode(EncodeError),
-    /// The closure given to [`send_with`](crate::Net::send_with) failed.
+    /// The closure passed to [`send_with`](crate::Net::send_with) failed.
     Writer(io::Error),
     /// A frame was begun with [`begin_frame`](crate::Net::begin_frame) and is not complete.
     FrameOpen {
-        /// How many bytes of its payload are missing.
+        /// The number of payload bytes that are missing.
         missing: u64,
     },
-    /// There is no frame to append to or to finish: [`begin_frame`](crate::Net::begin_frame) comes first.
+    /// No frame is open to append to or to finish: call [`begin_frame`](crate::Net::begin_frame) first.
     NoFrameOpen,
-    /// A piece is longer than what is left of the frame that is open.
+    /// A chunk is longer than the rest of the open frame.
     ChunkTooLong {
-        /// The length of the piece, in bytes.
+        /// The length of the chunk, in bytes.
         len: usize,
-        /// How many bytes of the frame are missing.
+        /// The number of bytes missing from the frame.
         left: u64,
     },
-    /// As much waits to be written as may. [`on_drain`](crate::Handler::on_drain) tells when to try again, unless
-    /// [`overflow`](crate::Config::overflow) says that this ends the connection.
+    /// The queue is full. [`on_drain`](crate::Handler::on_drain) is called when there is room again, unless
+    /// [`overflow`](crate::Config::overflow) closes the connection.
     QueueFull {
-        /// How much waits, in bytes.
+        /// The number of queued bytes.
         queued: u64,
         /// The limit, [`max_queued_bytes`](crate::Config::max_queued_bytes).
         max: u64,
@@ -48,7 +48,7 @@ pub enum SendError {
 impl fmt::Display for SendError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Disconnected => f.write_str("not sent: the connection is gone or closing"),
+            Self::Disconnected => f.write_str("not sent: the connection is closed or closing"),
             Self::Connecting => f.write_str("not sent: the connection is not established yet"),
             Self::WriteFailed => f.write_str("not sent: an earlier write to the peer failed"),
             Self::HalfClosed => f.write_str("not sent: this side was half-closed"),
@@ -58,14 +58,14 @@ impl fmt::Display for SendError {
                 f,
                 "a frame is open: {missing} bytes of its payload are missing"
             ),
-            Self::NoFrameOpen => f.write_str("no frame is open: begin_frame comes first"),
+            Self::NoFrameOpen => f.write_str("no frame is open: call begin_frame first"),
             Self::ChunkTooLong { len, left } => write!(
                 f,
-                "not sent: a piece of {len} bytes, where {left} are left of the frame"
+                "not sent: a chunk of {len} bytes exceeds the {left} bytes left of the frame"
             ),
             Self::QueueFull { queued, max } => write!(
                 f,
-                "not sent: {queued} bytes wait for the peer already, where the limit is {max}"
+                "not sent: {queued} bytes are already queued, and the limit is {max}"
             ),
         }
     }
@@ -103,9 +103,9 @@ impl From<SendError> for io::Error {
     }
 }
 
-/// Why something was refused, together with what was given: a payload, a closure, a socket.
+/// An error together with the refused value: a payload, a closure, a socket.
 ///
-/// Returned where the call took ownership, so that nothing is lost by the refusal.
+/// Returned by calls that take ownership, so that the value is not lost.
 ///
 /// ```
 /// # use throng::{Config, ConnectOptions, EventLoop};
@@ -113,15 +113,15 @@ impl From<SendError> for io::Error {
 /// let stream = std::net::TcpStream::connect(listener.local_addr()?)?;
 /// let mut event_loop: EventLoop = EventLoop::new(Config::default().max_connections(0))?;
 /// match event_loop.net().adopt(stream, ConnectOptions::default()) {
-///     Ok(_) => unreachable!("there is no room"),
+///     Ok(_) => unreachable!("max_connections is 0"),
 ///     Err(rejected) => println!("{}: {:?} is still open", rejected.error, rejected.value),
 /// }
 /// # Ok::<(), std::io::Error>(())
 /// ```
 pub struct Rejected<T, E = SendError> {
-    /// Why it was refused.
+    /// The error.
     pub error: E,
-    /// What was given.
+    /// The refused value.
     pub value: T,
 }
 
@@ -130,7 +130,7 @@ impl<T, E> Rejected<T, E> {
         Self { error, value }
     }
 
-    /// The same refusal, in the words of another operation.
+    /// Converts the error and keeps the value.
     pub(crate) fn map<D>(self, error: impl FnOnce(E) -> D) -> Rejected<T, D> {
         Rejected::new(error(self.error), self.value)
     }
@@ -156,7 +156,7 @@ impl<T, E: error::Error> error::Error for Rejected<T, E> {
     }
 }
 
-/// What was given is dropped.
+/// Drops the value.
 impl<T, E> From<Rejected<T, E>> for io::Error
 where
     io::Error: From<E>,

@@ -1,4 +1,4 @@
-//! `Chunk`: a piece of a frame that is too large to be held.
+//! `Chunk`: a piece of a frame that is too large to be buffered.
 
 use std::fmt;
 use std::ops::Deref;
@@ -7,7 +7,7 @@ use bytes::Bytes;
 
 use super::payload::Frame;
 
-/// Where a piece lies in its frame.
+/// The position of a chunk in its frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Extent {
     pub(crate) offset: u64,
@@ -15,11 +15,11 @@ pub(crate) struct Extent {
     pub(crate) is_last: bool,
 }
 
-/// A piece of the payload of a frame that is longer than
-/// [`stream_frames_over`](crate::Config::stream_frames_over). Derefs to `&[u8]`.
+/// A piece of the payload of a frame that is longer than [`stream_frames_over`](crate::Config::stream_frames_over).
+/// Derefs to `&[u8]`.
 ///
-/// The pieces of a frame come in order, without gaps, and no other frame of the connection comes between them. How long
-/// they are depends on what each read brings.
+/// The chunks of a frame come in order, without gaps, and with no other frame of the connection in between. Their
+/// lengths depend on what each read returns.
 pub struct Chunk<'a> {
     extent: Extent,
     bytes: Frame<'a>,
@@ -30,31 +30,31 @@ impl<'a> Chunk<'a> {
         Self { extent, bytes }
     }
 
-    /// Where in the payload the piece begins, in bytes: 0 for the first.
+    /// Returns the position in the payload at which the chunk begins, in bytes: 0 for the first chunk.
     pub fn offset(&self) -> u64 {
         self.extent.offset
     }
 
-    /// The length of the whole payload, in bytes, if the format tells it in advance. A [`delimiter`] does not; there it
-    /// is known with the last piece.
+    /// Returns the length of the whole payload, in bytes, if the format declares it in advance. A [`delimiter`] format
+    /// does not; its length is known with the last chunk.
     ///
     /// [`delimiter`]: crate::Framing::delimiter
     pub fn total(&self) -> Option<u64> {
         self.extent.total
     }
 
-    /// Whether it is the first piece of its frame.
+    /// Returns `true` for the first chunk of a frame.
     pub fn is_first(&self) -> bool {
         self.extent.offset == 0
     }
 
-    /// Whether it is the last piece of its frame. The last one may be empty where the format does not tell the length. Where
-    /// the format [checks the trailer](crate::FrameFormat::check_trailer), the last piece comes after that.
+    /// Returns `true` for the last chunk of a frame. It may be empty if the format does not declare the length. If the
+    /// format [checks the trailer](crate::FrameFormat::check_trailer), the last chunk is delivered after the check.
     pub fn is_last(&self) -> bool {
         self.extent.is_last
     }
 
-    /// The piece as bytes of its own; without a copy where it was assembled.
+    /// Returns the chunk as owned bytes; without a copy if it was assembled.
     pub fn into_bytes(self) -> Bytes {
         self.bytes.into_bytes()
     }

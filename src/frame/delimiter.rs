@@ -1,9 +1,9 @@
-//! Frames that end with a byte of the user's choice, such as lines.
+//! Frames that end with a configurable byte, such as lines.
 
 use super::format::Decoded;
 use crate::error::EncodeError;
 
-/// Searches for the end behind the `scanned` bytes that were searched before.
+/// Searches for the delimiter after the first `scanned` bytes, which were searched before.
 pub(super) fn decode(delimiter: u8, input: &[u8], scanned: usize) -> Decoded {
     match position(delimiter, &input[scanned.min(input.len())..]) {
         Some(at) => Decoded::Frame {
@@ -15,7 +15,7 @@ pub(super) fn decode(delimiter: u8, input: &[u8], scanned: usize) -> Decoded {
     }
 }
 
-/// A payload that contains the delimiter would arrive as two.
+/// Refuses a payload that contains the delimiter: it would arrive as two frames.
 pub(super) fn check(delimiter: u8, payload: &[u8]) -> Result<(), EncodeError> {
     match position(delimiter, payload) {
         Some(position) => Err(EncodeError::ContainsDelimiter {
@@ -26,8 +26,7 @@ pub(super) fn check(delimiter: u8, payload: &[u8]) -> Result<(), EncodeError> {
     }
 }
 
-/// Compares a block at a time, which the compiler turns into vector instructions; the block with the hit is then
-/// searched byte by byte.
+/// Compares a block at a time, which the compiler vectorizes; the matching block is then searched byte by byte.
 pub(super) fn position(needle: u8, haystack: &[u8]) -> Option<usize> {
     const BLOCK: usize = 32;
     let mut blocks = haystack.chunks_exact(BLOCK);

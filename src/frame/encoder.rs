@@ -1,6 +1,6 @@
-//! The encoder: a payload becomes a frame at the end of a buffer.
+//! The encoder: appends a payload as a frame to a buffer.
 //!
-//! Each way in checks the payload first and writes second, so that a refusal leaves the buffer as it was.
+//! Each entry point checks the payload before it writes, so a refusal leaves the buffer unchanged.
 
 use std::io;
 
@@ -10,7 +10,7 @@ use super::format::Envelope;
 use super::framing::Framing;
 use crate::error::EncodeError;
 
-/// Turns payloads into frames. Pure: it writes to a buffer, not to a socket.
+/// Encodes payloads as frames. Pure: it writes to a buffer, not to a socket.
 ///
 /// ```
 /// use throng::{EncodeError, FrameEncoder, Framing};
@@ -32,7 +32,7 @@ pub struct FrameEncoder {
 }
 
 impl FrameEncoder {
-    /// An encoder with no limit but what the framing can say.
+    /// Creates an encoder whose only limit is what the framing can encode.
     pub fn new(framing: impl Into<Framing>) -> Self {
         let framing = framing.into();
         let max_frame_len = write_limit(&framing, u64::MAX);
@@ -42,7 +42,7 @@ impl FrameEncoder {
         }
     }
 
-    /// Refuses payloads of more than `bytes`.
+    /// Sets the longest payload, in bytes; longer ones are refused.
     pub fn max_frame_len(mut self, bytes: u64) -> Self {
         self.max_frame_len = write_limit(&self.framing, bytes);
         self
@@ -51,7 +51,8 @@ impl FrameEncoder {
     /// Appends `payload` as one frame to `out`.
     ///
     /// # Errors
-    /// A payload that is too long for the framing or the limit, or that the framing cannot carry. `out` is unchanged.
+    /// Returns an error if the payload is too long for the framing or the limit, or if the framing cannot carry it.
+    /// `out` is unchanged.
     pub fn encode(&self, payload: &[u8], out: &mut Vec<u8>) -> Result<(), EncodeError> {
         match append_at_once(&self.framing, self.max_frame_len, payload, out) {
             Some(_) => Ok(()),
@@ -59,7 +60,7 @@ impl FrameEncoder {
         }
     }
 
-    /// Writes `payload` as one frame to any buffer: a `BytesMut`, a slice of fixed length, a chain of both.
+    /// Writes `payload` as one frame to any `BufMut`: a `BytesMut`, a slice of fixed length, a chain of both.
     ///
     /// ```
     /// use throng::{EncodeError, FrameEncoder, Framing};
@@ -76,9 +77,9 @@ impl FrameEncoder {
     /// ```
     ///
     /// # Errors
-    /// As [`encode`](Self::encode), and [`NoRoom`](EncodeError::NoRoom) for a buffer that cannot grow. `out` is unchanged.
-    /// A buffer that grows does so in its own way: a `Vec` or `BytesMut` aborts the process if there is no memory, where
-    /// `encode` returns an error.
+    /// Returns the errors of [`encode`](Self::encode), and [`NoRoom`](EncodeError::NoRoom) if the buffer cannot grow.
+    /// `out` is unchanged. A buffer that grows uses its own allocation: a `Vec` or `BytesMut` aborts the process if
+    /// there is no memory, where `encode` returns an error.
     pub fn encode_to(
         &self,
         payload: &[u8],
@@ -86,7 +87,7 @@ impl FrameEncoder {
     ) -> Result<(), EncodeError> {
         let envelope = envelope(&self.framing, self.max_frame_len, payload)?;
         let (header, trailer) = (envelope.header(), envelope.trailer());
-        // A payload that is there is at most half of what can be addressed.
+        // The sum cannot overflow: a payload in memory is at most half of the address space.
         let needed = header.len() + payload.len() + trailer.len();
         let left = out.remaining_mut();
         if needed > left {
@@ -99,7 +100,8 @@ impl FrameEncoder {
     }
 }
 
-/// The longest payload that both the framing and the limit allow. Raw bytes are no frames, so no limit applies.
+/// Returns the longest payload that both the framing and the limit allow. Raw bytes are not frames, so no limit
+/// applies.
 pub(crate) fn write_limit(framing: &Framing, max_frame_len: u64) -> u64 {
     if framing.is_raw() {
         u64::MAX
@@ -108,7 +110,7 @@ pub(crate) fn write_limit(framing: &Framing, max_frame_len: u64) -> u64 {
     }
 }
 
-/// Appends one frame, if that is easy: a length prefix, and room for it. Says how many bytes that made.
+/// Appends one frame in the simple case: a length prefix, and enough capacity. Returns the number of bytes appended.
 #[inline]
 pub(crate) fn append_at_once(
     framing: &Framing,
@@ -130,7 +132,7 @@ pub(crate) fn append(
     out: &mut Vec<u8>,
 ) -> Result<(), EncodeError> {
     let envelope = envelope(framing, limit, payload)?;
-    // Room to spare lets the next frame of this size be appended at once.
+    // Extra capacity lets the next frame of this size take the fast path.
     reserve(out, payload.len() + 2 * Envelope::MAX)?;
     out.extend_from_slice(envelope.header());
     out.extend_from_slice(payload);
@@ -138,7 +140,7 @@ pub(crate) fn append(
     Ok(())
 }
 
-/// What goes around a payload, once that has been found to pass.
+/// Returns the envelope of a payload after checking the payload.
 pub(crate) fn envelope(
     framing: &Framing,
     limit: u64,
@@ -152,7 +154,7 @@ pub(crate) fn envelope(
     framing.envelope(len)
 }
 
-/// What goes around a payload of which only the length is known.
+/// Returns the envelope of a payload of which only the length is known.
 pub(crate) fn envelope_of(
     framing: &Framing,
     limit: u64,
@@ -171,16 +173,16 @@ fn reserve(out: &mut Vec<u8>, additional: usize) -> Result<(), EncodeError> {
         })
 }
 
-/// Writes one payload straight into the place it is sent from; see [`Net::send_with`](crate::Net::send_with).
+/// Writes one payload directly into the outbound queue; see [`Net::send_with`](crate::Net::send_with).
 ///
-/// It only appends. The header is filled in when the closure has returned; if the closure fails or panics, nothing
-/// remains of what it wrote.
+/// It only appends. The header is filled in when the closure has returned. If the closure fails or panics, everything
+/// it wrote is discarded.
 #[derive(Debug)]
 pub struct FrameWriter<'a> {
     out: &'a mut Vec<u8>,
-    /// Where the frame begins in `out`.
+    /// The position in `out` at which the frame begins.
     start: usize,
-    /// Where its payload begins: behind room for the header of an empty payload.
+    /// The position at which its payload begins: after room for the header of an empty payload.
     payload: usize,
     finished: bool,
 }
@@ -193,7 +195,7 @@ impl<'a> FrameWriter<'a> {
             reserve(out, width)?;
             out.extend_from_slice(&header[..width]);
         } else {
-            // A format may have no empty frame. What is written will not be empty; room is made for its header later.
+            // A format may have no empty frame. The payload will not be empty; room for its header is made later.
             let envelope = framing.envelope(0).unwrap_or_default();
             reserve(out, envelope.header().len())?;
             out.extend_from_slice(envelope.header());
@@ -207,12 +209,12 @@ impl<'a> FrameWriter<'a> {
         })
     }
 
-    /// How many bytes of payload have been written.
+    /// Returns the number of payload bytes written so far.
     pub fn payload_len(&self) -> usize {
         self.out.len() - self.payload
     }
 
-    /// Puts header and trailer around what was written. Returns the bytes of the whole frame.
+    /// Adds header and trailer to the written payload. Returns the length of the whole frame in bytes.
     pub(crate) fn finish(mut self, framing: &Framing, limit: u64) -> Result<usize, EncodeError> {
         if let Some(prefix) = framing.prefix()
             && self.payload_len() as u64 <= limit

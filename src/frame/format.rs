@@ -1,4 +1,4 @@
-//! The trait a framing of the user's own implements, and the two small types it speaks with.
+//! The trait for custom framings, and its two helper types.
 //!
 //! The built-in formats have the same three operations, but are called directly.
 
@@ -6,30 +6,30 @@ use std::fmt;
 
 use crate::error::{DecodeError, EncodeError};
 
-/// What a format says about the bytes it was shown.
+/// The result of decoding the beginning of a frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Decoded {
-    /// The bytes do not tell yet where the frame ends.
+    /// The end of the frame cannot be determined from the input yet.
     Incomplete,
-    /// The extent of the first frame. Its payload need not have arrived yet.
+    /// The extent of the first frame. Its payload may not have arrived yet.
     ///
     /// ```text
     /// | header | payload | trailer | next frame ...
     /// ```
     Frame {
-        /// Bytes before the payload. They must all have arrived.
+        /// The number of bytes before the payload. They must all have arrived.
         header: usize,
-        /// Bytes of payload.
+        /// The number of payload bytes.
         payload: u64,
-        /// Bytes after the payload that belong to the frame and are not delivered. What they are is
+        /// The number of bytes after the payload that belong to the frame and are not delivered. Their content is
         /// [checked](FrameFormat::check_trailer) when they have arrived.
         trailer: u32,
     },
 }
 
-/// What stands around a payload on the wire.
+/// The header and trailer of a payload on the wire.
 ///
-/// Both parts are kept inline, so that encoding a frame allocates nothing.
+/// Both parts are stored inline, so encoding a frame allocates nothing.
 ///
 /// ```
 /// use throng::Envelope;
@@ -47,30 +47,30 @@ pub struct Envelope {
 }
 
 impl Envelope {
-    /// The longest header, and the longest trailer: 32 bytes each.
+    /// The maximum length of the header, and of the trailer: 32 bytes each.
     pub const MAX: usize = 32;
 
-    /// Appends to the bytes that go before the payload. What exceeds [`MAX`](Self::MAX) makes the encoding fail.
+    /// Appends to the header. If it exceeds [`MAX`](Self::MAX), encoding fails.
     pub fn push_header(&mut self, bytes: &[u8]) {
         self.header.push(bytes);
     }
 
-    /// Appends to the bytes that go after the payload. What exceeds [`MAX`](Self::MAX) makes the encoding fail.
+    /// Appends to the trailer. If it exceeds [`MAX`](Self::MAX), encoding fails.
     pub fn push_trailer(&mut self, bytes: &[u8]) {
         self.trailer.push(bytes);
     }
 
-    /// The bytes that go before the payload.
+    /// Returns the bytes before the payload.
     pub fn header(&self) -> &[u8] {
         self.header.as_bytes()
     }
 
-    /// The bytes that go after the payload.
+    /// Returns the bytes after the payload.
     pub fn trailer(&self) -> &[u8] {
         self.trailer.as_bytes()
     }
 
-    /// Whether more was pushed than there is room for.
+    /// Returns `true` if more bytes were pushed than fit.
     pub(crate) fn overflowed(&self) -> bool {
         self.header.overflowed || self.trailer.overflowed
     }
@@ -85,7 +85,7 @@ impl fmt::Debug for Envelope {
     }
 }
 
-/// Up to [`Envelope::MAX`] bytes in place.
+/// Up to [`Envelope::MAX`] bytes, stored inline.
 #[derive(Clone, Copy, Default)]
 struct Inline {
     bytes: [u8; Envelope::MAX],
@@ -110,14 +110,14 @@ impl Inline {
     }
 }
 
-/// A framing of your own: how a frame is recognised, and what is written around a payload.
+/// A custom framing: how a frame is recognised, and what is written around a payload.
 ///
-/// Implement it where the built-in formats do not fit, and pass it to [`Framing::custom`](super::Framing::custom).
-/// One value serves all connections of a listener, so it has no state of a connection.
+/// Implement it if no built-in format fits, and pass it to [`Framing::custom`](super::Framing::custom). One value
+/// serves all connections of a listener, so it cannot hold state of a connection.
 ///
-/// It should be canonical: one length has one header, the one that [`encode`](Self::encode) writes, and
-/// [`decode`](Self::decode) refuses all others. Where a frame that has begun to arrive is to be read anew
-/// ([`Net::release`](crate::Net::release), [`Net::set_framing`](crate::Net::set_framing)), its header is written again.
+/// The format should be canonical: each length has exactly one header, which [`encode`](Self::encode) writes, and
+/// [`decode`](Self::decode) refuses all others. If a partly received frame has to be decoded again
+/// ([`Net::release`](crate::Net::release), [`Net::set_framing`](crate::Net::set_framing)), its header is encoded again.
 ///
 /// A format with a type byte and a 16-bit length:
 ///
@@ -156,11 +156,11 @@ impl Inline {
 /// # Ok::<(), DecodeError>(())
 /// ```
 pub trait FrameFormat: fmt::Debug + Send + Sync {
-    /// Finds the extent of the frame that `input` begins with.
+    /// Finds the extent of the frame at the beginning of `input`.
     ///
-    /// `input` starts at the boundary of a frame and is not empty. The first `scanned` bytes were passed before, with the
-    /// answer [`Decoded::Incomplete`]: they contain no whole end of a frame, but may contain the first part of one. A
-    /// format that searches for an end of `n` bytes therefore resumes `n - 1` bytes before `scanned`:
+    /// `input` starts at a frame boundary and is not empty. The first `scanned` bytes were passed before, and the
+    /// result was [`Decoded::Incomplete`]: they contain no complete end of a frame, but may contain the first part of
+    /// one. A format that searches for an end of `n` bytes therefore resumes `n - 1` bytes before `scanned`:
     ///
     /// ```
     /// use throng::{DecodeError, Decoded, EncodeError, Envelope, FrameDecoder, FrameFormat, Framing};
@@ -210,25 +210,27 @@ pub trait FrameFormat: fmt::Debug + Send + Sync {
     /// ```
     ///
     /// # Errors
-    /// What can be no frame is an error, and ends the connection; [`DecodeError::malformed`] makes one.
+    /// Returns an error if the bytes are not a valid frame, which ends the connection. Use [`DecodeError::malformed`]
+    /// to create the error.
     fn decode(&self, input: &[u8], scanned: usize) -> Result<Decoded, DecodeError>;
 
-    /// Fills in what stands around a payload of `payload_len` bytes, which is at most
+    /// Writes header and trailer for a payload of `payload_len` bytes, which is at most
     /// [`max_payload_len`](Self::max_payload_len).
     ///
     /// # Errors
-    /// A length that the format cannot say is an error.
+    /// Returns an error if the format cannot encode the length.
     fn encode(&self, payload_len: u64, envelope: &mut Envelope) -> Result<(), EncodeError>;
 
-    /// The longest payload the format can say, in bytes.
+    /// Returns the longest payload that the format can encode, in bytes.
     fn max_payload_len(&self) -> u64;
 
-    /// Checks the trailer of a frame, which has the length that [`decode`](Self::decode) gave. The default accepts any.
+    /// Checks the trailer of a frame, whose length was returned by [`decode`](Self::decode). The default accepts any
+    /// trailer.
     ///
-    /// It is called once per frame with a trailer, when all of the trailer has arrived, and before the frame is delivered;
-    /// of a frame that is delivered in [pieces](crate::Handler::on_chunk), before the last one is. Not checked are a
-    /// trailer of more than [`Envelope::MAX`] bytes, which [`encode`](Self::encode) could not write, and that of a frame
-    /// between whose pieces the framing [was changed](crate::Net::set_framing).
+    /// Called once per frame with a trailer, when the whole trailer has arrived: before the frame is delivered, or
+    /// before the last chunk of a frame that is delivered in [chunks](crate::Handler::on_chunk). Two kinds of trailers
+    /// are not checked: those of more than [`Envelope::MAX`] bytes, which [`encode`](Self::encode) could not write, and
+    /// that of a frame during whose chunks the framing [was changed](crate::Net::set_framing).
     ///
     /// ```
     /// use throng::{DecodeError, Decoded, EncodeError, Envelope, FrameDecoder, FrameFormat, Framing};
@@ -277,19 +279,19 @@ pub trait FrameFormat: fmt::Debug + Send + Sync {
     /// ```
     ///
     /// # Errors
-    /// A trailer that is not the one of the format is an error, and ends the connection.
+    /// Returns an error if the trailer is not valid, which ends the connection.
     fn check_trailer(&self, trailer: &[u8]) -> Result<(), DecodeError> {
         let _ = trailer;
         Ok(())
     }
 
-    /// Looks at a payload before it is sent, for formats that cannot carry every byte. The default accepts all.
+    /// Checks a payload before it is sent, for formats that cannot carry every byte. The default accepts all payloads.
     ///
-    /// A payload that is not there as a whole ([`Net::send_reader`](crate::Net::send_reader),
-    /// [`Net::push_chunk`](crate::Net::push_chunk)) is shown piece by piece.
+    /// A payload that is not available as a whole ([`Net::send_reader`](crate::Net::send_reader),
+    /// [`Net::push_chunk`](crate::Net::push_chunk)) is checked piece by piece.
     ///
     /// # Errors
-    /// A payload that would not arrive as it was sent is refused.
+    /// Returns an error if the payload would not arrive as it was sent.
     fn check(&self, payload: &[u8]) -> Result<(), EncodeError> {
         let _ = payload;
         Ok(())

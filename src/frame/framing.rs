@@ -1,4 +1,4 @@
-//! `Framing`: the choice of a format. It sends each operation to the format that was chosen.
+//! `Framing`: the choice of a format. It dispatches each operation to the chosen format.
 
 use std::sync::Arc;
 
@@ -7,15 +7,15 @@ use super::length_prefix::LengthPrefix;
 use super::{delimiter, varint};
 use crate::error::{DecodeError, EncodeError};
 
-/// How a byte stream is cut into frames: chosen per listener and per outbound connection.
+/// How a byte stream is cut into frames. Set per listener and per outbound connection.
 ///
 /// | | on the wire | longest payload |
 /// |---|---|---|
-/// | [`length_prefix`](Self::length_prefix) | length of 1, 2, 4 or 8 bytes, payload | what the length can say |
+/// | [`length_prefix`](Self::length_prefix) | length of 1, 2, 4 or 8 bytes, payload | what the length can encode |
 /// | [`varint`](Self::varint) | length as canonical LEB128, payload | 2^64-1 bytes |
-/// | [`delimiter`](Self::delimiter) | payload, one byte that ends it | unlimited |
-/// | [`raw`](Self::raw) | payload | what one read brings |
-/// | [`custom`](Self::custom) | as a [`FrameFormat`] says | as it says |
+/// | [`delimiter`](Self::delimiter) | payload, then the delimiter byte | unlimited |
+/// | [`raw`](Self::raw) | payload | what one read returns |
+/// | [`custom`](Self::custom) | defined by a [`FrameFormat`] | defined by the format |
 ///
 /// The default is `Framing::length_prefix()`: a little-endian `u32`, then the payload.
 #[derive(Debug, Clone)]
@@ -27,42 +27,45 @@ enum Kind {
     Varint,
     Delimiter(u8),
     Raw,
-    /// Boxed, so that the reference is thin: each connection has a framing.
+    /// Boxed, so that the reference is a thin pointer: each connection stores a framing.
     Custom(Arc<Box<dyn FrameFormat>>),
 }
 
 impl Framing {
-    /// A length of fixed width, then the payload: 4 bytes little-endian, unless the [`LengthPrefix`] is told otherwise.
+    /// Returns a framing with a length of fixed width, then the payload: 4 bytes little-endian, unless the
+    /// [`LengthPrefix`] is changed.
     pub fn length_prefix() -> LengthPrefix {
         LengthPrefix::new()
     }
 
-    /// A length as a varint (LEB128, as in protocol buffers), then the payload.
+    /// Returns a framing with the length as a varint (LEB128, as in protocol buffers), then the payload.
     ///
     /// Only the shortest form of a length is accepted, and no length above 2^64-1.
     pub fn varint() -> Self {
         Self(Kind::Varint)
     }
 
-    /// A payload that ends with `delimiter`, which is not part of it: `Framing::delimiter(b'\n')` gives lines.
+    /// Returns a framing in which each payload ends with `delimiter`, which is not part of it:
+    /// `Framing::delimiter(b'\n')` yields lines.
     ///
     /// A payload that contains the delimiter is refused when sent. A line grows in memory until its end arrives: set
-    /// [`max_frame_len`](crate::ListenOptions::max_frame_len) where peers are not trusted.
+    /// [`max_frame_len`](crate::ListenOptions::max_frame_len) if peers are not trusted.
     pub fn delimiter(delimiter: u8) -> Self {
         Self(Kind::Delimiter(delimiter))
     }
 
-    /// No framing: what one read brings is one frame. Never empty, at most the loop's read buffer long.
+    /// Returns the framing without frames: the bytes of one read are one frame. A frame is never empty and at most as
+    /// long as the loop's read buffer.
     pub fn raw() -> Self {
         Self(Kind::Raw)
     }
 
-    /// A format of your own.
+    /// Returns a framing with a custom format.
     pub fn custom(format: impl FrameFormat + 'static) -> Self {
         Self(Kind::Custom(Arc::new(Box::new(format))))
     }
 
-    /// The longest payload the format can say, in bytes.
+    /// Returns the longest payload that the format can encode, in bytes.
     pub fn max_payload_len(&self) -> u64 {
         match &self.0 {
             Kind::LengthPrefix(prefix) => prefix.max_payload_len(),
@@ -75,7 +78,7 @@ impl Framing {
         matches!(self.0, Kind::Raw)
     }
 
-    /// The delimiter, if frames end with one.
+    /// Returns the delimiter, if frames end with one.
     pub(super) fn as_delimiter(&self) -> Option<u8> {
         match self.0 {
             Kind::Delimiter(delimiter) => Some(delimiter),
@@ -83,7 +86,7 @@ impl Framing {
         }
     }
 
-    /// The longest header a frame can have, in bytes.
+    /// Returns the longest header that a frame can have, in bytes.
     pub(super) fn max_header_len(&self) -> u64 {
         match &self.0 {
             Kind::LengthPrefix(_) => 8,
@@ -93,7 +96,7 @@ impl Framing {
         }
     }
 
-    /// Whether frames of the two look the same on the wire, so that one encoding serves both.
+    /// Returns `true` if both encode frames identically, so that one encoding serves both.
     pub(crate) fn is_same(&self, other: &Self) -> bool {
         match (&self.0, &other.0) {
             (Kind::LengthPrefix(a), Kind::LengthPrefix(b)) => a == b,
@@ -124,8 +127,8 @@ impl Framing {
         }
     }
 
-    /// The length prefix, if that is what frames begin with: it can be worked with faster than by [`decode`](Self::decode)
-    /// and [`envelope`](Self::envelope).
+    /// Returns the length prefix if frames begin with one: it allows a fast path around [`decode`](Self::decode) and
+    /// [`envelope`](Self::envelope).
     #[inline]
     pub(super) fn prefix(&self) -> Option<LengthPrefix> {
         match &self.0 {
@@ -134,7 +137,7 @@ impl Framing {
         }
     }
 
-    /// What stands around a payload of this length.
+    /// Returns the envelope of a payload of this length.
     pub(super) fn envelope(&self, payload_len: u64) -> Result<Envelope, EncodeError> {
         let mut envelope = Envelope::default();
         match &self.0 {
@@ -155,12 +158,12 @@ impl Framing {
         Ok(envelope)
     }
 
-    /// Whether a trailer of this length is looked at.
+    /// Returns `true` if a trailer of this length is checked.
     pub(super) fn checks_trailer(&self, len: usize) -> bool {
         matches!(self.0, Kind::Custom(_)) && (1..=Envelope::MAX).contains(&len)
     }
 
-    /// Whether a trailer that has arrived is that of a frame.
+    /// Checks a trailer that has arrived.
     #[inline]
     pub(super) fn check_trailer(&self, trailer: &[u8]) -> Result<(), DecodeError> {
         match &self.0 {
@@ -171,7 +174,7 @@ impl Framing {
         }
     }
 
-    /// Whether the payload, as such, can be carried.
+    /// Checks whether the framing can carry the payload.
     pub(crate) fn check(&self, payload: &[u8]) -> Result<(), EncodeError> {
         match &self.0 {
             Kind::Delimiter(delimiter) => delimiter::check(*delimiter, payload),
@@ -181,7 +184,7 @@ impl Framing {
     }
 }
 
-/// A custom format must not make the decoder stand still, or step over bytes that have not arrived.
+/// Refuses results of a custom format that would stall the decoder, or skip bytes that have not arrived.
 fn reject_nonsense(decoded: Decoded, input: &[u8]) -> Result<Decoded, DecodeError> {
     match decoded {
         Decoded::Frame {
@@ -189,11 +192,11 @@ fn reject_nonsense(decoded: Decoded, input: &[u8]) -> Result<Decoded, DecodeErro
             payload: 0,
             trailer: 0,
         } => Err(DecodeError::malformed(
-            "a custom format whose frames take at least one byte",
+            "a custom format with frames of at least one byte",
             input,
         )),
         Decoded::Frame { header, .. } if header > input.len() => Err(DecodeError::malformed(
-            "a custom format whose header has arrived when it is measured",
+            "a custom format that reports no header longer than its input",
             input,
         )),
         decoded => Ok(decoded),

@@ -4,7 +4,7 @@ use super::format::Decoded;
 
 /// A fixed-width length before each payload; the length does not count the header.
 ///
-/// Made by [`Framing::length_prefix`](super::Framing::length_prefix): 4 bytes, little-endian, unless told otherwise.
+/// Created by [`Framing::length_prefix`](super::Framing::length_prefix). Default: 4 bytes, little-endian.
 ///
 /// ```text
 /// | 05 00 00 00 | h e l l o |        u32, little-endian
@@ -22,7 +22,7 @@ use super::format::Decoded;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct LengthPrefix(Layout);
 
-/// Width in bits and byte order, as one number: it is looked at for each frame.
+/// Width in bits and byte order as one number, because it is read for each frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum Layout {
     Little8,
@@ -36,34 +36,34 @@ enum Layout {
 }
 
 impl LengthPrefix {
-    /// The widest, in bytes.
+    /// The largest width, in bytes.
     pub(crate) const MAX_WIDTH: usize = 8;
 
     pub(super) fn new() -> Self {
         Self(Layout::Little32)
     }
 
-    /// One byte: payloads of up to 255 bytes.
+    /// Sets the width to one byte: payloads of up to 255 bytes.
     pub fn u8(self) -> Self {
         self.either(Layout::Little8, Layout::Big8)
     }
 
-    /// Two bytes: payloads of up to 65,535 bytes.
+    /// Sets the width to two bytes: payloads of up to 65,535 bytes.
     pub fn u16(self) -> Self {
         self.either(Layout::Little16, Layout::Big16)
     }
 
-    /// Four bytes: payloads of up to 2^32 - 1 bytes. The default.
+    /// Sets the width to four bytes: payloads of up to 2^32 - 1 bytes. The default.
     pub fn u32(self) -> Self {
         self.either(Layout::Little32, Layout::Big32)
     }
 
-    /// Eight bytes: payloads of up to 2^64 - 1 bytes.
+    /// Sets the width to eight bytes: payloads of up to 2^64 - 1 bytes.
     pub fn u64(self) -> Self {
         self.either(Layout::Little64, Layout::Big64)
     }
 
-    /// The least significant byte first. The default.
+    /// Sets the byte order to little-endian: least significant byte first. The default.
     pub fn little_endian(self) -> Self {
         Self(match self.0 {
             Layout::Little8 | Layout::Big8 => Layout::Little8,
@@ -73,7 +73,7 @@ impl LengthPrefix {
         })
     }
 
-    /// The most significant byte first, also known as network order.
+    /// Sets the byte order to big-endian (network order): most significant byte first.
     pub fn big_endian(self) -> Self {
         Self(match self.0 {
             Layout::Little8 | Layout::Big8 => Layout::Big8,
@@ -83,7 +83,7 @@ impl LengthPrefix {
         })
     }
 
-    /// Keeps the order.
+    /// Selects a layout and keeps the byte order.
     fn either(self, little: Layout, big: Layout) -> Self {
         Self(if self.is_big_endian() { big } else { little })
     }
@@ -137,7 +137,8 @@ impl LengthPrefix {
         })
     }
 
-    /// Cuts a frame that lies whole at the front of `input` and is within the limit. `None` decides nothing.
+    /// Cuts a frame that is complete at the front of `input` and within the limit. Fast path; `None` means: try the
+    /// slow path.
     #[inline]
     pub(super) fn cut_whole<'i>(self, limit: u64, input: &mut &'i [u8]) -> Option<&'i [u8]> {
         let Decoded::Frame {
@@ -156,7 +157,7 @@ impl LengthPrefix {
         Some(frame)
     }
 
-    /// Appends header and payload if there is room for them without growing, and says how many bytes that made.
+    /// Appends header and payload if they fit without growing the buffer, and returns the number of bytes appended.
     #[inline]
     pub(super) fn append(self, payload: &[u8], out: &mut Vec<u8>) -> Option<usize> {
         let before = out.len();
@@ -173,8 +174,8 @@ impl LengthPrefix {
         Some(out.len() - before)
     }
 
-    /// The header of a payload whose length has been checked against [`max_payload_len`](Self::max_payload_len): the
-    /// bytes, and how many of them count.
+    /// Returns the header of a payload whose length was checked against [`max_payload_len`](Self::max_payload_len): the
+    /// bytes, and how many of them are used.
     pub(super) fn header(self, payload_len: u64) -> ([u8; 8], usize) {
         let width = self.width();
         let bytes = if self.is_big_endian() {

@@ -1,6 +1,6 @@
-//! Framing: how a byte stream is cut into frames, and how a payload becomes one. Pure: bytes in, frames out.
+//! Framing: splits a byte stream into frames, and encodes payloads as frames. Pure: bytes in, frames out.
 //!
-//! Nothing here knows of sockets, queues or clocks. [`FrameDecoder`] and [`FrameEncoder`] can be used alone.
+//! This module does not depend on sockets, queues or clocks. [`FrameDecoder`] and [`FrameEncoder`] can be used alone.
 
 mod chunk;
 mod decoder;

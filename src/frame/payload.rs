@@ -1,4 +1,4 @@
-//! `Frame`: a payload on its way through a callback, and who owns its bytes.
+//! `Frame`: the payload passed to a callback or to a send, borrowed or owned.
 
 use std::borrow::Cow;
 use std::ops::Deref;
@@ -6,15 +6,15 @@ use std::{fmt, mem};
 
 use bytes::{Bytes, BytesMut};
 
-/// The payload of one frame, without what framed it. Derefs to `&[u8]`.
+/// The payload of one frame, without header and trailer. Derefs to `&[u8]`.
 ///
-/// In [`on_data`](crate::Handler::on_data) it borrows from the loop: a frame that arrived whole lies in the loop's read
-/// buffer (no copy, no allocation), a frame that was assembled from many reads in a buffer of its own.
-/// [`into_bytes`](Self::into_bytes) keeps it beyond the callback;
-/// [`Net::send_frame`](crate::Net::send_frame) passes it on.
+/// In [`on_data`](crate::Handler::on_data) it borrows from the loop. A frame that arrived whole is in the loop's read
+/// buffer (no copy, no allocation); a frame that was assembled from several reads is in a buffer of its own. Use
+/// [`into_bytes`](Self::into_bytes) to keep it beyond the callback, or [`Net::send_frame`](crate::Net::send_frame) to
+/// forward it.
 ///
-/// Calls that send to many take anything that converts into a `Frame`: slices, strings, vectors, boxes, `Bytes`, and
-/// references to them. What is borrowed is copied, what is owned is not.
+/// Methods that send to many connections accept anything that converts into a `Frame`: slices, strings, vectors, boxes,
+/// `Bytes`, and references to them. Borrowed payloads are copied, owned ones are not.
 ///
 /// ```
 /// use throng::Frame;
@@ -26,9 +26,9 @@ use bytes::{Bytes, BytesMut};
 pub struct Frame<'a>(Repr<'a>);
 
 enum Repr<'a> {
-    /// In a buffer of somebody else's.
+    /// Borrowed from another buffer.
     Borrowed(&'a [u8]),
-    /// The whole of a buffer, which may be taken; if it is not, its owner uses it again.
+    /// A whole buffer, which may be taken; if it is not taken, its owner reuses it.
     Assembled(&'a mut Vec<u8>),
     Shared(Bytes),
 }
@@ -38,8 +38,8 @@ impl<'a> Frame<'a> {
         Self(Repr::Assembled(buffer))
     }
 
-    /// Makes the payload outlive the callback: without a copy where the frame was assembled or is shared already,
-    /// by copying it where it lies in the loop's read buffer.
+    /// Returns the payload as owned bytes. Copies it if it is in the loop's read buffer; does not copy if it was
+    /// assembled or is already shared.
     pub fn into_bytes(self) -> Bytes {
         match self.0 {
             Repr::Borrowed(bytes) => Bytes::copy_from_slice(bytes),
@@ -48,7 +48,7 @@ impl<'a> Frame<'a> {
         }
     }
 
-    /// The bytes, if they are somebody else's and would have to be copied to be kept.
+    /// Returns the bytes if they are borrowed and would have to be copied to be kept.
     #[inline]
     pub(crate) fn as_borrowed(&self) -> Option<&'a [u8]> {
         match self.0 {
@@ -117,7 +117,7 @@ impl From<Vec<u8>> for Frame<'_> {
     }
 }
 
-/// Each of these is borrowed, or taken over without a copy.
+/// Each of these is borrowed, or moved without a copy.
 macro_rules! frame_from {
     ($($type:ty: $value:ident => $repr:expr;)*) => {
         $(impl<'a> From<$type> for Frame<'a> {

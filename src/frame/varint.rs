@@ -1,12 +1,12 @@
-//! Frames that begin with their length as a varint: LEB128, seven bits a byte, least significant first.
+//! Frames that begin with their length as a varint: LEB128, seven bits per byte, least significant first.
 //!
-//! Only the shortest form of a number is accepted. It ends endless `FF FF FF ...` after ten bytes, and leaves one way
-//! to write each length.
+//! Only the shortest form of a number is accepted. An endless `FF FF FF ...` is refused after ten bytes, and each
+//! length has exactly one encoding.
 
 use super::format::{Decoded, Envelope};
 use crate::error::DecodeError;
 
-/// A 64-bit number takes ten groups of seven bits, the last of which holds one.
+/// A 64-bit number takes ten groups of seven bits; the last group has one bit.
 const MAX_LEN: usize = 10;
 
 pub(super) fn decode(input: &[u8]) -> Result<Decoded, DecodeError> {

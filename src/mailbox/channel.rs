@@ -1,4 +1,4 @@
-//! A bounded channel that wakes its reader once for a burst. It knows nothing of loops and commands.
+//! A bounded channel that wakes its reader once per burst. It does not depend on loops or commands.
 //!
 //! ```text
 //!   writers    reserve room --> push --> signal: was it set? -- no --> wake the reader
@@ -9,56 +9,57 @@
 //!   reader     pop ... until it is empty --> clear the signal --> look once more --> sleep
 //! ```
 //!
-//! *No wake-up is lost.* A writer pushes and then sets the signal; the reader clears it and then looks again. Both are
-//! read-modify-writes of one atomic, so one comes first: the reader's look sees what was pushed, or the writer sees that
-//! the signal is clear and wakes. Waiting for room works the same way: a waiter signs up and then looks for room, the reader
-//! makes room and then looks for waiters that have signed up.
+//! *No wake-up is lost.* A writer pushes and then sets the signal; the reader clears the signal and then looks again.
+//! Both are read-modify-writes of one atomic, so one of them comes first: either the reader sees the pushed item, or
+//! the writer sees that the signal is clear and wakes the reader. Blocking for room works the same way: a waiter signs
+//! up and then looks for room; the reader makes room and then looks for waiters that have signed up.
 //!
-//! *Waiters are not overtaken, and tries do not starve.* While a thread waits for room, a try takes none of it: a thread
-//! that tries again and again could take each place as soon as it is free. Tries have a small room of their own then, *aside*,
-//! which waiters never take. All items stand in one queue, so a place aside is free again at the latest when the reader has
-//! worked through what was in the channel before.
+//! *Waiters are not overtaken, and tries do not starve.* While a thread is blocked, a try takes none of the regular
+//! room: a thread that tries repeatedly could take each place as soon as it is free. Instead, tries then use a small
+//! separate room, *aside*, which waiters never use. All items are in one queue, so room aside is free again at the
+//! latest when the reader has processed what was in the channel before.
 //!
-//! There is no lock: `std::sync::mpsc` and atomics. (Its reader may spin for a moment, if a writer was interrupted while it
-//! filled a place.) A model of it is checked in `tests/mailbox_model.rs`, with `sync` taken from there.
+//! There is no lock: only `std::sync::mpsc` and atomics. (The reader of the `mpsc` channel may spin briefly if a writer
+//! was interrupted while it filled a place.) `tests/mailbox_model.rs` checks a model of this file, and substitutes
+//! `sync`.
 
 use super::room::{Limits, Room};
 use super::sync::mpsc::{self, TryRecvError};
 use super::sync::thread::{self, Thread};
 use super::sync::{Arc, AtomicBool, AtomicU64, Ordering};
 
-/// Why something was not taken.
+/// Why an item was refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Refusal {
     Full { count: u64, bytes: u64 },
     Closed,
 }
 
-/// What an item takes of a room. The top bit, more than one item can take, says that the room is the one aside.
+/// The load that an item adds to a room. The top bit, which no item can reach, marks the room aside.
 type Weight = u64;
 const ASIDE: Weight = 1 << 63;
 
 struct Shared {
     room: Room,
-    /// The room of tries while others wait.
+    /// The room for tries while other threads are blocked.
     aside: Room,
-    /// Set: the reader was woken, or is awake, and is going to look.
+    /// Set if the reader was woken, or is awake and will look.
     signal: AtomicBool,
-    /// The reader is gone.
+    /// The reader was dropped.
     closed: AtomicBool,
-    /// The number of threads that wait for room.
+    /// The number of blocked threads.
     waiting: AtomicU64,
-    /// How many of them have entered the list since the reader looked.
+    /// How many of them have signed up since the reader last looked.
     signed_up: AtomicU64,
-    /// How often the reader was woken.
+    /// The number of times the reader was woken.
     wake_ups: AtomicU64,
     wake: Box<dyn Fn() + Send + Sync>,
 }
 
-/// A thread that waits for room.
+/// A blocked thread.
 struct Waiter {
     thread: Thread,
-    /// It is still in the list, and will be woken.
+    /// The waiter is still in the list, and will be woken.
     listed: AtomicBool,
 }
 
@@ -72,12 +73,12 @@ pub(super) struct Receiver<T> {
     shared: Arc<Shared>,
     items: mpsc::Receiver<(T, Weight)>,
     waiters: mpsc::Receiver<Arc<Waiter>>,
-    /// What was taken out since the last [`release`](Self::release) takes of the rooms.
+    /// The load taken out of the regular room since the last [`release`](Self::release).
     taken: u64,
     taken_aside: u64,
 }
 
-/// A channel whose reader is woken by `wake`, on the thread of a writer.
+/// Creates a channel. Writers call `wake`, on their own thread, to wake the reader.
 pub(super) fn channel<T>(
     limits: Limits,
     wake: Box<dyn Fn() + Send + Sync>,
@@ -111,13 +112,13 @@ pub(super) fn channel<T>(
 }
 
 impl Shared {
-    /// Takes room for one item of so many bytes, within these limits.
+    /// Reserves room for one item of `bytes` bytes within these limits.
     fn reserve(&self, limits: Limits, bytes: u64) -> Result<Weight, Refusal> {
         self.check_open()?;
         self.room.take(limits, bytes).map_err(full)
     }
 
-    /// The same for one that does not wait: aside, if others do.
+    /// Reserves room without blocking: aside, if other threads are blocked.
     fn try_reserve(&self, bytes: u64) -> Result<Weight, Refusal> {
         if !self.others_wait() {
             return self.reserve(self.room.limits, bytes);
@@ -129,7 +130,7 @@ impl Shared {
             .map_err(|_| full(self.load()))
     }
 
-    /// Whether threads wait for room.
+    /// Returns `true` if threads are blocked.
     fn others_wait(&self) -> bool {
         self.waiting.load(Ordering::Relaxed) > 0
     }
@@ -141,7 +142,7 @@ impl Shared {
         Ok(())
     }
 
-    /// How many items are in the channel, and their bytes.
+    /// Returns the number of items in the channel, and their bytes.
     fn load(&self) -> (u64, u64) {
         let (room, aside) = (self.room.load(), self.aside.load());
         (room.0 + aside.0, room.1 + aside.1)
@@ -153,18 +154,18 @@ fn full((count, bytes): (u64, u64)) -> Refusal {
 }
 
 impl<T> Sender<T> {
-    /// Puts an item of so many bytes into the channel, if there is room now.
+    /// Queues an item of `bytes` bytes if there is room now.
     pub(super) fn try_send(&self, item: T, bytes: u64) -> Result<(), (Refusal, T)> {
         let reserved = self.shared.try_reserve(bytes);
         self.push(reserved, item)
     }
 
-    /// The same, whether there is room or not. Only what can be counted is a limit.
+    /// Queues an item regardless of the limits, as long as the load can be counted.
     pub(super) fn send_always(&self, item: T) -> Result<(), (Refusal, T)> {
         self.push(self.shared.reserve(Limits::COUNTABLE, 0), item)
     }
 
-    /// The same, when there is room.
+    /// Blocks until there is room, then queues an item.
     pub(super) fn send(&self, item: T, bytes: u64) -> Result<(), (Refusal, T)> {
         let reserved = match self.shared.reserve(self.shared.room.limits, bytes) {
             Err(Refusal::Full { .. }) => self.wait_for_room(bytes),
@@ -180,14 +181,14 @@ impl<T> Sender<T> {
         let mut waiter: Option<Arc<Waiter>> = None;
         let outcome = loop {
             match &waiter {
-                // It may return at any time, which does no harm.
+                // `park` may return spuriously, which the loop tolerates.
                 Some(waiter) if waiter.listed.load(Ordering::Acquire) => thread::park(),
                 _ => match self.sign_up() {
                     Some(signed_up) => waiter = Some(signed_up),
                     None => break Err(Refusal::Closed),
                 },
             }
-            // Room that was made before the reader could see this waiter is seen now.
+            // Sees room that was made before the reader could see this waiter.
             match shared.reserve(shared.room.limits, bytes) {
                 Err(Refusal::Full { .. }) => {}
                 outcome => break outcome,
@@ -197,7 +198,7 @@ impl<T> Sender<T> {
         outcome
     }
 
-    /// Enters the list of waiters. `None`: there is no reader any more.
+    /// Enters the list of waiters. Returns `None` if the reader was dropped.
     fn sign_up(&self) -> Option<Arc<Waiter>> {
         let waiter = Arc::new(Waiter {
             thread: thread::current(),
@@ -208,7 +209,7 @@ impl<T> Sender<T> {
         Some(waiter)
     }
 
-    /// Puts an item into the channel if it has room, else gives it back.
+    /// Queues an item if room was reserved for it, otherwise returns it.
     fn push(&self, reserved: Result<Weight, Refusal>, item: T) -> Result<(), (Refusal, T)> {
         let weight = match reserved {
             Ok(weight) => weight,
@@ -226,7 +227,7 @@ impl<T> Sender<T> {
         Ok(())
     }
 
-    /// Whether there is room now for an item that does not wait.
+    /// Checks whether a non-blocking item would find room now.
     pub(super) fn check_room(&self) -> Result<(), Refusal> {
         let shared = &*self.shared;
         shared.check_open()?;
@@ -242,18 +243,18 @@ impl<T> Sender<T> {
         }
     }
 
-    /// Whether the reader is gone.
+    /// Returns `true` if the reader was dropped.
     pub(super) fn is_closed(&self) -> bool {
         self.shared.closed.load(Ordering::Acquire)
     }
 
-    /// How many items wait, and their bytes.
+    /// Returns the number of queued items, and their bytes.
     pub(super) fn load(&self) -> (u64, u64) {
         self.shared.load()
     }
 }
 
-/// Clears the signal if waking the reader panics: the next writer tries again.
+/// Clears the signal if waking the reader panics, so that the next writer tries again.
 struct NotWoken<'s>(&'s AtomicBool);
 
 impl Drop for NotWoken<'_> {
@@ -273,7 +274,7 @@ impl<T> Clone for Sender<T> {
 }
 
 impl<T> Receiver<T> {
-    /// Whether a writer has signalled. If not, there is nothing to take.
+    /// Returns `true` if a writer has signalled; otherwise there is nothing to take.
     #[inline]
     pub(super) fn is_signalled(&self) -> bool {
         self.shared.signal.load(Ordering::Acquire)
@@ -306,11 +307,11 @@ impl<T> Receiver<T> {
         }
     }
 
-    /// Releases the room of the items that were taken, and wakes waiters. To be called before the reader sleeps.
+    /// Releases the room of the items that were taken, and wakes waiters. Has to be called before the reader sleeps.
     pub(super) fn release(&mut self) {
         let taken_aside = std::mem::take(&mut self.taken_aside);
         if taken_aside > 0 {
-            // No thread waits for this room.
+            // No thread blocks on this room.
             self.shared.aside.give_back(taken_aside);
         }
         let taken = std::mem::take(&mut self.taken);
@@ -319,7 +320,7 @@ impl<T> Receiver<T> {
         }
         // Waking waiters for each single place would cost more than the commands themselves.
         if self.shared.room.give_back(taken) {
-            // Waiters that enter the list meanwhile look for room after that, and are not woken here.
+            // Waiters that sign up later look for room after that, and need not be woken here.
             let signed_up = self.shared.signed_up.swap(0, Ordering::AcqRel);
             self.wake_waiters(signed_up);
         }
@@ -335,16 +336,16 @@ impl<T> Receiver<T> {
         }
     }
 
-    /// Refuses further items, and wakes waiters so that they notice.
+    /// Refuses further items, and wakes waiters so that they see it.
     pub(super) fn close(&mut self) {
         self.shared.closed.store(true, Ordering::Release);
-        // Waiters that enter the list after that see that it is closed.
+        // Waiters that sign up later see that the channel is closed.
         if self.shared.signed_up.swap(0, Ordering::AcqRel) > 0 {
             self.wake_waiters(u64::MAX);
         }
     }
 
-    /// How often the reader was woken.
+    /// Returns the number of times the reader was woken.
     pub(super) fn wake_ups(&self) -> u64 {
         self.shared.wake_ups.load(Ordering::Relaxed)
     }
@@ -353,7 +354,7 @@ impl<T> Receiver<T> {
 impl<T> Drop for Receiver<T> {
     fn drop(&mut self) {
         self.close();
-        // One by one: if one panics the others are dropped nevertheless.
+        // Drops the items one by one: if one panics, the others are still dropped.
         while self.pop().is_some() {}
     }
 }

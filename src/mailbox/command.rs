@@ -1,4 +1,4 @@
-//! What a handle can ask of a loop.
+//! The commands of a handle.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -16,10 +16,10 @@ use crate::net::{Encoded, Net, Peer, SendReport};
 
 type Closure<H> = Box<dyn FnOnce(&mut H, &mut Net) + Send>;
 
-/// A closure for which a mailbox had no room, as returned by [`Handle::try_post`](crate::Handle::try_post).
+/// A closure that did not fit into a mailbox, as returned by [`Handle::try_post`](crate::Handle::try_post).
 pub struct Post<H: ?Sized> {
     closure: Closure<H>,
-    /// What it counts.
+    /// The number of bytes it counts against the limit.
     pub(super) bytes: u64,
 }
 
@@ -46,7 +46,7 @@ impl<H: ?Sized> fmt::Debug for Post<H> {
 /// Selects the connections to send to.
 pub(super) type Filter = Box<dyn FnMut(ConnectionId) -> bool + Send>;
 
-/// Is called with the result of an attempt to connect.
+/// Called with the result of an attempt to connect.
 pub(super) type Connected<H> =
     Box<dyn FnOnce(&mut H, &mut Net, Result<ConnectionId, ConnectError>) + Send>;
 
@@ -66,7 +66,7 @@ pub(super) enum Command<H: ?Sized> {
 }
 
 impl<H: ?Sized> Command<H> {
-    /// What a command counts against the limit of bytes.
+    /// Returns the number of bytes that the command counts against the limit.
     pub(super) fn bytes(&self) -> u64 {
         let (ids, payload) = match self {
             Self::Send(_, payload)
@@ -80,7 +80,7 @@ impl<H: ?Sized> Command<H> {
         (ids + payload) as u64
     }
 
-    /// The payload of a command that has one.
+    /// Returns the payload of a command that has one.
     pub(super) fn into_payload(self) -> Bytes {
         match self {
             Self::Send(_, payload)
@@ -136,11 +136,11 @@ impl<H: ?Sized> Command<H> {
     }
 }
 
-/// Counts a frame that did not reach all of its connections.
+/// Counts a frame that was not queued for all of its connections.
 fn note(net: &mut Net, report: &SendReport) {
     let missed = report.gone + report.refused.len() + report.unfit.len();
     if missed > 0 {
-        debug!("a frame of a handle missed {missed} connections: {report:?}");
+        debug!("a frame sent by a handle was not queued for {missed} connections: {report:?}");
         net.count_failed_command(true);
     }
 }

@@ -18,9 +18,9 @@ use crate::net::{Encoded, Net, Peer};
 
 /// Controls a loop from any thread: queues commands, which the loop runs in its next turn.
 ///
-/// It can be cloned and shared. The commands of one handle run in the order in which they were queued. Connections are looked
-/// up by id when a command runs: a command for a connection that is closed by then has no effect, also if its slot has been
-/// taken by another connection.
+/// A handle can be cloned and shared. The commands of one handle run in the order in which they were queued. A command
+/// looks up its connection by id when it runs. If the connection is closed by then, the command has no effect, even if
+/// another connection uses the same slot.
 ///
 /// ```
 /// use std::time::Duration;
@@ -49,28 +49,29 @@ use crate::net::{Encoded, Net, Peer};
 ///
 /// # When there is no room
 /// The mailbox holds at most [`max_pending_commands`](crate::Config::max_pending_commands) and
-/// [`max_pending_bytes`](crate::Config::max_pending_bytes). When it is full, methods block until the loop has made room, and
-/// their `try_` forms return [`MailboxError::Full`] and give back what they were given.
+/// [`max_pending_bytes`](crate::Config::max_pending_bytes). When it is full, methods block until the loop has made
+/// room. Their `try_` forms return [`MailboxError::Full`] and give back the payload or closure.
 ///
-/// While other threads wait for room, the `try_` forms leave it to them and may use a sixteenth of both limits in addition,
-/// at least one command. So neither starves the other: a `try_` form that returned `Full` succeeds when the loop has run what
-/// was in the mailbox, unless other `try_` calls were faster.
+/// While other threads are blocked, the `try_` forms do not take room from them, but may use a sixteenth of both limits
+/// in addition, at least one command. So neither starves the other: a `try_` form that returned `Full` succeeds once
+/// the loop has run what was in the mailbox, unless other `try_` calls were faster.
 ///
-/// In a callback, of this loop or another, no method blocks: all behave as `try_` forms, since two loops that wait for each
-/// other would wait for ever. When the loop is dropped, all return [`MailboxError::Closed`].
+/// In a callback, of this loop or another, no method blocks: all behave like their `try_` forms, because two loops that
+/// wait for each other would deadlock. When the loop is dropped, all methods return [`MailboxError::Closed`].
 ///
-/// Only turns make room and answer calls. While nothing drives the loop, after a [stop](Self::stop) for example, threads that
-/// wait stay blocked until it runs again or is dropped. Drop the loop, or a [`Mailbox`](super::Mailbox) of your own, before
-/// you join a thread that may be waiting for it. For the same reason do not block on the loop's own thread between turns, in a
-/// task of a runtime that embeds the loop for example: use the `try_` forms there, and no [`call`](Self::call).
+/// Only turns make room and answer calls. While nothing drives the loop, for example after a [stop](Self::stop),
+/// blocked threads stay blocked until it runs again or is dropped. Drop the loop, or your own
+/// [`Mailbox`](super::Mailbox), before you join a thread that may be blocked on it. For the same reason do not block on
+/// the loop's own thread between turns, for example in a task of a runtime that embeds the loop: use the `try_` forms
+/// there, and do not use [`call`](Self::call).
 ///
-/// For commands without a `try_` form, [`try_post`](Self::try_post) a closure.
+/// For commands without a `try_` form, use [`try_post`](Self::try_post) with a closure.
 ///
 /// # Whether a command had an effect
-/// A command that was accepted may still fail when it runs: its connection may be closed, or its queue full. Such commands are
-/// logged, and counted in [`commands_failed`](crate::Stats::commands_failed). To see the result, [`post`](Self::post) a
-/// closure that makes the call itself, or [`call`](Self::call) and wait for what it returns. Commands that are still queued
-/// when the loop is dropped are dropped with it.
+/// A command that was accepted may still fail when it runs: its connection may be closed, or its queue full. Such
+/// commands are logged, and counted in [`commands_failed`](crate::Stats::commands_failed). To see the result,
+/// [`post`](Self::post) a closure that makes the call itself, or use [`call`](Self::call) and wait for its return
+/// value. Commands that are still queued when the loop is dropped are dropped with it.
 pub struct Handle<H: ?Sized> {
     commands: Sender<Command<H>>,
 }
@@ -80,10 +81,10 @@ impl<H: ?Sized> Handle<H> {
         Self { commands }
     }
 
-    /// Sends a frame to a connection, as [`Net::send`].
+    /// Sends a frame to a connection; see [`Net::send`].
     ///
     /// # Errors
-    /// [`MailboxError::Closed`]; in a callback also [`MailboxError::Full`].
+    /// Returns [`MailboxError::Closed`]; in a callback also [`MailboxError::Full`].
     pub fn send(&self, id: ConnectionId, payload: &[u8]) -> Result<(), MailboxError> {
         let payload = Bytes::copy_from_slice(payload);
         Ok(self.send_bytes(id, payload)?)
@@ -92,18 +93,18 @@ impl<H: ?Sized> Handle<H> {
     /// Like [`send`](Self::send), but never blocks.
     ///
     /// # Errors
-    /// [`MailboxError`].
+    /// Returns [`MailboxError`].
     pub fn try_send(&self, id: ConnectionId, payload: &[u8]) -> Result<(), MailboxError> {
-        // Not copied in vain each time it is tried again.
+        // Check first, so that a repeated try does not copy the payload each time.
         self.commands.check_room()?;
         let payload = Bytes::copy_from_slice(payload);
         Ok(self.try_send_bytes(id, payload)?)
     }
 
-    /// Sends a frame to a connection without copying the payload first, as [`Net::send_bytes`].
+    /// Sends a frame to a connection without copying the payload first; see [`Net::send_bytes`].
     ///
     /// # Errors
-    /// As [`send`](Self::send); the payload is given back.
+    /// Same as [`send`](Self::send); the payload is given back.
     pub fn send_bytes(
         &self,
         id: ConnectionId,
@@ -130,7 +131,7 @@ impl<H: ?Sized> Handle<H> {
     /// ```
     ///
     /// # Errors
-    /// [`MailboxError`]; the payload is given back.
+    /// Returns [`MailboxError`]; the payload is given back.
     pub fn try_send_bytes(
         &self,
         id: ConnectionId,
@@ -139,10 +140,10 @@ impl<H: ?Sized> Handle<H> {
         self.put_payload(Self::try_put, Command::Send(id, payload.into()))
     }
 
-    /// Sends a frame to many connections, as [`Net::send_many`]: one command, encoded once.
+    /// Sends a frame to many connections with one command, encoded once; see [`Net::send_many`].
     ///
     /// # Errors
-    /// As [`send`](Self::send); the payload is given back.
+    /// Same as [`send`](Self::send); the payload is given back.
     pub fn send_many(
         &self,
         ids: impl IntoIterator<Item = ConnectionId>,
@@ -155,7 +156,7 @@ impl<H: ?Sized> Handle<H> {
     /// Like [`send_many`](Self::send_many), but never blocks.
     ///
     /// # Errors
-    /// [`MailboxError`]; the payload is given back.
+    /// Returns [`MailboxError`]; the payload is given back.
     pub fn try_send_many(
         &self,
         ids: impl IntoIterator<Item = ConnectionId>,
@@ -165,10 +166,10 @@ impl<H: ?Sized> Handle<H> {
         self.put_payload(Self::try_put, Command::SendMany(ids, payload.into()))
     }
 
-    /// Sends a frame to every established connection for which `filter` returns `true`, as [`Net::broadcast`].
+    /// Sends a frame to every established connection for which `filter` returns `true`; see [`Net::broadcast`].
     ///
     /// # Errors
-    /// As [`send`](Self::send); the payload is given back.
+    /// Same as [`send`](Self::send); the payload is given back.
     pub fn broadcast(
         &self,
         filter: impl FnMut(ConnectionId) -> bool + Send + 'static,
@@ -181,7 +182,7 @@ impl<H: ?Sized> Handle<H> {
     /// Like [`broadcast`](Self::broadcast), but never blocks.
     ///
     /// # Errors
-    /// [`MailboxError`]; the payload is given back.
+    /// Returns [`MailboxError`]; the payload is given back.
     pub fn try_broadcast(
         &self,
         filter: impl FnMut(ConnectionId) -> bool + Send + 'static,
@@ -191,19 +192,19 @@ impl<H: ?Sized> Handle<H> {
         self.put_payload(Self::try_put, command)
     }
 
-    /// Closes a connection gracefully, as [`Net::disconnect`], after the frames that this handle has sent to it.
+    /// Closes a connection gracefully, after the frames that this handle has sent to it; see [`Net::disconnect`].
     ///
     /// # Errors
-    /// As [`send`](Self::send).
+    /// Same as [`send`](Self::send).
     pub fn disconnect(&self, id: ConnectionId) -> Result<(), MailboxError> {
         self.put_plain(Command::Disconnect(id))
     }
 
-    /// Closes a connection gracefully with a last frame, as [`Net::disconnect_with`], after what was sent to it by this
-    /// handle.
+    /// Closes a connection gracefully with a last frame, after the frames that this handle has sent to it; see
+    /// [`Net::disconnect_with`].
     ///
     /// # Errors
-    /// As [`send`](Self::send); the payload is given back.
+    /// Same as [`send`](Self::send); the payload is given back.
     pub fn disconnect_with(
         &self,
         id: ConnectionId,
@@ -214,16 +215,16 @@ impl<H: ?Sized> Handle<H> {
         self.put_payload(Self::put, command)
     }
 
-    /// Closes a connection at once, as [`Net::abort`].
+    /// Closes a connection immediately; see [`Net::abort`].
     ///
     /// # Errors
-    /// As [`send`](Self::send).
+    /// Same as [`send`](Self::send).
     pub fn abort(&self, id: ConnectionId) -> Result<(), MailboxError> {
         self.put_plain(Command::Abort(id))
     }
 
-    /// Connects to a peer, as [`Net::connect_with`]. The loop calls `then` with the id of the connection, or with the error
-    /// if the attempt could not be started. Callbacks for the id come after that.
+    /// Connects to a peer; see [`Net::connect_with`]. The loop calls `then` with the id of the connection, or with the
+    /// error if the attempt could not be started. Callbacks for the id come after that.
     ///
     /// ```no_run
     /// # use throng::{ConnectOptions, ConnectionId, Frame, Handle, Handler, MailboxError, Net};
@@ -239,7 +240,7 @@ impl<H: ?Sized> Handle<H> {
     /// ```
     ///
     /// # Errors
-    /// As [`send`](Self::send).
+    /// Same as [`send`](Self::send).
     pub fn connect(
         &self,
         addr: SocketAddr,
@@ -249,13 +250,13 @@ impl<H: ?Sized> Handle<H> {
         self.put_plain(Command::Connect(Box::new((addr, options)), Box::new(then)))
     }
 
-    /// Runs a closure in the loop, with the handler and the connections.
+    /// Runs a closure in the loop, with the handler and the [`Net`].
     ///
-    /// The size of the closure counts against [`max_pending_bytes`](crate::Config::max_pending_bytes), not what it owns on the
-    /// heap.
+    /// The size of the closure itself counts against [`max_pending_bytes`](crate::Config::max_pending_bytes), but not
+    /// what it owns on the heap.
     ///
     /// # Errors
-    /// As [`send`](Self::send).
+    /// Same as [`send`](Self::send).
     pub fn post(
         &self,
         closure: impl FnOnce(&mut H, &mut Net) + Send + 'static,
@@ -266,7 +267,7 @@ impl<H: ?Sized> Handle<H> {
     /// Like [`post`](Self::post), but never blocks.
     ///
     /// # Errors
-    /// [`MailboxError`]; the closure is given back, for [`try_post_again`](Self::try_post_again).
+    /// Returns [`MailboxError`]; the closure is given back, for [`try_post_again`](Self::try_post_again).
     pub fn try_post(
         &self,
         closure: impl FnOnce(&mut H, &mut Net) + Send + 'static,
@@ -277,7 +278,7 @@ impl<H: ?Sized> Handle<H> {
     /// Posts a closure that was given back. Never blocks.
     ///
     /// # Errors
-    /// As [`try_post`](Self::try_post).
+    /// Same as [`try_post`](Self::try_post).
     pub fn try_post_again(&self, post: Post<H>) -> Result<(), Rejected<Post<H>, MailboxError>> {
         match self.try_put(Command::Post(post)) {
             Err((error, Command::Post(post))) => Err(Rejected::new(error, post)),
@@ -288,8 +289,8 @@ impl<H: ?Sized> Handle<H> {
     /// Runs a closure in the loop, and blocks until it has returned.
     ///
     /// # Errors
-    /// [`MailboxError::Closed`], also if the loop is dropped or the closure panics before it has returned;
-    /// [`MailboxError::InCallback`] in a callback.
+    /// Returns [`MailboxError::Closed`] if the loop is dropped, or the closure panics, before the closure has returned.
+    /// Returns [`MailboxError::InCallback`] in a callback.
     pub fn call<R: Send + 'static>(
         &self,
         closure: impl FnOnce(&mut H, &mut Net) -> R + Send + 'static,
@@ -299,25 +300,26 @@ impl<H: ?Sized> Handle<H> {
         }
         let (sender, receiver) = mpsc::sync_channel(1);
         self.post(move |handler, net| {
-            // It fails if nothing is waiting any more.
+            // Fails if the caller no longer waits.
             let _ = sender.send(closure(handler, net));
         })?;
         receiver.recv().map_err(|_| MailboxError::Closed)
     }
 
-    /// Makes [`run`](crate::EventLoop::run) return, as [`Net::stop`], after the commands that were queued before. Always has
-    /// room.
+    /// Makes [`run`](crate::EventLoop::run) return after the commands that were queued before; see [`Net::stop`]. Never
+    /// fails because the mailbox is full.
     ///
     /// # Errors
-    /// [`MailboxError::Closed`].
+    /// Returns [`MailboxError::Closed`].
     pub fn stop(&self) -> Result<(), MailboxError> {
         self.put_always(Command::Stop)
     }
 
-    /// Shuts the loop down gracefully, as [`Net::shutdown`], after the commands that were queued before. Always has room.
+    /// Shuts the loop down gracefully after the commands that were queued before; see [`Net::shutdown`]. Never fails
+    /// because the mailbox is full.
     ///
     /// # Errors
-    /// [`MailboxError::Closed`].
+    /// Returns [`MailboxError::Closed`].
     pub fn shutdown(&self, timeout: Duration) -> Result<(), MailboxError> {
         self.put_always(Command::Shutdown(timeout))
     }
@@ -327,7 +329,7 @@ impl<H: ?Sized> Handle<H> {
         self.put_plain(Command::BroadcastEncoded(frame))
     }
 
-    /// Hands over a peer that was accepted for the loop. Gives it back if there is no room.
+    /// Passes a peer that was accepted for the loop to it. Returns the peer if there is no room.
     pub(crate) fn hand_in(&self, listener: ListenerId, peer: Peer) -> Result<(), Peer> {
         match self.try_put(Command::HandIn(listener, peer)) {
             Err((_, Command::HandIn(_, peer))) => Err(peer),
@@ -335,13 +337,13 @@ impl<H: ?Sized> Handle<H> {
         }
     }
 
-    /// Whether the [`Mailbox`](super::Mailbox) was dropped. That of an [`EventLoop`](crate::EventLoop) is dropped with it,
-    /// after its listeners are closed.
+    /// Returns `true` if the [`Mailbox`](super::Mailbox) was dropped. The mailbox of an [`EventLoop`](crate::EventLoop)
+    /// is dropped with it, after its listeners are closed.
     pub fn is_closed(&self) -> bool {
         self.commands.is_closed()
     }
 
-    /// Puts a command into the mailbox when there is room.
+    /// Blocks until there is room, then queues a command.
     fn put(&self, command: Command<H>) -> Result<(), (MailboxError, Command<H>)> {
         if InLoop::is_entered() {
             return self.try_put(command);
@@ -351,25 +353,25 @@ impl<H: ?Sized> Handle<H> {
         result.map_err(|(refusal, command)| (refusal.into(), command))
     }
 
-    /// Puts a command into the mailbox if there is room.
+    /// Queues a command if there is room.
     fn try_put(&self, command: Command<H>) -> Result<(), (MailboxError, Command<H>)> {
         let bytes = command.bytes();
         let result = self.commands.try_send(command, bytes);
         result.map_err(|(refusal, command)| (refusal.into(), command))
     }
 
-    /// Puts a command into the mailbox whether there is room or not.
+    /// Queues a command regardless of the limits.
     fn put_always(&self, command: Command<H>) -> Result<(), MailboxError> {
         let result = self.commands.send_always(command);
         result.map_err(|(refusal, _)| refusal.into())
     }
 
-    /// Puts a command into the mailbox when there is room. A command that is refused is dropped.
+    /// Blocks until there is room, then queues a command. A command that is refused is dropped.
     fn put_plain(&self, command: Command<H>) -> Result<(), MailboxError> {
         self.put(command).map_err(|(error, _)| error)
     }
 
-    /// Puts a command with a payload into the mailbox, in one of the two ways.
+    /// Queues a command with a payload with one of the two functions.
     fn put_payload(
         &self,
         put: impl FnOnce(&Self, Command<H>) -> Result<(), (MailboxError, Command<H>)>,

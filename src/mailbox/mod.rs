@@ -1,14 +1,14 @@
 //! The mailbox: commands from other threads to a loop.
 //!
-//! It is separate from [`Net`], so that neither `Net` nor the [`Handler`](crate::Handler) trait knows the type that commands are run on. A
-//! [`Handle`] queues commands, [`channel`] holds them, [`Mailbox::deliver`] runs them.
+//! It is separate from [`Net`], so that neither `Net` nor the [`Handler`](crate::Handler) trait depends on the handler
+//! type of the commands. A [`Handle`] queues commands, [`channel`] holds them, [`Mailbox::deliver`] runs them.
 
 mod channel;
 mod command;
 mod handle;
 mod room;
 
-/// What [`channel`] and [`room`] are made of. Their model takes the same from elsewhere.
+/// The primitives that [`channel`] and [`room`] use. Their model check substitutes its own.
 mod sync {
     pub(super) use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
     pub(super) use std::sync::{Arc, mpsc};
@@ -29,8 +29,8 @@ use room::Limits;
 
 /// The queue between [`Handle`]s and a loop.
 ///
-/// An [`EventLoop`](crate::EventLoop) has one. If you drive a [`Reactor`] in a poll of your own and want handles, create one with
-/// a function that wakes that poll, and [deliver](Self::deliver) in each turn.
+/// An [`EventLoop`](crate::EventLoop) contains one. If you drive a [`Reactor`] in your own poll and need handles,
+/// create a mailbox with a function that wakes that poll, and call [`deliver`](Self::deliver) in each turn.
 ///
 /// ```no_run
 /// # use std::sync::Arc;
@@ -46,7 +46,7 @@ use room::Limits;
 /// let config = Config::default();
 /// // At most one waker per poll: use the one you have.
 /// let waker = Arc::new(mio::Waker::new(poll.registry(), mio::Token(0))?);
-/// let mut mailbox = Mailbox::new(&config, move || waker.wake().expect("the poll is there"));
+/// let mut mailbox = Mailbox::new(&config, move || waker.wake().expect("a live poll"));
 /// let mut reactor = Reactor::attach(poll.registry(), config, Instant::now())?;
 /// let handle = mailbox.handle();
 /// std::thread::spawn(move || handle.broadcast(|_| true, "good morning"));
@@ -63,7 +63,7 @@ use room::Limits;
 /// # Ok::<(), std::io::Error>(())
 /// ```
 ///
-/// Dropping it drops the commands that were not run. Threads that wait for room get
+/// Dropping the mailbox drops the commands that were not run. Blocked threads get
 /// [`MailboxError::Closed`](crate::MailboxError::Closed).
 pub struct Mailbox<H: ?Sized> {
     commands: Receiver<Command<H>>,
@@ -75,8 +75,8 @@ impl<H: ?Sized> Mailbox<H> {
     /// Creates a mailbox with the limits of `config` ([`max_pending_commands`](Config::max_pending_commands),
     /// [`max_pending_bytes`](Config::max_pending_bytes), [`commands_per_turn`](Config::commands_per_turn)).
     ///
-    /// `wake` must end the wait of the loop that delivers. It is called once per burst of commands, on the thread of the
-    /// handle, and should neither block nor panic. It is dropped with the last handle.
+    /// `wake` has to end the wait of the loop that delivers. It is called once per burst of commands, on the thread of
+    /// the handle, and should neither block nor panic. It is dropped with the last handle.
     pub fn new(config: &Config, wake: impl Fn() + Send + Sync + 'static) -> Self {
         let limits = Limits {
             count: config.max_pending_commands,
@@ -90,7 +90,7 @@ impl<H: ?Sized> Mailbox<H> {
         }
     }
 
-    /// Whether commands may be queued.
+    /// Returns `true` if commands may be queued.
     pub(crate) fn has_commands(&self) -> bool {
         self.commands.is_signalled()
     }
@@ -100,11 +100,12 @@ impl<H: ?Sized> Mailbox<H> {
         self.handle.clone()
     }
 
-    /// Runs the queued commands in order, and those that are queued meanwhile, up to
-    /// [`commands_per_turn`](Config::commands_per_turn). If some are left over, [`next_timeout`](Reactor::next_timeout) is zero.
+    /// Runs the queued commands in order, including those queued meanwhile, up to
+    /// [`commands_per_turn`](Config::commands_per_turn). If commands are left, [`next_timeout`](Reactor::next_timeout)
+    /// is zero.
     ///
-    /// Call it in each turn, between [`handle_event`](Reactor::handle_event) and [`finish_turn`](Reactor::finish_turn), so that what
-    /// the commands send is written together with the replies of this turn.
+    /// Call it in each turn, between [`handle_event`](Reactor::handle_event) and [`finish_turn`](Reactor::finish_turn),
+    /// so that frames sent by commands are written together with the replies of this turn.
     #[inline]
     pub fn deliver(&mut self, handler: &mut H, reactor: &mut Reactor) {
         if self.commands.is_signalled() {
@@ -132,12 +133,12 @@ impl<H: ?Sized> Mailbox<H> {
     }
 }
 
-/// The commands of one turn. Their room is released at the end, also after a panic.
+/// The commands of one turn. Their room is released on drop, also after a panic.
 struct Batch<'m, H: ?Sized> {
     commands: &'m mut Receiver<Command<H>>,
     net: &'m mut Net,
     run: u64,
-    /// Nothing is left for the next turn.
+    /// No command is left for the next turn.
     is_empty: bool,
 }
 

@@ -1,18 +1,18 @@
-//! How much is in a channel, and how much may be. Count and bytes are one word, so that both limits are taken in one step.
+//! The load of a channel and its limits. Count and bytes share one word, so that both limits are checked in one step.
 
 use super::sync::{AtomicU64, Ordering};
 
-/// How many bits of a load count bytes: up to a TiB of them; the others count items.
+/// The number of bits of a load that count bytes: up to one TiB. The other bits count items.
 const BYTES_BITS: u32 = 40;
 const ONE: u64 = 1 << BYTES_BITS;
 const BYTES: u64 = ONE - 1;
 
-/// The highest limit of the count.
+/// The highest possible limit of the count.
 const MAX_COUNT: u64 = (1 << (64 - BYTES_BITS - 1)) - 1;
-/// The highest limit of the bytes: one item more can be counted.
+/// The highest possible limit of the bytes; one more item can still be counted.
 const MAX_BYTES: u64 = 1 << (BYTES_BITS - 1);
 
-/// How much may be in a room. It takes one item more as long as there is less of both.
+/// The limits of a room. It accepts an item while both count and bytes are below their limits.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Limits {
     pub(super) count: u64,
@@ -20,13 +20,13 @@ pub(super) struct Limits {
 }
 
 impl Limits {
-    /// Twice what may be the limits, so that there is always something for what is not limited.
+    /// Twice the highest limits, so that items without a limit can still be counted.
     pub(super) const COUNTABLE: Self = Self {
         count: 2 * MAX_COUNT,
         bytes: 2 * MAX_BYTES,
     };
 
-    /// These, or the nearest that can be counted.
+    /// Clamps the limits to the nearest that can be counted.
     pub(super) fn countable(self) -> Self {
         Self {
             count: self.count.clamp(1, MAX_COUNT),
@@ -34,7 +34,7 @@ impl Limits {
         }
     }
 
-    /// A sixteenth of these.
+    /// Returns a sixteenth of these limits.
     pub(super) fn small_part(self) -> Self {
         Self {
             count: self.count / 16,
@@ -49,10 +49,10 @@ impl Limits {
     }
 }
 
-/// What is in a channel or about to be, and how much it may be.
+/// The load of a channel, including reserved items, and its limits.
 pub(super) struct Room {
     pub(super) limits: Limits,
-    /// The count, and below it the bytes.
+    /// The count in the high bits, the bytes in the low bits.
     load: AtomicU64,
 }
 
@@ -64,8 +64,8 @@ impl Room {
         }
     }
 
-    /// Takes room for one item of so many bytes, if there is less than `limits`. Returns what it takes; if there is no room,
-    /// the count and the bytes that are there.
+    /// Reserves room for one item of `bytes` bytes if the load is below `limits`, and returns the added load. If there
+    /// is no room, returns the current count and bytes.
     pub(super) fn take(&self, limits: Limits, bytes: u64) -> Result<u64, (u64, u64)> {
         let taken = ONE + bytes.min(MAX_BYTES - 1);
         let mut load = self.load.load(Ordering::Relaxed);
@@ -85,24 +85,24 @@ impl Room {
         }
     }
 
-    /// Gives back what was taken. Returns whether half of the room or more is free then.
+    /// Releases a load. Returns `true` if at least half of the room is free afterwards.
     pub(super) fn give_back(&self, taken: u64) -> bool {
         let (count, bytes) = split(self.load.fetch_sub(taken, Ordering::AcqRel) - taken);
         count <= self.limits.count / 2 && bytes <= self.limits.bytes / 2
     }
 
-    /// Whether one item more would be taken.
+    /// Returns `true` if one more item would be accepted.
     pub(super) fn is_free(&self) -> bool {
         self.limits.leave_room(self.load.load(Ordering::Relaxed))
     }
 
-    /// The count and the bytes of what is there.
+    /// Returns the current count and bytes.
     pub(super) fn load(&self) -> (u64, u64) {
         split(self.load.load(Ordering::Relaxed))
     }
 }
 
-/// The count and the bytes of a load.
+/// Splits a load into count and bytes.
 fn split(load: u64) -> (u64, u64) {
     (load >> BYTES_BITS, load & BYTES)
 }

@@ -1,4 +1,4 @@
-//! What shards listen on, and how peers are distributed over them.
+//! The listeners of shards, and how peers are distributed.
 
 use std::fmt;
 use std::io;
@@ -18,22 +18,22 @@ use crate::socket::{ListenSocket, Local, Sharing};
 /// How the peers of a listener are distributed over the shards.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Balance {
-    /// Each shard listens on the address, and the kernel chooses one for each peer by a hash of its address
-    /// (`SO_REUSEPORT`). It costs nothing, but is uneven with few peers. If a shard fails, the others keep accepting. For TCP
-    /// addresses only: peers of other listeners are [handed over](Self::HandOver).
+    /// Each shard listens on the address, and the kernel chooses a shard for each peer by a hash of its address
+    /// (`SO_REUSEPORT`). This costs nothing, but is uneven with few peers. If a shard fails, the others keep accepting.
+    /// For TCP addresses only: peers of other listeners are [handed over](Self::HandOver).
     Kernel,
-    /// The first shard accepts and hands peers to all shards in turn. It is even, and costs one command per peer. If the first
-    /// shard fails, its listening socket is closed and no shard accepts any more; connections of the other shards stay open. Use
-    /// [`Shards::join_next`](crate::Shards::join_next) to learn of it.
+    /// The first shard accepts, and hands peers to all shards in turn. This is even, and costs one command per peer. If
+    /// the first shard fails, its listening socket is closed and no shard accepts any more; connections of the other
+    /// shards stay open. [`Shards::join_next`](crate::Shards::join_next) reports the failure.
     ///
-    /// Shards that have ended, have closed the listener or have no room in their mailbox are skipped.
-    /// [`on_accept`](crate::Handler::on_accept) and the limits are those of the shard that a peer is handed to.
+    /// Shards that have ended, have closed the listener, or have a full mailbox are skipped.
+    /// [`on_accept`](crate::Handler::on_accept) and the limits are those of the shard that the peer is handed to.
     HandOver,
 }
 
 impl Default for Balance {
-    /// [`Kernel`](Self::Kernel) on Linux, else [`HandOver`](Self::HandOver): other systems have `SO_REUSEPORT` as well, but
-    /// give all peers to one listener.
+    /// Returns [`Kernel`](Self::Kernel) on Linux, otherwise [`HandOver`](Self::HandOver): other systems have
+    /// `SO_REUSEPORT` as well, but give all peers to one listener.
     fn default() -> Self {
         if cfg!(any(target_os = "linux", target_os = "android")) {
             Self::Kernel
@@ -52,17 +52,17 @@ impl fmt::Display for Balance {
     }
 }
 
-/// What is listened on.
+/// What to listen on.
 #[derive(Debug)]
 pub(super) enum Place {
-    /// The first of them that works.
+    /// The first address that works.
     Addrs(Vec<SocketAddr>),
     #[cfg(unix)]
     Path(std::path::PathBuf),
     Socket(ListenSocket),
 }
 
-/// The listener, which has the same id in all shards; or which shard could not listen, and why.
+/// The listener, which has the same id in all shards; or the shard that could not listen, and the error.
 type Listened = Result<Option<ListenerId>, (usize, ListenError)>;
 
 impl Place {
@@ -121,7 +121,7 @@ fn bind(
     sharing: Sharing,
 ) -> Result<(ListenSocket, SocketAddr), ListenError> {
     let bound = ListenSocket::bind(addr, options, connection, sharing).and_then(|socket| {
-        // Port 0 was any: from here on it is this one.
+        // If the port was 0, use the assigned port from here on.
         let local_addr = socket.local()?.addr.unwrap_or(addr);
         Ok((socket, local_addr))
     });
@@ -134,10 +134,11 @@ fn listen_everywhere<H: Handler>(
     connection: &ConnectionOptions,
     loops: &mut [EventLoop<H>],
 ) -> Listened {
-    // All or none: a socket that listens gets its part of the peers.
+    // All sockets are bound before any is adopted: each listening socket gets a part of the peers.
     let mut sockets = Vec::new();
     for shard in 0..loops.len() {
-        // Unless it is asked for, nobody else is to have a part of them: the first takes the address for itself.
+        // Unless `reuse_port` is set, other processes must not share the address: the first socket claims it
+        // exclusively.
         let sharing = match shard {
             0 if !options.reuse_port => Sharing::Begin,
             _ => Sharing::Join,
@@ -188,7 +189,7 @@ fn listen_once<H: Handler + 'static>(
             turn += 1;
             let is_present = |other: usize| Some(present.get(other)?.strong_count() > 0);
             match handles.get(shard) {
-                // Not to a shard that has ended or has no room.
+                // Skips a shard that has ended, has closed the listener or has no room.
                 Some(handle) if shard > 0 && is_present(shard - 1) == Some(true) => {
                     handle.hand_in(listener, peer).err()
                 }

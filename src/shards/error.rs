@@ -11,7 +11,7 @@ use crate::error::ListenError;
 pub struct ShardError {
     /// The index of the shard, from 0.
     pub shard: usize,
-    /// How it failed.
+    /// The failure.
     pub failure: ShardFailure,
 }
 
@@ -19,15 +19,15 @@ pub struct ShardError {
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum ShardFailure {
-    /// It could not listen.
+    /// The shard could not listen.
     Listen(ListenError),
-    /// Its loop returned an error, or its handler could not be created.
+    /// The loop returned an error, or the handler could not be created.
     Failed(io::Error),
-    /// It panicked, with this message.
+    /// The shard panicked, with this message.
     Panicked(String),
 }
 
-/// Shards that have failed.
+/// The shards that have failed.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct JoinError {

@@ -15,7 +15,7 @@ use crate::net::Encoded;
 
 /// Identifies a connection of [`Shards`](crate::Shards): a [`ConnectionId`] is unique only within its shard.
 ///
-/// It prints as `1:17#3`: connection `17#3` of shard 1. It can be read from that text:
+/// Displayed as `1:17#3`: connection `17#3` of shard 1. It can be parsed from that text:
 ///
 /// ```
 /// use throng::ShardedId;
@@ -26,9 +26,9 @@ use crate::net::Encoded;
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ShardedId {
-    /// The shard, from 0.
+    /// The index of the shard, from 0.
     pub shard: usize,
-    /// The connection in it.
+    /// The connection in that shard.
     pub connection: ConnectionId,
 }
 
@@ -38,7 +38,7 @@ impl fmt::Display for ShardedId {
     }
 }
 
-/// Reads what [`Display`](fmt::Display) writes, and nothing else.
+/// Parses the output of [`Display`](fmt::Display), and nothing else.
 impl FromStr for ShardedId {
     type Err = ParseIdError;
 
@@ -53,10 +53,11 @@ impl FromStr for ShardedId {
     }
 }
 
-/// Controls [`Shards`](crate::Shards) from any thread: a [`Handle`] for each shard, whose docs apply here as well.
+/// Controls [`Shards`](crate::Shards) from any thread. Contains a [`Handle`] for each shard; the documentation of
+/// `Handle` applies here as well.
 pub struct ShardHandles<H: ?Sized> {
     handles: Arc<[Handle<H>]>,
-    /// The framings of the listeners, and the longest frame of each.
+    /// The framing and the longest frame of each listener.
     framings: Arc<[(Framing, u64)]>,
 }
 
@@ -69,7 +70,7 @@ impl<H: ?Sized> ShardHandles<H> {
     }
 
     /// Returns the number of shards.
-    #[expect(clippy::len_without_is_empty, reason = "there is at least one")]
+    #[expect(clippy::len_without_is_empty, reason = "there is at least one shard")]
     pub fn len(&self) -> usize {
         self.handles.len()
     }
@@ -84,10 +85,10 @@ impl<H: ?Sized> ShardHandles<H> {
         self.handles.iter()
     }
 
-    /// Sends a frame to a connection, whichever shard it is on; see [`Handle::send_bytes`].
+    /// Sends a frame to a connection on any shard; see [`Handle::send_bytes`].
     ///
     /// # Errors
-    /// As there; [`MailboxError::Closed`] also if there is no such shard.
+    /// Same as there; [`MailboxError::Closed`] also if there is no such shard.
     pub fn send_bytes(
         &self,
         id: ShardedId,
@@ -100,20 +101,20 @@ impl<H: ?Sized> ShardHandles<H> {
         }
     }
 
-    /// Closes a connection gracefully, whichever shard it is on; see [`Handle::disconnect`].
+    /// Closes a connection on any shard gracefully; see [`Handle::disconnect`].
     ///
     /// # Errors
-    /// As [`send_bytes`](Self::send_bytes).
+    /// Same as [`send_bytes`](Self::send_bytes).
     pub fn disconnect(&self, id: ShardedId) -> Result<(), MailboxError> {
         let handle = self.get(id.shard).ok_or(MailboxError::Closed)?;
         handle.disconnect(id.connection)
     }
 
-    /// Sends a frame to every connection of all shards. It is encoded once for each framing of the listeners, on this
+    /// Sends a frame to every connection of all shards. It is encoded once per framing of the listeners, on this
     /// thread; large payloads are shared by all queues.
     ///
-    /// Blocks until there is room. In a callback it does not block, but skips shards without room. Returns how many shards
-    /// took the frame: all except those that were skipped or have ended.
+    /// Blocks until there is room. In a callback it does not block, but skips shards whose mailbox is full. Returns the
+    /// number of shards that accepted the frame: all except those that were skipped or have ended.
     pub fn broadcast(&self, payload: impl Into<Bytes>) -> usize {
         let encoded = Arc::new(Encoded::new(payload.into(), &self.framings));
         let taken = self
@@ -122,10 +123,10 @@ impl<H: ?Sized> ShardHandles<H> {
         taken.count()
     }
 
-    /// Shuts all shards down gracefully, as [`Handle::shutdown`]. Shards that have ended are ignored.
+    /// Shuts all shards down gracefully; see [`Handle::shutdown`]. Shards that have ended are ignored.
     pub fn shutdown(&self, timeout: Duration) {
         for handle in self.iter() {
-            // Closed is what it is meant to be.
+            // A shard that has ended is already shut down.
             let _ = handle.shutdown(timeout);
         }
     }

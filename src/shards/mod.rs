@@ -1,7 +1,7 @@
 //! Several loops on several threads, which share their listeners.
 //!
-//! Each shard is an event loop like any other, with a handler of its own. Shards share nothing but their mailboxes. A
-//! connection stays with its shard.
+//! Each shard is an event loop with its own handler. Shards share nothing but their mailboxes. A connection stays on
+//! its shard.
 
 mod balance;
 mod error;
@@ -50,7 +50,7 @@ pub struct ShardsBuilder {
     listeners: Vec<(Place, ListenOptions)>,
 }
 
-/// Several loops that run on threads of their own and serve the same addresses.
+/// Several loops, each on its own thread, that serve the same addresses.
 ///
 /// ```
 /// use std::time::Duration;
@@ -75,7 +75,7 @@ pub struct ShardsBuilder {
 /// # Ok::<(), std::io::Error>(())
 /// ```
 ///
-/// Dropping it does not end the shards, just as dropping a `JoinHandle` does not end its thread.
+/// Dropping this does not end the shards, just as dropping a `JoinHandle` does not end its thread.
 pub struct Shards<H: ?Sized> {
     handles: ShardHandles<H>,
     threads: Threads,
@@ -95,12 +95,13 @@ impl Shards<dyn Handler> {
 }
 
 impl<H: Handler + 'static> Shards<H> {
-    /// Returns the address of the `n`th listener of the [builder](ShardsBuilder), counted from 0. `None` for Unix domain sockets.
+    /// Returns the address of the `n`th listener of the [builder](ShardsBuilder), counted from 0. `None` for Unix
+    /// domain sockets.
     pub fn local_addr(&self, n: usize) -> Option<SocketAddr> {
         self.locals.get(n)?.addr
     }
 
-    /// The path of the `n`th listener of the [builder](ShardsBuilder), as [`Net::local_path`].
+    /// Returns the path of the `n`th listener of the [builder](ShardsBuilder); see [`Net::local_path`].
     #[cfg(unix)]
     pub fn local_path(&self, n: usize) -> Option<&std::path::Path> {
         self.locals.get(n)?.path.as_deref()
@@ -111,12 +112,13 @@ impl<H: Handler + 'static> Shards<H> {
         self.handles.clone()
     }
 
-    /// Blocks until the next shard has ended, and returns its index, or how it failed. Returns `None` when the end of every
+    /// Blocks until the next shard has ended, and returns its index or its error. Returns `None` when the end of every
     /// shard has been returned.
     ///
-    /// A shard ends by a [`shutdown`](ShardHandles::shutdown), by a [`Net::stop`], or because it failed: its loop returned an
-    /// error or its handler panicked. Its listeners and connections are closed and its handler is dropped when this returns.
-    /// The other shards keep running; whether they should is up to you. To shut all of them down when one fails:
+    /// A shard ends by a [`shutdown`](ShardHandles::shutdown), by a [`Net::stop`], or because it failed: its loop
+    /// returned an error or its handler panicked. When this returns, its listeners and connections are closed and its
+    /// handler is dropped. The other shards keep running; the application decides whether they should. To shut all of
+    /// them down when one fails:
     ///
     /// ```
     /// # use std::time::Duration;
@@ -141,11 +143,11 @@ impl<H: Handler + 'static> Shards<H> {
         self.threads.join_next()
     }
 
-    /// Blocks until all shards have ended. If one fails, this keeps waiting for the others; [`join_next`](Self::join_next)
-    /// returns at once.
+    /// Blocks until all shards have ended. If a shard fails, this keeps waiting for the others;
+    /// [`join_next`](Self::join_next) returns immediately.
     ///
     /// # Errors
-    /// Names the shards that failed, except those that `join_next` has returned.
+    /// Returns the shards that failed, except those that `join_next` has returned.
     pub fn join(mut self) -> Result<(), JoinError> {
         let failed = self.threads.join();
         if failed.is_empty() {
@@ -172,7 +174,7 @@ impl ShardsBuilder {
     /// Listens on an address. The listener has the same id in all shards: listeners of the builder come first.
     ///
     /// # Errors
-    /// If the address cannot be resolved.
+    /// Returns an error if the address cannot be resolved.
     pub fn listen(
         mut self,
         addr: impl ToSocketAddrs,
@@ -184,8 +186,8 @@ impl ShardsBuilder {
         Ok(self)
     }
 
-    /// Listens on the path of a Unix domain socket, as [`Net::listen_unix`]. The peers are
-    /// [handed over](Balance::HandOver) by the first shard: the kernel does not balance them.
+    /// Listens on the path of a Unix domain socket; see [`Net::listen_unix`]. The first shard [hands
+    /// over](Balance::HandOver) the peers: the kernel does not balance them.
     #[cfg(unix)]
     pub fn listen_unix(
         mut self,
@@ -196,12 +198,12 @@ impl ShardsBuilder {
         self
     }
 
-    /// Takes over a listening socket, as [`Net::adopt_listener`]. The peers are
-    /// [handed over](Balance::HandOver) by the first shard: there is one socket.
+    /// Takes over a listening socket; see [`Net::adopt_listener`]. The first shard [hands over](Balance::HandOver) the
+    /// peers: there is only one socket.
     ///
-    /// A socket passed on by systemd is also open in systemd. If the first shard fails, throng closes its own copy, but the
-    /// kernel keeps queueing new clients, which hang until the process has ended and systemd starts it again. End the process
-    /// when [`Shards::join_next`] returns.
+    /// A socket passed by systemd is also open in systemd. If the first shard fails, throng closes its own copy, but
+    /// the kernel continues to queue new clients. They hang until the process has ended and systemd starts it again.
+    /// End the process when [`Shards::join_next`] returns.
     pub fn adopt_listener(
         mut self,
         socket: impl Into<ListenSocket>,
@@ -211,11 +213,12 @@ impl ShardsBuilder {
         self
     }
 
-    /// Starts the shards. Each calls `make` on its own thread to create its handler, so handlers need not be `Send`. The
-    /// shards begin to serve when all handlers exist. In `make`, as in a callback, methods of [`ShardHandles`] do not block.
+    /// Starts the shards. Each shard calls `make` on its own thread to create its handler, so handlers need not be
+    /// `Send`. The shards start serving when all handlers exist. In `make`, as in a callback, methods of
+    /// [`ShardHandles`] do not block.
     ///
     /// # Errors
-    /// If a loop, a listener or a handler cannot be created. No shard serves then.
+    /// Returns an error if a loop, a listener or a handler cannot be created. Then no shard serves.
     pub fn start<H: Handler + 'static>(
         self,
         make: impl Fn(&mut Net, Shard<H>) -> io::Result<H> + Send + Sync + 'static,
@@ -253,11 +256,11 @@ impl ShardsBuilder {
         }
         drop(report);
         let mut threads = Threads::start(lives);
-        // It ends when all have reported or are gone.
+        // The iteration ends when each shard has reported or ended.
         if reports.iter().count() < self.shards {
             drop(goes);
             let first = threads.join().into_iter().next();
-            let unknown = || ShardFailure::Failed(io::Error::other("it ended early"));
+            let unknown = || ShardFailure::Failed(io::Error::other("the thread ended early"));
             return Err(first.unwrap_or_else(|| ShardError::new(0, unknown())));
         }
         for go in goes {
@@ -271,11 +274,11 @@ impl ShardsBuilder {
     }
 }
 
-/// What a shard reports when its handler exists, and what it is sent when all exist.
+/// What a shard reports when its handler exists, and what it receives when all handlers exist.
 struct Made;
 struct Go;
 
-/// The life of a shard, on its thread.
+/// Runs a shard on its thread.
 fn serve<H: Handler>(
     mut event_loop: EventLoop<H>,
     shard: Shard<H>,
@@ -285,15 +288,15 @@ fn serve<H: Handler>(
 ) -> io::Result<()> {
     let index = shard.index;
     let mut handler = {
-        // The others may not run yet.
+        // Must not block: the other shards may not be running yet.
         let _nothing_waits = InLoop::enter();
         make(event_loop.net(), shard)?
     };
-    // Dropped before the handler, which may wait for a thread that waits for the loop.
+    // Dropped before the handler, whose destructor may join a thread that is blocked on the loop.
     let mut event_loop = event_loop;
     let _ = report.send(Made);
     drop(report);
-    // If another one could not be made nobody says it.
+    // Not sent if another handler could not be created.
     let Ok(Go) = may_go.recv() else {
         return Ok(());
     };

@@ -1,4 +1,4 @@
-//! The threads of the shards: each reports its end when it is there, so that the first one to fail is noticed at once.
+//! The threads of the shards. Each reports its end immediately, so that the first failure is detected at once.
 
 use std::io;
 use std::sync::mpsc::{self, Receiver, Sender};
@@ -8,13 +8,13 @@ use log::error;
 
 use super::error::{ShardError, ShardFailure};
 
-/// What a thread returns, or why it could not be started.
+/// A running thread with its result, or why it could not be started.
 type Life = io::Result<JoinHandle<io::Result<()>>>;
 
 pub(super) struct Threads {
-    /// `None`: its end was reported.
+    /// `None` if its end was reported.
     lives: Vec<Option<Life>>,
-    /// The indices of those that have ended, in this order.
+    /// The indices of the shards that have ended, in the order of their ends.
     ends: Receiver<usize>,
 }
 
@@ -26,7 +26,7 @@ impl Threads {
     {
         let (report, ends) = mpsc::channel();
         let start = |(index, run): (usize, F)| {
-            // One that is not started is dropped here, and reports that.
+            // If the thread is not started, `end` is dropped with the closure and reports it.
             let end = End(index, report.clone());
             let thread = thread::Builder::new().name(format!("throng-shard-{index}"));
             Some(thread.spawn(move || {
@@ -38,7 +38,7 @@ impl Threads {
         Self { lives, ends }
     }
 
-    /// Waits for the next one to end. `None`: all have, and were reported.
+    /// Blocks until the next shard has ended. Returns `None` when all ends were reported.
     pub(super) fn join_next(&mut self) -> Option<Result<usize, ShardError>> {
         let shard = self.ends.recv().ok()?;
         let ended = match self.lives.get_mut(shard)?.take()? {
@@ -52,7 +52,7 @@ impl Threads {
         })
     }
 
-    /// Waits for all to end. Those that have failed, in order of their indices.
+    /// Blocks until all shards have ended. Returns those that failed, in order of their indices.
     pub(super) fn join(&mut self) -> Vec<ShardError> {
         let ends = std::iter::from_fn(|| self.join_next());
         let mut failed: Vec<ShardError> = ends.filter_map(Result::err).collect();
@@ -61,7 +61,7 @@ impl Threads {
     }
 }
 
-/// Reports the end of a shard, however it comes, when all that the shard owned is dropped.
+/// Reports the end of a shard, also after a panic, when everything the shard owned is dropped.
 struct End(usize, Sender<usize>);
 
 impl Drop for End {
@@ -70,7 +70,7 @@ impl Drop for End {
         if thread::panicking() {
             error!("shard {shard} panicked; its connections are closed");
         }
-        // Shards may be left to themselves.
+        // Fails if `Threads` was dropped, which is allowed.
         let _ = report.send(*shard);
     }
 }
@@ -81,7 +81,7 @@ mod tests {
 
     type Run = Box<dyn FnOnce() -> io::Result<()> + Send>;
 
-    /// Shards that end as they are told to, while the last one goes on until it is let go.
+    /// Creates two shards: the first ends as `how` does, the last one when the sender is dropped.
     fn ending(how: impl Fn() -> io::Result<()> + Clone + Send + 'static) -> (Threads, Sender<()>) {
         let (go, may_go) = mpsc::channel();
         let first: Run = Box::new(how);

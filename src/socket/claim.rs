@@ -1,14 +1,14 @@
-//! At most one `Reactor` per registry: two would take each other's events, since their tokens are the same.
+//! Ensures at most one `Reactor` per registry: two would receive each other's events, because they use the same tokens.
 //!
-//! A registry cannot be asked who uses it, and it can be cloned. But epoll refuses a descriptor that it has already. So
-//! there is one descriptor in the process that nothing is ever read from or written to, and a `Reactor` registers it as long as
-//! it lives. Other selectors do not refuse a second registration: there nothing is noticed.
+//! A registry cannot be asked who uses it, and it can be cloned. But epoll refuses a descriptor that is already
+//! registered. So the process has one socket that is never read from or written to, and a `Reactor` keeps it registered
+//! as long as it lives. Other selectors do not refuse a second registration, so there the mistake is not detected.
 
 use std::io;
 
 use mio::Registry;
 
-/// Registers the presence of a `Reactor`. Fails only if there is one already.
+/// Registers the presence of a `Reactor`. Fails only if another one is registered.
 pub(crate) fn claim(registry: &Registry) -> io::Result<()> {
     match selector::register(registry) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
@@ -20,7 +20,7 @@ pub(crate) fn claim(registry: &Registry) -> io::Result<()> {
     }
 }
 
-/// Lets another `Reactor` be attached.
+/// Allows another `Reactor` to be attached.
 pub(crate) fn give_up(registry: &Registry) {
     let _ = selector::deregister(registry);
 }
@@ -38,7 +38,7 @@ mod selector {
 
     use crate::connection_id::WAKER;
 
-    /// A socket that has no name and no peer, so that it never has an event.
+    /// Returns a socket that has no name and no peer, so that it never has an event.
     fn presence() -> io::Result<&'static Socket> {
         static PRESENCE: OnceLock<Socket> = OnceLock::new();
         if let Some(socket) = PRESENCE.get() {

@@ -1,4 +1,5 @@
-//! Sockets that come as a bare descriptor: from a parent process, from the system, from a program in another language.
+//! Conversion of bare descriptors to sockets: from a parent process, from the system, or from a program in another
+//! language.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -9,7 +10,7 @@ use super::listening::{ListenSocket, check_listening};
 use super::stream::Stream;
 use crate::error::Rejected;
 
-/// What a stream socket speaks.
+/// The protocol family of a stream socket.
 enum Family {
     Tcp,
     Unix,
@@ -27,19 +28,19 @@ fn family(socket: &SockRef<'_>) -> io::Result<Family> {
     let addr = socket.local_addr()?;
     match addr.is_unix() {
         false if addr.is_ipv4() || addr.is_ipv6() => Ok(Family::Tcp),
-        // Some systems give no address at all for a Unix domain socket without a name.
+        // Some systems return no address for an unnamed Unix domain socket.
         is_unix if is_unix || addr.len() == 0 => Ok(Family::Unix),
         _ => invalid("expected a TCP or Unix domain socket, got one of another family"),
     }
 }
 
-/// Finds out whether it is TCP or a Unix domain socket.
+/// Determines whether the descriptor is a TCP or a Unix domain socket.
 ///
 /// ```
 /// use std::os::fd::OwnedFd;
 /// use throng::{Config, EventLoop, ListenOptions, ListenSocket};
 ///
-/// // As passed on by systemd, say.
+/// // For example, as passed by systemd.
 /// let fd: OwnedFd = std::net::TcpListener::bind("127.0.0.1:0")?.into();
 /// let mut event_loop: EventLoop = EventLoop::new(Config::default())?;
 /// event_loop.net().adopt_listener(ListenSocket::try_from(fd)?, ListenOptions::default())?;
@@ -49,8 +50,8 @@ impl TryFrom<OwnedFd> for ListenSocket {
     type Error = Rejected<OwnedFd, io::Error>;
 
     /// # Errors
-    /// `InvalidInput` for a descriptor that is no stream socket of TCP or the Unix domain, or does not listen (where the
-    /// platform can tell: Android, FreeBSD, Linux); it is given back.
+    /// Returns `InvalidInput` if the descriptor is not a stream socket of TCP or the Unix domain, or is not listening
+    /// (on platforms that can tell: Android, FreeBSD, Linux). The descriptor is given back.
     fn try_from(fd: OwnedFd) -> Result<Self, Self::Error> {
         let socket = SockRef::from(&fd);
         let checked = family(&socket).and_then(|family| check_listening(&socket).map(|()| family));
@@ -62,13 +63,14 @@ impl TryFrom<OwnedFd> for ListenSocket {
     }
 }
 
-/// Finds out whether it is TCP or a Unix domain socket. Whether it is connected is found out by
-/// [`adopt`](crate::Net::adopt).
+/// Determines whether the descriptor is a TCP or a Unix domain socket. [`adopt`](crate::Net::adopt) checks whether it
+/// is connected.
 impl TryFrom<OwnedFd> for Stream {
     type Error = Rejected<OwnedFd, io::Error>;
 
     /// # Errors
-    /// `InvalidInput` for a descriptor that is no stream socket of TCP or the Unix domain; it is given back.
+    /// Returns `InvalidInput` if the descriptor is not a stream socket of TCP or the Unix domain. The descriptor is
+    /// given back.
     fn try_from(fd: OwnedFd) -> Result<Self, Self::Error> {
         match family(&SockRef::from(&fd)) {
             Ok(Family::Tcp) => Ok(std::net::TcpStream::from(fd).into()),

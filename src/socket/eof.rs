@@ -1,7 +1,8 @@
-//! Whether a peer has closed its sending side, also where bytes come before the end that were not read.
+//! Detects whether a peer has half-closed, even if unread bytes precede the EOF.
 //!
-//! No read tells of that without taking the bytes, and while a connection is not read the loop's selector is not asked
-//! for it. So another selector is: it has the socket under a second descriptor, and looks at it once.
+//! No read can detect this without consuming the bytes, and while throng does not read from a connection, the loop's
+//! selector does not report it. Therefore a temporary selector registers the socket under a second descriptor and polls
+//! once.
 
 use std::io;
 use std::mem::MaybeUninit;
@@ -14,8 +15,8 @@ use socket2::SockRef;
 use super::Stream;
 use super::stream::retry;
 
-/// Whether it has. Costs a few system calls. Where there is no descriptor left, the answer is `false` if unread bytes come
-/// before the end.
+/// Returns `true` if the peer has half-closed. Costs a few system calls. If no file descriptor is available, returns
+/// `false` if unread bytes precede the EOF.
 pub(crate) fn peer_has_closed(stream: &Stream) -> bool {
     select(stream).unwrap_or_else(|_| peek(stream.as_socket()))
 }
@@ -52,7 +53,7 @@ mod tests {
         (ours.into(), peer)
     }
 
-    /// What it says, and what it says without a descriptor. What a peer did may take a moment to arrive.
+    /// Returns the results with and without a second descriptor. What the peer did may take a moment to arrive.
     fn await_end(ours: &Stream) -> (bool, bool) {
         let deadline = std::time::Instant::now() + Duration::from_secs(60);
         while !select(ours).expect("descriptors") {

@@ -1,4 +1,4 @@
-//! The socket under a listener.
+//! The socket of a listener.
 
 use std::net::SocketAddr;
 use std::{fmt, io};
@@ -16,8 +16,8 @@ use super::tuning::{size_buffers, take_over, tune};
 use super::unix::{self, SocketFile};
 use crate::config::{ConnectionOptions, ListenOptions};
 
-/// A socket that listens, as it is [adopted](crate::Net::adopt_listener): made of a listener of the standard library or of
-/// mio, or on Unix of an `OwnedFd`.
+/// A listening socket to be [adopted](crate::Net::adopt_listener). Created from a listener of the standard library or
+/// of mio, or on Unix from an `OwnedFd`.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum ListenSocket {
@@ -54,7 +54,8 @@ impl From<std::os::unix::net::UnixListener> for ListenSocket {
     }
 }
 
-/// Where a socket listens: an address of the network, or a name of a Unix domain socket, which may have none.
+/// The local address of a listening socket: a network address, or the name of a Unix domain socket, which may have
+/// none.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Local {
     pub(crate) addr: Option<SocketAddr>,
@@ -67,7 +68,7 @@ impl fmt::Display for Local {
         if let Some(addr) = self.addr {
             return addr.fmt(f);
         }
-        // An abstract name begins with a NUL, which is shown as such.
+        // An abstract name begins with a NUL, which `{:?}` escapes.
         #[cfg(unix)]
         if let Some(path) = &self.path {
             return write!(f, "{path:?}");
@@ -79,16 +80,17 @@ impl fmt::Display for Local {
 /// Whether several sockets listen on one address (`SO_REUSEPORT`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Sharing {
-    /// One alone.
+    /// The socket does not share the address.
     Not,
-    /// It takes an address that nobody has, and lets others join. Where the system cannot tell them apart, as `Join`.
+    /// The socket binds an unused address, and lets others join. Same as `Join` if the system cannot distinguish the
+    /// two.
     Begin,
-    /// With all who share it, also those of other processes.
+    /// The socket shares the address with all others that share it, including those of other processes.
     Join,
 }
 
 impl Sharing {
-    /// As the options have it.
+    /// Returns what the options specify.
     pub(crate) fn of(options: &ListenOptions) -> Self {
         if options.reuse_port {
             Self::Join
@@ -98,7 +100,8 @@ impl Sharing {
     }
 }
 
-/// Linux looks at the option of those who have an address when another one wants it, not at what it was when they took it.
+/// When another socket binds the address, Linux checks the current option of the existing sockets, not its value when
+/// they were bound.
 const BEGINS_ALONE: bool = cfg!(any(target_os = "android", target_os = "linux"));
 
 impl ListenSocket {
@@ -111,7 +114,7 @@ impl ListenSocket {
     ) -> io::Result<Self> {
         let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
         socket.set_nonblocking(true)?;
-        // On Windows the option of this name would let a second server steal the address.
+        // On Windows the option of this name would let a second server take over the address.
         if cfg!(unix) {
             socket.set_reuse_address(true)?;
         }
@@ -131,7 +134,7 @@ impl ListenSocket {
         Ok(Self::Tcp(TcpListener::from_std(socket.into())))
     }
 
-    /// Listens on a path. The file that this makes goes with the second part.
+    /// Listens on a path. Also returns the socket file that this creates.
     #[cfg(unix)]
     pub(crate) fn bind_unix(
         path: &std::path::Path,
@@ -144,15 +147,15 @@ impl ListenSocket {
         Ok((Self::Unix(UnixListener::from_std(socket.into())), file))
     }
 
-    /// Makes it as a listener of a loop has to be. What the platform cannot do for its connections is found here, not with
-    /// the first peer.
+    /// Configures the socket as a listener of a loop. Options that the platform does not support for its connections
+    /// fail here, not with the first peer.
     pub(crate) fn set_up(&self, options: &ConnectionOptions) -> io::Result<()> {
         match self {
             Self::Tcp(listener) => {
                 let socket = SockRef::from(listener);
                 check_listening(&socket)?;
                 take_over(&socket)?;
-                // Most systems let accepted sockets inherit it, which saves a call for each.
+                // On most systems accepted sockets inherit it, which saves a call per connection.
                 socket.set_tcp_nodelay(true)?;
                 tune(&socket, options)
             }
@@ -166,7 +169,7 @@ impl ListenSocket {
         }
     }
 
-    /// Whether its peers may have been told to linger (`SO_LINGER`), which they inherit; those that wait already keep it.
+    /// Returns `true` if `SO_LINGER` is set, which its peers inherit; peers that already wait to be accepted keep it.
     pub(crate) fn lingers(&self) -> bool {
         match self {
             Self::Tcp(listener) => matches!(SockRef::from(listener).linger(), Ok(Some(_))),
@@ -175,7 +178,7 @@ impl ListenSocket {
         }
     }
 
-    /// Where it listens.
+    /// Returns the local address.
     pub(crate) fn local(&self) -> io::Result<Local> {
         let mut local = Local::default();
         match self {
@@ -188,7 +191,7 @@ impl ListenSocket {
         Ok(local)
     }
 
-    /// Accepts a peer. One of a Unix domain socket has no address.
+    /// Accepts a peer. The peer of a Unix domain socket has no address.
     pub(crate) fn accept(&self) -> io::Result<(Stream, Option<SocketAddr>)> {
         match self {
             Self::Tcp(listener) => {
@@ -217,13 +220,13 @@ impl ListenSocket {
     }
 }
 
-/// A socket that was bound only would be tried again and again.
+/// Checks that the socket listens: accepting on a socket that is only bound would fail again and again.
 #[cfg(any(target_os = "android", target_os = "freebsd", target_os = "linux"))]
 pub(super) fn check_listening(socket: &Socket) -> io::Result<()> {
     if socket.is_listener()? {
         return Ok(());
     }
-    let message = "expected a socket that listens, got one that does not";
+    let message = "expected a listening socket, got one that does not listen";
     Err(io::Error::new(io::ErrorKind::InvalidInput, message))
 }
 

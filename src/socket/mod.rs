@@ -1,4 +1,4 @@
-//! The sockets under connections and listeners. Below the listeners nothing else makes system calls.
+//! The sockets of connections and listeners. In the layers below the listeners, only this module makes system calls.
 
 mod claim;
 #[cfg(unix)]
@@ -26,20 +26,20 @@ pub use stream::Stream;
 #[cfg(unix)]
 pub(crate) use unix::SocketFile;
 
-/// What is asked of the selector while nothing waits to be written.
+/// The interest while no write is pending.
 #[cfg(any(target_os = "linux", target_os = "android"))]
 pub(crate) const READ_INTEREST: Interest = Interest::READABLE.add(Interest::PRIORITY);
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
 pub(crate) const READ_INTEREST: Interest = Interest::READABLE;
 
-/// What is asked of the selector while a connection is neither read nor waits to be written: something that hardly ever
-/// happens, since nothing at all cannot be asked for. Errors are told of all the same.
+/// The interest while throng neither reads from a connection nor has a write pending. An empty interest is not
+/// possible, so this is an event that hardly ever occurs. Errors are reported regardless.
 #[cfg(any(target_os = "linux", target_os = "android"))]
 pub(crate) const NO_INTEREST: Interest = Interest::PRIORITY;
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
 pub(crate) const NO_INTEREST: Interest = Interest::WRITABLE;
 
-/// An address to be shown to people.
+/// An address for display.
 pub(crate) struct Shown(pub(crate) Option<SocketAddr>);
 
 impl fmt::Display for Shown {

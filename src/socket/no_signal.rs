@@ -1,11 +1,12 @@
 //! Writes that raise no signal.
 //!
-//! A write to a connection that is broken raises SIGPIPE on Unix, which ends a process that has not changed the default
-//! action: a C program or a Python module that hosts a loop. The flag prevents it, for each write. The standard library
-//! passes it for plain writes to TCP, in newer versions also to Unix domain sockets, and not for vectored ones.
+//! On Unix a write to a broken connection raises SIGPIPE. It terminates a process that has not changed the default
+//! action, such as a C program or a Python module that hosts a loop. The flag prevents this for each write. The
+//! standard library passes it for plain writes to TCP, in newer versions also to Unix domain sockets, but not for
+//! vectored writes.
 
-/// `MSG_NOSIGNAL`, by the headers of each system. Apple's sockets have the option SO_NOSIGPIPE instead; Windows has no such
-/// signal.
+/// `MSG_NOSIGNAL`, from the headers of each system. Apple's sockets have the option SO_NOSIGPIPE instead; Windows has
+/// no such signal.
 pub(super) const NO_SIGNAL: i32 = if cfg!(any(
     target_os = "android",
     target_os = "fuchsia",

@@ -1,51 +1,51 @@
-//! What an event says, in a form that can be merged, kept, and made without a selector.
+//! The content of an event, in a form that can be merged, stored, and created without a selector.
 
 use std::ops::{BitOr, BitOrAssign};
 
 use mio::event::Event;
 
-/// What an event told of a source. It is a hint: what is not there any more shows as `WouldBlock`.
+/// The readiness of a source, as reported by events. It is a hint: an operation may still return `WouldBlock`.
 ///
-/// (A set of conditions that stay until they are found to be gone: an edge is told only once.)
+/// (A set of conditions that persist until a system call refutes them: an edge is reported only once.)
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Readiness(u8);
 
 impl Readiness {
-    /// A read will bring something: bytes, the end of the stream, or an error.
+    /// Returns `true` if a read will return something: bytes, EOF, or an error.
     pub fn is_readable(self) -> bool {
         self.has(Self::READABLE)
     }
 
-    /// A write will be taken, or bring an error.
+    /// Returns `true` if a write will be accepted, or return an error.
     pub fn is_writable(self) -> bool {
         self.has(Self::WRITABLE)
     }
 
-    /// The peer has closed its sending side; what it sent before may still be there.
+    /// Returns `true` if the peer has half-closed; data that it sent before may still be unread.
     pub fn is_read_closed(self) -> bool {
         self.has(Self::READ_CLOSED)
     }
 
-    /// The source has an error, which a read or write will bring.
+    /// Returns `true` if the source has an error, which a read or write will return.
     pub fn is_error(self) -> bool {
         self.has(Self::ERROR)
     }
 
-    /// Urgent data is there, where the platform tells of it.
+    /// Returns `true` if there is urgent data, on platforms that report it.
     pub fn is_priority(self) -> bool {
         self.has(Self::PRIORITY)
     }
 
     pub(crate) const READABLE: Self = Self(1);
     pub(crate) const WRITABLE: Self = Self(1 << 1);
-    /// The peer's end of stream is there, behind what can be read.
+    /// The peer has half-closed; unread bytes may precede the EOF.
     pub(crate) const READ_CLOSED: Self = Self(1 << 2);
     pub(crate) const ERROR: Self = Self(1 << 3);
     /// Urgent data arrived: reads may stop short at it.
     pub(crate) const PRIORITY: Self = Self(1 << 4);
-    /// All that a read looks at.
+    /// All conditions that a read depends on.
     pub(crate) const READ: Self = Self(Self::READABLE.0 | Self::READ_CLOSED.0 | Self::PRIORITY.0);
-    /// Bytes are there that come before those of the socket. No event tells of them.
+    /// There are bytes that precede those of the socket. No event reports them.
     pub(crate) const AHEAD: Self = Self(1 << 5);
 
     pub(crate) fn of(event: &Event) -> Self {

@@ -1,6 +1,6 @@
-//! The stream under a connection: TCP, or a Unix domain socket. The one place that makes system calls on it.
+//! The stream of a connection: TCP, or a Unix domain socket. The only place that makes system calls on it.
 //!
-//! An enum, not a generic parameter: a connection is one type, whatever it runs on.
+//! An enum instead of a generic parameter, so that all connections have one type.
 
 use std::io::{self, IoSlice, Read, Write};
 use std::net::{IpAddr, Shutdown, SocketAddr};
@@ -17,14 +17,14 @@ use super::no_signal::NO_SIGNAL;
 use super::tuning::{size_buffers, take_over, tune};
 use crate::config::ConnectionOptions;
 
-/// Whether a read or write that does less than it was asked for has emptied or filled the socket, so that the next byte,
-/// or the next room, makes a new event. So it is with TCP, but for urgent data, at which reads stop short: it can be
-/// relied on where an event tells of that. Elsewhere one more call has to see WouldBlock.
+/// Whether a short read or write means that the socket is drained or full, so that the next byte, or the next room,
+/// causes a new event. On these systems this holds for TCP, except for urgent data, at which reads stop short, and
+/// which is reported by an event. Elsewhere one more call has to return `WouldBlock`.
 const SHORT_IS_DRAINED: bool = cfg!(any(target_os = "linux", target_os = "android"));
 
-/// The stream under a connection, as it is [adopted](crate::Net::adopt) and [released](crate::Net::release).
+/// The stream of a connection, to be [adopted](crate::Net::adopt) or after it was [released](crate::Net::release).
 ///
-/// It is made of a stream of the standard library or of mio, or on Unix of an `OwnedFd`, and can be taken apart again:
+/// Created from a stream of the standard library or of mio, or on Unix from an `OwnedFd`. It can be converted back:
 ///
 /// ```
 /// # fn example(stream: throng::Stream) -> std::io::Result<()> {
@@ -74,7 +74,7 @@ impl From<std::os::unix::net::UnixStream> for Stream {
     }
 }
 
-/// Does the same with either stream.
+/// Evaluates the same expression for either stream.
 macro_rules! with_stream {
     ($self:expr, $stream:ident => $do:expr) => {
         match $self {
@@ -86,7 +86,7 @@ macro_rules! with_stream {
 }
 
 impl Stream {
-    /// Starts to connect; [`is_connected`](Self::is_connected) tells how it went.
+    /// Starts to connect; [`is_connected`](Self::is_connected) returns the result.
     pub(crate) fn connect(addr: SocketAddr, options: &ConnectionOptions) -> io::Result<Self> {
         if options.receive_buffer.is_none() {
             return TcpStream::connect(addr).map(Self::Tcp);
@@ -94,7 +94,7 @@ impl Stream {
         let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
         size_buffers(&socket, options)?;
         match socket.connect_timeout(&addr.into(), Duration::ZERO) {
-            // It goes on: this error is not of the system.
+            // Connecting continues: this error does not come from the system.
             Err(error)
                 if error.kind() == io::ErrorKind::TimedOut && error.raw_os_error().is_none() => {}
             result => result?,
@@ -116,7 +116,7 @@ impl Stream {
         Ok(Self::Unix(UnixStream::from_std(socket.into())))
     }
 
-    /// Makes the kernel treat it as the loop and the options want it. `has_nodelay`: it has TCP_NODELAY already.
+    /// Sets the socket options that the loop and the options require. `has_nodelay`: TCP_NODELAY is already set.
     pub(crate) fn set_up(&self, options: &ConnectionOptions, has_nodelay: bool) -> io::Result<()> {
         match self {
             Self::Tcp(stream) => {
@@ -130,17 +130,17 @@ impl Stream {
         }
     }
 
-    /// Makes it one of ours: where it comes from is not known.
+    /// Resets options that another owner may have set.
     pub(crate) fn take_over(&self) -> io::Result<()> {
         with_stream!(self, stream => take_over(&SockRef::from(stream)))
     }
 
-    /// Lets a close return at once.
+    /// Makes close return immediately.
     pub(crate) fn do_not_linger(&self) -> io::Result<()> {
         with_stream!(self, stream => SockRef::from(stream).set_linger(None))
     }
 
-    /// Whether it has TCP_NODELAY, or needs none.
+    /// Returns `true` if TCP_NODELAY is set or not needed.
     pub(crate) fn has_nodelay(&self) -> bool {
         match self {
             Self::Tcp(stream) => stream.nodelay().unwrap_or(false),
@@ -149,7 +149,7 @@ impl Stream {
         }
     }
 
-    /// The address of the peer, if it has one.
+    /// Returns the address of the peer, if it has one.
     pub(crate) fn peer_addr(&self) -> io::Result<Option<SocketAddr>> {
         match self {
             Self::Tcp(stream) => stream.peer_addr().map(|peer| Some(canonical(peer))),
@@ -166,12 +166,12 @@ impl Stream {
         }
     }
 
-    /// Whether one more call after a short one would only see WouldBlock.
+    /// Returns `true` if one more call after a short one would only return `WouldBlock`.
     #[inline]
     pub(crate) fn short_is_drained(&self) -> bool {
         match self {
             Self::Tcp(_) => SHORT_IS_DRAINED,
-            // What is passed along with bytes, descriptors say, makes reads stop short.
+            // Ancillary data, such as descriptors, makes reads stop short.
             #[cfg(unix)]
             Self::Unix(_) => false,
         }
@@ -200,20 +200,21 @@ impl Stream {
         }))
     }
 
-    /// Whether an attempt to connect has come to an end: `false` while it goes on.
+    /// Returns `true` if an attempt to connect has succeeded, `false` while it is in progress.
     ///
-    /// The error of the socket comes first: without it a refused attempt could pass for one that goes on. Then only the
-    /// address of a peer proves that there is one, unless it is the socket's own: where nobody listens on a port of this
-    /// host, the system may choose that port for the socket itself, and lets it connect.
+    /// The error of the socket is checked first: without it, a refused attempt could look like one in progress. After
+    /// that, only a peer address proves that the socket is connected, unless it equals the socket's own address: if no
+    /// socket listens on a port of this host, the system may choose that port for the connecting socket, which then
+    /// connects to itself.
     pub(crate) fn is_connected(&self) -> io::Result<bool> {
         if let Some(error) = self.take_error()? {
             return Err(error);
         }
         match self.peer_addr() {
             Ok(peer) if peer.is_some() && peer == self.local_addr()? => {
-                // So that the port is free for those who want to listen there.
+                // Frees the port for a server that wants to listen on it.
                 self.reset_on_close();
-                let message = "nobody listens there, and the socket connected to itself";
+                let message = "no socket listens on the port, and the socket connected to itself";
                 Err(io::Error::new(io::ErrorKind::ConnectionRefused, message))
             }
             Ok(_) => Ok(true),
@@ -222,7 +223,7 @@ impl Stream {
         }
     }
 
-    /// The error an event told of, if it is still there.
+    /// Returns the error that an event reported, if it is still present.
     pub(crate) fn take_error(&self) -> io::Result<Option<io::Error>> {
         with_stream!(self, stream => stream.take_error())
     }
@@ -231,7 +232,7 @@ impl Stream {
         with_stream!(self, stream => SockRef::from(stream))
     }
 
-    /// The same socket under another descriptor.
+    /// Returns the same socket under another descriptor.
     pub(super) fn try_clone(&self) -> io::Result<Self> {
         let copy = self.as_socket().try_clone()?;
         Ok(match self {
@@ -241,13 +242,13 @@ impl Stream {
         })
     }
 
-    /// Tells the peer that nothing more will come.
+    /// Half-closes the connection.
     pub(crate) fn shutdown_write(&self) -> io::Result<()> {
         with_stream!(self, stream => stream.shutdown(Shutdown::Write))
     }
 
-    /// Makes the close that follows a reset: what is unsent is thrown away, and the peer is told so. Unix domain sockets
-    /// have no such thing.
+    /// Makes the following close a reset: unsent data is discarded, and the peer is notified. Unix domain sockets have
+    /// no such option.
     pub(crate) fn reset_on_close(&self) {
         match self {
             Self::Tcp(stream) => {
@@ -283,8 +284,8 @@ impl Stream {
     }
 }
 
-/// The address of a peer, in the one form that there is of it: an IPv4 peer of a dual-stack socket has its IPv4 address.
-/// All others stay as they are, with the scope without which a link-local one cannot be connected to.
+/// Returns the canonical form of a peer address: an IPv4 peer of a dual-stack socket has its IPv4 address. Other
+/// addresses are unchanged, including the scope, without which a link-local address cannot be connected to.
 pub(super) fn canonical(peer: SocketAddr) -> SocketAddr {
     match peer.ip().to_canonical() {
         IpAddr::V4(addr) => SocketAddr::new(addr.into(), peer.port()),
@@ -292,7 +293,7 @@ pub(super) fn canonical(peer: SocketAddr) -> SocketAddr {
     }
 }
 
-/// A signal is no reason to stop.
+/// Retries a call that was interrupted by a signal.
 #[inline]
 pub(super) fn retry<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
     loop {

@@ -1,5 +1,5 @@
-//! What the kernel is asked for: sizes of its buffers, and what it does about peers that have vanished. Not every platform
-//! can do all of it, and one that cannot says so.
+//! Kernel settings: buffer sizes, and the detection of unreachable peers. Settings that a platform does not support
+//! return an error.
 
 use std::io;
 use std::time::Duration;
@@ -11,26 +11,26 @@ use crate::config::ConnectionOptions;
 const SECOND: Duration = Duration::from_secs(1);
 const MILLISECOND: Duration = Duration::from_millis(1);
 
-/// Asks the kernel for what the options ask for, of a TCP socket.
+/// Applies the options to a TCP socket.
 pub(super) fn tune(socket: &Socket, options: &ConnectionOptions) -> io::Result<()> {
     size_buffers(socket, options)?;
     if let Some(bytes) = options.max_unsent_in_kernel {
         set_max_unsent(socket, bytes)?;
     }
     if let Some(after) = options.keepalive {
-        // Most systems know whole seconds only.
+        // Most systems support whole seconds only.
         let after = rounded_up(after, SECOND);
         set_keepalive(socket, after, rounded_up(after / 4, SECOND))?;
     }
     if let Some(after) = options.user_timeout {
-        // Less than a millisecond would be none at all, and none is no limit.
+        // Less than a millisecond would become zero, which means no limit.
         set_user_timeout(socket, rounded_up(after, MILLISECOND))?;
     }
     Ok(())
 }
 
-/// Asks for what any socket has. TCP looks at the receive buffer when it listens or connects, and chooses its window scale
-/// by it.
+/// Applies the options that any socket supports. TCP uses the receive buffer when it listens or connects to choose its
+/// window scale.
 pub(super) fn size_buffers(socket: &Socket, options: &ConnectionOptions) -> io::Result<()> {
     let size = |bytes: u64| usize::try_from(bytes).unwrap_or(usize::MAX);
     if let Some(bytes) = options.send_buffer {
@@ -42,8 +42,8 @@ pub(super) fn size_buffers(socket: &Socket, options: &ConnectionOptions) -> io::
     Ok(())
 }
 
-/// Undoes what a socket of another owner may bring along: that calls block, that a close blocks, that child processes keep
-/// it open, and that a write raises a signal.
+/// Resets what a previous owner may have set: blocking mode, lingering on close, inheritance by child processes, and
+/// signals on write.
 pub(super) fn take_over(socket: &Socket) -> io::Result<()> {
     socket.set_nonblocking(true)?;
     socket.set_linger(None)?;
@@ -112,7 +112,7 @@ fn set_user_timeout(_: &Socket, _: Duration) -> io::Result<()> {
     Err(io::Error::new(io::ErrorKind::Unsupported, message))
 }
 
-/// The next multiple of a unit that is not less: a system that counts in units would cut off the rest.
+/// Rounds a duration up to a multiple of `unit`: a system that counts in units would truncate it.
 fn rounded_up(duration: Duration, unit: Duration) -> Duration {
     let units = duration.as_nanos().div_ceil(unit.as_nanos());
     unit * u32::try_from(units).unwrap_or(u32::MAX)
@@ -123,12 +123,12 @@ mod tests {
     use super::*;
     use crate::{Config, ListenOptions};
 
-    /// The kernel's keepalive time and interval, and its user timeout.
+    /// Returns the kernel's keepalive time and interval, and its user timeout.
     fn told(config: Config) -> (Duration, Duration, Option<Duration>) {
         let socket = Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None);
         let socket = socket.expect("a socket");
         let options = ListenOptions::default().connection(&config);
-        tune(&socket, &options.expect("they are right")).expect("it is Linux");
+        tune(&socket, &options.expect("valid options")).expect("supported on Linux");
         (
             socket.tcp_keepalive_time().expect("an open socket"),
             socket.tcp_keepalive_interval().expect("an open socket"),
@@ -167,8 +167,8 @@ mod tests {
         let socket = socket.expect("a socket");
         let config = Config::default().keepalive(60 * SECOND);
         let options = ListenOptions::default().user_timeout(1500 * MILLISECOND);
-        let options = options.connection(&config).expect("they are right");
-        tune(&socket, &options).expect("it is Linux");
+        let options = options.connection(&config).expect("valid options");
+        tune(&socket, &options).expect("supported on Linux");
         assert!(socket.keepalive().expect("an open socket"));
         assert_eq!(socket.tcp_keepalive_retries().expect("an open socket"), 4);
         let config = config.user_timeout(1500 * MILLISECOND);

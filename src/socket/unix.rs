@@ -10,7 +10,7 @@ use socket2::{Domain, SockAddr, Socket, Type};
 
 use crate::config::ListenOptions;
 
-/// The address that a path names. The system would cut a path at a NUL, and make up a name for an empty one.
+/// Returns the address of a path. The system would truncate a path at a NUL, and generate a name for an empty one.
 pub(super) fn address(path: &Path) -> io::Result<SockAddr> {
     let bytes = path.as_os_str().as_bytes();
     let wrong = match bytes.iter().position(|byte| *byte == 0) {
@@ -18,13 +18,13 @@ pub(super) fn address(path: &Path) -> io::Result<SockAddr> {
         Some(0) if !cfg!(any(target_os = "android", target_os = "linux")) => {
             "expected a path, got an abstract name, which only Linux has"
         }
-        Some(1..) if bytes[0] != 0 => "expected a path without NUL, got one with",
+        Some(1..) if bytes[0] != 0 => "expected a path without NUL, got one with a NUL",
         _ => return SockAddr::unix(path),
     };
     Err(io::Error::new(io::ErrorKind::InvalidInput, wrong))
 }
 
-/// The path or abstract name that an address stands for; `None` if it has no name.
+/// Returns the path or abstract name of an address; `None` if it has no name.
 pub(super) fn path(addr: &SockAddr) -> Option<PathBuf> {
     if let Some(path) = addr.as_pathname() {
         return Some(path.to_owned());
@@ -34,7 +34,8 @@ pub(super) fn path(addr: &SockAddr) -> Option<PathBuf> {
     Some(std::ffi::OsString::from_vec(bytes).into())
 }
 
-/// Gives a socket a name. Nobody can connect before it listens, so that a file is never open to more than it should be.
+/// Binds a socket to a path. Peers cannot connect before it listens, so the file never has wider permissions than
+/// requested.
 pub(super) fn bind(
     socket: &Socket,
     path: &Path,
@@ -66,7 +67,7 @@ pub(super) fn bind(
     Ok(Some(file))
 }
 
-/// Whether a path names the socket of a server that has ended: it refuses connections.
+/// Returns `true` if a path is the socket of a server that has ended: it refuses connections.
 fn is_stale(path: &Path, addr: &SockAddr) -> bool {
     let is_socket = fs::symlink_metadata(path).is_ok_and(|file| file.file_type().is_socket());
     let is_refused = || {
@@ -77,8 +78,8 @@ fn is_stale(path: &Path, addr: &SockAddr) -> bool {
     is_socket && is_refused().is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused)
 }
 
-/// The file of a socket that was bound here. It is removed on drop, unless another one has taken its place. The socket has
-/// to live longer: as long as it does, no other file has its inode.
+/// The file of a socket that was bound here. It is removed on drop, unless it was replaced by another file. The socket
+/// has to outlive this value: while it lives, no other file has its inode.
 #[derive(Debug)]
 pub(crate) struct SocketFile {
     path: PathBuf,
@@ -88,7 +89,7 @@ pub(crate) struct SocketFile {
 
 impl SocketFile {
     fn at(path: &Path) -> io::Result<Self> {
-        // The directory may be another one when it is removed.
+        // The current directory may be different when the file is removed.
         let path = std::path::absolute(path)?;
         let file = fs::symlink_metadata(&path)?;
         Ok(Self {
@@ -98,7 +99,7 @@ impl SocketFile {
         })
     }
 
-    /// Leaves the file where it is.
+    /// Drops the value without removing the file.
     pub(crate) fn keep(mut self) {
         self.path = PathBuf::new();
     }

@@ -1,11 +1,12 @@
-//! Putting a frame together that did not arrive whole.
+//! Assembles frames that did not arrive whole.
 
 use super::{BOUNDARY, Cut, FrameDecoder, State, reserve};
 use crate::error::DecodeError;
 use crate::frame::Decoded;
 
 impl FrameDecoder {
-    /// Appends to what is held as much of `input` as the frame takes. Leaves none of it if the frame is still unfinished.
+    /// Appends the part of `input` that belongs to the frame to the held bytes. Consumes all of `input` if the frame is
+    /// still incomplete.
     #[cold]
     pub(super) fn cut_held<'i>(
         &mut self,
@@ -39,7 +40,7 @@ impl FrameDecoder {
                     let end = header
                         .saturating_add(payload)
                         .saturating_add(trailer as usize);
-                    // Without `whole` there was no frame, so it does not end before that.
+                    // Without `whole` the frame was incomplete, so it does not end before that.
                     let excess = self.held.len().saturating_sub(end).min(whole.len());
                     *input = &whole[whole.len() - excess..];
                     self.held.truncate(end);

@@ -1,4 +1,4 @@
-//! The incremental decoder: takes the bytes of one stream in any split and cuts them into frames.
+//! The incremental decoder: accepts the bytes of one stream in any split and cuts them into frames.
 //!
 //! ```text
 //!            +--------- the extent is known, the payload has not all arrived --------+
@@ -10,8 +10,8 @@
 //!        +------+ the extent is not known yet
 //! ```
 //!
-//! A frame that lies whole in the input is cut out of it by reference. Only the bytes of an unfinished frame are held;
-//! the memory for them grows with what has arrived, never with what a header declares.
+//! A frame that is complete in the input is returned by reference. Only the bytes of an unfinished frame are held;
+//! their memory grows with the bytes that have arrived, never with the length that a header declares.
 
 mod held;
 mod room;
@@ -28,10 +28,11 @@ use crate::error::{DecodeError, FirstBytes};
 pub(crate) use room::Need;
 use stream::whole_max;
 
-/// Cuts one byte stream into frames. Pure: it knows no socket, and can be used with none.
+/// Cuts one byte stream into frames. Pure: it does not depend on a socket.
 ///
-/// Feed it what arrives, in pieces of any size; a frame that lies whole in one piece is returned without a copy, one
-/// that was split over several is put together. After an error the boundaries are lost, and the stream with them.
+/// Pass it the input in pieces of any size. A frame that is complete in one piece is returned without a copy; a frame
+/// that is split over several pieces is assembled. After an error the frame boundaries are lost, and the rest of the
+/// stream cannot be decoded.
 ///
 /// ```
 /// use throng::{FrameDecoder, Framing};
@@ -50,52 +51,54 @@ use stream::whole_max;
 #[derive(Debug)]
 pub struct FrameDecoder {
     framing: Framing,
-    /// The longest payload accepted, never more than the framing can say.
+    /// The longest payload accepted, never more than the framing can encode.
     max_frame_len: u64,
-    /// The longest payload that is held and cut whole: longer ones are cut into chunks.
+    /// The longest payload that is held and cut whole; longer ones are cut into chunks.
     whole_max: u64,
     state: State,
-    /// What has arrived of an unfinished frame; empty between frames. In `Header` all its bytes, in `Body` those after
-    /// the header, of which the first `filled` count (the others are zeroes or the remains of an earlier frame).
+    /// The received part of an unfinished frame; empty between frames. In `Header`: all its bytes. In `Body`: the bytes
+    /// after the header, of which the first `filled` are valid (the others are zeroes or left over from an earlier
+    /// frame).
     held: Vec<u8>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
-    /// At the boundary of a frame, or behind it with too little to tell the extent. The first `scanned` bytes have been
-    /// looked at.
+    /// At a frame boundary, or after it with too few bytes to determine the extent. The first `scanned` bytes were
+    /// examined.
     Header { scanned: usize },
-    /// Behind the header.
+    /// After the header.
     Body {
         payload: usize,
         trailer: u32,
         filled: usize,
     },
-    /// Inside a payload that is cut into chunks, or a trailer that is not checked. Where it is, the last byte of the payload
-    /// is not cut before the whole trailer has arrived: that byte and a part of the trailer is all that is held.
+    /// Inside a payload that is cut into chunks, or inside a trailer that is not checked. If the trailer is checked,
+    /// the last byte of the payload is not cut before the whole trailer has arrived; then only that byte and a part of
+    /// the trailer are held.
     Stream {
         at: u64,
         total: u64,
         trailer: u32,
         checked: bool,
     },
-    /// The same, in a format that does not tell how long it is.
+    /// Like `Stream`, in a format that does not declare the length.
     Line { at: u64, delimiter: u8 },
 }
 
 const BOUNDARY: State = State::Header { scanned: 0 };
 
-/// The payload of a frame that was cut off the stream.
+/// The payload of a frame that was cut from the stream.
 pub(crate) enum Cut<'i> {
     Borrowed(&'i [u8]),
     Assembled(Vec<u8>),
-    /// A piece of a payload that is not held.
+    /// A chunk of a payload that is not held.
     Chunk(Extent, &'i [u8]),
     HeldChunk(Extent, Vec<u8>),
 }
 
-/// Cuts frames off the front of a buffer as long as they lie whole in it. Between two such frames a decoder is always in
-/// the same state, so that it need not be asked.
+/// Cuts complete frames from the front of a buffer. Between two such frames a decoder is always in the same state, so
+/// it need not be consulted.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct WholeFrames {
     prefix: LengthPrefix,
@@ -103,7 +106,7 @@ pub(crate) struct WholeFrames {
 }
 
 impl WholeFrames {
-    /// The next frame. `None` decides nothing: the decoder has to look.
+    /// Returns the next frame. Fast path; `None` means: ask the decoder.
     #[inline]
     pub(crate) fn cut<'i>(&self, input: &mut &'i [u8]) -> Option<&'i [u8]> {
         self.prefix.cut_whole(self.limit, input)
@@ -111,7 +114,7 @@ impl WholeFrames {
 }
 
 impl FrameDecoder {
-    /// A decoder at the beginning of a stream, with no limit on the length of a frame.
+    /// Creates a decoder at the beginning of a stream, with no limit on the length of a frame.
     pub fn new(framing: impl Into<Framing>) -> Self {
         let framing = framing.into();
         let max_frame_len = write_limit(&framing, u64::MAX);
@@ -124,7 +127,7 @@ impl FrameDecoder {
         }
     }
 
-    /// Refuses frames with a payload of more than `bytes`, as soon as their header is known.
+    /// Sets the longest payload, in bytes. A longer frame is refused as soon as its header is known.
     ///
     /// ```
     /// use throng::{DecodeError, FrameDecoder, Framing};
@@ -139,13 +142,15 @@ impl FrameDecoder {
         self
     }
 
-    /// Takes bytes off the front of `input` up to the end of the next frame, which it returns.
+    /// Consumes `input` up to the end of the next frame, and returns that frame.
     ///
-    /// `None` means that all of `input` was taken and the frame goes on in the next piece. Call it until then.
+    /// `None` means that all of `input` was consumed and the frame continues in the next piece. Call it until it
+    /// returns `None`.
     ///
     /// # Errors
-    /// What can be no frame, is longer than [`max_frame_len`](Self::max_frame_len), or cannot be held for want of
-    /// memory. The decoder is of no more use then.
+    /// Returns an error if the bytes are not a valid frame, if the frame is longer than
+    /// [`max_frame_len`](Self::max_frame_len), or if memory for it cannot be allocated. The decoder cannot be used
+    /// after an error.
     pub fn decode<'i>(&mut self, input: &mut &'i [u8]) -> Result<Option<Frame<'i>>, DecodeError> {
         Ok(match self.cut(input)? {
             Some(Cut::Borrowed(payload) | Cut::Chunk(_, payload)) => Some(payload.into()),
@@ -158,12 +163,12 @@ impl FrameDecoder {
         })
     }
 
-    /// Whether the stream stands inside a frame: its end here would be the end of an unfinished one.
+    /// Returns `true` if the stream is inside a frame, so that an EOF here would leave it unfinished.
     pub fn is_inside_frame(&self) -> bool {
         !self.held.is_empty() || !matches!(self.state, State::Header { .. })
     }
 
-    /// How many bytes of an unfinished frame are held, its header not counted once that is complete.
+    /// Returns the number of bytes held of an unfinished frame. Its header does not count once it is complete.
     pub fn held_bytes(&self) -> usize {
         match self.state {
             State::Body { filled, .. } => filled,
@@ -171,7 +176,7 @@ impl FrameDecoder {
         }
     }
 
-    /// How many bytes of an unfinished frame have arrived, its header not counted once that is complete.
+    /// Returns the number of bytes received of an unfinished frame. Its header does not count once it is complete.
     pub(crate) fn received(&self) -> u64 {
         match self.state {
             State::Stream { at, .. } | State::Line { at, .. } => at,
@@ -179,8 +184,8 @@ impl FrameDecoder {
         }
     }
 
-    /// Takes what is held, as it came over the wire, back to the boundary before it. Of a frame that is shown in chunks
-    /// only what was not shown yet.
+    /// Takes the held bytes, as they came over the wire, from the last frame boundary on. Of a frame that is delivered
+    /// in chunks, only the undelivered bytes.
     pub(crate) fn take_wire(&mut self) -> Result<Vec<u8>, DecodeError> {
         let begun = match self.state {
             State::Body { payload, .. } => Some(payload as u64),
@@ -189,7 +194,7 @@ impl FrameDecoder {
         };
         let mut bytes = self.take_held();
         if let Some(payload) = begun {
-            // Formats are canonical: a length has one header.
+            // Formats are canonical: each length has one header.
             let envelope = self.framing.envelope(payload).unwrap_or_default();
             let header = envelope.header();
             reserve(&mut bytes, header.len(), usize::MAX)?;
@@ -203,13 +208,13 @@ impl FrameDecoder {
         &self.framing
     }
 
-    /// The longest payload that may pass, in either direction.
+    /// Returns the longest payload allowed, in either direction.
     pub(crate) fn limit(&self) -> u64 {
         self.max_frame_len
     }
 
-    /// Goes on with another framing, from the boundary behind the last frame that was shown, be it in part. Returns what
-    /// has been held since, which is to be decoded anew.
+    /// Changes the framing from the boundary after the last frame that was delivered, even partly. Returns the bytes
+    /// held since then, which have to be decoded again.
     pub(crate) fn set_framing(
         &mut self,
         framing: Framing,
@@ -223,7 +228,7 @@ impl FrameDecoder {
             State::Stream { .. } | State::Line { .. } => Vec::new(),
         };
         if let State::Stream { checked, .. } = &mut self.state {
-            // It is not for the new framing to say what the trailer should be.
+            // The trailer belongs to the old framing, so the new one must not check it.
             *checked = false;
         }
         self.max_frame_len = write_limit(&framing, max_frame_len);
@@ -232,7 +237,7 @@ impl FrameDecoder {
         Ok(anew)
     }
 
-    /// The next frame. After `None` what is left of `input` belongs to an unfinished frame and goes to
+    /// Returns the next frame. After `None` the rest of `input` belongs to an unfinished frame and has to be passed to
     /// [`hold`](Self::hold).
     #[inline]
     pub(crate) fn cut<'i>(&mut self, input: &mut &'i [u8]) -> Result<Option<Cut<'i>>, DecodeError> {
@@ -243,7 +248,7 @@ impl FrameDecoder {
         }
     }
 
-    /// The short way through whole frames, if the decoder stands at a boundary and its framing has one.
+    /// Returns the fast path for complete frames, if the decoder is at a frame boundary and its framing has one.
     #[inline]
     pub(crate) fn whole_frames(&self) -> Option<WholeFrames> {
         let at_boundary = self.held.is_empty() && self.state == BOUNDARY;
@@ -252,7 +257,7 @@ impl FrameDecoder {
         Some(WholeFrames { prefix, limit })
     }
 
-    /// Keeps the beginning of an unfinished frame, in `buffer`, whose content does not matter.
+    /// Keeps the beginning of an unfinished frame in `buffer`, whose content is discarded.
     pub(crate) fn hold(&mut self, rest: &[u8], mut buffer: Vec<u8>) -> Result<(), DecodeError> {
         if rest.is_empty() {
             return Ok(());
@@ -321,7 +326,7 @@ impl FrameDecoder {
         }
     }
 
-    /// The length of a payload that may pass; what cannot be addressed cannot.
+    /// Checks the declared length of a payload against the limit and the address space.
     #[inline]
     fn admit(&self, declared: u64, input: &[u8]) -> Result<usize, DecodeError> {
         match usize::try_from(declared) {
@@ -330,7 +335,7 @@ impl FrameDecoder {
         }
     }
 
-    /// A frame whose end has not been found is at least as long as what has been seen of it.
+    /// Checks a frame whose end was not found: it is at least as long as the bytes seen so far.
     fn admit_unfinished(&self, input: &[u8]) -> Result<(), DecodeError> {
         let seen = (input.len() as u64).saturating_sub(self.framing.max_header_len());
         if seen > self.max_frame_len {
@@ -349,7 +354,7 @@ impl FrameDecoder {
     }
 }
 
-/// Makes room for `additional` bytes, growing geometrically but not beyond `whole`.
+/// Reserves `additional` bytes; the capacity grows geometrically, but not beyond `whole`.
 fn reserve(buffer: &mut Vec<u8>, additional: usize, whole: usize) -> Result<(), DecodeError> {
     let required = buffer.len().saturating_add(additional);
     if required <= buffer.capacity() {

@@ -1,29 +1,29 @@
-//! Where the next bytes of a stream are read to, given what is held of a frame. Only those who read from a socket need to
-//! know; whoever has bytes already uses [`FrameDecoder::decode`].
+//! Decides where the next bytes of a stream are read to, depending on the held part of a frame. Only needed when
+//! reading from a socket; for bytes in memory use [`FrameDecoder::decode`].
 
 use super::{FrameDecoder, State, reserve};
 
-/// How much of a large frame is read at a time at most, in bytes. Small enough to be zeroed while it is in the cache.
+/// The most bytes read at a time into a large frame. Small enough to be zeroed while in the cache.
 const WINDOW: usize = 256 * 1024;
 
-/// How much is read at least, while less than that has arrived.
+/// The least number of bytes to make room for, while fewer than that have arrived.
 const FIRST_WINDOW: usize = 4 * 1024;
 
-/// Where the bytes read next should go.
+/// Where the next bytes have to be read to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Need {
     /// Anywhere: nothing is held.
     Fresh,
-    /// Behind what is held, after that was moved to the front of the read buffer: the frame will lie whole there.
+    /// After the held bytes, which are moved to the front of the read buffer: the frame will be complete there.
     Prepend,
-    /// Anywhere: they will be appended to what is held.
+    /// Anywhere: the bytes are appended to the held ones.
     Append,
-    /// Straight into [`FrameDecoder::window`]: the frame is larger than the read buffer.
+    /// Directly into [`FrameDecoder::window`]: the frame is larger than the read buffer.
     Direct,
 }
 
 impl FrameDecoder {
-    /// Where the next bytes should be read to, given a read buffer of `buffer_len` bytes.
+    /// Returns where the next bytes should be read to, for a read buffer of `buffer_len` bytes.
     pub(crate) fn need(&self, buffer_len: usize) -> Need {
         if self.held.is_empty() {
             return Need::Fresh;
@@ -36,12 +36,12 @@ impl FrameDecoder {
             } if payload.saturating_add(trailer as usize) <= buffer_len => Need::Prepend,
             State::Body { filled, .. } if filled < buffer_len / 2 => Need::Append,
             State::Body { .. } => Need::Direct,
-            // Only what was interrupted is held, or waits for the end of a trailer.
+            // The held bytes are from an interrupted delivery, or wait for the end of a trailer.
             State::Stream { .. } | State::Line { .. } => Need::Prepend,
         }
     }
 
-    /// Takes back what is held, to go in front of the bytes read next.
+    /// Takes the held bytes, which have to precede the next bytes read.
     pub(crate) fn take_held(&mut self) -> Vec<u8> {
         if let State::Body { filled, .. } = &mut self.state {
             self.held.truncate(*filled);
@@ -50,8 +50,8 @@ impl FrameDecoder {
         std::mem::take(&mut self.held)
     }
 
-    /// Room for the next bytes of a frame that is larger than the read buffer. It grows geometrically with what has
-    /// arrived; if it cannot, the error is how many more bytes were asked for.
+    /// Returns room for the next bytes of a frame that is larger than the read buffer. It grows geometrically with the
+    /// bytes that have arrived. If allocation fails, the error is the number of additional bytes requested.
     pub(crate) fn window(&mut self, most: usize) -> Result<&mut [u8], usize> {
         let State::Body {
             payload,
@@ -62,7 +62,7 @@ impl FrameDecoder {
             return Ok(&mut []);
         };
         let need = payload.saturating_add(trailer as usize);
-        // Room for as much as has arrived: a promise alone gets none.
+        // Room for as much as has arrived: a declared length alone allocates nothing.
         let room = filled.clamp(FIRST_WINDOW, WINDOW).min(most);
         let end = need.min(filled.saturating_add(room));
         if self.held.len() < end {
@@ -80,7 +80,7 @@ impl FrameDecoder {
         }
     }
 
-    /// The size of the buffer, if it has to grow for the next [`window`](Self::window).
+    /// Returns the required size of the buffer if it has to grow for the next [`window`](Self::window).
     pub(crate) fn outgrown(&self) -> Option<usize> {
         match self.state {
             State::Body { filled, .. } if filled == self.held.len() => Some(filled),
@@ -88,8 +88,8 @@ impl FrameDecoder {
         }
     }
 
-    /// Moves what is held of a large frame into `buffer`, which is larger and will not have to grow as often. Gives the
-    /// smaller one back.
+    /// Moves the held bytes of a large frame into `buffer`, which is larger and has to grow less often. Returns the
+    /// smaller buffer.
     pub(crate) fn adopt(&mut self, mut buffer: Vec<u8>) -> Vec<u8> {
         let State::Body { filled, .. } = self.state else {
             return buffer;

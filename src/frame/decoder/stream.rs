@@ -1,28 +1,28 @@
-//! Frames that are not held whole: their payload is passed on as it arrives.
+//! Frames that are not held whole: their payload is delivered as it arrives.
 
 use super::{BOUNDARY, Cut, FrameDecoder, State};
 use crate::error::DecodeError;
 use crate::frame::chunk::Extent;
 use crate::frame::{Framing, delimiter};
 
-/// What is taken off the front of the input at a time.
+/// The bytes taken from the front of the input in one step.
 #[derive(Default)]
 struct Piece {
     extent: Extent,
-    /// So many bytes are payload, to be passed on.
+    /// The number of payload bytes to be delivered.
     len: usize,
-    /// So many bytes are taken: payload, and trailer behind it.
+    /// The number of bytes taken: payload, and trailer after it.
     taken: usize,
 }
 
 impl FrameDecoder {
-    /// Does not hold frames with a payload of more than `bytes`: they are cut into chunks.
+    /// Sets the longest payload that is held, in bytes; longer ones are cut into chunks.
     pub(crate) fn stream_frames_over(mut self, bytes: u64) -> Self {
         self.whole_max = whole_max(&self.framing, self.max_frame_len, bytes);
         self
     }
 
-    /// Starts on a frame that is too long to be held, whose extent is known.
+    /// Starts a frame that is too long to be held and whose extent is known.
     #[cold]
     pub(super) fn begin_stream(
         &mut self,
@@ -42,7 +42,7 @@ impl FrameDecoder {
         Ok(())
     }
 
-    /// Starts on a frame that is too long to be held, if it is and its format does not need to see it whole.
+    /// Starts a frame of unknown length, if it is too long to be held and its format does not need to see it whole.
     pub(super) fn begin_line(&mut self, seen: usize) -> bool {
         let delimiter = self.framing.as_delimiter();
         match delimiter.filter(|_| seen as u64 > self.whole_max) {
@@ -54,7 +54,7 @@ impl FrameDecoder {
         }
     }
 
-    /// Passes on what was held of a frame before it turned out to be too long for that.
+    /// Delivers the held part of a frame that turned out to be too long to be held.
     pub(super) fn cut_held_chunk<'i>(&mut self) -> Option<Cut<'i>> {
         let held = std::mem::take(&mut self.held);
         if let State::Line { at, .. } = &mut self.state {
@@ -68,7 +68,8 @@ impl FrameDecoder {
         Some(Cut::HeldChunk(extent, held))
     }
 
-    /// The same, for a frame whose extent has been found. `whole` is the end of what is held, and lay in the input.
+    /// Like [`cut_held_chunk`](Self::cut_held_chunk), for a frame whose extent was found. `whole` is the end of the
+    /// held bytes, taken from the input.
     pub(super) fn stream_held<'i>(
         &mut self,
         header: usize,
@@ -92,13 +93,13 @@ impl FrameDecoder {
         self.held = held.split_off(piece.taken);
         held.truncate(piece.len);
         if held.is_empty() {
-            // There was the header, and nothing of the payload that may be passed on yet.
+            // Only the header has arrived, and no payload that can be delivered yet.
             return Ok(None);
         }
         Ok(Some(Cut::HeldChunk(piece.extent, held)))
     }
 
-    /// The next chunk of the frame that is being streamed.
+    /// Returns the next chunk of the current frame.
     #[cold]
     #[inline(never)]
     pub(super) fn cut_chunk<'i>(
@@ -112,9 +113,9 @@ impl FrameDecoder {
                 let piece = self.take_piece(front)?;
                 *input = &front[piece.taken..];
                 match piece {
-                    // The rest of the trailer is awaited.
+                    // Wait for the rest of the trailer.
                     Piece { taken: 0, .. } => Ok(None),
-                    // The last chunk was cut before; that was its trailer.
+                    // The last chunk was cut before; this was its trailer.
                     Piece { len: 0, .. } => self.cut_chunk(input),
                     Piece { len, extent, .. } => Ok(Some(Cut::Chunk(extent, &front[..len]))),
                 }
@@ -124,8 +125,8 @@ impl FrameDecoder {
         }
     }
 
-    /// Takes what `input` begins with of the frame that is being streamed: payload, then trailer. A trailer that has to be
-    /// checked is taken together with the last byte of the payload, so that the last chunk is that of a good frame.
+    /// Takes the next piece of the current frame from `input`: payload, then trailer. A trailer that has to be checked
+    /// is taken together with the last byte of the payload, so the last chunk always belongs to a valid frame.
     fn take_piece(&mut self, input: &[u8]) -> Result<Piece, DecodeError> {
         let State::Stream {
             at,
@@ -197,7 +198,7 @@ impl FrameDecoder {
     }
 }
 
-/// The longest payload that is held, and cut whole.
+/// Returns the longest payload that is held and cut whole.
 pub(super) fn whole_max(framing: &Framing, max_frame_len: u64, stream_over: u64) -> u64 {
     if framing.is_raw() {
         u64::MAX
@@ -214,7 +215,7 @@ mod tests {
     use crate::EncodeError;
     use crate::frame::{Decoded, Envelope, FrameEncoder, FrameFormat, Need};
 
-    /// A length, a payload, and three bytes behind it that have to be right.
+    /// A length, a payload, and three bytes after it that are checked.
     #[derive(Debug)]
     struct Trailing;
 
@@ -245,7 +246,7 @@ mod tests {
         }
     }
 
-    /// Ends with two bytes. Its extent is found behind the payload, where the end may have arrived in part before.
+    /// Ends with two bytes. Its extent is found after the payload; a part of the end may have arrived before.
     #[derive(Debug)]
     struct Crlf {
         checks: bool,
@@ -289,7 +290,7 @@ mod tests {
         ]
     }
 
-    /// What comes out of a stream: whole frames, and streamed ones put together again.
+    /// The output of a stream: whole frames, and streamed ones reassembled.
     struct Seen {
         decoder: FrameDecoder,
         over: u64,
@@ -325,7 +326,7 @@ mod tests {
             }
         }
 
-        /// Cuts a piece of the stream.
+        /// Decodes a piece of the stream.
         fn feed(&mut self, piece: &[u8]) -> Result<(), DecodeError> {
             let mut front = match self.decoder.need(self.buffer) {
                 Need::Prepend => self.decoder.take_held(),
@@ -344,7 +345,7 @@ mod tests {
             }
         }
 
-        /// Cuts a whole stream that comes in pieces of these lengths, again and again. No more than `most` bytes are held.
+        /// Decodes a whole stream in pieces of these lengths, repeated. At most `most` bytes are held.
         fn feed_all(
             &mut self,
             mut wire: &[u8],
@@ -385,12 +386,12 @@ mod tests {
             seen.feed_all(&wire, &cuts, over + 16).expect("good frames");
             prop_assert!(!seen.decoder.is_inside_frame());
             prop_assert_eq!(seen.open, None);
-            // A line that had to be held whole when its end came may have come as one.
+            // A line that had to be held whole until its end came may be delivered whole.
             prop_assert_eq!(seen.frames, expected);
         }
 
-        /// Of good frames and one with a wrong trailer the good ones are passed on, and of the other nothing that would
-        /// make it complete: however the stream is split, and whether frames are held or not.
+        /// In a stream of valid frames and one with a wrong trailer, the valid frames are delivered, and the other one
+        /// never completely: however the stream is split, and whether frames are held or not.
         #[test]
         fn wrong_trailer_is_an_error_in_every_split(
             lens in prop::collection::vec(0..60_usize, 1..6),
@@ -417,7 +418,7 @@ mod tests {
             prop_assert_eq!(seen.frames, expected);
         }
 
-        /// Also an end of which a part was held when the rest came belongs to its frame alone.
+        /// An end of which a part was held when the rest came belongs only to its own frame.
         #[test]
         fn frames_whose_extent_is_found_at_their_end_come_whole_or_in_pieces(
             lens in prop::collection::vec(0..60_usize, 1..6),
@@ -435,7 +436,7 @@ mod tests {
             }
             let framing = Framing::custom(Crlf { checks });
             let mut seen = Seen::new(&framing, over, buffer);
-            // What is held is not limited here: the format needs all of it.
+            // No limit on held bytes: the format needs the whole frame.
             seen.feed_all(&wire, &cuts, u64::MAX).expect("good frames");
             prop_assert!(!seen.decoder.is_inside_frame());
             prop_assert_eq!(seen.frames, expected);
