@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use crate::{
     Config, ConnectOptions, ConnectionId, DisconnectReason, EventLoop, Expired, Frame, Handler,
-    ListenOptions, Net, OptionsError, Timer,
+    Net, OptionsError, Timer,
 };
 
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -173,7 +173,7 @@ fn live_and_end(mut event_loop: EventLoop, name: &str, value: Duration) {
 fn pause_accepting(mut event_loop: EventLoop, name: &str, value: Duration) {
     let broken = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
     let other = broken.try_clone().expect("a descriptor");
-    let options = ListenOptions::default();
+    let options = crate::ListenOptions::default();
     event_loop
         .net()
         .adopt_listener(broken, options)

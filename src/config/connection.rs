@@ -31,6 +31,8 @@ pub enum Overflow {
     Refuse,
     /// The frame is refused in the same way, and the connection is closed with the cause
     /// [`SlowConsumer`](crate::DisconnectCause::SlowConsumer). For streams in which a gap is worse than a disconnect.
+    /// Before that, the queue is written as far as the socket and the [`write_budget`](crate::Config::write_budget) allow:
+    /// no connection is closed for bytes that only wait for the end of the turn.
     Disconnect,
 }
 

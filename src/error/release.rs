@@ -20,9 +20,9 @@ pub enum ReleaseError {
 impl fmt::Display for ReleaseError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Disconnected => f.write_str(
-                "not released: the connection is closed, closing, or half-closed",
-            ),
+            Self::Disconnected => {
+                f.write_str("not released: the connection is closed, closing, or half-closed")
+            }
             Self::Connecting => f.write_str("not released: the connection is not established yet"),
             Self::FrameOpen { missing } => write!(
                 f,
