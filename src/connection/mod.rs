@@ -21,6 +21,8 @@ mod ending;
 mod fill;
 mod flush;
 mod io;
+#[cfg(test)]
+mod pair;
 mod queueing;
 mod stream;
 mod terms;
