@@ -23,6 +23,8 @@ mod flush;
 #[cfg(debug_assertions)]
 mod invariants;
 mod io;
+#[cfg(test)]
+mod pair;
 mod queueing;
 mod stream;
 mod terms;
