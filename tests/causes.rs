@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use support::by_hand::Loop;
 use support::scene::Scene;
-use support::{Event, Recorder, bytes_queued, framed};
+use support::{Event, Recorder, framed};
 use throng::{
     Config, ConnectOptions, DisconnectCause as Cause, DisconnectReason, Framing, Overflow,
     SendError, Side, Stage,
@@ -522,7 +522,7 @@ fn allocation_fails() -> String {
     let mut later = Recorder::echoing();
     other.send(b"still there?");
     scene.looped.settle(&mut later, |later, net| {
-        !later.frames().is_empty() && bytes_queued(net, other_id) == 0
+        !later.frames().is_empty() && support::bytes_queued(net, other_id) == 0
     });
     assert_eq!(other.receive(), b"still there?");
     assert!(later.ends().is_empty(), "it comes once");

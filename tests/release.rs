@@ -10,7 +10,7 @@ use support::scene::Scene;
 use support::{Never, Peer, Recorder, framed, listening, pattern, std_stream, turn_until};
 use throng::{
     Config, ConnectOptions, ConnectionId, DisconnectCause, DisconnectReason, Frame, Framing,
-    Handler, ListenOptions, Net, Reactor, ReleaseError, Released, SendError, Stage, Timer,
+    Handler, ListenOptions, Net, ReleaseError, Released, SendError, Stage, Timer,
 };
 
 /// Releases whoever says "upgrade", after a reply; notes the rest.
@@ -332,14 +332,14 @@ fn bytes_received_after_a_release_make_no_event() {
         let mut poll = mio::Poll::new().expect("a selector");
         let mut events = mio::Events::with_capacity(8);
         let mut now = std::time::Instant::now();
-        let mut reactor = Reactor::attach(poll.registry(), config, now).expect("a loop");
+        let mut reactor = throng::Reactor::attach(poll.registry(), config, now).expect("a loop");
         let (ours, mut theirs) = std::os::unix::net::UnixStream::pair().expect("a pair");
         let id = reactor
             .net()
             .adopt(ours, ConnectOptions::default())
             .expect("it is taken");
         let mut seen = Recorder::default();
-        let mut turn = |reactor: &mut Reactor| {
+        let mut turn = |reactor: &mut throng::Reactor| {
             let wait = Some(Duration::from_millis(5));
             poll.poll(&mut events, wait).expect("a poll");
             now += Duration::from_millis(1);

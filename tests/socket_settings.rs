@@ -3,7 +3,7 @@
 mod support;
 
 use socket2::{SockRef, Socket};
-use support::{Peer, bytes_queued, pattern, turn_until};
+use support::{Peer, pattern, turn_until};
 use throng::{
     Config, ConnectError, ConnectOptions, ConnectionId, DisconnectCause, DisconnectReason,
     EventLoop, Frame, Handler, ListenError, ListenOptions, Net, OptionsError, Stream,
@@ -203,7 +203,7 @@ mod unsent {
             let turn = event_loop.turn(&mut seen, Some(Duration::ZERO));
             turn.expect("a turn does not fail");
         }
-        let queued = bytes_queued(event_loop.net(), id);
+        let queued = support::bytes_queued(event_loop.net(), id);
         drop(peer);
         queued
     }
