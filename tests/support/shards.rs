@@ -12,10 +12,10 @@ use throng::{
     ShardedId, Shards, ShardsBuilder,
 };
 
-/// Who is where.
+/// All connections, with their shards.
 pub type Places = Arc<Mutex<BTreeMap<ShardedId, ()>>>;
 
-/// Does what it is told.
+/// Broadcasts each frame to all shards; panics if a frame says so.
 pub struct Chat {
     pub shard: usize,
     pub handles: ShardHandles<Chat>,

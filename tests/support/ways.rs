@@ -115,7 +115,7 @@ pub fn framings() -> Vec<Framing> {
     ]
 }
 
-/// Frames as they go over the wire.
+/// Frames in a framing, as on the wire.
 pub fn encoded<'a>(framing: &Framing, payloads: impl IntoIterator<Item = &'a [u8]>) -> Vec<u8> {
     let encoder = FrameEncoder::new(framing.clone());
     let mut wire = Vec::new();
