@@ -304,7 +304,7 @@ fn run(seed: u64) {
             rash.lives.get_mut(id).expect("it is known").closed = true;
         }
     }
-    // Nobody is paused for ever, or waits for a frame that nobody finishes.
+    // Paused connections are resumed. An open frame may stay unfinished.
     rash.deeds = 0;
     for _ in 0..200 {
         for (id, _) in &peers {

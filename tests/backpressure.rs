@@ -513,7 +513,7 @@ fn client_and_server_do_not_deadlock_over_a_unix_socket() {
             let adopted = net.adopt(theirs, ConnectOptions::default());
             adopted.expect("it is connected");
         });
-        // Who has connected is not known of an adopted stream: the side that asks says so.
+        // The side that connected an adopted stream is unknown, so the client sets the option.
         let asking = ConnectOptions::default().read_under_backpressure(true);
         ask(200, |net| {
             _ = net.adopt(ours, asking).expect("it is connected")

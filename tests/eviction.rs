@@ -204,7 +204,7 @@ fn connection_that_holds_the_most_memory_is_evicted_first() {
     );
     let ids: Vec<_> = joined.iter().map(|(_, id)| *id).collect();
     let addr = looped.listen();
-    // Whoever cannot write holds what is sent to it: these peers' sockets are full.
+    // The sockets of these peers are full, so their connections hold what is sent.
     let mut full = Vec::new();
     for _ in 0..2 {
         let peer = Peer::connect(addr);

@@ -141,7 +141,7 @@ fn serve_relays_whole_and_streamed_frames() {
     let sender = std::thread::spawn(move || send(&mut writer, &large));
     assert!(receive(&mut first) == expected, "it arrives as it was sent");
     sender.join().expect("it is sent");
-    // Without one the other has nobody.
+    // The relay disconnects a client whose partner has left.
     drop(second);
     assert_eq!(first.read(&mut [0]).expect("a clean end"), 0);
 }

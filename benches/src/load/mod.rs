@@ -248,7 +248,7 @@ mod tests {
         }
     }
 
-    /// Addresses at which nobody listens, for as long as nobody else takes them.
+    /// Returns an address on which no socket listens, unless another process binds it.
     fn refusing() -> SocketAddr {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
         listener.local_addr().expect("its address")
