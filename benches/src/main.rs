@@ -8,6 +8,8 @@ mod demo;
 mod driver;
 mod handles;
 mod limits;
+#[cfg(target_os = "linux")]
+mod listen;
 mod load;
 mod loader;
 mod modes;
@@ -17,6 +19,7 @@ mod pin;
 mod problem;
 mod process;
 mod progress;
+mod reply;
 mod report;
 mod serve;
 mod settings;
