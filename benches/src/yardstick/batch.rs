@@ -1,6 +1,7 @@
 //! What one read brought, as replies that one call can write.
 
 use std::ops::Range;
+use std::ptr;
 
 /// Bytes of the length in front of each frame.
 pub(super) const HEADER: usize = 4;
@@ -29,7 +30,7 @@ impl Batch {
         Self {
             read: vec![0; BUFFER],
             first: None,
-            copied: Vec::with_capacity(BUFFER),
+            copied: vec![0; BUFFER],
             pieces: Vec::new(),
         }
     }
@@ -38,42 +39,62 @@ impl Batch {
         self.pieces.is_empty() && self.first.is_none()
     }
 
+    pub(super) fn clear(&mut self) {
+        self.first = None;
+        self.pieces.clear();
+    }
+
     /// Replies to the frames that are whole within the first `end` bytes of what was read. Returns where the rest begins.
     pub(super) fn fill(&mut self, end: usize) -> usize {
+        self.clear();
         let Self {
             read,
             copied,
             pieces,
             ..
         } = self;
-        pieces.clear();
-        copied.clear();
-        let (mut at, mut copied_to) = (0, 0);
-        while let Some((header, body)) = read[at..end].split_first_chunk::<HEADER>() {
-            let len = u32::from_le_bytes(*header) as usize;
-            let Some(payload) = body.get(..len) else {
-                break;
-            };
-            let next = at + HEADER + len;
-            if len <= SMALL - HEADER {
-                copied.extend_from_slice(header);
-                copied.extend_from_slice(payload);
-            } else {
-                if copied_to < copied.len() {
-                    pieces.push(Piece::Copied(copied_to..copied.len()));
-                    copied_to = copied.len();
+        let replies = copied.as_mut_ptr();
+        let (mut len, mut since) = (0, 0);
+        let mut rest = &read[..end];
+        while let Some((header, body)) = rest.split_first_chunk::<HEADER>()
+            && let Some((payload, next)) =
+                body.split_at_checked(u32::from_le_bytes(*header) as usize)
+        {
+            if payload.len() <= SMALL - HEADER {
+                // SAFETY: no more is copied than was read, and there is room for as much as can be read.
+                unsafe {
+                    let reply = replies.add(len);
+                    ptr::copy_nonoverlapping(header.as_ptr(), reply, HEADER);
+                    ptr::copy_nonoverlapping(payload.as_ptr(), reply.add(HEADER), payload.len());
                 }
+                len += HEADER + payload.len();
+            } else {
+                if since < len {
+                    pieces.push(Piece::Copied(since..len));
+                    since = len;
+                }
+                let frame = end - rest.len()..end - next.len();
                 match pieces.last_mut() {
-                    Some(Piece::Read(range)) if range.end == at => range.end = next,
-                    _ => pieces.push(Piece::Read(at..next)),
+                    Some(Piece::Read(before)) if before.end == frame.start => {
+                        before.end = frame.end;
+                    }
+                    _ => pieces.push(Piece::Read(frame)),
                 }
             }
-            at = next;
+            rest = next;
         }
-        if copied_to < copied.len() {
-            pieces.push(Piece::Copied(copied_to..copied.len()));
+        if since < len {
+            pieces.push(Piece::Copied(since..len));
         }
-        at
+        end - rest.len()
+    }
+
+    /// The replies, if they are one piece.
+    pub(super) fn only(&self) -> Option<&[u8]> {
+        match &self.pieces[..] {
+            [piece] if self.first.is_none() => Some(self.bytes(piece)),
+            _ => None,
+        }
     }
 
     /// All replies, in order.
@@ -83,9 +104,13 @@ impl Batch {
 
     /// Those behind the large frame.
     pub(super) fn pieces(&self) -> impl Iterator<Item = &[u8]> {
-        self.pieces.iter().map(|piece| match piece {
+        self.pieces.iter().map(|piece| self.bytes(piece))
+    }
+
+    fn bytes(&self, piece: &Piece) -> &[u8] {
+        match piece {
             Piece::Copied(range) => &self.copied[range.clone()],
             Piece::Read(range) => &self.read[range.clone()],
-        })
+        }
     }
 }

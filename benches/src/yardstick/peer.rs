@@ -48,45 +48,58 @@ impl Peer {
 
     /// Reads once, and puts the replies into the batch. Returns whether the socket is empty.
     pub(super) fn read(&mut self, batch: &mut Batch, pool: &mut Pool) -> io::Result<bool> {
-        // One that could not be written.
-        batch.first = None;
-        let (end, is_drained) = if self.large_len > 0 {
-            let rest = self.large_len - self.large.len();
-            self.is_huge = self.large_len > BUFFER;
-            let behind = if self.is_huge { BEHIND_HUGE } else { BUFFER };
-            let second = &mut batch.read[..behind];
-            let n = system::receive_two(self.fd, &mut self.large, rest, second)?.unwrap_or(0);
-            if n < rest {
-                batch.fill(0);
-                return Ok(true);
-            }
-            batch.first = Some(mem::take(&mut self.large));
-            self.large_len = 0;
-            (n - rest, n < rest + behind)
+        if self.large_len > 0 {
+            return self.read_large(batch, pool);
+        }
+        let held = self.held.len();
+        let room = if self.is_huge {
+            BEHIND_HUGE
         } else {
-            let held = self.held.len();
-            let room = if self.is_huge {
-                BEHIND_HUGE
-            } else {
-                BUFFER - held
-            };
-            let buffer = &mut batch.read[held..held + room];
-            let n = system::receive(self.fd, buffer)?.unwrap_or(0);
-            if n == 0 {
-                batch.fill(0);
-                return Ok(true);
-            }
+            BUFFER - held
+        };
+        let buffer = &mut batch.read[held..held + room];
+        let Some(n) = system::receive(self.fd, buffer)? else {
+            batch.clear();
+            return Ok(true);
+        };
+        if held > 0 {
             batch.read[..held].copy_from_slice(&self.held);
             self.held.clear();
-            (held + n, n < room)
-        };
+        }
+        self.cut(batch, held + n, pool);
+        Ok(n < room)
+    }
+
+    /// Reads the rest of a large frame where it belongs, and what follows it.
+    #[cold]
+    fn read_large(&mut self, batch: &mut Batch, pool: &mut Pool) -> io::Result<bool> {
+        batch.clear();
+        let rest = self.large_len - self.large.len();
+        self.is_huge = self.large_len > BUFFER;
+        let behind = if self.is_huge { BEHIND_HUGE } else { BUFFER };
+        let second = &mut batch.read[..behind];
+        let n = system::receive_two(self.fd, &mut self.large, rest, second)?.unwrap_or(0);
+        if n < rest {
+            return Ok(true);
+        }
+        self.large_len = 0;
+        let frame = mem::take(&mut self.large);
+        self.cut(batch, n - rest, pool);
+        batch.first = Some(frame);
+        Ok(n < rest + behind)
+    }
+
+    /// Replies to the frames that are whole, and keeps the rest.
+    fn cut(&mut self, batch: &mut Batch, end: usize, pool: &mut Pool) {
         let start = batch.fill(end);
         self.is_huge &= start == 0;
-        self.hold(&batch.read[start..end], pool);
-        Ok(is_drained)
+        if start < end {
+            self.hold(&batch.read[start..end], pool);
+        }
     }
 
     /// Keeps the beginning of a frame until the rest comes.
+    #[cold]
     fn hold(&mut self, bytes: &[u8], pool: &mut Pool) {
         let len = bytes
             .first_chunk()
@@ -102,8 +115,15 @@ impl Peer {
 
     /// Writes the replies, and takes the large frame among them. What the socket does not take is queued.
     pub(super) fn reply(&mut self, batch: &mut Batch, pool: &mut Pool) -> io::Result<()> {
+        match self.send(batch)? {
+            Some(sent) => self.keep(batch, sent, pool),
+            None => Ok(()),
+        }
+    }
+
+    #[cold]
+    fn keep(&mut self, batch: &mut Batch, mut sent: usize, pool: &mut Pool) -> io::Result<()> {
         let was_empty = self.queue.is_empty();
-        let mut sent = self.send(batch)?;
         if let Some(bytes) = batch.first.take() {
             let written = sent.min(bytes.len());
             sent -= written;
@@ -119,17 +139,25 @@ impl Peer {
 
     /// Writes the replies. What the socket does not take is copied and queued.
     pub(super) fn reply_copy(&mut self, batch: &Batch, pool: &mut Pool) -> io::Result<()> {
-        let was_empty = self.queue.is_empty();
-        let sent = self.send(batch)?;
-        self.queue(batch.replies(), sent, pool);
-        self.watch(was_empty)
+        if let Some(sent) = self.send(batch)? {
+            let was_empty = self.queue.is_empty();
+            self.queue(batch.replies(), sent, pool);
+            self.watch(was_empty)?;
+        }
+        Ok(())
     }
 
-    fn send(&self, batch: &Batch) -> io::Result<usize> {
-        if self.queue.is_empty() {
-            system::send(self.fd, batch.replies())
-        } else {
-            Ok(0)
+    /// Returns how many bytes the socket took, or `None` if the replies are one piece and it took all of it.
+    fn send(&self, batch: &Batch) -> io::Result<Option<usize>> {
+        if !self.queue.is_empty() {
+            return Ok(Some(0));
+        }
+        match batch.only() {
+            Some(piece) => {
+                let sent = system::send(self.fd, piece)?;
+                Ok((sent < piece.len()).then_some(sent))
+            }
+            None => system::send_all(self.fd, batch.replies()).map(Some),
         }
     }
 
@@ -178,7 +206,7 @@ impl Peer {
         while !self.queue.is_empty() {
             let pieces = self.queue.iter();
             let pieces = pieces.map(|queued| &queued.bytes[queued.written..]);
-            let mut sent = system::send(self.fd, pieces)?;
+            let mut sent = system::send_all(self.fd, pieces)?;
             while let Some(next) = self.queue.front_mut() {
                 let n = sent.min(next.bytes.len() - next.written);
                 next.written += n;

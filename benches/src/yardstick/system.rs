@@ -5,7 +5,7 @@ use std::os::fd::RawFd;
 use std::ptr;
 
 /// The most buffers that one call writes.
-pub(super) const MOST_PIECES: usize = 64;
+pub(super) const MOST_PIECES: usize = 32;
 
 pub(super) const READ: u32 = (libc::EPOLLIN | libc::EPOLLRDHUP | libc::EPOLLET) as u32;
 pub(super) const READABLE: u32 =
@@ -99,34 +99,37 @@ fn received(n: isize) -> io::Result<Option<usize>> {
     }
 }
 
-/// Returns how many bytes were taken; none if there is no room. Of more than [`MOST_PIECES`] pieces the rest is not tried.
-pub(super) fn send<'p>(fd: RawFd, pieces: impl Iterator<Item = &'p [u8]>) -> io::Result<usize> {
-    let mut list = [libc::iovec {
-        iov_base: ptr::null_mut(),
-        iov_len: 0,
-    }; MOST_PIECES];
-    let mut count = 0;
-    for (slot, piece) in list.iter_mut().zip(pieces) {
-        *slot = libc::iovec {
-            iov_base: piece.as_ptr().cast_mut().cast(),
-            iov_len: piece.len(),
-        };
-        count += 1;
-    }
-    // SAFETY: the pointers and the lengths are those of slices that live through the call, which only reads them. For a
-    // single buffer `send` is faster. SIGPIPE is ignored: the standard library does that.
-    let n = unsafe {
-        match count {
-            1 => libc::send(fd, list[0].iov_base, list[0].iov_len, libc::MSG_NOSIGNAL),
-            _ => libc::writev(fd, list.as_ptr(), count),
-        }
-    };
+/// Returns how many bytes were taken; none if there is no room.
+pub(super) fn send(fd: RawFd, bytes: &[u8]) -> io::Result<usize> {
+    // SAFETY: the pointer and the length are those of a slice.
+    sent(unsafe { libc::send(fd, bytes.as_ptr().cast(), bytes.len(), libc::MSG_NOSIGNAL) })
+}
+
+/// The same, for several pieces. Of more than [`MOST_PIECES`] the rest is not tried.
+pub(super) fn send_all<'p>(fd: RawFd, pieces: impl Iterator<Item = &'p [u8]>) -> io::Result<usize> {
+    let mut list = [vector(&[]); MOST_PIECES];
+    let pieces = list.iter_mut().zip(pieces);
+    let count = pieces.map(|(slot, piece)| *slot = vector(piece)).count();
+    // SAFETY: these are the pointers and lengths of slices that live through the call, which only reads them. SIGPIPE is
+    // ignored: the standard library does that.
+    sent(unsafe { libc::writev(fd, list.as_ptr(), count as i32) })
+}
+
+fn sent(n: isize) -> io::Result<usize> {
     match usize::try_from(n) {
         Ok(n) => Ok(n),
         Err(_) => would_block(0),
     }
 }
 
+fn vector(bytes: &[u8]) -> libc::iovec {
+    libc::iovec {
+        iov_base: bytes.as_ptr().cast_mut().cast(),
+        iov_len: bytes.len(),
+    }
+}
+
+#[cold]
 fn would_block<T>(instead: T) -> io::Result<T> {
     let error = io::Error::last_os_error();
     match error.kind() {
