@@ -2,6 +2,8 @@
 //!
 //! [`cli`] parses the command line and runs a command. Each command has a module, with its options at the top.
 
+#[cfg(target_os = "linux")]
+mod batch;
 mod cli;
 mod compare;
 mod demo;
@@ -15,6 +17,8 @@ mod loader;
 mod modes;
 mod parent;
 mod pause;
+#[cfg(all(feature = "peers", target_os = "linux"))]
+mod peers;
 mod pin;
 mod problem;
 mod process;

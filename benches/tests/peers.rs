@@ -7,8 +7,18 @@ use std::io::Write;
 
 use support::{Serve, finish, receive, send, tool};
 
-/// The words that start each of them.
-const SERVERS: &[&[&str]] = &[&["yardstick"]];
+/// The words that start each of them, and whether it can broadcast.
+#[cfg(not(feature = "peers"))]
+const SERVERS: &[(&[&str], bool)] = &[(&["yardstick"], true)];
+#[cfg(feature = "peers")]
+const SERVERS: &[(&[&str], bool)] = &[
+    (&["yardstick"], true),
+    (&["peer", "tokio-codec"], false),
+    (&["peer", "tokio-batched"], false),
+    (&["peer", "tokio-by-hand"], false),
+    (&["peer", "mio-by-hand"], true),
+    (&["peer", "message-io"], true),
+];
 
 /// Sizes around those at which a server may change its ways, and more than the sockets hold.
 #[test]
@@ -24,7 +34,7 @@ fn peers_echo_frames_of_any_size() {
         ("3", "3", "1500000"),
         ("2", "1", "20000000"),
     ];
-    for server in SERVERS {
+    for (server, _) in SERVERS {
         let serve = Serve::start_other(server);
         for (connections, pipeline, size) in loads {
             let output = finish(
@@ -40,7 +50,7 @@ fn peers_echo_frames_of_any_size() {
 #[test]
 fn peers_echo_mixed_sizes_in_order() {
     const SIZES: [usize; 9] = [1, 5_000, 0, 300_000, 3, 4_092, 70_000, 1_000_000, 2];
-    for server in SERVERS {
+    for (server, _) in SERVERS {
         let serve = Serve::start_other(server);
         let mut peer = serve.peer();
         let payload = |i: usize| vec![i as u8; SIZES[i % SIZES.len()]];
@@ -59,7 +69,7 @@ fn peers_echo_mixed_sizes_in_order() {
 
 #[test]
 fn peers_echo_a_frame_that_comes_byte_by_byte() {
-    for server in SERVERS {
+    for (server, _) in SERVERS {
         let serve = Serve::start_other(server);
         let mut peer = serve.peer();
         peer.set_nodelay(true).expect("a live socket");
@@ -72,15 +82,18 @@ fn peers_echo_a_frame_that_comes_byte_by_byte() {
 
 #[test]
 fn peers_broadcast_and_serve_new_connections() {
-    for server in SERVERS {
-        let broadcasting = Serve::start_other(&[server, &["--mode", "broadcast"][..]].concat());
-        let serving = Serve::start_other(server);
+    for (server, can_broadcast) in SERVERS {
+        let broadcasting = [server, &["--mode", "broadcast"][..]].concat();
         let loads = [
-            (&broadcasting, "broadcast", "8", "64"),
-            (&broadcasting, "broadcast", "3", "100000"),
-            (&serving, "churn", "1", "64"),
+            (&broadcasting[..], "broadcast", "8", "64"),
+            (&broadcasting[..], "broadcast", "3", "100000"),
+            (server, "churn", "1", "64"),
         ];
-        for (serve, traffic, pipeline, size) in loads {
+        for (words, traffic, pipeline, size) in loads {
+            if traffic == "broadcast" && !can_broadcast {
+                continue;
+            }
+            let serve = Serve::start_other(words);
             let output = finish(
                 tool(&["load", "--addr", &serve.addr(), "--seconds", "0.2"])
                     .args(["--connections", "20", "--traffic", traffic])

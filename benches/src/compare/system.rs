@@ -81,6 +81,11 @@ pub(super) fn peers(builds: &[Build]) -> Vec<System> {
         System::new("throng", &["serve"]),
     ];
     systems.extend(builds.iter().map(System::of_another_build));
+    #[cfg(all(feature = "peers", target_os = "linux"))]
+    systems.extend(crate::peers::all().map(|(name, can_broadcast)| System {
+        can_broadcast,
+        ..System::new(name, &["peer", name])
+    }));
     systems
 }
 

@@ -63,7 +63,8 @@ impl Traffic for Broadcast {
 
     fn start(&mut self, net: &mut Net, _: Instant, _: Duration) {
         self.tally.is_sending = true;
-        self.sender = net.connections().first().copied();
+        // The one that was opened last: a server that reads from it has accepted all the others before.
+        self.sender = net.connections().last().copied();
         self.send(net);
     }
 }

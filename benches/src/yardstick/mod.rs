@@ -12,8 +12,6 @@
 //!   so that in the steady state there is no fresh memory to fault in.
 
 #[cfg(target_os = "linux")]
-mod batch;
-#[cfg(target_os = "linux")]
 mod peer;
 #[cfg(target_os = "linux")]
 mod pool;

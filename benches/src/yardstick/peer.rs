@@ -5,9 +5,9 @@ use std::io;
 use std::mem;
 use std::os::fd::RawFd;
 
-use super::batch::{BUFFER, Batch, HEADER, SMALL};
 use super::pool::Pool;
 use super::system::{self, CHANGE, READ, WRITE};
+use crate::batch::{BUFFER, Batch, HEADER, SMALL};
 
 /// So much is read behind a frame that is larger than the shared buffer. The next one is probably as large, and what is
 /// read of it into the shared buffer has to be copied.

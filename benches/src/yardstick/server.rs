@@ -3,10 +3,10 @@
 use std::io;
 use std::os::fd::RawFd;
 
-use super::batch::Batch;
 use super::peer::Peer;
 use super::pool::Pool;
 use super::system::{self, ADD, CLOSED, LISTEN, NO_EVENT, READ, READABLE, WRITE};
+use crate::batch::Batch;
 use crate::parent::Parent;
 use crate::reply::Reply;
 

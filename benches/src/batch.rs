@@ -1,20 +1,20 @@
-//! What one read brought, as replies that one call can write.
+//! What one read brought, as replies that one call can write: for servers that are written by hand.
 
 use std::ops::Range;
 use std::ptr;
 
 /// Bytes of the length in front of each frame.
-pub(super) const HEADER: usize = 4;
+pub(crate) const HEADER: usize = 4;
 /// Of the buffer that all connections read into.
-pub(super) const BUFFER: usize = 256 * 1024;
+pub(crate) const BUFFER: usize = 256 * 1024;
 /// Larger frames, header included, are not copied; if they come in pieces they get a buffer of their own.
-pub(super) const SMALL: usize = 4 * 1024;
+pub(crate) const SMALL: usize = 4 * 1024;
 
 /// The buffer that all connections read into, and the replies to the frames in it.
-pub(super) struct Batch {
-    pub(super) read: Vec<u8>,
+pub(crate) struct Batch {
+    pub(crate) read: Vec<u8>,
     /// A large frame that is whole now, header included. It comes before the pieces.
-    pub(super) first: Option<Vec<u8>>,
+    pub(crate) first: Option<Vec<u8>>,
     /// The replies to small frames, one behind the other.
     copied: Vec<u8>,
     pieces: Vec<Piece>,
@@ -26,7 +26,7 @@ enum Piece {
 }
 
 impl Batch {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self {
             read: vec![0; BUFFER],
             first: None,
@@ -35,17 +35,17 @@ impl Batch {
         }
     }
 
-    pub(super) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.pieces.is_empty() && self.first.is_none()
     }
 
-    pub(super) fn clear(&mut self) {
+    pub(crate) fn clear(&mut self) {
         self.first = None;
         self.pieces.clear();
     }
 
     /// Replies to the frames that are whole within the first `end` bytes of what was read. Returns where the rest begins.
-    pub(super) fn fill(&mut self, end: usize) -> usize {
+    pub(crate) fn fill(&mut self, end: usize) -> usize {
         self.clear();
         let Self {
             read,
@@ -90,7 +90,7 @@ impl Batch {
     }
 
     /// The replies, if they are one piece.
-    pub(super) fn only(&self) -> Option<&[u8]> {
+    pub(crate) fn only(&self) -> Option<&[u8]> {
         match &self.pieces[..] {
             [piece] if self.first.is_none() => Some(self.bytes(piece)),
             _ => None,
@@ -98,12 +98,12 @@ impl Batch {
     }
 
     /// All replies, in order.
-    pub(super) fn replies(&self) -> impl Iterator<Item = &[u8]> {
+    pub(crate) fn replies(&self) -> impl Iterator<Item = &[u8]> {
         self.first.as_deref().into_iter().chain(self.pieces())
     }
 
     /// Those behind the large frame.
-    pub(super) fn pieces(&self) -> impl Iterator<Item = &[u8]> {
+    pub(crate) fn pieces(&self) -> impl Iterator<Item = &[u8]> + Clone {
         self.pieces.iter().map(|piece| self.bytes(piece))
     }
 
