@@ -55,8 +55,8 @@ pub use config::{Config, ConnectOptions, ListenOptions, Overflow};
 pub use connection::{Backlog, Origin};
 pub use connection_id::{ConnectionId, ListenerId};
 pub use error::{
-    ConnectError, DecodeError, EncodeError, FirstBytes, ListenError, MailboxError, OptionsError,
-    ParseIdError, RegisterError, Rejected, ReleaseError, SendError,
+    DecodeError, EncodeError, FirstBytes, MailboxError, OpenError, OptionsError, OutOfMemory,
+    ParseIdError, RegisterError, Rejected, SendError,
 };
 pub use event_loop::EventLoop;
 pub use frame::{

@@ -6,7 +6,7 @@ use support::notes::{Arrived, Notes};
 use support::scene::Scene;
 use support::toy::Toy;
 use support::{Peer, Recorder, framed, letters, listening, pattern, turn_until};
-use throng::{DisconnectCause, FrameEncoder, Framing, ListenOptions, Side};
+use throng::{DecodeError, DisconnectCause, FrameEncoder, Framing, ListenOptions, Side};
 
 const KIB: u64 = 1024;
 const MIB: usize = 1024 * 1024;
@@ -251,7 +251,7 @@ fn wrong_trailer_ends_the_connection_before_its_frame_is_complete() {
         assert_eq!(scene.seen.arrived.len(), 1, "the frame before it");
         let reason = scene.end();
         assert!(
-            matches!(reason.cause, DisconnectCause::Malformed { expected: "end", first_bytes } if first_bytes.as_bytes() == b"eND"),
+            matches!(&reason.cause, DisconnectCause::Decode(error) if *error == DecodeError::malformed("end", b"eND")),
             "{reason}"
         );
     }

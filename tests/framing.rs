@@ -310,7 +310,7 @@ fn encoder_rejects_a_length_beyond_the_prefix_width() {
     let mut wire = vec![1, 2, 3];
     assert_eq!(
         encoder.encode(&[0; 256], &mut wire),
-        Err(EncodeError::FrameTooLarge { len: 256, max: 255 })
+        Err(EncodeError::PayloadTooLong { len: 256, max: 255 })
     );
     assert_eq!(wire, [1, 2, 3], "nothing is written of a refused payload");
     encoder.encode(&[0; 255], &mut wire).expect("it fits");
@@ -436,7 +436,7 @@ fn buffer_without_room_for_a_frame_is_unchanged() {
     let error = encoder.encode_to(b"longer", &mut out).expect_err("it is");
     assert!(matches!(
         error,
-        EncodeError::FrameTooLarge { len: 6, max: 5 }
+        EncodeError::PayloadTooLong { len: 6, max: 5 }
     ));
     assert!(out.is_empty());
 }

@@ -2,7 +2,7 @@
 //! to be cut again after a change of framing. They are processed like bytes that are read.
 
 use super::{Common, Connection, Fill};
-use crate::error::DecodeError;
+use crate::error::{DecodeError, OutOfMemory};
 use crate::frame::Need;
 use crate::socket::Readiness;
 
@@ -36,7 +36,7 @@ impl Connection {
             let requested = rest.len();
             bytes
                 .try_reserve_exact(requested)
-                .map_err(|_| DecodeError::OutOfMemory { requested })?;
+                .map_err(|_| OutOfMemory { requested })?;
             bytes.extend_from_slice(rest);
         }
         common.memory.add(more);
@@ -103,7 +103,7 @@ impl Connection {
             Some(start) => &mut buffer[start..],
             None => match self.decoder.window(most) {
                 Ok(window) => window,
-                Err(requested) => return Fill::NoMemory { requested },
+                Err(error) => return Fill::NoMemory(error),
             },
         };
         let rest = ahead.rest();

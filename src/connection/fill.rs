@@ -3,6 +3,7 @@
 use std::io;
 
 use super::{Common, Connection, Io, Phase};
+use crate::error::OutOfMemory;
 use crate::frame::Need;
 use crate::socket::Readiness;
 use crate::tick::Tick;
@@ -23,9 +24,7 @@ pub(crate) enum Fill {
     Ended,
     Failed(io::Error),
     /// The memory for a large frame could not be allocated.
-    NoMemory {
-        requested: usize,
-    },
+    NoMemory(OutOfMemory),
 }
 
 impl Connection {
@@ -88,7 +87,7 @@ impl Connection {
         }
         let window = match self.decoder.window(most) {
             Ok(window) => window,
-            Err(requested) => return Fill::NoMemory { requested },
+            Err(error) => return Fill::NoMemory(error),
         };
         let asked = window.len();
         match stream.read(window) {

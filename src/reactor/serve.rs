@@ -6,6 +6,7 @@ use super::Reactor;
 use super::deliver::Delivery;
 use crate::connection::{Fill, Origin, Phase};
 use crate::connection_id::ConnectionId;
+use crate::error::DecodeError;
 use crate::handler::Handler;
 use crate::net::EndOfStream;
 use crate::reason::DisconnectCause;
@@ -103,9 +104,9 @@ impl Reactor {
             Some(Fill::Failed(error)) => {
                 self.net.end(id, Some(DisconnectCause::of_socket(error)));
             }
-            Some(Fill::NoMemory { requested }) => {
-                self.net
-                    .end(id, Some(DisconnectCause::OutOfMemory { requested }));
+            Some(Fill::NoMemory(error)) => {
+                let error = DecodeError::from(error);
+                self.net.end(id, Some(error.into()));
             }
         }
         0

@@ -23,7 +23,7 @@ use super::format::Decoded;
 use super::framing::Framing;
 use super::length_prefix::LengthPrefix;
 use super::payload::Frame;
-use crate::error::{DecodeError, FirstBytes};
+use crate::error::{DecodeError, FirstBytes, OutOfMemory};
 
 pub(crate) use room::Need;
 use stream::whole_max;
@@ -355,7 +355,7 @@ impl FrameDecoder {
 }
 
 /// Reserves `additional` bytes; the capacity grows geometrically, but not beyond `whole`.
-fn reserve(buffer: &mut Vec<u8>, additional: usize, whole: usize) -> Result<(), DecodeError> {
+fn reserve(buffer: &mut Vec<u8>, additional: usize, whole: usize) -> Result<(), OutOfMemory> {
     let required = buffer.len().saturating_add(additional);
     if required <= buffer.capacity() {
         return Ok(());
@@ -363,7 +363,7 @@ fn reserve(buffer: &mut Vec<u8>, additional: usize, whole: usize) -> Result<(), 
     let target = required.max(whole.min(buffer.capacity().saturating_mul(2)));
     buffer
         .try_reserve_exact(target - buffer.len())
-        .map_err(|_| DecodeError::OutOfMemory {
+        .map_err(|_| OutOfMemory {
             requested: additional,
         })
 }
