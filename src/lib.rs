@@ -61,7 +61,7 @@ pub use error::{
 pub use event_loop::EventLoop;
 pub use frame::{
     Chunk, Decoded, Envelope, Frame, FrameDecoder, FrameEncoder, FrameFormat, FrameWriter, Framing,
-    LengthPrefix,
+    LengthPrefix, Lines,
 };
 pub use handler::{Admission, Handler};
 pub use mailbox::{Handle, Mailbox, Post};

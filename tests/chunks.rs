@@ -21,6 +21,12 @@ fn frames_over_the_limit_arrive_in_chunks_and_others_whole_in_order() {
         Framing::length_prefix().into(),
         Framing::length_prefix().u64().into(),
         Framing::delimiter(b'\n'),
+        Framing::length_prefix()
+            .u24()
+            .big_endian()
+            .inclusive()
+            .into(),
+        Framing::lines().crlf().into(),
     ];
     for framing in framings {
         for over in [0, 100, 100_000] {

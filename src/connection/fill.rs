@@ -52,7 +52,7 @@ impl Connection {
         };
         let asked = (buffer.len() - start).min(most);
         match stream.read(&mut buffer[start..start + asked]) {
-            Ok(0) => self.ended(),
+            Ok(0) => self.ended_in_line(start, buffer, common),
             Ok(read) => {
                 self.note_read(read, asked, stream.short_is_drained());
                 self.active_at = common.now;
@@ -111,6 +111,20 @@ impl Connection {
         if read < asked && short_is_drained && !self.readiness.has(more) {
             self.readiness.remove(Readiness::READABLE);
         }
+    }
+
+    /// Handles EOF. If it ends a line, the line is delivered as if its delimiter had arrived; then EOF is read again.
+    #[cold]
+    fn ended_in_line(&mut self, start: usize, buffer: &mut [u8], common: &mut Common) -> Fill {
+        let (Some(end), Some(place)) = (self.decoder.end_at_eof(), buffer.get_mut(start)) else {
+            return self.ended();
+        };
+        *place = end;
+        if start > 0 {
+            self.bring_back(buffer, common);
+        }
+        let len = start + 1;
+        Fill::Bytes { len, read: 0 }
     }
 
     fn ended(&mut self) -> Fill {

@@ -150,7 +150,7 @@ pub(crate) fn envelope(
     if len > limit {
         return Err(EncodeError::PayloadTooLong { len, max: limit });
     }
-    framing.check(payload)?;
+    framing.check(payload, true)?;
     framing.envelope(len)
 }
 
