@@ -62,7 +62,7 @@ impl Connection {
         ahead
             .bytes
             .try_reserve(requested)
-            .map_err(|_| DecodeError::OutOfMemory { requested })?;
+            .map_err(|_| OutOfMemory { requested })?;
         ahead.bytes.extend_from_slice(rest);
         common.memory.add(requested);
         self.note_ahead();
