@@ -39,7 +39,7 @@ impl Connection {
                 .map_err(|_| DecodeError::OutOfMemory { requested })?;
             bytes.extend_from_slice(rest);
         }
-        common.memory.add(more);
+        common.memory.add_input(more);
         self.aside.get_or_insert_default().ahead = Some(Ahead { bytes, at: 0 });
         self.note_ahead();
         Ok(())
@@ -78,7 +78,7 @@ impl Connection {
             bytes = ahead.bytes;
             bytes.drain(..ahead.at);
         }
-        common.memory.sub(bytes.len());
+        common.memory.sub_input(bytes.len());
         bytes
     }
 
@@ -115,7 +115,7 @@ impl Connection {
         }
         match start {
             Some(start) => {
-                common.memory.sub(taken);
+                common.memory.sub_input(taken);
                 if start > 0 {
                     self.bring_back(buffer, common);
                 }
