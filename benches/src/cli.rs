@@ -8,7 +8,7 @@ use clap::{Parser, Subcommand};
 
 use crate::problem::Problem;
 use crate::{
-    compare, demo, handles, load, loader, report, serve, ticks, timers, torture, yardstick,
+    compare, demo, handles, load, loader, report, serve, steady, ticks, timers, torture, yardstick,
 };
 
 /// Thousands of framed TCP connections on one thread: see it, serve it, load it, compare it.
@@ -35,6 +35,7 @@ impl Cli {
             Command::Handles(options) => handles::run(&options, json),
             Command::Ticks(options) => ticks::run(&options, json),
             Command::Timers(options) => timers::run(&options, json),
+            Command::Steady(options) => steady::run(&options, json),
             Command::Loader(options) => loader::run(&options),
             Command::Yardstick(options) => yardstick::run(&options),
         }
@@ -59,6 +60,9 @@ enum Command {
     Ticks(ticks::Options),
     /// Measures what timers cost.
     Timers(timers::Options),
+    /// Makes rounds that cost the same each time, to be counted.
+    #[command(hide = true)]
+    Steady(steady::Options),
     /// Loads a server when standard input says so.
     #[command(hide = true)]
     Loader(load::Options),

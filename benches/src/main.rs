@@ -20,6 +20,7 @@ mod progress;
 mod report;
 mod serve;
 mod settings;
+mod steady;
 mod ticks;
 mod timers;
 mod torture;

@@ -64,6 +64,26 @@ fn address_in_use_is_one_line_and_exit_code_2() {
 }
 
 #[test]
+fn steady_makes_the_same_rounds_each_time() {
+    for (scenario, frames, calls) in [
+        ("echo-1", 50, 100),
+        ("echo-32", 1600, 100),
+        ("echo-large", 50, 100),
+        ("broadcast", 400, 51),
+    ] {
+        let path = scratch(&format!("steady-{scenario}.json"));
+        let output = tool(&["steady", scenario, "--rounds", "3", "--json"])
+            .arg(&path)
+            .output()
+            .expect("the tool runs");
+        assert!(output.status.success(), "{output:?}");
+        let json = json(&path);
+        assert_eq!(json["frames"], 3 * frames, "{scenario}");
+        assert_eq!(json["client_calls"], 3 * calls, "{scenario}");
+    }
+}
+
+#[test]
 fn demo_prints_a_summary_and_ends() {
     let path = scratch("demo.json");
     let output = tool(&["demo", "--connections", "100", "--seconds", "1.2"])
