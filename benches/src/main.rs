@@ -20,6 +20,7 @@ mod progress;
 mod report;
 mod serve;
 mod settings;
+mod soak;
 mod steady;
 mod ticks;
 mod timers;

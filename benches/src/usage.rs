@@ -1,4 +1,4 @@
-//! What a process has used: processor time and memory. `None` where the system does not tell.
+//! What a process has used: processor time, memory and descriptors. `None` where the system does not tell.
 
 use std::time::Duration;
 
@@ -31,4 +31,9 @@ pub(crate) fn anonymous_bytes(pid: u32) -> Option<u64> {
         .find_map(|line| line.strip_prefix("RssAnon:"))?;
     let kibibytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
     Some(kibibytes * 1024)
+}
+
+/// The descriptors that a process has open.
+pub(crate) fn descriptors(pid: u32) -> Option<usize> {
+    Some(std::fs::read_dir(format!("/proc/{pid}/fd")).ok()?.count())
 }
