@@ -156,9 +156,24 @@ impl<H: Observer, P> Scene<H, P> {
         assert!(!self.looped.net().is_connected(self.id));
         self.expect_nothing_held();
         match self.seen.recorder_mut().events.pop() {
-            Some(Event::Disconnect(ended, reason)) if ended == self.id => reason,
+            Some(Event::Disconnect(ended, reason)) if ended == self.id => {
+                self.expect_counted(&reason);
+                reason
+            }
             other => panic!("the end is reported last, and not {other:?}"),
         }
+    }
+
+    /// Fails unless the end was counted under the name of its cause.
+    #[track_caller]
+    fn expect_counted(&mut self, reason: &DisconnectReason) {
+        let counts = self.looped.net().stats().disconnects;
+        let cause = format!("{:?}", reason.cause).to_lowercase();
+        let name = cause.split(|c: char| !c.is_alphanumeric()).next();
+        let count = counts
+            .iter()
+            .find(|(field, _)| Some(&*field.replace('_', "")) == name);
+        assert!(count.is_some_and(|(_, count)| count > 0), "{counts:?}");
     }
 
     #[track_caller]
