@@ -86,8 +86,6 @@ pub(crate) struct Connection {
     pub(crate) is_heavy: bool,
     /// It is in the dirty list, or will be flushed anyway.
     pub(crate) dirty: bool,
-    /// Whole frames may be held that were not delivered.
-    pub(crate) undelivered: bool,
     /// Whether it can be written to.
     write_half: WriteHalf,
     /// The peer's EOF was read.
@@ -138,7 +136,6 @@ impl Connection {
             listed: false,
             is_heavy: false,
             dirty: false,
-            undelivered: false,
             write_half: WriteHalf::Ready,
             read_ended: false,
             inside_frame: false,
@@ -216,8 +213,8 @@ impl Connection {
     }
 
     #[inline]
-    fn has_input(&self) -> bool {
-        self.undelivered || self.readiness.has(Readiness::READABLE | Readiness::AHEAD)
+    pub(crate) fn has_input(&self) -> bool {
+        self.readiness.has(Readiness::READABLE | Readiness::AHEAD)
     }
 
     /// Returns whether an event reported an error that no read will return.
@@ -241,12 +238,8 @@ impl Connection {
     }
 
     /// Returns the bytes that have arrived and were not delivered.
-    fn unshown(&self) -> u64 {
+    pub(crate) fn unshown(&self) -> u64 {
         (self.decoder.held_bytes() + self.ahead_len()) as u64
-    }
-
-    pub(crate) fn holds_input(&self) -> bool {
-        self.decoder.held_bytes() > 0
     }
 
     pub(crate) fn framing(&self) -> &Framing {
@@ -270,8 +263,7 @@ impl Connection {
             self.terms.options.stream_frames_over,
         );
         if self.decoder.held_bytes() == 0 {
-            self.undelivered = false;
-            common.memory.sub(held);
+            common.memory.sub_input(held);
         }
         self.put_ahead(anew?, common)
     }
@@ -293,19 +285,28 @@ impl Connection {
         let cut = self.decoder.cut(input);
         let after = self.decoder.held_bytes();
         if after != before {
-            memory.add(after);
-            memory.sub(before);
+            memory.add_input(after);
+            memory.sub_input(before);
         }
         cut
     }
 
-    /// Holds bytes that were read and not delivered.
-    pub(crate) fn hold(&mut self, rest: &[u8], common: &mut Common) -> Result<(), DecodeError> {
+    /// Keeps the bytes of a read that were not delivered. If the delivery was exhausted, they are the beginning of a
+    /// frame, and the decoder holds them. If it was interrupted, they come before the bytes of the next read.
+    pub(crate) fn keep(
+        &mut self,
+        rest: &[u8],
+        exhausted: bool,
+        common: &mut Common,
+    ) -> Result<(), DecodeError> {
         if rest.is_empty() {
             return Ok(());
         }
+        if !exhausted {
+            return self.put_back(rest, common);
+        }
         self.decoder.hold(rest, common.buffers.take_input())?;
-        common.memory.add(rest.len());
+        common.memory.add_input(rest.len());
         Ok(())
     }
 
@@ -361,11 +362,10 @@ impl Connection {
     }
 
     fn drop_input(&mut self, common: &mut Common) {
-        self.undelivered = false;
         let held = self.decoder.take_held();
-        common.memory.sub(held.len());
+        common.memory.sub_input(held.len());
         common.buffers.put_input(held);
-        self.take_ahead(common);
+        self.drop_ahead(common);
     }
 }
 
