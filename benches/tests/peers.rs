@@ -4,6 +4,9 @@
 mod support;
 
 use std::io::Write;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use support::{Serve, finish, receive, send, tool};
 
@@ -49,20 +52,30 @@ fn peers_echo_frames_of_any_size() {
     }
 }
 
+/// Nothing is read until the sockets are full in both directions.
 #[test]
 fn peers_echo_mixed_sizes_in_order() {
     const SIZES: [usize; 9] = [1, 5_000, 0, 300_000, 3, 4_092, 70_000, 1_000_000, 2];
+    const FRAMES: usize = 200;
     for server in SERVERS {
         let serve = Serve::start_other(server);
         let mut peer = serve.peer();
         let payload = |i: usize| vec![i as u8; SIZES[i % SIZES.len()]];
         let mut writer = peer.try_clone().expect("a live socket");
+        let sent = Arc::new(AtomicUsize::new(0));
+        let counter = Arc::clone(&sent);
         let sending = std::thread::spawn(move || {
-            for i in 0..50 {
+            for i in 0..FRAMES {
                 send(&mut writer, &payload(i));
+                counter.fetch_add(1, Ordering::Relaxed);
             }
         });
-        for i in 0..50 {
+        let mut before = 0;
+        while before == 0 || sent.load(Ordering::Relaxed) > before {
+            before = sent.load(Ordering::Relaxed);
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        for i in 0..FRAMES {
             assert!(receive(&mut peer) == payload(i), "{server:?}: frame {i}");
         }
         sending.join().expect("all is sent");
