@@ -64,7 +64,7 @@ pub use frame::{
     LengthPrefix,
 };
 pub use handler::{Admission, Handler};
-pub use mailbox::{Handle, Mailbox, Post};
+pub use mailbox::{Answer, Handle, Mailbox, Post, Ready};
 pub use net::{ConnectionRef, Expired, Net, SendReport, Stats, Timer, TimerId};
 pub use reactor::Reactor;
 pub use reason::{DisconnectCause, DisconnectReason, Released, Side, Stage};
@@ -81,6 +81,7 @@ pub use mio;
 ///
 /// [`game_tick`]: https://docs.rs/crate/throng/latest/source/examples/game_tick.rs
 /// [`embed_tokio`]: https://docs.rs/crate/throng/latest/source/examples/embed_tokio.rs
+/// [`embed_smol`]: https://docs.rs/crate/throng/latest/source/examples/embed_smol.rs
 /// [`embed_calloop`]: https://docs.rs/crate/throng/latest/source/examples/embed_calloop.rs
 /// [`embed_mio`]: https://docs.rs/crate/throng/latest/source/examples/embed_mio.rs
 /// [`shards`]: https://docs.rs/crate/throng/latest/source/examples/shards.rs
