@@ -6,6 +6,7 @@
 //! [protocol]: crate::protocol
 //! [benchmarks]: crate::benchmarks
 //! [design]: crate::design
+//! [examples]: https://docs.rs/crate/throng/latest/source/examples/
 //! [MIT]: https://opensource.org/license/mit
 //! [Apache 2.0]: https://www.apache.org/licenses/LICENSE-2.0
 #![doc = include_str!("../README.md")]
