@@ -3,8 +3,8 @@
 
 In all Markdown files of the repository: each relative link leads to a file, each anchor to a heading of it, each reference
 to a definition. The source tree in docs/DESIGN.md is that of src/, and imports go up in it. examples/README.md lists each
-example once. With a directory: in the pages
-that rustdoc made of the documents, each relative link leads to a page and each anchor to an element of it.
+example once. With a directory: in the pages that rustdoc made of the documents, each relative link leads to a page and each
+anchor to an element of it.
 """
 
 import html.parser

@@ -43,6 +43,7 @@ mod link;
 mod mailbox;
 mod memory;
 mod net;
+mod rate;
 mod reactor;
 mod reason;
 mod shards;
@@ -52,7 +53,7 @@ mod timers;
 mod work;
 mod write_queue;
 
-pub use config::{Config, ConnectOptions, ListenOptions, Overflow};
+pub use config::{Config, ConnectOptions, Excess, ListenOptions, Overflow};
 pub use connection::{Backlog, Origin};
 pub use connection_id::{ConnectionId, ListenerId};
 pub use error::{
@@ -68,7 +69,7 @@ pub use handler::{Admission, Handler};
 pub use mailbox::{Answer, Handle, Mailbox, Post, Ready};
 pub use net::{ConnectionRef, Expired, Net, SendReport, Stats, Timer, TimerId};
 pub use reactor::Reactor;
-pub use reason::{DisconnectCause, DisconnectReason, Released, Side, Stage};
+pub use reason::{DisconnectCause, DisconnectReason, RateLimit, Released, Side, Stage};
 pub use shards::{
     Balance, JoinError, Shard, ShardError, ShardFailure, ShardHandles, ShardedId, Shards,
     ShardsBuilder,

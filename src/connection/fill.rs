@@ -2,7 +2,7 @@
 
 use std::io;
 
-use super::{Common, Connection, Io, Phase};
+use super::{Common, Connection, Io, Phase, Reading};
 use crate::frame::Need;
 use crate::socket::Readiness;
 use crate::tick::Tick;
@@ -14,6 +14,11 @@ pub(crate) enum Fill {
     /// went directly into a large frame, which is then cut if it is complete. `read` is zero after an interrupted read,
     /// and for bytes that are [ahead](super::ahead).
     Bytes {
+        len: usize,
+        read: usize,
+    },
+    /// The same of a metered connection.
+    Metered {
         len: usize,
         read: usize,
     },
@@ -111,7 +116,7 @@ impl Connection {
 
     fn ended(&mut self) -> Fill {
         self.nothing_to_read();
-        self.read_ended = true;
+        self.reading.0 |= Reading::ENDED.0;
         Fill::Ended
     }
 

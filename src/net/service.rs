@@ -83,16 +83,20 @@ impl Net {
         let connection = self.connections.get_mut(id)?;
         // Its own callbacks' sends are flushed right after, not at the end of the turn.
         connection.dirty = true;
-        if !connection.wants_delivery() || connection.read_ended() {
-            self.look_at_error(id);
-            return None;
+        if !connection.wants_delivery() || connection.reads_with_care() {
+            return self.fill_with_care(id, buffer, most);
         }
         let fill = connection.fill(buffer, most, &mut self.common);
-        if let Fill::Bytes { read, .. } = fill {
+        self.count_fill(&fill);
+        Some(fill)
+    }
+
+    #[inline]
+    pub(super) fn count_fill(&mut self, fill: &Fill) {
+        if let Fill::Bytes { read, .. } = *fill {
             self.stats.reads += u64::from(read > 0);
             self.stats.bytes_received += read as u64;
         }
-        Some(fill)
     }
 
     /// Checks for an error that no read will return: after the peer's EOF, or while the connection is held back.

@@ -32,8 +32,9 @@ pub struct Stats {
     /// Peers that were accepted and admitted.
     pub accepted: u64,
     /// Peers that were accepted and closed immediately: refused by [`on_accept`](crate::Handler::on_accept), or above
-    /// [`max_connections`](crate::Config::max_connections) or
-    /// [`max_connections_per_ip`](crate::Config::max_connections_per_ip).
+    /// [`max_connections`](crate::Config::max_connections),
+    /// [`max_connections_per_ip`](crate::Config::max_connections_per_ip) or
+    /// [`max_accepts_per_second_per_ip`](crate::Config::max_accepts_per_second_per_ip).
     pub refused: u64,
     /// Accepts that failed: the peer had closed, or the system had no file descriptor or memory left.
     pub accept_failures: u64,
@@ -50,6 +51,10 @@ pub struct Stats {
     /// Frames that were replaced by a newer frame of their slot and not sent; see
     /// [`send_latest`](crate::Net::send_latest).
     pub frames_replaced: u64,
+    /// How often reading a connection was paused because its peer exceeded
+    /// [`max_frames_per_second`](crate::Config::max_frames_per_second) or
+    /// [`max_bytes_per_second`](crate::Config::max_bytes_per_second).
+    pub throttled: u64,
     /// Bytes read from sockets, headers included.
     pub bytes_received: u64,
     /// Bytes written to sockets, headers included.

@@ -51,8 +51,9 @@ impl Reactor {
         }
     }
 
-    /// Judges an open connection that may be idle or stalled.
+    /// Judges an open connection that may be idle or stalled, or that was throttled.
     fn judge_open<H: Handler + ?Sized>(&mut self, handler: &mut H, id: ConnectionId) {
+        self.net.end_throttling(id);
         if let Clock::Over(_) = self.net.look_at_clock(id) {
             self.net.watch(id, Some(AFTER_A_PANIC));
             self.serve_now(handler, id);

@@ -98,6 +98,10 @@ impl Reactor {
                 budget.frames -= delivery.deliver(handler);
                 return read;
             }
+            Some(Fill::Metered { len, read }) => {
+                self.deliver_metered(handler, id, budget, len, read);
+                return read;
+            }
             None | Some(Fill::Blocked) => {}
             Some(Fill::Ended) => self.end_of_stream(handler, id),
             Some(Fill::Failed(error)) => {
@@ -109,6 +113,25 @@ impl Reactor {
             }
         }
         0
+    }
+
+    /// Delivers frames of a connection with a rate limit, as far as that and the budget allow.
+    #[cold]
+    #[inline(never)]
+    fn deliver_metered<H: Handler + ?Sized>(
+        &mut self,
+        handler: &mut H,
+        id: ConnectionId,
+        budget: &mut Budget,
+        len: usize,
+        read: usize,
+    ) {
+        let most = self.net.frames_allowed(id).min(budget.frames);
+        let input = &self.read_buffer[..len];
+        let delivered = Delivery::new(&mut self.net, id, input, read, most).deliver(handler);
+        self.net.charge(id, read, delivered);
+        budget.bytes = budget.bytes.saturating_sub(read);
+        budget.frames -= delivered;
     }
 
     fn end_of_stream<H: Handler + ?Sized>(&mut self, handler: &mut H, id: ConnectionId) {

@@ -219,6 +219,7 @@ impl Pair {
                 side.heard += read;
                 self.deliver(i, len, read);
             }
+            Fill::Metered { .. } => unreachable!("only `net` meters"),
             Fill::Blocked => {}
             Fill::Ended => match connection.end_of_stream() {
                 DisconnectCause::PeerClosed
