@@ -126,12 +126,27 @@ fn throttled_connection_causes_no_wake_up_but_the_one_that_ends_the_pause() {
 }
 
 #[test]
+fn peer_that_sends_without_end_causes_at_most_a_hundred_pauses_per_second() {
+    let mut scene = Scene::with(Config::default().max_bytes_per_second(200_000));
+    for _ in 0..4 {
+        scene.peer.send(&[7; 100_000]);
+    }
+    for _ in 0..1100 {
+        scene.pass(MILLI);
+        scene.turns();
+    }
+    assert_eq!(scene.seen.frames().len(), 4);
+    let throttled = scene.net().stats().throttled;
+    assert!((80..=105).contains(&throttled), "{throttled}");
+}
+
+#[test]
 fn throttled_connection_rests_if_it_has_sent_nothing_more() {
     let mut scene = Scene::with(Config::default().max_frames_per_second(2));
     scene.peer.write(&numbered(0..2));
     settle(&mut scene);
     expect_first(&scene, 2);
-    scene.pass(SECOND);
+    scene.pass(SECOND + MILLI);
     scene.turns();
     assert_eq!(scene.looped.reactor.next_deadline(), None);
 }

@@ -157,3 +157,44 @@ impl Connection {
         self.aside.take_if(|aside| aside.is_empty());
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::config::{Config, ConnectOptions};
+    use crate::connection::{Clock, Origin, Phase, Terms};
+    use crate::socket::READ_INTEREST;
+
+    fn at(millis: u64) -> Tick {
+        Tick::after(Duration::from_millis(millis))
+    }
+
+    #[test]
+    fn meter_exists_only_while_it_is_not_full() {
+        let options = ConnectOptions::default().max_frames_per_second(10);
+        let terms = Terms {
+            origin: Origin::Adopted,
+            options: options.connection(&Config::default()).expect("valid"),
+        };
+        let mut connection =
+            Connection::new(None, Phase::Open, READ_INTEREST, Arc::new(terms), at(0));
+        assert!(connection.aside.is_none());
+        assert_eq!(connection.allowance(at(0)).frames, 10);
+        assert!(matches!(
+            connection.charge(1_000_000, 9, at(0)),
+            Charge::Paid
+        ));
+        let charge = connection.charge(0, 1, at(0));
+        assert!(matches!(charge, Charge::Pause(left) if left == Duration::from_millis(100)));
+        let clock = connection.look_at_clock(at(99));
+        assert!(matches!(clock, Clock::Ahead(left) if left == Duration::from_millis(2)));
+        assert_eq!(connection.throttled_for(at(100)), None);
+        connection.let_go(HeldBack::THROTTLED, at(100));
+        connection.look_at_clock(at(999));
+        assert!(connection.aside.is_some());
+        connection.look_at_clock(at(1000));
+        assert!(connection.aside.is_none());
+    }
+}
