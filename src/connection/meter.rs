@@ -73,16 +73,12 @@ impl Connection {
     /// Returns what a metered connection may read and deliver now. One that ends on excess may exceed its limits, so that
     /// the excess is found.
     pub(crate) fn allowance(&mut self, now: Tick) -> Allowance {
-        let ends_on_excess = self.ends_on_excess();
+        let beyond = u64::from(self.ends_on_excess());
         let meter = self.meter(now);
-        let (mut frames, mut bytes) = (meter.frames.tokens(), meter.bytes.tokens());
-        if ends_on_excess {
-            frames += 1;
-            bytes += 1;
-        }
+        let bytes = meter.bytes.tokens().max(LEAST_READ);
         Allowance {
-            frames,
-            bytes: usize::try_from(bytes.max(LEAST_READ)).unwrap_or(usize::MAX),
+            frames: meter.frames.tokens() + beyond,
+            bytes: usize::try_from(bytes).unwrap_or(usize::MAX),
         }
     }
 
