@@ -68,7 +68,9 @@ impl Net {
     /// Sets all readiness of a connection, so that it is served as if events had reported everything.
     pub(crate) fn pretend_ready(&mut self, id: ConnectionId) {
         if let Some(connection) = self.connections.get_mut(id) {
-            connection.readiness |= Readiness::READABLE | Readiness::WRITABLE;
+            // With these a short read is not final: an EOF may follow that no event has reported.
+            let all = Readiness::READABLE | Readiness::WRITABLE | Readiness::PRIORITY;
+            connection.readiness |= all;
         }
     }
 
