@@ -11,7 +11,7 @@ use std::time::Duration;
 use crate::error::OptionsError;
 
 pub(crate) use connection::ConnectionOptions;
-pub use connection::{ConnectOptions, ListenOptions, Overflow};
+pub use connection::{ConnectOptions, Excess, ListenOptions, Overflow};
 
 /// The settings of a loop, and of all its connections unless [`ListenOptions`] or [`ConnectOptions`] override them.
 ///
@@ -32,6 +32,7 @@ pub struct Config {
     pub(crate) max_connections: usize,
     pub(crate) accept_again_below: Option<usize>,
     pub(crate) max_connections_per_ip: Option<usize>,
+    pub(crate) max_accepts_per_second_per_ip: Option<u64>,
     pub(crate) memory_budget: u64,
     pub(crate) read_buffer: usize,
     pub(crate) read_budget: usize,
@@ -56,6 +57,7 @@ impl Default for Config {
             max_connections: crate::connection_id::MAX_SLOTS,
             accept_again_below: None,
             max_connections_per_ip: None,
+            max_accepts_per_second_per_ip: None,
             memory_budget: u64::MAX,
             read_buffer: 256 * 1024,
             read_budget: 256 * 1024,
@@ -91,6 +93,7 @@ impl Config {
             max_connections,
             accept_again_below,
             max_connections_per_ip,
+            max_accepts_per_second_per_ip,
             memory_budget,
             read_buffer,
             read_budget,
@@ -139,6 +142,18 @@ impl Config {
     /// Mobile networks and office routers put many people behind one address, so a limit of one is too low.
     pub fn max_connections_per_ip(mut self, connections: impl Into<Option<usize>>) -> Self {
         self.max_connections_per_ip = connections.into();
+        self
+    }
+
+    /// Sets how many peers may connect from one address per second; at least 1. Addresses are counted as for
+    /// [`max_connections_per_ip`](Self::max_connections_per_ip). One second's worth may come at once, for example when
+    /// all clients of an office reconnect. A peer above the limit is accepted and closed at once, logged and counted.
+    /// Default: `None`, no limit.
+    ///
+    /// Peers that are refused for another reason do not count, except those that
+    /// [`on_accept`](crate::Handler::on_accept) refuses.
+    pub fn max_accepts_per_second_per_ip(mut self, accepts: impl Into<Option<u64>>) -> Self {
+        self.max_accepts_per_second_per_ip = accepts.into().map(|accepts| accepts.max(1));
         self
     }
 
