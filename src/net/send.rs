@@ -59,10 +59,12 @@ impl Net {
 
     #[inline(never)]
     fn send_to(&mut self, id: ConnectionId, payload: &[u8]) -> Result<(), SendError> {
-        let spare = || self.common.buffers.take_queue();
-        if let Some(len) = self.connections.reply_and_grow(id, payload, spare) {
-            self.common.memory.add(len);
-            return Ok(());
+        if self.connections.collects_for(id) {
+            let spare = || self.common.buffers.take_queue();
+            if let Some(len) = self.connections.reply_and_grow(id, payload, spare) {
+                self.common.memory.add(len);
+                return Ok(());
+            }
         }
         if self.send_at_once(id, payload) {
             return Ok(());
