@@ -100,15 +100,16 @@ impl Checker {
             }
             4 => net.disconnect_with(id, payload, Backlog::Flush).is_ok(),
             _ => {
+                let (first, second) = payload.split_at(payload.len() / 2);
                 let begun = net.begin_frame(id, payload.len() as u64).is_ok();
-                if begun {
-                    let (first, second) = payload.split_at(payload.len() / 2);
-                    for piece in [first, second] {
-                        net.push_chunk(id, piece).expect("a frame is open");
-                    }
-                    net.finish_frame(id).expect("it is complete");
+                let pushed = begun
+                    && net.push_chunk(id, first).is_ok()
+                    && net.push_chunk(id, second).is_ok();
+                if begun && !pushed {
+                    // The queue is full, and the frame stays open.
+                    net.abort(id);
                 }
-                begun
+                pushed && net.finish_frame(id).is_ok()
             }
         };
         if sent && let Some(known) = self.known.get_mut(&id) {
