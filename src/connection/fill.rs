@@ -29,8 +29,32 @@ pub(crate) enum Fill {
 
 impl Connection {
     /// Reads once, at most `most` bytes. READABLE readiness stays set while another read may return bytes.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn fill(
+        &mut self,
+        stream: &mut impl Io,
+        buffer: &mut [u8],
+        most: usize,
+        common: &mut Common,
+    ) -> Fill {
+        if self.readiness.has(Readiness::AHEAD) || !self.decoder.holds_nothing() {
+            return self.fill_further(stream, buffer, most, common);
+        }
+        let asked = buffer.len().min(most);
+        match stream.read(&mut buffer[..asked]) {
+            Ok(0) => self.ended_in_line(0, buffer, common),
+            Ok(read) => {
+                self.note_read(read, asked, stream.short_is_drained());
+                self.active_at = common.now;
+                Fill::Bytes { len: read, read }
+            }
+            Err(error) => self.not_read(error),
+        }
+    }
+
+    /// Reads if bytes of the stream were read before and are not delivered.
+    #[inline(never)]
+    fn fill_further(
         &mut self,
         stream: &mut impl Io,
         buffer: &mut [u8],
@@ -68,7 +92,7 @@ impl Connection {
         let held = self.decoder.take_held();
         let len = held.len();
         buffer[..len].copy_from_slice(&held);
-        common.memory.sub(len);
+        common.memory.sub_input(len);
         common.buffers.put_input(held);
         len
     }
@@ -89,7 +113,7 @@ impl Connection {
             Ok(0) => self.ended(),
             Ok(read) => {
                 self.decoder.advance(read);
-                common.memory.add(read);
+                common.memory.add_input(read);
                 self.note_read(read, asked, stream.short_is_drained());
                 self.active_at = common.now;
                 Fill::Bytes { len: 0, read }
@@ -122,12 +146,14 @@ impl Connection {
         Fill::Bytes { len, read: 0 }
     }
 
+    #[cold]
     fn ended(&mut self) -> Fill {
         self.nothing_to_read();
         self.read_ended = true;
         Fill::Ended
     }
 
+    #[cold]
     fn not_read(&mut self, error: io::Error) -> Fill {
         self.nothing_to_read();
         if error.kind() == io::ErrorKind::WouldBlock {

@@ -68,6 +68,7 @@ impl Net {
     /// Counts and logs a refused peer.
     pub(crate) fn refuse(&mut self, peer: Option<SocketAddr>, why: &Refusal) {
         self.stats.refused += 1;
+        *why.counter(&mut self.stats.refusals) += 1;
         let peer = Shown(peer);
         self.warn(why.warning(), format_args!("refused {peer}: {why}"));
     }
@@ -146,7 +147,7 @@ impl Net {
             listener.paused = false;
             if listener.readable && !listener.listed {
                 listener.listed = true;
-                self.work.add_fresh(Source::Listener(id));
+                self.work.add_to_next_turn(Source::Listener(id));
             }
         }
     }
