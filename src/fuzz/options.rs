@@ -186,7 +186,7 @@ mod connection {
                 break;
             }
             event_loop
-                .turn(&mut seen, Some(Duration::ZERO))
+                .turn(&mut seen, Some(Duration::from_millis(1)))
                 .expect("a turn");
         }
         match seen.cause {
