@@ -1,6 +1,8 @@
 //! How a connection ends or is released: what is decided when, and what is reported.
 
 use super::ahead::Ahead;
+use super::common::recycle;
+use super::meter::Meter;
 use super::{Common, Connection, HeldBack, Phase};
 use crate::error::{DecodeError, OutOfMemory, SendError};
 use crate::reason::{DisconnectCause, DisconnectReason, Stage};
@@ -15,11 +17,13 @@ pub(super) struct Aside {
     pub(super) ending: Option<DisconnectReason>,
     /// The sending side is closed when the queue is flushed, or was closed already.
     pub(super) half_closed: bool,
+    /// What is left of its rate limits, unless that is everything.
+    pub(super) meter: Option<Meter>,
 }
 
 impl Aside {
     pub(super) fn is_empty(&self) -> bool {
-        self.ahead.is_none() && self.ending.is_none() && !self.half_closed
+        self.ahead.is_none() && self.ending.is_none() && !self.half_closed && self.meter.is_none()
     }
 }
 
@@ -113,10 +117,7 @@ impl Connection {
             let Common {
                 memory, buffers, ..
             } = common;
-            let copied = queue.clear(|payload| {
-                memory.unshare(&payload);
-                buffers.put_shared(payload);
-            });
+            let copied = queue.clear(|payload| recycle(payload, memory, buffers));
             memory.sub(copied);
             self.release_queue(common);
         }

@@ -23,6 +23,7 @@ mod flush;
 #[cfg(debug_assertions)]
 mod invariants;
 mod io;
+mod meter;
 #[cfg(test)]
 mod pair;
 mod queueing;
@@ -45,6 +46,7 @@ use crate::tick::Tick;
 use crate::timers::{NO_TIMER, TimerKey};
 use crate::write_queue::WriteQueue;
 use ending::Aside;
+use fill::LARGE;
 use write_half::WriteHalf;
 
 pub(crate) use backpressure::{HeldBack, Pressure};
@@ -53,6 +55,7 @@ pub(crate) use deadlines::Clock;
 pub(crate) use fill::Fill;
 pub(crate) use flush::{Failure, Flush};
 pub(crate) use io::Io;
+pub(crate) use meter::Charge;
 pub use queueing::Backlog;
 pub use terms::Origin;
 pub(crate) use terms::Terms;
@@ -72,6 +75,31 @@ pub(crate) enum Phase {
     Closed,
 }
 
+/// What is special about reading a connection. One byte, so that the path of every event checks it at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Reading(u8);
+
+impl Reading {
+    const PLAIN: Self = Self(0);
+    /// The peer's EOF was read.
+    const ENDED: Self = Self(1);
+    /// It has a [rate limit](meter).
+    const METERED: Self = Self(1 << 1);
+
+    fn of(options: &ConnectionOptions) -> Self {
+        if options.max_frames_per_second.is_some() || options.max_bytes_per_second.is_some() {
+            Self::METERED
+        } else {
+            Self::PLAIN
+        }
+    }
+
+    #[inline]
+    fn has(self, what: Self) -> bool {
+        self.0 & what.0 != 0
+    }
+}
+
 /// The order of the fields is their order in memory: what each event needs fits into two cache lines, together with the
 /// generation of the slot. With ten thousand connections in turn, each line is a cache miss.
 #[derive(Debug)]
@@ -84,12 +112,15 @@ pub(crate) struct Connection {
     pub(crate) listed: bool,
     /// It used at least half of its budget when it was last served. It is served after light ones.
     pub(crate) is_heavy: bool,
+    /// The frame that was held last is large: what follows it is best read into a buffer of its own, once its length is
+    /// known.
+    pub(super) expects_large: bool,
     /// It is in the dirty list, or will be flushed anyway.
     pub(crate) dirty: bool,
     /// Whether it can be written to.
     write_half: WriteHalf,
-    /// The peer's EOF was read.
-    read_ended: bool,
+    /// What is special about reading it.
+    reading: Reading,
     /// A frame was begun and is not complete.
     inside_frame: bool,
     /// Its backpressure.
@@ -136,8 +167,9 @@ impl Connection {
             listed: false,
             is_heavy: false,
             dirty: false,
+            expects_large: false,
             write_half: WriteHalf::Ready,
-            read_ended: false,
+            reading: Reading::of(options),
             inside_frame: false,
             active_at: Tick::default(),
             period_began: Tick::default(),
@@ -305,7 +337,11 @@ impl Connection {
         if !exhausted {
             return self.put_back(rest, common);
         }
-        self.decoder.hold(rest, common.buffers.take_input())?;
+        let len = self.decoder.expected_len();
+        self.expects_large = len.is_some_and(|len| len >= LARGE);
+        let large = len.and_then(|len| common.buffers.take_large(len));
+        let buffer = large.unwrap_or_else(|| common.buffers.take_input());
+        self.decoder.hold(rest, buffer)?;
         common.memory.add_input(rest.len());
         Ok(())
     }
@@ -347,13 +383,20 @@ impl Connection {
     }
 
     /// Returns whether the peer's EOF was read.
+    #[inline]
     pub(crate) fn read_ended(&self) -> bool {
-        self.read_ended
+        self.reading.has(Reading::ENDED)
+    }
+
+    /// Returns whether it is read by a path of its own: it is metered, or has ended.
+    #[inline]
+    pub(crate) fn reads_with_care(&self) -> bool {
+        self.reading != Reading::PLAIN
     }
 
     /// Returns whether the peer's EOF was read, or an event has reported it.
     pub(crate) fn end_is_known(&self) -> bool {
-        self.read_ended || self.readiness.has(Readiness::READ_CLOSED)
+        self.read_ended() || self.readiness.has(Readiness::READ_CLOSED)
     }
 
     /// Returns whether undelivered bytes are still needed.

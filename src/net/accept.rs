@@ -32,7 +32,7 @@ impl Net {
         match listener.next_peer() {
             Ok(None) => Accepted::Nobody,
             Ok(Some((stream, peer))) => {
-                if self.has_room_for(peer) {
+                if self.has_room_for(peer) && self.comes_in_time(peer) {
                     Accepted::Peer(stream, peer)
                 } else {
                     Accepted::Nobody
@@ -63,6 +63,12 @@ impl Net {
         let connections = self.occupied();
         let checked = self.admissions.check(&self.config, connections, peer);
         checked.map_err(|why| self.refuse(peer, &why)).is_ok()
+    }
+
+    /// Returns whether a peer does not come too soon after others of its address. If it does, it is refused.
+    fn comes_in_time(&mut self, peer: Option<SocketAddr>) -> bool {
+        let arrived = self.admissions.arrived(&self.config, peer, self.common.now);
+        arrived.map_err(|why| self.refuse(peer, &why)).is_ok()
     }
 
     /// Counts and logs a refused peer.

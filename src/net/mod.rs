@@ -4,8 +4,9 @@
 //! never nest. [`crate::reactor`] makes all callbacks.
 //!
 //! One file per group of operations: [`listen`](mod@listen), [`accept`](mod@accept), [`admission`], [`connect`],
-//! [`adopt`], [`lifecycle`], [`send`], [`stream`], [`fanout`], [`flush`], [`backpressure`], [`budget`], [`deadlines`],
-//! [`timers`], [`user_sources`], [`shutdown`], [`queries`], [`view`], [`warnings`], [`turn`], [`service`].
+//! [`adopt`], [`lifecycle`], [`send`], [`stream`], [`fanout`], [`flush`], [`backpressure`], [`throttle`], [`budget`],
+//! [`deadlines`], [`timers`], [`user_sources`], [`shutdown`], [`queries`], [`view`], [`warnings`], [`turn`],
+//! [`service`].
 
 mod accept;
 mod admission;
@@ -29,6 +30,7 @@ mod shutdown;
 mod slow_callbacks;
 mod stream;
 mod table;
+mod throttle;
 mod timers;
 mod turn;
 mod user_sources;

@@ -26,6 +26,7 @@ use crate::in_loop::InLoop;
 use crate::net::Net;
 use crate::socket::{Readiness, claim, give_up};
 use deliver::Delivery;
+use serve::Light;
 
 /// Drives the connections of a [`Net`] in a [`mio::Poll`] of your own. An [`EventLoop`](crate::EventLoop) contains a
 /// reactor and a poll.
@@ -108,6 +109,7 @@ pub struct Reactor {
     read_buffer: Vec<u8>,
     /// Which of its bytes are being delivered.
     delivery: Delivery,
+    light: Light,
 }
 
 impl Reactor {
@@ -127,10 +129,12 @@ impl Reactor {
         read_buffer.resize(config.read_buffer, 0);
         let registry = registry.try_clone()?;
         claim(&registry)?;
+        let light = Light::new(&config);
         Ok(Self {
             read_buffer,
             net: Net::new(registry, config, now),
             delivery: Delivery::default(),
+            light,
         })
     }
 
