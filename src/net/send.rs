@@ -278,6 +278,7 @@ impl Net {
                 let result = self.enqueue(id, |connection, common| fanout.push(connection, common));
                 fanout.note(id, result);
             } else {
+                self.note_full(id);
                 fanout.report.refused.push(id);
             }
         }
@@ -320,16 +321,17 @@ impl Net {
             }
             Err(error) => {
                 if let SendError::QueueFull { .. } = error {
-                    self.end_if_overflowing(id);
+                    self.note_full(id);
                 }
                 Err(refused(id, error))
             }
         }
     }
 
-    /// Ends a connection whose queue is full, if that is its overflow policy.
+    /// Handles a frame for which there is no room: ends the connection, if that is its overflow policy. Otherwise it may
+    /// have become congested just now: a reader can exceed the watermark when it is read.
     #[cold]
-    fn end_if_overflowing(&mut self, id: ConnectionId) {
+    fn note_full(&mut self, id: ConnectionId) {
         if let Some(connection) = self.connections.get(id)
             && connection.ends_when_full()
         {
@@ -337,8 +339,9 @@ impl Net {
                 connection.queued_bytes(),
                 connection.options().max_queued_bytes,
             );
-            self.end(id, Some(DisconnectCause::SlowConsumer { queued, max }));
+            return self.end(id, Some(DisconnectCause::SlowConsumer { queued, max }));
         }
+        self.update_interest(id);
     }
 }
 

@@ -21,8 +21,8 @@ mod backlog;
 mod invariants;
 mod latest;
 mod lengths;
-#[cfg(test)]
-mod model;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod model;
 mod open;
 mod push;
 mod segment;
