@@ -159,6 +159,10 @@ impl Link {
         }
     }
 
+    pub(crate) fn stream(&self) -> Option<&Stream> {
+        self.stream.as_ref()
+    }
+
     pub(crate) fn local_addr(&self) -> Option<SocketAddr> {
         self.stream.as_ref()?.local_addr().ok()?
     }

@@ -4,6 +4,7 @@
 
 #[cfg(test)]
 use std::any::Any;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::Config;
@@ -145,6 +146,7 @@ impl ListenOptions {
 pub struct ConnectOptions {
     connection: Overrides,
     pub(crate) timeout: Duration,
+    pub(crate) bind: Option<SocketAddr>,
 }
 
 impl Default for ConnectOptions {
@@ -152,6 +154,7 @@ impl Default for ConnectOptions {
         Self {
             connection: Overrides::default(),
             timeout: Duration::from_secs(10),
+            bind: None,
         }
     }
 }
@@ -162,6 +165,32 @@ impl ConnectOptions {
     /// succeeded by then.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;
+        self
+    }
+
+    /// Sets the local address from which [`connect_with`](crate::Net::connect_with) connects; with port 0 the system
+    /// chooses a free port. Default: `None`, so the system chooses both. Unix domain sockets and
+    /// [adopted](crate::Net::adopt) streams ignore it.
+    ///
+    /// Use it if the machine has several addresses: to be seen under a certain one, or to open more connections to one
+    /// server than there are ephemeral ports per local address (on Linux about 28,000).
+    ///
+    /// ```
+    /// use std::net::{Ipv4Addr, SocketAddr};
+    /// use throng::{ConnectError, ConnectOptions, ConnectionId, Net};
+    ///
+    /// /// Spreads a load over the addresses of this machine.
+    /// fn connect_nth(net: &mut Net, server: SocketAddr, n: usize) -> Result<ConnectionId, ConnectError> {
+    ///     let sources = [Ipv4Addr::new(192, 0, 2, 1), Ipv4Addr::new(192, 0, 2, 2)];
+    ///     let source = SocketAddr::from((sources[n % sources.len()], 0));
+    ///     net.connect_with(server, ConnectOptions::default().bind(source))
+    /// }
+    /// ```
+    ///
+    /// Connecting fails with `InvalidInput` if the address is not of the peer's family, and with `AddrNotAvailable` if
+    /// it is not an address of this machine.
+    pub fn bind(mut self, source: impl Into<Option<SocketAddr>>) -> Self {
+        self.bind = source.into();
         self
     }
 

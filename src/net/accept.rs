@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use log::info;
+use mio::Registry;
 
 use super::listen::{Listener, Peer};
 use super::{Deadline, Net, Refusal, Warning};
@@ -26,10 +27,12 @@ pub(crate) enum Accepted {
 impl Net {
     /// Accepts one peer. A peer above a limit is refused here.
     pub(crate) fn accept(&mut self, id: ListenerId) -> Accepted {
-        let Some(listener) = self.listeners.get_mut(id) else {
+        let listener = self.listeners.get_mut(id);
+        let Some(listener) = listener.filter(|listener| !listener.held) else {
             return Accepted::Blocked;
         };
-        match listener.next_peer() {
+        let registered = listener.register(&self.common.registry, id);
+        match registered.and_then(|()| listener.next_peer()) {
             Ok(None) => Accepted::Nobody,
             Ok(Some((stream, peer))) => {
                 if self.has_room_for(peer) {
@@ -144,7 +147,7 @@ impl Net {
         self.timers.cancel(timer);
         for (id, listener) in self.listeners.iter_mut() {
             listener.paused = false;
-            if listener.readable && !listener.listed {
+            if listener.is_runnable() && !listener.listed {
                 listener.listed = true;
                 self.work.add_fresh(Source::Listener(id));
             }
@@ -173,7 +176,18 @@ impl Listener {
 
     /// Returns whether another accept may return a peer.
     pub(crate) fn is_runnable(&self) -> bool {
-        self.readable && !self.paused
+        self.readable && !self.paused && !self.held
+    }
+
+    /// Registers the socket with the selector, unless it is.
+    fn register(&mut self, registry: &Registry, id: ListenerId) -> io::Result<()> {
+        if !self.registered
+            && let Some(socket) = &mut self.socket
+        {
+            socket.register(registry, Source::Listener(id).token())?;
+        }
+        self.registered = true;
+        Ok(())
     }
 
     /// Sets the options of an accepted socket. Most systems let it inherit `TCP_NODELAY`; the first accepted socket

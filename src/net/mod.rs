@@ -3,7 +3,7 @@
 //! Holds all state of the loop except the selector and the handler. No method of `Net` calls the handler, so callbacks
 //! never nest. [`crate::reactor`] makes all callbacks.
 //!
-//! One file per group of operations: [`listen`](mod@listen), [`accept`](mod@accept), [`admission`], [`connect`],
+//! One file per group of operations: [`listen`](mod@listen), [`listeners`], [`accept`](mod@accept), [`admission`], [`connect`],
 //! [`adopt`], [`lifecycle`], [`send`], [`stream`], [`fanout`], [`flush`], [`backpressure`], [`budget`], [`deadlines`],
 //! [`timers`], [`user_sources`], [`shutdown`], [`queries`], [`view`], [`warnings`], [`turn`], [`service`].
 
@@ -20,6 +20,7 @@ mod flush;
 mod invariants;
 mod lifecycle;
 mod listen;
+mod listeners;
 mod queries;
 mod send;
 mod service;
@@ -75,6 +76,8 @@ pub(crate) use warnings::Warning;
 /// | [`listen`](Self::listen), [`listen_with`](Self::listen_with) | listen on an address |
 /// | [`listen_unix`](Self::listen_unix) | listen on the path of a Unix domain socket |
 /// | [`adopt_listener`](Self::adopt_listener) | take over a listening socket |
+/// | [`pause_listener`](Self::pause_listener), [`resume_listener`](Self::resume_listener) | let peers wait |
+/// | [`release_listener`](Self::release_listener) | detach a listener and return its socket |
 /// | [`close_listener`](Self::close_listener) | stop listening; its connections stay |
 /// | **Opening and closing** | |
 /// | [`connect`](Self::connect) | connect to a peer |

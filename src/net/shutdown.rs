@@ -6,7 +6,7 @@ use log::info;
 
 use super::{Deadline, Net};
 use crate::connection::Phase;
-use crate::connection_id::{ConnectionId, ListenerId};
+use crate::connection_id::ConnectionId;
 use crate::reason::DisconnectCause;
 use crate::timers::{TimerKey, later};
 
@@ -80,13 +80,6 @@ impl Net {
     /// Returns whether a [`shutdown`](Self::shutdown) is in progress.
     pub fn is_shutting_down(&self) -> bool {
         self.shutdown.is_some()
-    }
-
-    pub(crate) fn close_listeners(&mut self) {
-        let listeners: Vec<ListenerId> = self.listeners.iter().map(|(id, _)| id).collect();
-        for id in listeners {
-            self.close_listener(id);
-        }
     }
 
     fn close_everything(&mut self) {

@@ -7,6 +7,7 @@ use super::Net;
 use crate::connection::Origin;
 use crate::connection_id::ConnectionId;
 use crate::link::Link;
+use crate::socket::Stream;
 
 /// Read-only access to a connection, returned by [`Net::connection`].
 ///
@@ -35,7 +36,7 @@ impl Net {
     }
 }
 
-impl ConnectionRef<'_> {
+impl<'n> ConnectionRef<'n> {
     /// Returns the id.
     pub fn id(&self) -> ConnectionId {
         self.id
@@ -59,6 +60,28 @@ impl ConnectionRef<'_> {
     /// call.
     pub fn local_addr(&self) -> Option<SocketAddr> {
         self.link.local_addr()
+    }
+
+    /// Returns the stream, for example to set or query socket options. `None` after the connection has ended.
+    ///
+    /// On Unix the stream implements `AsFd`, on Windows `AsSocket`, so that crates such as `socket2` can use it. Do not
+    /// read from it, write to it or shut it down: the connection would not notice.
+    ///
+    /// ```
+    /// # #[cfg(unix)] {
+    /// use throng::{ConnectionId, Net};
+    ///
+    /// /// Marks the packets of a connection as urgent for routers (DSCP "expedited forwarding").
+    /// fn expedite(net: &Net, id: ConnectionId) -> std::io::Result<()> {
+    ///     match net.connection(id).and_then(|connection| connection.stream()) {
+    ///         Some(stream) => socket2::SockRef::from(stream).set_tos_v4(0xb8),
+    ///         None => Ok(()),
+    ///     }
+    /// }
+    /// # }
+    /// ```
+    pub fn stream(&self) -> Option<&'n Stream> {
+        self.link.stream()
     }
 
     /// Returns the listener that accepted the connection, or that it is outbound or adopted.

@@ -4,6 +4,7 @@ mod claim;
 #[cfg(unix)]
 mod descriptor;
 mod eof;
+mod handle;
 mod listening;
 mod no_signal;
 mod readiness;
