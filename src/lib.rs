@@ -77,8 +77,10 @@ pub use socket::{ListenSocket, Readiness, Stream};
 /// Re-export of mio, whose types are part of this crate's API.
 pub use mio;
 
-/// Hardening a server against its peers, and embedding the loop in other programs.
+/// Hardening a server against its peers, operating it, and embedding the loop in other programs.
 ///
+/// [`restart`]: https://docs.rs/crate/throng/latest/source/examples/restart.rs
+/// [`socket_activation`]: https://docs.rs/crate/throng/latest/source/examples/socket_activation.rs
 /// [`game_tick`]: https://docs.rs/crate/throng/latest/source/examples/game_tick.rs
 /// [`embed_tokio`]: https://docs.rs/crate/throng/latest/source/examples/embed_tokio.rs
 /// [`embed_calloop`]: https://docs.rs/crate/throng/latest/source/examples/embed_calloop.rs

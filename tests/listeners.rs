@@ -5,10 +5,8 @@ mod support;
 use std::net::SocketAddr;
 
 use support::by_hand::Loop;
-use support::{Peer, Recorder, framed};
-use throng::{
-    Admission, Config, ConnectionId, Frame, Handler, ListenOptions, ListenSocket, ListenerId, Net,
-};
+use support::{Peer, Recorder};
+use throng::{Admission, Config, ConnectionId, Frame, Handler, ListenOptions, ListenerId, Net};
 
 fn listening(looped: &mut Loop) -> (ListenerId, SocketAddr) {
     let net = looped.net();
@@ -184,6 +182,8 @@ fn closed_listener_cannot_be_paused_resumed_or_released() {
 fn released_listener_survives_the_way_through_a_descriptor() {
     use std::os::fd::{AsFd, OwnedFd};
 
+    use throng::ListenSocket;
+
     let mut looped = Loop::new(Config::default());
     let mut seen = Recorder::echoing();
     let (listener, addr) = listening(&mut looped);
@@ -205,6 +205,8 @@ fn released_listener_survives_the_way_through_a_descriptor() {
 fn socket_file_stays_when_its_listener_is_released() {
     use std::io::{Read, Write};
     use std::os::unix::net::UnixStream;
+
+    use support::framed;
 
     let place = support::Place::new("released");
     let mut looped = Loop::new(Config::default());
