@@ -42,6 +42,8 @@ mod link;
 mod mailbox;
 mod memory;
 mod net;
+#[cfg(feature = "proxy")]
+mod proxy;
 mod reactor;
 mod reason;
 mod shards;
@@ -66,6 +68,8 @@ pub use frame::{
 pub use handler::{Admission, Handler};
 pub use mailbox::{Handle, Mailbox, Post};
 pub use net::{ConnectionRef, Expired, Net, SendReport, Stats, Timer, TimerId};
+#[cfg(feature = "proxy")]
+pub use proxy::{IpNetwork, ParseNetworkError, ProxyHeader, ProxyProtocol};
 pub use reactor::Reactor;
 pub use reason::{DisconnectCause, DisconnectReason, Released, Side, Stage};
 pub use shards::{

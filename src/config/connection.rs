@@ -10,6 +10,8 @@ use std::time::Duration;
 use super::Config;
 use crate::error::OptionsError;
 use crate::frame::Framing;
+#[cfg(feature = "proxy")]
+use crate::proxy::Proxying;
 
 /// The largest size that all systems accept, in bytes.
 const MAX_SIZE: u64 = i32::MAX as u64;
@@ -60,6 +62,8 @@ pub struct ListenOptions {
     pub(crate) remove_socket_file: bool,
     #[cfg(unix)]
     pub(crate) socket_file_mode: Option<u32>,
+    #[cfg(feature = "proxy")]
+    pub(crate) proxying: Proxying,
 }
 
 impl Default for ListenOptions {
@@ -75,6 +79,8 @@ impl Default for ListenOptions {
             remove_socket_file: true,
             #[cfg(unix)]
             socket_file_mode: None,
+            #[cfg(feature = "proxy")]
+            proxying: Proxying::None,
         }
     }
 }
@@ -137,6 +143,8 @@ impl ListenOptions {
     }
 
     pub(crate) fn connection(&self, config: &Config) -> Result<ConnectionOptions, OptionsError> {
+        #[cfg(feature = "proxy")]
+        self.proxying.check()?;
         self.connection.over(&config.connection)
     }
 }
@@ -147,6 +155,8 @@ pub struct ConnectOptions {
     connection: Overrides,
     pub(crate) timeout: Duration,
     pub(crate) bind: Option<SocketAddr>,
+    #[cfg(feature = "proxy")]
+    pub(crate) proxying: Proxying,
 }
 
 impl Default for ConnectOptions {
@@ -155,6 +165,8 @@ impl Default for ConnectOptions {
             connection: Overrides::default(),
             timeout: Duration::from_secs(10),
             bind: None,
+            #[cfg(feature = "proxy")]
+            proxying: Proxying::None,
         }
     }
 }

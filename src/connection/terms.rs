@@ -2,6 +2,8 @@
 
 use crate::config::ConnectionOptions;
 use crate::connection_id::ListenerId;
+#[cfg(feature = "proxy")]
+use crate::proxy::Proxying;
 
 /// Where a connection comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -20,6 +22,8 @@ pub enum Origin {
 pub(crate) struct Terms {
     pub(crate) origin: Origin,
     pub(crate) options: ConnectionOptions,
+    #[cfg(feature = "proxy")]
+    pub(crate) proxying: Proxying,
 }
 
 impl Terms {

@@ -24,6 +24,9 @@ pub(crate) enum Refusal {
     NotAdmitted,
     /// Its listener was closed after it was accepted.
     ListenerClosed,
+    /// It is a proxy, and has not sent a valid PROXY header.
+    #[cfg(feature = "proxy")]
+    NoHeader(super::NoHeader),
 }
 
 impl Refusal {
@@ -34,6 +37,8 @@ impl Refusal {
             Self::TooManyFrom { .. } => Warning::TooManyFrom,
             Self::NotAdmitted => Warning::NotAdmitted,
             Self::ListenerClosed => Warning::ListenerClosed,
+            #[cfg(feature = "proxy")]
+            Self::NoHeader(_) => Warning::NoHeader,
         }
     }
 }
@@ -143,6 +148,8 @@ impl fmt::Display for Refusal {
             }
             Self::NotAdmitted => f.write_str("not admitted"),
             Self::ListenerClosed => f.write_str("the listener is closed"),
+            #[cfg(feature = "proxy")]
+            Self::NoHeader(why) => why.fmt(f),
         }
     }
 }

@@ -118,7 +118,7 @@ impl Net {
         origin: Origin,
         options: &ConnectOptions,
     ) -> Result<Arc<Terms>, ConnectError> {
-        let options = options
+        let connection = options
             .connection(&self.config)
             .map_err(ConnectError::Options)?;
         if self.is_shutting_down() {
@@ -129,7 +129,12 @@ impl Net {
                 max_connections: self.config.max_connections,
             });
         }
-        Ok(Arc::new(Terms { origin, options }))
+        Ok(Arc::new(Terms {
+            origin,
+            options: connection,
+            #[cfg(feature = "proxy")]
+            proxying: options.proxying.clone(),
+        }))
     }
 
     /// Gives an outbound or adopted stream a slot. It becomes established when the selector reports it.

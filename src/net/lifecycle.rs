@@ -341,9 +341,12 @@ impl Net {
         self.end(id, Some(DisconnectCause::ChunkNotHandled { total }));
     }
 
-    /// Returns the number of connections that have not ended, in any phase.
+    /// Returns the number of connections that have not ended, in any phase, and of peers that may become connections.
     pub(super) fn occupied(&self) -> usize {
-        self.connections.len() - self.work.ended_in_slots()
+        let connections = self.connections.len() - self.work.ended_in_slots();
+        #[cfg(feature = "proxy")]
+        let connections = connections + self.arrivals.len();
+        connections
     }
 
     /// Advances a closing connection: flushes it, and reads until the peer's EOF.

@@ -74,7 +74,7 @@ impl Net {
     }
 
     /// Detaches a listener and returns its socket, for example to pass it to another process that continues to listen.
-    /// Connections that were accepted stay. Peers in the backlog stay in the backlog and are not lost as long as the
+    /// Peers that were accepted stay. Peers in the backlog stay in the backlog and are not lost as long as the
     /// socket, or a duplicate of it, is open. The socket is non-blocking. The file of a Unix domain socket stays.
     ///
     /// ```
@@ -122,6 +122,8 @@ impl Net {
             info!("no longer listening on {}", listener.local);
         }
         self.free_listener(id);
+        #[cfg(feature = "proxy")]
+        self.refuse_arrivals(Some(id));
         true
     }
 

@@ -10,6 +10,8 @@
 mod accept;
 mod admission;
 mod adopt;
+#[cfg(feature = "proxy")]
+mod arrivals;
 mod backpressure;
 mod budget;
 mod connect;
@@ -42,18 +44,24 @@ use mio::Registry;
 
 use crate::config::Config;
 use crate::connection::Common;
+#[cfg(feature = "proxy")]
+use crate::connection_id::ArrivalId;
 use crate::connection_id::{ConnectionId, ListenerId};
 use crate::link::Link;
 use crate::timers::{TimerKey, Timers};
 use crate::work::Work;
 use admission::Admissions;
+#[cfg(feature = "proxy")]
+use arrivals::Arrival;
 use shutdown::Shutdown;
 use table::Table;
 use timers::UserTimer;
 use warnings::Warnings;
 
-pub(crate) use accept::Accepted;
+pub(crate) use accept::{Accepted, Newcomer};
 pub(crate) use admission::Refusal;
+#[cfg(feature = "proxy")]
+pub(crate) use arrivals::NoHeader;
 pub(crate) use fanout::Encoded;
 pub use fanout::SendReport;
 use listen::Listener;
@@ -131,6 +139,8 @@ pub struct Net {
     turn_ended: Instant,
     connections: Table<Link, ConnectionId>,
     listeners: Table<Listener, ListenerId>,
+    #[cfg(feature = "proxy")]
+    arrivals: Table<Arrival, ArrivalId>,
     work: Work,
     /// The number of connections in phase `Open`.
     open: usize,
@@ -161,6 +171,9 @@ pub struct Net {
 pub(crate) enum Deadline {
     /// A connection attempt has timed out.
     Connect(ConnectionId, Duration),
+    /// The PROXY header of a peer is late.
+    #[cfg(feature = "proxy")]
+    Header(ArrivalId, Duration),
     /// The clock of an open connection has to be checked: it may be idle or stalled.
     Check(ConnectionId),
     /// The timeout of a closing connection has passed. While its peer keeps taking bytes it is extended, up to the
@@ -186,6 +199,8 @@ impl Net {
             turn_ended: now,
             connections: Table::new(),
             listeners: Table::new(),
+            #[cfg(feature = "proxy")]
+            arrivals: Table::new(),
             work: Work::default(),
             open: 0,
             timers: Timers::new(now),

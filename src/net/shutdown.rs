@@ -84,6 +84,9 @@ impl Net {
 
     fn close_everything(&mut self) {
         self.close_listeners();
+        // Those of listeners that were released before.
+        #[cfg(feature = "proxy")]
+        self.refuse_arrivals(None);
         for id in self.in_phase(|phase| matches!(phase, Phase::Connecting | Phase::Open)) {
             if self.is_connected(id) {
                 self.close(id, DisconnectCause::ShuttingDown);

@@ -31,10 +31,14 @@ pub struct Stats {
     pub slow_callbacks: u64,
     /// Peers that were accepted and admitted.
     pub accepted: u64,
-    /// Peers that were accepted and closed immediately: refused by [`on_accept`](crate::Handler::on_accept), or above
+    /// Peers that were accepted and not admitted: refused by [`on_accept`](crate::Handler::on_accept), above
     /// [`max_connections`](crate::Config::max_connections) or
-    /// [`max_connections_per_ip`](crate::Config::max_connections_per_ip).
+    /// [`max_connections_per_ip`](crate::Config::max_connections_per_ip), or proxies without a valid header.
     pub refused: u64,
+    /// Connections that a proxy made for itself, to check whether this server is reachable. They were closed without a
+    /// callback; see [`proxy_protocol`](crate::ListenOptions::proxy_protocol).
+    #[cfg(feature = "proxy")]
+    pub proxy_checks: u64,
     /// Accepts that failed: the peer had closed, or the system had no file descriptor or memory left.
     pub accept_failures: u64,
     /// How often accepting was paused for lack of a file descriptor or memory.

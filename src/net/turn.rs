@@ -5,6 +5,8 @@ use std::time::{Duration, Instant};
 use mio::Token;
 
 use super::{Deadline, Net};
+#[cfg(feature = "proxy")]
+use crate::connection_id::SlotId;
 use crate::connection_id::{ConnectionId, Source};
 use crate::socket::Readiness;
 use crate::tick::Tick;
@@ -26,6 +28,8 @@ impl Net {
         let source = Source::from_token(token, |source| match source {
             Source::Connection(id) => self.connections.generation(id.index()),
             Source::Listener(id) => self.listeners.generation(id.index()),
+            #[cfg(feature = "proxy")]
+            Source::Arrival(id) => self.arrivals.generation(id.slot()),
         });
         match source {
             Some(source @ Source::Connection(id)) => {
@@ -42,6 +46,8 @@ impl Net {
                 }
             }
             Some(Source::Listener(id)) => self.list_listener(id),
+            #[cfg(feature = "proxy")]
+            Some(Source::Arrival(id)) => self.list_arrival(id),
             None => {}
         }
     }

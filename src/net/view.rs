@@ -49,11 +49,20 @@ impl<'n> ConnectionRef<'n> {
         self.link.is_open()
     }
 
-    /// Returns the address of the peer. `None` for Unix domain sockets, whose peers have no address.
+    /// Returns the address of the peer. `None` for Unix domain sockets, whose peers have no address, and for clients
+    /// whose proxy does not know their address.
     ///
     /// An IPv4 peer of a dual-stack listener has its IPv4 address.
     pub fn peer_addr(&self) -> Option<SocketAddr> {
         self.link.peer
+    }
+
+    /// Returns the address of the proxy that has made the connection for a client, whose address
+    /// [`peer_addr`](Self::peer_addr) returns. `None` if the client has connected directly or the proxy uses a Unix domain
+    /// socket, and after the connection has ended. Makes a system call.
+    #[cfg(feature = "proxy")]
+    pub fn proxy_addr(&self) -> Option<SocketAddr> {
+        self.link.proxy_addr()
     }
 
     /// Returns the local address. `None` for Unix domain sockets, and after the connection has ended. Makes a system

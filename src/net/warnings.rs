@@ -21,6 +21,9 @@ pub(crate) enum Warning {
     NotAdmitted,
     /// A peer was refused because its listener was closed meanwhile.
     ListenerClosed,
+    /// A proxy was refused because it sent no valid PROXY header.
+    #[cfg(feature = "proxy")]
+    NoHeader,
     /// A peer had closed before it was accepted, or its socket could not be used.
     AcceptFailed,
     /// Accepting was paused.
@@ -30,12 +33,14 @@ pub(crate) enum Warning {
 }
 
 impl Warning {
-    const ALL: [Self; 8] = [
+    const ALL: &[Self] = &[
         Self::Full,
         Self::Recovering,
         Self::TooManyFrom,
         Self::NotAdmitted,
         Self::ListenerClosed,
+        #[cfg(feature = "proxy")]
+        Self::NoHeader,
         Self::AcceptFailed,
         Self::AcceptPaused,
         Self::ConnectFailed,
@@ -50,6 +55,8 @@ impl fmt::Display for Warning {
             Self::TooManyFrom => "peers refused: max_connections_per_ip is reached",
             Self::NotAdmitted => "peers refused: not admitted",
             Self::ListenerClosed => "peers refused: the listener is closed",
+            #[cfg(feature = "proxy")]
+            Self::NoHeader => "peers refused: no valid PROXY header",
             Self::AcceptFailed => "accepts that failed",
             Self::AcceptPaused => "pauses of accepting",
             Self::ConnectFailed => "attempts to connect that failed",
@@ -65,7 +72,7 @@ pub(super) struct Warnings([Flood; Warning::ALL.len()]);
 impl Drop for Warnings {
     fn drop(&mut self) {
         for warning in Warning::ALL {
-            let count = self.0[warning as usize].counted();
+            let count = self.0[*warning as usize].counted();
             if count > 0 {
                 warn!("{count} more {warning}");
             }
