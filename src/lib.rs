@@ -48,6 +48,7 @@ mod reactor;
 mod reason;
 mod shards;
 mod socket;
+mod stats;
 mod tick;
 mod timers;
 mod work;
@@ -57,17 +58,17 @@ pub use config::{Config, ConnectOptions, ListenOptions, Overflow};
 pub use connection::{Backlog, Origin};
 pub use connection_id::{ConnectionId, ListenerId};
 pub use error::{
-    ConnectError, DecodeError, EncodeError, FirstBytes, ListenError, MailboxError, OptionsError,
-    ParseIdError, RegisterError, Rejected, ReleaseError, SendError,
+    DecodeError, EncodeError, FirstBytes, MailboxError, OpenError, OptionsError, OutOfMemory,
+    ParseIdError, RegisterError, Rejected, SendError,
 };
 pub use event_loop::EventLoop;
 pub use frame::{
     Chunk, Decoded, Envelope, Frame, FrameDecoder, FrameEncoder, FrameFormat, FrameWriter, Framing,
-    LengthPrefix,
+    LengthPrefix, Lines,
 };
 pub use handler::{Admission, Handler};
 pub use mailbox::{Handle, Mailbox, Post};
-pub use net::{ConnectionRef, Expired, Net, SendReport, Stats, Timer, TimerId};
+pub use net::{ConnectionRef, Expired, Net, SendReport, Timer, TimerId};
 #[cfg(feature = "proxy")]
 pub use proxy::{IpNetwork, ParseNetworkError, ProxyHeader, ProxyProtocol};
 pub use reactor::Reactor;
@@ -77,6 +78,7 @@ pub use shards::{
     ShardsBuilder,
 };
 pub use socket::{ListenSocket, Readiness, Stream};
+pub use stats::{ConnectionsByStage, DisconnectsByCause, RefusalsByReason, Stats, TurnTimes};
 
 /// Re-export of mio, whose types are part of this crate's API.
 pub use mio;
@@ -89,6 +91,7 @@ pub use mio;
 /// [`embed_tokio`]: https://docs.rs/crate/throng/latest/source/examples/embed_tokio.rs
 /// [`embed_calloop`]: https://docs.rs/crate/throng/latest/source/examples/embed_calloop.rs
 /// [`embed_mio`]: https://docs.rs/crate/throng/latest/source/examples/embed_mio.rs
+/// [`metrics`]: https://docs.rs/crate/throng/latest/source/examples/metrics.rs
 /// [`shards`]: https://docs.rs/crate/throng/latest/source/examples/shards.rs
 #[doc = include_str!("../docs/GUIDE.md")]
 pub mod guide {}

@@ -1,7 +1,4 @@
 //! The examples, as programs: they are started, talked to, and have to answer.
-//!
-//! `cargo test` builds them. Where only this file is built (`--test examples`), `cargo build --examples` has to come
-//! first.
 
 mod support;
 

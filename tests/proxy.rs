@@ -10,9 +10,9 @@ use std::time::Duration;
 use support::by_hand::Loop;
 use support::{Observer, Peer, Recorder, framed, pattern, refusing};
 use throng::{
-    Admission, Config, ConnectOptions, ConnectionId, DisconnectCause, DisconnectReason, Frame,
-    Handler, IpNetwork, ListenOptions, ListenerId, Net, OptionsError, ProxyHeader, ProxyProtocol,
-    Stats,
+    Admission, Config, ConnectOptions, ConnectionId, DecodeError, DisconnectCause,
+    DisconnectReason, Frame, Handler, IpNetwork, ListenOptions, ListenerId, Net, OptionsError,
+    ProxyHeader, ProxyProtocol, Stats,
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -271,7 +271,7 @@ fn header_is_not_parsed_from_a_peer_that_is_not_trusted() {
     assert_eq!(scene.seen.asked, [peer.0.local_addr().ok()]);
     let (id, reason) = scene.seen.recorder.ends()[0];
     match &reason.cause {
-        DisconnectCause::FrameTooLarge { first_bytes, .. } => {
+        DisconnectCause::Decode(DecodeError::FrameTooLarge { first_bytes, .. }) => {
             assert_eq!(first_bytes.as_bytes(), b"PROXY TC");
         }
         cause => panic!("it was not read as a frame: {cause:?}"),
@@ -386,7 +386,7 @@ fn header_timeout_can_be_changed_but_is_not_zero() {
         .net()
         .listen_with("127.0.0.1:0", with(Duration::ZERO));
     match refused {
-        Err(throng::ListenError::Options(OptionsError::ZeroTimeout { setting })) => {
+        Err(throng::OpenError::Options(OptionsError::ZeroTimeout { setting })) => {
             assert_eq!(setting, "header_timeout");
         }
         other => panic!("not refused: {other:?}"),

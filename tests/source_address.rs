@@ -9,7 +9,7 @@ use socket2::SockRef;
 use support::by_hand::Loop;
 use support::scene::Scene;
 use support::{Peer, Recorder};
-use throng::{Config, ConnectError, ConnectOptions, ConnectionId, Net};
+use throng::{Config, ConnectOptions, ConnectionId, Net, OpenError};
 
 /// A listener of the test's own.
 fn server() -> (TcpListener, SocketAddr) {
@@ -91,7 +91,7 @@ fn source_port_can_be_used_again_after_a_disconnect() {
 #[track_caller]
 fn refused(net: &mut Net, addr: SocketAddr, options: ConnectOptions) -> io::Error {
     match net.connect_with(addr, options) {
-        Err(ConnectError::Os { addr: to, error }) if to == addr => error,
+        Err(OpenError::Connect { addr: to, error }) if to == addr => error,
         other => panic!("not refused: {other:?}"),
     }
 }

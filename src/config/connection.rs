@@ -46,7 +46,7 @@ pub enum Overflow {
 /// use throng::{Config, EventLoop, Framing, ListenOptions};
 ///
 /// let mut event_loop: EventLoop = EventLoop::new(Config::default())?;
-/// let lines = ListenOptions::default().framing(Framing::delimiter(b'\n')).max_frame_len(1024);
+/// let lines = ListenOptions::default().framing(Framing::lines()).max_frame_len(1024);
 /// event_loop.net().listen_with("127.0.0.1:0", lines)?;
 /// # Ok::<(), std::io::Error>(())
 /// ```
@@ -189,10 +189,10 @@ impl ConnectOptions {
     ///
     /// ```
     /// use std::net::{Ipv4Addr, SocketAddr};
-    /// use throng::{ConnectError, ConnectOptions, ConnectionId, Net};
+    /// use throng::{OpenError, ConnectOptions, ConnectionId, Net};
     ///
     /// /// Spreads a load over the addresses of this machine.
-    /// fn connect_nth(net: &mut Net, server: SocketAddr, n: usize) -> Result<ConnectionId, ConnectError> {
+    /// fn connect_nth(net: &mut Net, server: SocketAddr, n: usize) -> Result<ConnectionId, OpenError> {
     ///     let sources = [Ipv4Addr::new(192, 0, 2, 1), Ipv4Addr::new(192, 0, 2, 2)];
     ///     let source = SocketAddr::from((sources[n % sources.len()], 0));
     ///     net.connect_with(server, ConnectOptions::default().bind(source))

@@ -48,7 +48,7 @@ impl Net {
             Ok(None) => Accepted::Nobody,
             Ok(Some(peer)) => {
                 let newcomer = listener.newcomer(id, peer);
-                self.receive(newcomer)
+                self.screen(newcomer)
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 listener.readable = false;
@@ -71,7 +71,7 @@ impl Net {
     }
 
     /// Checks the limits for a new peer. From a proxy, a header is awaited first.
-    fn receive(&mut self, newcomer: Newcomer) -> Accepted {
+    fn screen(&mut self, newcomer: Newcomer) -> Accepted {
         let peer = newcomer.peer;
         #[cfg(feature = "proxy")]
         if let Some(protocol) = newcomer.terms.proxying.expected_from(peer) {
@@ -102,6 +102,7 @@ impl Net {
     /// Counts and logs a refused peer.
     pub(crate) fn refuse(&mut self, peer: Option<SocketAddr>, why: &Refusal) {
         self.stats.refused += 1;
+        *why.counter(&mut self.stats.refusals) += 1;
         let peer = Shown(peer);
         self.warn(why.warning(), format_args!("refused {peer}: {why}"));
     }
@@ -181,7 +182,7 @@ impl Net {
             listener.paused = false;
             if listener.is_runnable() && !listener.listed {
                 listener.listed = true;
-                self.work.add_fresh(Source::Listener(id));
+                self.work.add_to_next_turn(Source::Listener(id));
             }
         }
     }

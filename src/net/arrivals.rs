@@ -22,10 +22,6 @@ pub(super) struct Arrival {
     /// What has been read of the header.
     header: Vec<u8>,
     timer: Option<TimerKey>,
-    /// It is in a list of sources to be served.
-    pub(super) listed: bool,
-    /// Bytes may be waiting: no read has returned `WouldBlock` since the last event.
-    readable: bool,
 }
 
 /// Why a peer that should send a header is refused.
@@ -60,10 +56,6 @@ impl fmt::Display for NoHeader {
 }
 
 impl Arrival {
-    pub(super) fn is_runnable(&self) -> bool {
-        self.readable
-    }
-
     /// Returns the bytes it holds.
     pub(super) fn held(&self) -> usize {
         self.header.len()
@@ -74,7 +66,7 @@ impl Arrival {
         self.timer
     }
 
-    /// Reads the header, and no byte behind it. `None` if it is not complete yet.
+    /// Reads the header, and no byte behind it, until `WouldBlock`. `None` if it is not complete yet.
     fn read(&mut self) -> Result<Option<Sender>, NoHeader> {
         let Some(newcomer) = &mut self.newcomer else {
             return Ok(None);
@@ -92,10 +84,7 @@ impl Arrival {
                     return Err(NoHeader::Closed { received });
                 }
                 Ok(read) => self.header.extend_from_slice(&chunk[..read]),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    self.readable = false;
-                    return Ok(None);
-                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(None),
                 Err(error) => return Err(NoHeader::Failed(error)),
             }
         }
@@ -120,20 +109,7 @@ impl Net {
             newcomer: Some(newcomer),
             header: Vec::new(),
             timer,
-            listed: false,
-            readable: false,
         });
-    }
-
-    /// Lists an arrival whose bytes may be waiting.
-    pub(super) fn list_arrival(&mut self, id: ArrivalId) {
-        if let Some(arrival) = self.arrivals.get_mut(id) {
-            arrival.readable = true;
-            if !arrival.listed {
-                arrival.listed = true;
-                self.work.add_fresh(Source::Arrival(id));
-            }
-        }
     }
 
     /// Reads the header of an arrival. Returns the peer once it is complete, if the limits allow one more connection.
@@ -141,7 +117,7 @@ impl Net {
         let arrival = self.arrivals.get_mut(id)?;
         let before = arrival.held();
         let received = arrival.read();
-        self.common.memory.add(arrival.held() - before);
+        self.common.memory.add_input(arrival.held() - before);
         match received {
             Ok(None) => {
                 let budget = self.config.memory_budget;
@@ -170,14 +146,6 @@ impl Net {
                 None
             }
         }
-    }
-
-    /// Notes that an arrival was served. Returns whether it has more to do and stays listed.
-    pub(crate) fn arrival_served(&mut self, id: ArrivalId) -> bool {
-        self.arrivals.get_mut(id).is_some_and(|arrival| {
-            arrival.listed = arrival.is_runnable();
-            arrival.listed
-        })
     }
 
     /// Returns whether the header of an arrival is still awaited.
@@ -216,7 +184,7 @@ impl Net {
             self.timers.cancel(timer);
         }
         let header = std::mem::take(&mut arrival.header);
-        self.common.memory.sub(header.len());
+        self.common.memory.sub_input(header.len());
         self.arrivals.free(id);
         // If it is not admitted, its file descriptor is free soon.
         self.resume_accepting();

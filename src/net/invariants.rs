@@ -23,13 +23,13 @@ impl Net {
 
     /// Each connection and listener by itself, and its place in the lists.
     fn check_connections(&self) {
-        let mut listings = count(self.work.listings());
+        let mut left_over = count(self.work.all_left_over());
         let mut ended = count(self.work.all_ended());
         let dirty = count(self.work.all_dirty());
         let mut check_listed = |source, listed: bool, runnable: bool| {
-            let lists = listings.remove(&source).unwrap_or(0);
+            let lists = left_over.remove(&source).unwrap_or(0);
             let once = usize::from(listed);
-            assert_eq!(lists, once, "{source:?} is in one list if it is listed");
+            assert_eq!(lists, once, "{source:?} is left over once if it is listed");
             assert!(
                 listed || !runnable,
                 "{source:?} is listed if it is runnable"
@@ -61,7 +61,6 @@ impl Net {
         }
         #[cfg(feature = "proxy")]
         for (id, arrival) in self.arrivals.iter() {
-            check_listed(Source::Arrival(id), arrival.listed, arrival.is_runnable());
             let timer = arrival.timer();
             assert!(
                 timer.is_none_or(|timer| self.timers.deadline(timer).is_some()),
@@ -72,14 +71,17 @@ impl Net {
         assert!(ended.is_empty(), "an end to report has a connection");
     }
 
-    /// The number of open connections is right, and the memory in use is the sum of what the connections hold, where a
-    /// payload that several share counts once.
+    /// The numbers of open and of connecting connections are right, and the memory in use is the sum of what the
+    /// connections hold, where a payload that several share counts once. Each end and each refusal has been counted
+    /// under one label.
     fn check_counts(&self) {
-        let (mut open, mut held) = (0, 0);
+        let (mut open, mut connecting, mut held, mut input) = (0, 0, 0, 0);
         let mut shared = HashMap::new();
         for (_, connection) in self.connections.iter() {
             open += usize::from(connection.is_open());
+            connecting += u64::from(connection.phase == Phase::Connecting);
             held += connection.held_alone();
+            input += connection.unshown();
             for payload in connection.shared_payloads() {
                 shared.insert((payload.as_ptr(), payload.len()), payload.len() as u64);
             }
@@ -89,9 +91,27 @@ impl Net {
         #[cfg(feature = "proxy")]
         for (_, arrival) in self.arrivals.iter() {
             held += arrival.held() as u64;
+            input += arrival.held() as u64;
         }
         let used = self.common.memory.used();
         assert_eq!(used, held, "memory in use is what connections hold");
+        let held = self.common.memory.input();
+        assert_eq!(held, input, "queued memory is not input");
+        let stats = &self.stats;
+        assert_eq!(
+            stats.connections.connecting, connecting,
+            "connecting connections are counted"
+        );
+        assert_eq!(
+            stats.disconnected,
+            stats.disconnects.total(),
+            "each end has one cause"
+        );
+        assert_eq!(
+            stats.refused,
+            stats.refusals.total(),
+            "each refusal has one reason"
+        );
     }
 }
 
@@ -195,29 +215,29 @@ mod tests {
     }
 
     #[test]
-    #[should_panic(expected = "is in one list if it is listed")]
-    fn listed_connection_in_no_list_is_caught() {
+    #[should_panic(expected = "is left over once if it is listed")]
+    fn listed_connection_that_is_not_left_over_is_caught() {
         check_after(|scene| scene.connection().listed = true);
     }
 
     #[test]
-    #[should_panic(expected = "is in one list if it is listed")]
-    fn connection_in_a_list_that_is_not_listed_is_caught() {
-        check_after(|scene| scene.net.work.add_fresh(Source::Connection(scene.id)));
+    #[should_panic(expected = "is left over once if it is listed")]
+    fn left_over_connection_that_is_not_listed_is_caught() {
+        check_after(|scene| scene.net.work.add_left_over(Source::Connection(scene.id)));
     }
 
     #[test]
-    #[should_panic(expected = "is in one list if it is listed")]
-    fn connection_in_two_lists_is_caught() {
+    #[should_panic(expected = "is left over once if it is listed")]
+    fn connection_that_is_left_over_twice_is_caught() {
         check_after(|scene| {
             scene.net.list(scene.id);
-            scene.net.work.add_fresh(Source::Connection(scene.id));
+            scene.net.work.add_left_over(Source::Connection(scene.id));
         });
     }
 
     #[test]
-    #[should_panic(expected = "is in one list if it is listed")]
-    fn listed_listener_in_no_list_is_caught() {
+    #[should_panic(expected = "is left over once if it is listed")]
+    fn listed_listener_that_is_not_left_over_is_caught() {
         check_after(|scene| scene.listener().listed = true);
     }
 
@@ -296,6 +316,34 @@ mod tests {
     #[should_panic(expected = "open connections are counted")]
     fn open_connection_that_is_not_there_is_caught() {
         check_after(|scene| scene.net.open += 1);
+    }
+
+    #[test]
+    #[should_panic(expected = "connecting connections are counted")]
+    fn connecting_connection_that_is_not_there_is_caught() {
+        check_after(|scene| scene.net.stats.connections.connecting += 1);
+    }
+
+    #[test]
+    #[should_panic(expected = "each end has one cause")]
+    fn end_without_a_cause_is_caught() {
+        check_after(|scene| scene.net.stats.disconnected += 1);
+    }
+
+    #[test]
+    #[should_panic(expected = "each refusal has one reason")]
+    fn refusal_without_a_reason_is_caught() {
+        check_after(|scene| scene.net.stats.refused += 1);
+    }
+
+    #[test]
+    #[should_panic(expected = "queued memory is not input")]
+    fn input_that_counts_as_queued_is_caught() {
+        check_after(|scene| {
+            queue_one_payload_twice(scene);
+            scene.net.common.memory.add_input(1);
+            scene.net.common.memory.sub(1);
+        });
     }
 
     #[test]

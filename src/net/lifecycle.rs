@@ -191,7 +191,8 @@ impl Net {
         match connection.phase {
             Phase::Closed => return,
             Phase::Open => self.open -= 1,
-            Phase::Connecting | Phase::Closing | Phase::Releasing | Phase::Draining => {}
+            Phase::Connecting => self.stats.connections.connecting -= 1,
+            Phase::Closing | Phase::Releasing | Phase::Draining => {}
         }
         if let Some(timer) = connection.timer.take() {
             self.timers.cancel(timer);
@@ -200,6 +201,9 @@ impl Net {
             self.admissions.left(connection.peer);
         }
         connection.finish(cause, &mut self.common);
+        if let Some(cause) = connection.cause() {
+            self.stats.disconnects.count(cause);
+        }
         self.end_timers(id);
         self.upset = true;
         self.work.add_ended(id);
@@ -343,10 +347,16 @@ impl Net {
 
     /// Returns the number of connections that have not ended, in any phase, and of peers that may become connections.
     pub(super) fn occupied(&self) -> usize {
-        let connections = self.connections.len() - self.work.ended_in_slots();
+        self.connections.len() - self.work.ended_in_slots() + self.arriving()
+    }
+
+    /// Returns the number of peers that were accepted and whose PROXY header is awaited.
+    pub(super) fn arriving(&self) -> usize {
         #[cfg(feature = "proxy")]
-        let connections = connections + self.arrivals.len();
-        connections
+        let arriving = self.arrivals.len();
+        #[cfg(not(feature = "proxy"))]
+        let arriving = 0;
+        arriving
     }
 
     /// Advances a closing connection: flushes it, and reads until the peer's EOF.
@@ -372,7 +382,7 @@ impl Net {
                 Fill::Failed(error) => {
                     return self.end(id, Some(DisconnectCause::of_socket(error)));
                 }
-                Fill::NoMemory { .. } => return,
+                Fill::NoMemory(_) => return,
             }
         }
     }

@@ -15,6 +15,7 @@ mod arrivals;
 mod backpressure;
 mod budget;
 mod connect;
+mod connections;
 mod deadlines;
 mod fanout;
 mod flush;
@@ -24,11 +25,11 @@ mod lifecycle;
 mod listen;
 mod listeners;
 mod queries;
+mod replies;
 mod send;
 mod service;
 mod shutdown;
 mod slow_callbacks;
-mod stats;
 mod stream;
 mod table;
 mod timers;
@@ -47,12 +48,13 @@ use crate::connection::Common;
 #[cfg(feature = "proxy")]
 use crate::connection_id::ArrivalId;
 use crate::connection_id::{ConnectionId, ListenerId};
-use crate::link::Link;
+use crate::stats::Stats;
 use crate::timers::{TimerKey, Timers};
 use crate::work::Work;
 use admission::Admissions;
 #[cfg(feature = "proxy")]
 use arrivals::Arrival;
+use connections::Connections;
 use shutdown::Shutdown;
 use table::Table;
 use timers::UserTimer;
@@ -66,8 +68,7 @@ pub(crate) use fanout::Encoded;
 pub use fanout::SendReport;
 use listen::Listener;
 pub(crate) use listen::Peer;
-pub(crate) use service::EndOfStream;
-pub use stats::Stats;
+pub(crate) use service::{EndOfStream, Input, Received};
 pub use timers::{Expired, Timer, TimerId};
 pub use view::ConnectionRef;
 pub(crate) use warnings::Warning;
@@ -119,7 +120,7 @@ pub(crate) use warnings::Warning;
 /// | [`is_empty`](Self::is_empty) | whether none is established |
 /// | [`local_addr`](Self::local_addr), [`local_path`](Self::local_path) | where a listener listens |
 /// | [`memory_in_use`](Self::memory_in_use) | bytes held by all connections |
-/// | [`stats`](Self::stats) | counters |
+/// | [`stats`](Self::stats) | counters and gauges |
 /// | [`now`](Self::now) | the time of this turn |
 /// | **Timers and sources** | |
 /// | [`set_timer`](Self::set_timer) | set a timer, for the loop or a connection |
@@ -137,7 +138,7 @@ pub struct Net {
     now: Instant,
     /// The end of the last turn, if it was reported by `note_turn_end`.
     turn_ended: Instant,
-    connections: Table<Link, ConnectionId>,
+    connections: Connections,
     listeners: Table<Listener, ListenerId>,
     #[cfg(feature = "proxy")]
     arrivals: Table<Arrival, ArrivalId>,
@@ -197,7 +198,7 @@ impl Net {
             common: Common::new(registry),
             now,
             turn_ended: now,
-            connections: Table::new(),
+            connections: Connections::new(),
             listeners: Table::new(),
             #[cfg(feature = "proxy")]
             arrivals: Table::new(),

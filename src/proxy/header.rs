@@ -10,10 +10,10 @@ use proxy_header::{ProxiedAddress, ProxyHeader as Header};
 ///
 /// ```
 /// use std::net::SocketAddr;
-/// use throng::{ConnectError, ConnectOptions, ConnectionId, Net, ProxyHeader};
+/// use throng::{OpenError, ConnectOptions, ConnectionId, Net, ProxyHeader};
 ///
 /// /// Connects to a server behind this program, on behalf of a client.
-/// fn connect_for(net: &mut Net, client: ConnectionId, server: SocketAddr) -> Option<Result<ConnectionId, ConnectError>> {
+/// fn connect_for(net: &mut Net, client: ConnectionId, server: SocketAddr) -> Option<Result<ConnectionId, OpenError>> {
 ///     let client = net.connection(client)?;
 ///     let header = ProxyHeader::v2(client.peer_addr()?, client.local_addr()?);
 ///     Some(net.connect_with(server, ConnectOptions::default().proxy_header(header)))

@@ -8,16 +8,11 @@ use crate::handler::Handler;
 use crate::net::NoHeader;
 
 impl Reactor {
-    /// Reads the header of a peer. Returns whether there is more to do.
-    pub(super) fn serve_arrival<H: Handler + ?Sized>(
-        &mut self,
-        handler: &mut H,
-        id: ArrivalId,
-    ) -> bool {
+    /// Serves an arrival that has an event: reads its header, and admits it if that is complete.
+    pub(super) fn serve_arrival<H: Handler + ?Sized>(&mut self, handler: &mut H, id: ArrivalId) {
         if let Some(newcomer) = self.net.receive_header(id) {
             self.admit(handler, newcomer);
         }
-        self.net.arrival_served(id)
     }
 
     /// Judges a peer whose header is late: it may have arrived without having been reported.
@@ -27,9 +22,8 @@ impl Reactor {
         id: ArrivalId,
         after: Duration,
     ) {
-        if let Some(newcomer) = self.net.receive_header(id) {
-            self.admit(handler, newcomer);
-        } else if self.net.awaits_header(id) {
+        self.serve_arrival(handler, id);
+        if self.net.awaits_header(id) {
             self.net.refuse_arrival(id, NoHeader::TimedOut { after });
         }
     }

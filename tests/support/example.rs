@@ -1,4 +1,7 @@
-//! The examples as programs.
+//! The examples, as programs.
+//!
+//! `cargo test` builds them. Where only one test file is built (`--test examples`), `cargo build --examples` has to come
+//! first.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::SocketAddr;
