@@ -309,6 +309,7 @@ fn peer_with_an_invalid_header_is_refused_without_a_callback() {
         scene.seen.expect_no_call();
         let stats = scene.stats();
         assert_eq!((stats.accepted, stats.disconnected), (0, 0));
+        assert_eq!(stats.refusals.proxy, 1);
         assert_eq!(scene.looped.net().memory_in_use(), 0);
         assert!(scene.looped.is_at_rest());
     }
@@ -398,12 +399,16 @@ fn peers_whose_header_is_awaited_count_for_max_connections() {
     let mut scene = Scene::new(Config::default().max_connections(2));
     let first = scene.arrive(b"");
     let mut second = scene.arrive(&HEADER[..5]);
+    let connections = scene.stats().connections;
+    assert_eq!((connections.arriving, connections.closing), (2, 0));
     let mut third = Peer::connect(scene.addr);
     scene.until(|_, net| net.stats().refused == 1);
     scene.expect_closed(&mut third);
     // One has its header, and the other one closes: there is one place.
     second.write(&HEADER[5..]);
     scene.until(|seen, _| seen.recorder.connected().len() == 1);
+    let connections = scene.stats().connections;
+    assert_eq!((connections.arriving, connections.open), (1, 1));
     drop(first);
     scene.until(|_, net| net.stats().refused == 2);
     let (_fourth, _) = scene.join("192.0.2.9:9");

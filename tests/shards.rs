@@ -12,8 +12,8 @@ use support::Peer;
 use support::shards::{Chat, Greeter, end, greeting, join_all, on_shard, start, start_from};
 use support::toy::Toy;
 use throng::{
-    Balance, Config, ConnectionId, Framing, ListenOptions, ListenerId, Net, Origin, ShardedId,
-    Shards,
+    Balance, Config, ConnectionId, Framing, IpNetwork, ListenOptions, ListenerId, Net, Origin,
+    ProxyProtocol, ShardedId, Shards,
 };
 
 fn a_message_reaches_everybody_on_all_shards(balance: Balance) {
@@ -138,6 +138,21 @@ fn shard_with_a_paused_listener_gets_no_peers_until_it_is_resumed() {
     on_second(&shards, Net::resume_listener);
     let _two_more = greeted(addr, 2);
     assert_eq!(on_shard(&places, 0), 6);
+    end(shards);
+}
+
+#[test]
+fn peers_behind_a_proxy_are_handed_over_with_their_header() {
+    let local: IpNetwork = "127.0.0.1".parse().expect("a network");
+    let options = ListenOptions::default().proxy_protocol(ProxyProtocol::trusting([local]));
+    let (shards, places) = start(Balance::HandOver, options);
+    let addr = shards.local_addr(0).expect("it listens");
+    let mut peers: Vec<Peer> = (0..4).map(|_| Peer::connect(addr)).collect();
+    for peer in &mut peers {
+        peer.write(b"PROXY TCP4 192.0.2.1 192.0.2.2 1234 80\r\n");
+        assert_eq!(peer.receive(), b"welcome");
+    }
+    assert_eq!((on_shard(&places, 0), on_shard(&places, 1)), (2, 2));
     end(shards);
 }
 
