@@ -15,7 +15,7 @@ impl ListenOptions {
     ///
     /// The order is: accept, header, limits and `on_accept`, `on_connect`. While its header is awaited, a peer counts
     /// for [`max_connections`](crate::Config::max_connections). It is refused, logged and counted in
-    /// [`refused`](crate::Stats::refused), if its header is invalid, longer than 4 KiB, late, or that of a datagram
+    /// [`refusals`](crate::Stats::refusals), if its header is invalid, longer than 4 KiB, late, or that of a datagram
     /// protocol. A connection that the proxy makes for itself (`LOCAL`), to check the server, is closed without any
     /// callback or log line, and counted in [`proxy_checks`](crate::Stats::proxy_checks).
     pub fn proxy_protocol(mut self, proxies: ProxyProtocol) -> Self {
