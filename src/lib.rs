@@ -46,6 +46,8 @@ mod link;
 mod mailbox;
 mod memory;
 mod net;
+#[cfg(feature = "proxy")]
+mod proxy;
 mod rate;
 mod reactor;
 mod reason;
@@ -72,6 +74,8 @@ pub use frame::{
 pub use handler::{Admission, Handler};
 pub use mailbox::{Answer, Handle, Mailbox, Post, Ready};
 pub use net::{ConnectionRef, Expired, Net, SendReport, Timer, TimerId};
+#[cfg(feature = "proxy")]
+pub use proxy::{IpNetwork, ParseNetworkError, ProxyHeader, ProxyProtocol};
 pub use reactor::Reactor;
 pub use reason::{DisconnectCause, DisconnectReason, RateLimit, Released, Side, Stage};
 pub use shards::{
@@ -84,8 +88,10 @@ pub use stats::{ConnectionsByStage, DisconnectsByCause, RefusalsByReason, Stats,
 /// Re-export of mio, whose types are part of this crate's API.
 pub use mio;
 
-/// Hardening a server against its peers, and embedding the loop in other programs.
+/// Hardening a server against its peers, operating it, and embedding the loop in other programs.
 ///
+/// [`restart`]: https://docs.rs/crate/throng/latest/source/examples/restart.rs
+/// [`socket_activation`]: https://docs.rs/crate/throng/latest/source/examples/socket_activation.rs
 /// [`game_tick`]: https://docs.rs/crate/throng/latest/source/examples/game_tick.rs
 /// [`embed_tokio`]: https://docs.rs/crate/throng/latest/source/examples/embed_tokio.rs
 /// [`embed_smol`]: https://docs.rs/crate/throng/latest/source/examples/embed_smol.rs

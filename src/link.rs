@@ -10,6 +10,8 @@ use std::ops::{Deref, DerefMut};
 use mio::Token;
 
 use crate::connection::{Common, Connection, Fill, Flush, Io, Phase};
+#[cfg(feature = "proxy")]
+use crate::proxy::Proxying;
 use crate::reason::{DisconnectCause, Released};
 use crate::socket::{READ_INTEREST, Stream, peer_has_closed};
 use crate::tick::Tick;
@@ -184,6 +186,36 @@ impl Link {
         match self.stream.as_ref()?.take_error() {
             Ok(error) => error,
             Err(error) => Some(error),
+        }
+    }
+
+    pub(crate) fn stream(&self) -> Option<&Stream> {
+        self.stream.as_ref()
+    }
+
+    /// Returns the address of the proxy from which an inbound connection comes.
+    #[cfg(feature = "proxy")]
+    pub(crate) fn proxy_addr(&self) -> Option<SocketAddr> {
+        let addr = self.stream.as_ref()?.peer_addr().ok()?;
+        self.connection.proxying().expected_from(addr)?;
+        addr
+    }
+
+    /// Writes the PROXY header with which an outbound connection begins, if it does. A new socket has room for it.
+    #[cfg(feature = "proxy")]
+    pub(crate) fn send_header(&mut self, common: &mut Common) -> io::Result<()> {
+        let (Some(stream), Proxying::Sends(header)) =
+            (&mut self.stream, self.connection.proxying())
+        else {
+            return Ok(());
+        };
+        let header = header.as_bytes();
+        let written = stream.write(header)?;
+        common.written.calls += 1;
+        common.written.bytes += written as u64;
+        match written == header.len() {
+            true => Ok(()),
+            false => Err(io::ErrorKind::WriteZero.into()),
         }
     }
 

@@ -6,11 +6,9 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener};
 use std::thread;
 
-use support::example::{Example, Output};
+use support::example::{ANY_PORT, Example, Output};
 use support::{PATIENCE, Peer, Server};
 use throng::{ConnectionId, Frame, Handler, ListenOptions, Net};
-
-const ANY_PORT: &str = "127.0.0.1:0";
 
 #[test]
 fn echo_client_receives_its_messages() {

@@ -4,11 +4,14 @@
 
 #[cfg(test)]
 use std::any::Any;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::Config;
 use crate::error::OptionsError;
 use crate::frame::Framing;
+#[cfg(feature = "proxy")]
+use crate::proxy::Proxying;
 
 /// The largest size that all systems accept, in bytes.
 const MAX_SIZE: u64 = i32::MAX as u64;
@@ -71,6 +74,8 @@ pub struct ListenOptions {
     pub(crate) remove_socket_file: bool,
     #[cfg(unix)]
     pub(crate) socket_file_mode: Option<u32>,
+    #[cfg(feature = "proxy")]
+    pub(crate) proxying: Proxying,
 }
 
 impl Default for ListenOptions {
@@ -86,6 +91,8 @@ impl Default for ListenOptions {
             remove_socket_file: true,
             #[cfg(unix)]
             socket_file_mode: None,
+            #[cfg(feature = "proxy")]
+            proxying: Proxying::None,
         }
     }
 }
@@ -148,6 +155,8 @@ impl ListenOptions {
     }
 
     pub(crate) fn connection(&self, config: &Config) -> Result<ConnectionOptions, OptionsError> {
+        #[cfg(feature = "proxy")]
+        self.proxying.check()?;
         self.connection.over(&config.connection)
     }
 }
@@ -157,6 +166,9 @@ impl ListenOptions {
 pub struct ConnectOptions {
     connection: Overrides,
     pub(crate) timeout: Duration,
+    pub(crate) bind: Option<SocketAddr>,
+    #[cfg(feature = "proxy")]
+    pub(crate) proxying: Proxying,
 }
 
 impl Default for ConnectOptions {
@@ -164,6 +176,9 @@ impl Default for ConnectOptions {
         Self {
             connection: Overrides::default(),
             timeout: Duration::from_secs(10),
+            bind: None,
+            #[cfg(feature = "proxy")]
+            proxying: Proxying::None,
         }
     }
 }
@@ -174,6 +189,32 @@ impl ConnectOptions {
     /// succeeded by then.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;
+        self
+    }
+
+    /// Sets the local address from which [`connect_with`](crate::Net::connect_with) connects; with port 0 the system
+    /// chooses a free port. Default: `None`, so the system chooses both. Unix domain sockets and
+    /// [adopted](crate::Net::adopt) streams ignore it.
+    ///
+    /// Use it if the machine has several addresses: to be seen under a certain one, or to open more connections to one
+    /// server than there are ephemeral ports per local address (on Linux about 28,000).
+    ///
+    /// ```
+    /// use std::net::{Ipv4Addr, SocketAddr};
+    /// use throng::{OpenError, ConnectOptions, ConnectionId, Net};
+    ///
+    /// /// Spreads a load over the addresses of this machine.
+    /// fn connect_nth(net: &mut Net, server: SocketAddr, n: usize) -> Result<ConnectionId, OpenError> {
+    ///     let sources = [Ipv4Addr::new(192, 0, 2, 1), Ipv4Addr::new(192, 0, 2, 2)];
+    ///     let source = SocketAddr::from((sources[n % sources.len()], 0));
+    ///     net.connect_with(server, ConnectOptions::default().bind(source))
+    /// }
+    /// ```
+    ///
+    /// Connecting fails with `InvalidInput` if the address is not of the peer's family, and with `AddrNotAvailable` if
+    /// it is not an address of this machine.
+    pub fn bind(mut self, source: impl Into<Option<SocketAddr>>) -> Self {
+        self.bind = source.into();
         self
     }
 

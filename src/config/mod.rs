@@ -5,6 +5,8 @@
 
 mod connection;
 mod hardened;
+#[cfg(feature = "proxy")]
+mod proxy;
 
 use std::time::Duration;
 
@@ -122,7 +124,7 @@ impl Config {
     /// Sets the maximum number of connections of the loop, inbound and outbound together.
     ///
     /// A peer above the limit is accepted and closed at once, logged and counted; [`connect`](crate::Net::connect)
-    /// returns an error. Default: 2^30, so that only the limit on open files applies.
+    /// returns an error. Peers whose PROXY header is awaited count as connections. Default: 2^30, so that only the limit on open files applies.
     pub fn max_connections(mut self, connections: usize) -> Self {
         self.max_connections = connections.min(crate::connection_id::MAX_SLOTS);
         self

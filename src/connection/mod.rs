@@ -41,6 +41,8 @@ use crate::config::ConnectionOptions;
 use crate::error::DecodeError;
 use crate::frame::{Cut, FrameDecoder, Framing, WholeFrames};
 use crate::memory::Memory;
+#[cfg(feature = "proxy")]
+use crate::proxy::Proxying;
 use crate::socket::{NO_INTEREST, READ_INTEREST, Readiness};
 use crate::tick::Tick;
 use crate::timers::{NO_TIMER, TimerKey};
@@ -206,6 +208,11 @@ impl Connection {
 
     pub(crate) fn origin(&self) -> Origin {
         self.terms.origin
+    }
+
+    #[cfg(feature = "proxy")]
+    pub(crate) fn proxying(&self) -> &Proxying {
+        &self.terms.proxying
     }
 
     pub(crate) fn is_open(&self) -> bool {

@@ -2,6 +2,8 @@
 
 use crate::config::ConnectionOptions;
 use crate::connection_id::ListenerId;
+#[cfg(feature = "proxy")]
+use crate::proxy::Proxying;
 
 /// Where a connection comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -20,6 +22,8 @@ pub enum Origin {
 pub(crate) struct Terms {
     pub(crate) origin: Origin,
     pub(crate) options: ConnectionOptions,
+    #[cfg(feature = "proxy")]
+    pub(crate) proxying: Proxying,
 }
 
 impl Terms {
@@ -28,5 +32,16 @@ impl Terms {
     pub(crate) fn reads_under_backpressure(&self) -> bool {
         let told = self.options.read_under_backpressure;
         told.unwrap_or(self.origin == Origin::Outbound)
+    }
+
+    /// Returns the terms of a connection whose bytes are frames and nothing else.
+    #[cfg(test)]
+    pub(crate) fn plain(origin: Origin, options: ConnectionOptions) -> Self {
+        Self {
+            origin,
+            options,
+            #[cfg(feature = "proxy")]
+            proxying: Proxying::default(),
+        }
     }
 }

@@ -95,7 +95,7 @@ impl Net {
         options: ConnectOptions,
     ) -> Result<ConnectionId, OpenError> {
         let terms = self.terms_of_one(Origin::Outbound, &options)?;
-        let started = Stream::connect(addr, &terms.options)
+        let started = Stream::connect(addr, options.bind, &terms.options)
             .and_then(|stream| Ok(self.start(stream, Some(addr), terms, options.timeout)?));
         match started {
             Ok(id) => {
@@ -118,7 +118,7 @@ impl Net {
         origin: Origin,
         options: &ConnectOptions,
     ) -> Result<Arc<Terms>, OpenError> {
-        let options = options
+        let connection = options
             .connection(&self.config)
             .map_err(OpenError::Options)?;
         if self.is_shutting_down() {
@@ -129,7 +129,12 @@ impl Net {
                 max_connections: self.config.max_connections,
             });
         }
-        Ok(Arc::new(Terms { origin, options }))
+        Ok(Arc::new(Terms {
+            origin,
+            options: connection,
+            #[cfg(feature = "proxy")]
+            proxying: options.proxying.clone(),
+        }))
     }
 
     /// Gives an outbound or adopted stream a slot. It becomes established when the selector reports it.

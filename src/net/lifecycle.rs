@@ -345,9 +345,18 @@ impl Net {
         self.end(id, Some(DisconnectCause::ChunkNotHandled { total }));
     }
 
-    /// Returns the number of connections that have not ended, in any phase.
+    /// Returns the number of connections that have not ended, in any phase, and of peers that may become connections.
     pub(super) fn occupied(&self) -> usize {
-        self.connections.len() - self.work.ended_in_slots()
+        self.connections.len() - self.work.ended_in_slots() + self.arriving()
+    }
+
+    /// Returns the number of peers that were accepted and whose PROXY header is awaited.
+    pub(super) fn arriving(&self) -> usize {
+        #[cfg(feature = "proxy")]
+        let arriving = self.arrivals.len();
+        #[cfg(not(feature = "proxy"))]
+        let arriving = 0;
+        arriving
     }
 
     /// Advances a closing connection: flushes it, and reads until the peer's EOF, within the budget of a turn.

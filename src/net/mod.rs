@@ -3,14 +3,16 @@
 //! Holds all state of the loop except the selector and the handler. No method of `Net` calls the handler, so callbacks
 //! never nest. [`crate::reactor`] makes all callbacks.
 //!
-//! One file per group of operations: [`listen`](mod@listen), [`accept`](mod@accept), [`admission`], [`connect`],
-//! [`adopt`], [`lifecycle`], [`send`], [`stream`], [`fanout`], [`flush`], [`backpressure`], [`throttle`], [`budget`],
-//! [`deadlines`], [`timers`], [`user_sources`], [`shutdown`], [`queries`], [`view`], [`warnings`], [`turn`],
+//! One file per group of operations: [`listen`](mod@listen), [`listeners`], [`accept`](mod@accept), [`admission`],
+//! [`connect`], [`adopt`], [`lifecycle`], [`send`], [`stream`], [`fanout`], [`flush`], [`backpressure`], [`throttle`],
+//! [`budget`], [`deadlines`], [`timers`], [`user_sources`], [`shutdown`], [`queries`], [`view`], [`warnings`], [`turn`],
 //! [`service`].
 
 mod accept;
 mod admission;
 mod adopt;
+#[cfg(feature = "proxy")]
+mod arrivals;
 mod backpressure;
 mod budget;
 mod connect;
@@ -22,6 +24,7 @@ mod flush;
 mod invariants;
 mod lifecycle;
 mod listen;
+mod listeners;
 mod queries;
 mod replies;
 mod send;
@@ -44,11 +47,15 @@ use mio::Registry;
 
 use crate::config::Config;
 use crate::connection::Common;
+#[cfg(feature = "proxy")]
+use crate::connection_id::ArrivalId;
 use crate::connection_id::{ConnectionId, ListenerId};
 use crate::stats::Stats;
 use crate::timers::Timers;
 use crate::work::Work;
 use admission::Admissions;
+#[cfg(feature = "proxy")]
+use arrivals::Arrival;
 use connections::Connections;
 use shutdown::Shutdown;
 use table::Table;
@@ -56,8 +63,10 @@ use timers::UserTimers;
 use turn::Schedule;
 use warnings::Warnings;
 
-pub(crate) use accept::Accepted;
+pub(crate) use accept::{Accepted, Newcomer};
 pub(crate) use admission::Refusal;
+#[cfg(feature = "proxy")]
+pub(crate) use arrivals::NoHeader;
 pub(crate) use fanout::Encoded;
 pub use fanout::SendReport;
 use listen::Listener;
@@ -79,6 +88,8 @@ pub(crate) use warnings::Warning;
 /// | [`listen`](Self::listen), [`listen_with`](Self::listen_with) | listen on an address |
 /// | [`listen_unix`](Self::listen_unix) | listen on the path of a Unix domain socket |
 /// | [`adopt_listener`](Self::adopt_listener) | take over a listening socket |
+/// | [`pause_listener`](Self::pause_listener), [`resume_listener`](Self::resume_listener) | let peers wait |
+/// | [`release_listener`](Self::release_listener) | detach a listener and return its socket |
 /// | [`close_listener`](Self::close_listener) | stop listening; its connections stay |
 /// | **Opening and closing** | |
 /// | [`connect`](Self::connect) | connect to a peer |
@@ -130,6 +141,8 @@ pub struct Net {
     now: Instant,
     connections: Connections,
     listeners: Table<Listener, ListenerId>,
+    #[cfg(feature = "proxy")]
+    arrivals: Table<Arrival, ArrivalId>,
     work: Work,
     /// The number of connections in phase `Open`.
     open: usize,
@@ -151,6 +164,9 @@ pub struct Net {
 pub(crate) enum Deadline {
     /// A connection attempt has timed out.
     Connect(ConnectionId, Duration),
+    /// The PROXY header of a peer is late.
+    #[cfg(feature = "proxy")]
+    Header(ArrivalId, Duration),
     /// The clock of an open connection has to be checked: it may be idle or stalled.
     Check(ConnectionId),
     /// The timeout of a closing connection has passed. While its peer keeps taking bytes it is extended, up to the
@@ -175,6 +191,8 @@ impl Net {
             now,
             connections: Connections::new(),
             listeners: Table::new(),
+            #[cfg(feature = "proxy")]
+            arrivals: Table::new(),
             work: Work::default(),
             open: 0,
             timers: Timers::new(now),

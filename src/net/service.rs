@@ -270,6 +270,11 @@ impl Net {
         // All readiness is consumed here.
         connection.readiness = Readiness::default();
         let outcome = connection.is_connected();
+        #[cfg(feature = "proxy")]
+        let outcome = match outcome {
+            Ok(true) => connection.send_header(&mut self.common).map(|()| true),
+            outcome => outcome,
+        };
         outcome.map_err(|error| (connection.origin(), error))
     }
 

@@ -6,7 +6,7 @@ use log::info;
 
 use super::{Deadline, Net};
 use crate::connection::Phase;
-use crate::connection_id::{ConnectionId, ListenerId};
+use crate::connection_id::ConnectionId;
 use crate::reason::DisconnectCause;
 use crate::timers::{TimerKey, later};
 
@@ -82,15 +82,11 @@ impl Net {
         self.shutdown.is_some()
     }
 
-    pub(crate) fn close_listeners(&mut self) {
-        let listeners: Vec<ListenerId> = self.listeners.iter().map(|(id, _)| id).collect();
-        for id in listeners {
-            self.close_listener(id);
-        }
-    }
-
     fn close_everything(&mut self) {
         self.close_listeners();
+        // Those of listeners that were released before.
+        #[cfg(feature = "proxy")]
+        self.refuse_arrivals(None);
         for id in self.in_phase(|phase| matches!(phase, Phase::Connecting | Phase::Open)) {
             if self.is_connected(id) {
                 self.close(id, DisconnectCause::ShutDown);

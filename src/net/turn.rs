@@ -5,6 +5,8 @@ use std::time::{Duration, Instant};
 use mio::Token;
 
 use super::{Deadline, Net};
+#[cfg(feature = "proxy")]
+use crate::connection_id::SlotId;
 use crate::connection_id::{ConnectionId, Source};
 use crate::socket::Readiness;
 use crate::tick::Tick;
@@ -46,12 +48,14 @@ impl Net {
         self.common.now = Tick::after(self.timers.elapsed(self.now));
     }
 
-    /// Notes an event of a connection or listener.
+    /// Notes an event of a connection, listener or arrival.
     #[inline]
     pub(crate) fn note_readiness(&mut self, token: Token, readiness: Readiness) {
         let source = Source::from_token(token, |source| match source {
             Source::Connection(id) => self.connections.generation(id.index()),
             Source::Listener(id) => self.listeners.generation(id.index()),
+            #[cfg(feature = "proxy")]
+            Source::Arrival(id) => self.arrivals.generation(id.slot()),
         });
         if let Some(source) = source {
             self.work.add_event(source, readiness);
@@ -110,6 +114,8 @@ impl Net {
                 listener.listed = listener.is_runnable();
                 listener.listed
             }),
+            #[cfg(feature = "proxy")]
+            Source::Arrival(_) => false,
         };
         if again {
             self.work.add_left_over(source);

@@ -23,6 +23,9 @@ pub(crate) enum Warning {
     NotAdmitted,
     /// A peer was refused because its listener was closed meanwhile.
     ListenerClosed,
+    /// A proxy was refused because it sent no valid PROXY header.
+    #[cfg(feature = "proxy")]
+    NoHeader,
     /// A peer had closed before it was accepted, or its socket could not be used.
     AcceptFailed,
     /// Accepting was paused.
@@ -32,13 +35,15 @@ pub(crate) enum Warning {
 }
 
 impl Warning {
-    const ALL: [Self; 9] = [
+    const ALL: &[Self] = &[
         Self::Full,
         Self::Recovering,
         Self::TooManyFrom,
         Self::TooFast,
         Self::NotAdmitted,
         Self::ListenerClosed,
+        #[cfg(feature = "proxy")]
+        Self::NoHeader,
         Self::AcceptFailed,
         Self::AcceptPaused,
         Self::ConnectFailed,
@@ -54,6 +59,8 @@ impl fmt::Display for Warning {
             Self::TooFast => "peers refused: max_accepts_per_second_per_ip is reached",
             Self::NotAdmitted => "peers refused: not admitted",
             Self::ListenerClosed => "peers refused: the listener is closed",
+            #[cfg(feature = "proxy")]
+            Self::NoHeader => "peers refused: no valid PROXY header",
             Self::AcceptFailed => "accepts that failed",
             Self::AcceptPaused => "pauses of accepting",
             Self::ConnectFailed => "attempts to connect that failed",
@@ -69,7 +76,7 @@ pub(super) struct Warnings([Flood; Warning::ALL.len()]);
 impl Drop for Warnings {
     fn drop(&mut self) {
         for warning in Warning::ALL {
-            let count = self.0[warning as usize].counted();
+            let count = self.0[*warning as usize].counted();
             if count > 0 {
                 warn!("{count} more {warning}");
             }

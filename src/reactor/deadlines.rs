@@ -27,6 +27,8 @@ impl Reactor {
             };
             match deadline {
                 Deadline::Connect(id, after) => self.judge_attempt(handler, id, after),
+                #[cfg(feature = "proxy")]
+                Deadline::Header(id, after) => self.judge_arrival(handler, id, after),
                 Deadline::Check(id) => self.judge_open(handler, id),
                 Deadline::Drain(id, until) => self.judge_closing(handler, id, until),
                 Deadline::Shutdown(after) => self.cut_short(after),

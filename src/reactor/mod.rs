@@ -1,13 +1,15 @@
 //! `Reactor`: drives the connections of a [`Net`] turn by turn, and makes all callbacks.
 //!
 //! This folder contains the whole turn. [`serve`] reads, [`deliver`] cuts frames and calls `on_data` and `on_chunk`,
-//! [`accept`] accepts peers, [`deadlines`] judges late connections, and [`announce`] reports drained and ended ones.
+//! [`accept`] accepts peers, `arrivals` reads PROXY headers, [`deadlines`] judges late connections, and [`announce`] reports drained and ended ones.
 //!
 //! A source counts as served when that is complete, and a connection keeps its readiness until a system call refutes
 //! it. So nothing is lost if a handler panics: the next turn continues where this one was interrupted.
 
 mod accept;
 mod announce;
+#[cfg(feature = "proxy")]
+mod arrivals;
 mod deadlines;
 mod deliver;
 mod serve;
@@ -240,6 +242,8 @@ impl Reactor {
             match source {
                 Source::Connection(id) => self.serve_event(handler, id, readiness),
                 Source::Listener(id) => self.wake_listener(handler, id),
+                #[cfg(feature = "proxy")]
+                Source::Arrival(id) => self.serve_arrival(handler, id),
             }
             self.net.enforce_budget();
             self.net.event_served();
@@ -257,6 +261,9 @@ impl Reactor {
             match source {
                 Source::Connection(id) => self.serve_again(handler, id),
                 Source::Listener(id) => self.serve_listener(handler, id),
+                // It is read to its end when it has an event.
+                #[cfg(feature = "proxy")]
+                Source::Arrival(_) => {}
             }
             self.net.enforce_budget();
             self.net.left_over_served(source);

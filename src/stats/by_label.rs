@@ -63,14 +63,19 @@ by_label! {
         rate_per_address,
         /// [`on_accept`](crate::Handler::on_accept) refused the peer.
         on_accept,
-        /// The listener was closed in [`on_accept`](crate::Handler::on_accept).
+        /// The listener was closed in [`on_accept`](crate::Handler::on_accept), or while the peer was accepted and not yet
+        /// admitted.
         listener_closed,
+        /// The peer is a proxy and has not sent a valid PROXY header in time (feature `proxy`).
+        proxy,
     }
 }
 
 by_label! {
     /// The present connections of a loop, by their [stage](crate::Stage).
     pub struct ConnectionsByStage by stage {
+        /// Accepted from a proxy whose PROXY header is awaited; no connections yet (feature `proxy`).
+        arriving,
         /// Outbound or adopted, and not yet established.
         connecting,
         /// Established.

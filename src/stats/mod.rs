@@ -114,10 +114,13 @@ stats! {
         counter slow_callbacks: u64,
         /// Peers that were accepted and admitted.
         counter accepted: u64,
-        /// Peers that were accepted and closed immediately.
+        /// Peers that were accepted and not admitted.
         counter refused: u64,
         /// Refused peers by the reason: `refused` is the sum.
         counter refusals: RefusalsByReason,
+        /// Connections that a proxy made for itself, to check whether this server is reachable. They were closed without a
+        /// callback (feature `proxy`).
+        counter proxy_checks: u64,
         /// Accepts that failed: the peer had closed, or the system had no file descriptor or memory left.
         counter accept_failures: u64,
         /// How often accepting was paused for lack of a file descriptor or memory.
