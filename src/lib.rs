@@ -45,6 +45,8 @@ mod net;
 mod reactor;
 mod reason;
 mod shards;
+#[cfg(feature = "sim")]
+pub mod sim;
 mod socket;
 mod tick;
 mod timers;

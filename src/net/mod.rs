@@ -18,6 +18,8 @@ mod fanout;
 mod flush;
 #[cfg(debug_assertions)]
 mod invariants;
+#[cfg(feature = "sim")]
+mod ledger;
 mod lifecycle;
 mod listen;
 mod queries;
@@ -55,6 +57,8 @@ pub(crate) use accept::Accepted;
 pub(crate) use admission::Refusal;
 pub(crate) use fanout::Encoded;
 pub use fanout::SendReport;
+#[cfg(feature = "sim")]
+pub(crate) use ledger::Entry;
 use listen::Listener;
 pub(crate) use listen::Peer;
 pub(crate) use service::EndOfStream;
@@ -178,7 +182,7 @@ impl Net {
     pub(crate) fn new(registry: Registry, config: Config, now: Instant) -> Self {
         Self {
             config,
-            common: Common::new(registry),
+            common: Common::new(registry.into()),
             now,
             turn_ended: now,
             connections: Table::new(),
@@ -204,6 +208,12 @@ impl Net {
 
     pub(crate) fn registry(&self) -> &Registry {
         &self.common.registry
+    }
+
+    /// Opens all sockets in a simulated network from now on.
+    #[cfg(feature = "sim")]
+    pub(crate) fn simulate(&mut self, port: crate::socket::sim::Port) {
+        self.common.registry.simulate(port);
     }
 }
 

@@ -1,0 +1,28 @@
+//! What a connection owes: frames that were accepted and neither written nor replaced.
+
+use super::{Connection, Pressure};
+
+/// The frames that were accepted and not written: queued, or dropped and counted in the reason of the end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Ledger {
+    pub(crate) frames: u64,
+    pub(crate) bytes: u64,
+}
+
+impl Connection {
+    pub(crate) fn ledger(&self) -> Ledger {
+        let queue = self.queue.as_ref();
+        let ending = self.aside.as_ref().and_then(|aside| aside.ending.as_ref());
+        let queued = queue.map_or((0, 0), |queue| (queue.frames(), queue.unsent_bytes()));
+        let dropped = ending.map_or((0, 0), |it| (it.unsent_frames, it.unsent_bytes));
+        Ledger {
+            frames: queued.0 + dropped.0,
+            bytes: queued.1.saturating_add(dropped.1),
+        }
+    }
+
+    /// Returns whether `on_drain` will be called when the queue has room.
+    pub(crate) fn owes_drain(&self) -> bool {
+        self.pressure != Pressure::NONE
+    }
+}

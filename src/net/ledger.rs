@@ -1,0 +1,55 @@
+//! What [`Contract`](crate::sim::Contract) looks at.
+
+use super::Net;
+use crate::connection::{Ledger, Phase};
+use crate::connection_id::ConnectionId;
+use crate::link::Link;
+use crate::socket::sim::Id;
+
+/// The state of a connection between two callbacks.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Entry {
+    pub(crate) id: ConnectionId,
+    pub(crate) phase: Phase,
+    pub(crate) may_deliver: bool,
+    /// `on_drain` will be called when there is room.
+    pub(crate) owes_drain: bool,
+    /// A full queue ends the connection, after it was written as far as possible.
+    pub(crate) ends_when_full: bool,
+    pub(crate) max_frame_len: u64,
+    pub(crate) ledger: Ledger,
+    /// The simulated socket, and the number of bytes written to it.
+    pub(crate) socket: Option<(Id, u64)>,
+}
+
+impl Net {
+    /// Returns the entries of the first connections, by index.
+    pub(crate) fn entries(&self, most: usize) -> impl Iterator<Item = Entry> {
+        let connections = self.connections.iter().take(most);
+        connections.map(|(id, link)| entry(id, link))
+    }
+
+    pub(crate) fn entry(&self, id: ConnectionId) -> Option<Entry> {
+        Some(entry(id, self.connections.get(id)?))
+    }
+
+    /// Returns the number of slots in use, and how many of them have not ended.
+    pub(crate) fn slots(&self) -> (usize, usize) {
+        (self.connections.len(), self.occupied())
+    }
+}
+
+fn entry(id: ConnectionId, link: &Link) -> Entry {
+    let options = link.options();
+    let stream = link.simulated();
+    Entry {
+        id,
+        phase: link.phase,
+        may_deliver: link.may_deliver(),
+        owes_drain: link.owes_drain(),
+        ends_when_full: link.ends_when_full(),
+        max_frame_len: options.max_frame_len,
+        ledger: link.ledger(),
+        socket: stream.map(|stream| (stream.id(), stream.written())),
+    }
+}

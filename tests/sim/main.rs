@@ -1,0 +1,3 @@
+//! Loops in simulated worlds: scripted peers, and random ones with an oracle that knows what each has to receive.
+
+mod scripted;
