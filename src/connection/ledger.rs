@@ -21,8 +21,10 @@ impl Connection {
         }
     }
 
-    /// Returns whether `on_drain` will be called when the queue has room.
-    pub(crate) fn owes_drain(&self) -> bool {
-        self.pressure != Pressure::NONE
+    /// Returns whether it is congested, and whether a frame was refused. `on_drain` will be called for each.
+    pub(crate) fn pressures(&self) -> [bool; 2] {
+        let is_congested = self.is_congested();
+        let only_congested = [Pressure::NONE, Pressure::CONGESTED].contains(&self.pressure);
+        [is_congested, !only_congested]
     }
 }

@@ -12,8 +12,9 @@ pub(crate) struct Entry {
     pub(crate) id: ConnectionId,
     pub(crate) phase: Phase,
     pub(crate) may_deliver: bool,
-    /// `on_drain` will be called when there is room.
-    pub(crate) owes_drain: bool,
+    pub(crate) may_send: bool,
+    /// Whether it is congested, and whether a frame was refused.
+    pub(crate) pressures: [bool; 2],
     /// A full queue ends the connection, after it was written as far as possible.
     pub(crate) ends_when_full: bool,
     pub(crate) max_frame_len: u64,
@@ -46,7 +47,8 @@ fn entry(id: ConnectionId, link: &Link) -> Entry {
         id,
         phase: link.phase,
         may_deliver: link.may_deliver(),
-        owes_drain: link.owes_drain(),
+        may_send: link.check_open().is_ok(),
+        pressures: link.pressures(),
         ends_when_full: link.ends_when_full(),
         max_frame_len: options.max_frame_len,
         ledger: link.ledger(),

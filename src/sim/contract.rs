@@ -66,6 +66,10 @@ struct Life {
     is_half_closed: bool,
     /// Nothing but its end may be reported.
     is_ending: bool,
+    pressures: [bool; 2],
+    /// How often `on_drain` may be called for pressures that have ended.
+    drains: u32,
+    /// ... and has to be called at least once more.
     owes_drain: bool,
     /// Offset and total length of the next chunk, inside a frame.
     chunk: Option<(u64, Option<u64>)>,
@@ -135,6 +139,9 @@ impl Rules {
         }
         for entry in net.entries(ACCOUNTED) {
             let id = entry.id;
+            if let Some(life) = self.lives.get_mut(&id) {
+                life.note(&entry);
+            }
             if let (Some(now), Some(life)) = (accepted(&entry), self.lives.get(&id))
                 && let Some(before) = life.accepted
             {
@@ -207,7 +214,7 @@ impl Rules {
             };
             let is_open = entry.phase == Phase::Open && !entry.ends_when_full;
             assert!(
-                !is_open || !life.owes_drain || entry.owes_drain,
+                !is_open || !life.owes_drain || !entry.may_send || entry.pressures != [false; 2],
                 "contract: {id}: on_drain is missing"
             );
             assert!(
@@ -279,7 +286,12 @@ impl Rules {
 impl Life {
     fn note(&mut self, entry: &Entry) {
         self.is_ending |= !matches!(entry.phase, Phase::Connecting | Phase::Open);
-        self.owes_drain |= entry.owes_drain;
+        for (before, now) in self.pressures.iter_mut().zip(entry.pressures) {
+            if std::mem::replace(before, now) && !now {
+                self.drains += 1;
+                self.owes_drain = true;
+            }
+        }
     }
 }
 
@@ -405,9 +417,11 @@ impl<H: Handler> Handler for Contract<H> {
         let is_accounted = id.index() < ACCOUNTED && self.rules.network.is_some();
         let life = self.rules.life(id, "on_drain");
         life.expect_open(id, "on_drain");
-        let owed = std::mem::take(&mut life.owes_drain);
+        life.owes_drain = false;
+        let drains = life.drains.checked_sub(1);
+        life.drains = drains.unwrap_or(0);
         assert!(
-            owed || ends_when_full || !is_accounted,
+            drains.is_some() || ends_when_full || !is_accounted,
             "contract: on_drain of {id} without backpressure before"
         );
         self.call(net, id, |handler, net| handler.on_drain(net, id));

@@ -8,6 +8,7 @@
 //! - [`Host`] is an event loop in it. There can be several, connected to each other.
 //! - [`Peer`] is a scripted peer: it sends, expects, stalls and resets when a test says so.
 //! - [`Faults`] says what goes wrong, and how often; the seed decides when.
+//! - [`Chaos`] drives many random peers.
 //! - [`check`] runs a scenario with many seeds, and reports the smallest failing one.
 //! - [`Contract`] checks what [`Handler`](crate::Handler) promises, in each callback of each host.
 //!
@@ -23,6 +24,7 @@
 //! The selector behaves as epoll does: it reports changes once, and room in a send buffer only when a third of it is
 //! free. Not simulated: Unix domain sockets, urgent data, names, and what two processes that share a socket do.
 
+mod chaos;
 mod contract;
 mod host;
 mod peer;
@@ -30,6 +32,7 @@ mod seeds;
 mod world;
 
 pub use crate::socket::sim::{Faults, Link, ListenSocket, Random, Stream};
+pub use chaos::{Chaos, Log};
 pub use contract::Contract;
 pub use host::Host;
 pub use peer::{End, Listener, Peer};

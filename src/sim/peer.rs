@@ -10,7 +10,7 @@ use mio::Token;
 
 use super::World;
 use crate::frame::{FrameDecoder, FrameEncoder, Framing};
-use crate::socket::sim::{ListenSocket, Party, Stream};
+use crate::socket::sim::{Id, ListenSocket, Party, Stream};
 
 /// How long [`Peer::expect`] and its like wait, in simulated time.
 const PATIENCE: Duration = Duration::from_secs(600);
@@ -46,6 +46,8 @@ pub struct Peer {
 
 /// What a world knows of a peer.
 pub(super) struct State {
+    id: Id,
+    addr: SocketAddr,
     stream: Option<Stream>,
     is_connecting: bool,
     encoder: FrameEncoder,
@@ -75,6 +77,8 @@ enum Close {
 impl State {
     pub(super) fn new(stream: Stream, is_connecting: bool) -> Self {
         Self {
+            id: stream.id(),
+            addr: stream.local_addr().expect("an open stream"),
             stream: Some(stream),
             is_connecting,
             encoder: FrameEncoder::new(Framing::default()),
@@ -204,6 +208,18 @@ impl Peer {
     /// Returns the number of the peer, counted from 0 in the order in which they were created.
     pub fn number(&self) -> usize {
         self.number
+    }
+
+    /// Returns the address from which it has connected, which is what [`peer_addr`](crate::ConnectionRef::peer_addr)
+    /// returns in the loop.
+    pub fn addr(&self) -> SocketAddr {
+        self.with(|state| state.addr)
+    }
+
+    /// Returns whether the network has reset the connection, neither the loop nor the peer.
+    pub fn was_disturbed(&self) -> bool {
+        let id = self.with(|state| state.id);
+        self.world.was_disturbed(id)
     }
 
     pub(super) fn party(&self) -> Party {

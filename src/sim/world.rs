@@ -201,6 +201,10 @@ impl World {
         self.inner.peers.borrow_mut()
     }
 
+    pub(super) fn was_disturbed(&self, id: Id) -> bool {
+        self.inner.network.lock().was_disturbed(id)
+    }
+
     pub(super) fn interrupt(&self, id: Id, time: Duration) {
         let mut network = self.inner.network.lock();
         let until = network.now + time;

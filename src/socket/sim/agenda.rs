@@ -243,6 +243,7 @@ impl Network {
     /// Lets something happen to a connection, of which a segment arrives `at` a time.
     fn disturb(&mut self, id: Id, other: Option<Id>, at: Duration) {
         if self.random.one_in(self.faults.resets) {
+            self.disturbed_both(id);
             self.note_socket(id, "will be reset by a host in between");
             let after = self.random.duration(4 * self.link.latency);
             self.schedule(at + after, Event::Reset(id));
@@ -264,29 +265,24 @@ impl Network {
         if socket.is_reset {
             return;
         }
-        socket.in_flight -= len;
-        let bytes: Vec<u8> = socket.output.drain(..len).collect();
         let other = socket.other;
-        match other.and_then(|other| self.socket(other)) {
-            Some(to) if !to.is_closed => {
-                if !to.is_reset {
-                    to.input.extend(&bytes);
-                }
-            }
+        let to = other.and_then(|other| self.socket(other));
+        let Some(other) = other.filter(|_| to.is_some_and(|to| !to.is_closed)) else {
             // A closed socket answers with a reset, and sends nothing more.
-            gone => {
-                let is_there = gone.is_some();
-                if let Some(other) = other.filter(|_| is_there) {
-                    self.free(other);
-                }
-                return self.doom(id);
+            if let Some(other) = other {
+                self.free(other);
             }
-        }
-        if let Some(other) = other {
+            return self.doom(id);
+        };
+        let socket = &mut self.sockets[id.index];
+        socket.in_flight -= len;
+        socket.is_choked = false;
+        let bytes: Vec<u8> = socket.output.drain(..len).collect();
+        if let Some(to) = self.socket(other).filter(|to| !to.is_reset) {
+            to.input.extend(&bytes);
             self.wake(other, Mask::IN);
         }
         let socket = &mut self.sockets[id.index];
-        socket.is_choked = false;
         if socket.lacks_room && socket.has_reportable_room() {
             socket.lacks_room = false;
             self.wake(id, Mask::OUT);

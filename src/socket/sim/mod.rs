@@ -153,7 +153,7 @@ impl Stream {
         self.lock().peer_addr(self.0.id)
     }
 
-    pub(super) fn local_addr(&self) -> io::Result<SocketAddr> {
+    pub(crate) fn local_addr(&self) -> io::Result<SocketAddr> {
         self.lock().local_addr(self.0.id)
     }
 

@@ -2,7 +2,7 @@
 //!
 //! The system calls of a loop on its sockets end here. Whatever takes time is put on the [agenda](super::agenda).
 
-use std::collections::{BTreeMap, BinaryHeap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap, VecDeque};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
@@ -68,6 +68,8 @@ pub(crate) struct Network {
     /// The bytes that were written through streams that are closed.
     written: BTreeMap<u64, u64>,
     partitions: Vec<(Party, Party)>,
+    /// Sockets whose connections were ended by the network.
+    disturbed: BTreeSet<u64>,
     next_port: u16,
 }
 
@@ -91,6 +93,7 @@ impl Network {
             serial: 0,
             written: BTreeMap::new(),
             partitions: Vec::new(),
+            disturbed: BTreeSet::new(),
             next_port: FIRST_PORT,
         }
     }
@@ -307,6 +310,7 @@ impl Network {
                 1 => return Err(io::ErrorKind::OutOfMemory.into()),
                 _ => {
                     if let Some(peer) = self.listeners[id.index].backlog.pop_front() {
+                        self.disturbed_both(peer);
                         self.doom_other(peer);
                         self.free(peer);
                         self.note_socket(peer, "left before it was accepted");
@@ -563,6 +567,19 @@ impl Network {
         }
     }
 
+    /// Notes that the network ends a connection.
+    pub(super) fn disturbed_both(&mut self, id: Id) {
+        self.disturbed.insert(id.serial);
+        if let Some(other) = self.socket(id).and_then(|socket| socket.other) {
+            self.disturbed.insert(other.serial);
+        }
+    }
+
+    /// Returns whether the network has ended the connection of a socket.
+    pub(crate) fn was_disturbed(&self, id: Id) -> bool {
+        self.disturbed.contains(&id.serial)
+    }
+
     /// Interrupts both directions of a connection for a time.
     pub(crate) fn stall_both(&mut self, id: Id, until: Duration) {
         let other = self.socket(id).and_then(|socket| socket.other);
@@ -583,7 +600,7 @@ impl Network {
     }
 
     /// Returns whether a selector has reported everything that a sleeping host waits for; if not, what was missed.
-    pub(crate) fn missed_by(&self, host: usize) -> Option<&'static str> {
+    pub(crate) fn missed_by(&self, host: usize) -> Option<String> {
         for (_, socket) in &self.sockets {
             let Some(it) = &socket.registration else {
                 continue;
@@ -593,10 +610,16 @@ impl Network {
             }
             let missed = socket.mask().reported(it.interest);
             if missed.has(Mask::IN) && !socket.end_was_read {
-                return Some("a connection has input, wants it, and does not read it");
+                let serial = socket.serial;
+                return Some(format!(
+                    "socket {serial} has input, is asked for it, and is not read"
+                ));
             }
             if missed.has(Mask::OUT) && !socket.is_reset && !socket.is_connecting {
-                return Some("a connection waits for room, has it, and does not write");
+                let (serial, room) = (socket.serial, socket.room());
+                return Some(format!(
+                    "socket {serial} has room for {room} bytes, is asked for it, and is not written to"
+                ));
             }
         }
         None
