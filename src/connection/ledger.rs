@@ -21,6 +21,11 @@ impl Connection {
         }
     }
 
+    /// Returns whether something is queued that could be written now.
+    pub(crate) fn has_bytes_to_write(&self) -> bool {
+        self.queue.is_some() && self.has_work()
+    }
+
     /// Returns whether it is congested, and whether a frame was refused. `on_drain` will be called for each.
     pub(crate) fn pressures(&self) -> [bool; 2] {
         let is_congested = self.is_congested();

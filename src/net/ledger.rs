@@ -13,6 +13,8 @@ pub(crate) struct Entry {
     pub(crate) phase: Phase,
     pub(crate) may_deliver: bool,
     pub(crate) may_send: bool,
+    /// The next queued bytes exist.
+    pub(crate) has_work: bool,
     /// Whether it is congested, and whether a frame was refused.
     pub(crate) pressures: [bool; 2],
     /// A full queue ends the connection, after it was written as far as possible.
@@ -48,6 +50,7 @@ fn entry(id: ConnectionId, link: &Link) -> Entry {
         phase: link.phase,
         may_deliver: link.may_deliver(),
         may_send: link.check_open().is_ok(),
+        has_work: link.has_bytes_to_write(),
         pressures: link.pressures(),
         ends_when_full: link.ends_when_full(),
         max_frame_len: options.max_frame_len,

@@ -220,6 +220,7 @@ impl Net {
                 let result = self.enqueue(id, |connection, common| fanout.push(connection, common));
                 fanout.note(id, result);
             } else {
+                self.update_interest(id);
                 fanout.report.refused.push(id);
             }
         }
@@ -263,6 +264,8 @@ impl Net {
             Err(error) => {
                 if let SendError::QueueFull { .. } = error {
                     self.end_if_overflowing(id);
+                    // What a reader has added counts as congestion only now.
+                    self.update_interest(id);
                 }
                 Err(refused(id, error))
             }

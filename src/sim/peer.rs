@@ -56,6 +56,8 @@ pub(super) struct State {
     outbox: VecDeque<u8>,
     close: Close,
     has_closed: bool,
+    /// A write has returned the error that a read would have.
+    was_reset: bool,
     keeps_open: bool,
     /// The bytes that it may read; `None` means all.
     allowance: Option<usize>,
@@ -86,6 +88,7 @@ impl State {
             outbox: VecDeque::new(),
             close: Close::Not,
             has_closed: false,
+            was_reset: false,
             keeps_open: false,
             allowance: None,
             received: Vec::new(),
@@ -130,6 +133,7 @@ impl State {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
                 // What has arrived can still be read.
                 Err(_) => {
+                    self.was_reset = true;
                     self.outbox.clear();
                     return;
                 }
@@ -166,7 +170,9 @@ impl State {
     }
 
     fn end_of_stream(&mut self) {
-        let end = if self.decoder.is_inside_frame() {
+        let end = if self.was_reset {
+            End::Reset
+        } else if self.decoder.is_inside_frame() {
             End::ClosedInsideFrame
         } else {
             End::Closed

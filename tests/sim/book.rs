@@ -22,6 +22,8 @@ pub(crate) struct Account {
     pub(crate) reason: Option<DisconnectReason>,
     /// The handler has closed it.
     pub(crate) was_closed: bool,
+    /// The last frame of a kick.
+    pub(crate) last: Option<Vec<u8>>,
 }
 
 #[derive(Debug, Default)]
@@ -82,7 +84,7 @@ impl Account {
             "peer {what}: frames are delivered in order"
         );
         let received = log.received();
-        let (missing, replaced) = self.missing(&received);
+        let missing = self.missing(&received);
         let reason = self.reason.as_ref();
         let is_closed = log.end() == Some(End::Closed);
         if is_closed {
@@ -92,8 +94,13 @@ impl Account {
                 "peer {what}: {missing} of {} frames are missing before EOF, {unsent} are counted: {reason:?}",
                 self.sent.len()
             );
+            if let Some(last) = &self.last {
+                assert!(
+                    received.last() == Some(last),
+                    "peer {what}: the last frame of a kick arrives"
+                );
+            }
         }
-        let _ = replaced;
         let by_peer = reason.is_some_and(|it| matches!(it.cause, DisconnectCause::PeerClosed));
         if log.is_polite && by_peer && !self.was_closed {
             assert_eq!(
@@ -114,10 +121,10 @@ impl Account {
     }
 
     /// Compares the frames that have arrived with those that were accepted. Returns how many are missing behind them
-    /// or because they were dropped, and how many were replaced.
-    fn missing(&self, received: &[Vec<u8>]) -> (usize, usize) {
+    /// or because they were dropped; replaced ones are not.
+    fn missing(&self, received: &[Vec<u8>]) -> usize {
         let mut sent = self.sent.iter().enumerate();
-        let (mut skipped, mut replaced) = (0, 0);
+        let mut skipped = 0;
         for frame in received {
             loop {
                 let Some((at, next)) = sent.next() else {
@@ -129,10 +136,7 @@ impl Account {
                 if next.payload == *frame {
                     break;
                 }
-                match self.is_replaced(at, next) {
-                    true => replaced += 1,
-                    false => skipped += 1,
-                }
+                skipped += usize::from(!self.is_replaced(at, next));
             }
         }
         let may_drop = self.reason.as_ref().is_some_and(|it| it.unsent_frames > 0);
@@ -141,7 +145,7 @@ impl Account {
             "frames in between are lost"
         );
         let behind = sent.filter(|(at, next)| !self.is_replaced(*at, next));
-        (skipped + behind.count(), replaced)
+        skipped + behind.count()
     }
 
     fn is_replaced(&self, at: usize, sent: &Sent) -> bool {

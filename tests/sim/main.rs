@@ -2,4 +2,6 @@
 
 mod book;
 mod echo;
+mod found;
+mod mix;
 mod scripted;

@@ -599,30 +599,19 @@ impl Network {
         self.pump_all();
     }
 
-    /// Returns whether a selector has reported everything that a sleeping host waits for; if not, what was missed.
-    pub(crate) fn missed_by(&self, host: usize) -> Option<String> {
-        for (_, socket) in &self.sockets {
-            let Some(it) = &socket.registration else {
-                continue;
-            };
-            if it.host != host || it.queued {
-                continue;
-            }
-            let missed = socket.mask().reported(it.interest);
-            if missed.has(Mask::IN) && !socket.end_was_read {
-                let serial = socket.serial;
-                return Some(format!(
-                    "socket {serial} has input, is asked for it, and is not read"
-                ));
-            }
-            if missed.has(Mask::OUT) && !socket.is_reset && !socket.is_connecting {
-                let (serial, room) = (socket.serial, socket.room());
-                return Some(format!(
-                    "socket {serial} has room for {room} bytes, is asked for it, and is not written to"
-                ));
-            }
-        }
-        None
+    /// Returns whether a socket has input or room that its selector has reported before, and will not report again.
+    pub(crate) fn reported(&self, id: Id) -> [bool; 2] {
+        let socket = self.sockets.get(id.index);
+        let registered = socket.and_then(|socket| Some((socket, socket.registration.as_ref()?)));
+        let Some((socket, it)) = registered.filter(|(_, it)| !it.queued) else {
+            return [false; 2];
+        };
+        let mask = socket.mask().reported(it.interest);
+        let is_open = !socket.is_reset && !socket.is_connecting;
+        [
+            mask.has(Mask::IN) && !socket.end_was_read,
+            mask.has(Mask::OUT) && is_open,
+        ]
     }
 }
 
