@@ -62,6 +62,12 @@ impl Connection {
         self.at_once_up_to == 0 && self.aside.as_ref().is_some_and(|aside| aside.half_closed)
     }
 
+    /// Returns whether a FIN is to be sent when the queue is written, because this side was half-closed.
+    #[inline]
+    pub(crate) fn owes_fin(&self) -> bool {
+        self.is_half_closed() && matches!(self.write_half, WriteHalf::Ready | WriteHalf::Blocked)
+    }
+
     /// Returns whether a half-closed connection has sent its FIN.
     pub(crate) fn has_sent_fin(&self) -> bool {
         self.write_half == WriteHalf::Closed

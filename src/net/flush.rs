@@ -16,7 +16,7 @@ impl Net {
         };
         connection.dirty = false;
         let is_open = connection.is_open();
-        let sends_fin = is_open && connection.is_half_closed() && !connection.has_sent_fin();
+        let sends_fin = is_open && connection.owes_fin();
         if connection.has_queued() || connection.pressure() != Pressure::NONE {
             let token = Source::Connection(id).token();
             let (budget, before) = (self.config.write_budget, self.common.written.bytes);

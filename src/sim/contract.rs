@@ -280,7 +280,7 @@ impl Rules {
             assert_eq!(
                 written + reason.unsent_bytes,
                 accepted,
-                "contract: {id}: {written} bytes were written and {} are unsent",
+                "contract: {id}: {written} bytes were written and {} are unsent: {reason:?}",
                 reason.unsent_bytes
             );
         }
