@@ -8,7 +8,7 @@ use super::{End, Peer, Random, World};
 use crate::frame::Framing;
 
 /// How long the peers may take to end after the last step, in simulated time.
-const PATIENCE: Duration = Duration::from_secs(24 * 60 * 60);
+const PATIENCE: Duration = Duration::from_secs(3 * 60 * 60);
 
 type Payloads = Box<dyn FnMut(&mut Random) -> Vec<u8>>;
 
@@ -137,6 +137,8 @@ impl Chaos {
     }
 
     /// The same, with a further action of the test after each step.
+    ///
+    /// While the peers end, it is called about once a second.
     pub fn run_with(mut self, world: &World, mut between: impl FnMut(&World)) -> Vec<Log> {
         let most = world.up_to(self.peers);
         let mut logs: Vec<Log> = Vec::new();
@@ -159,7 +161,11 @@ impl Chaos {
             log.peer.unstall().half_close();
         }
         let peers: Vec<Peer> = logs.iter().map(|log| log.peer.clone()).collect();
-        world.run_until(PATIENCE, || peers.iter().all(|peer| peer.end().is_some()));
+        let end = world.elapsed() + PATIENCE;
+        let all_have_ended = || peers.iter().all(|peer| peer.end().is_some());
+        while !world.run_until(Duration::from_secs(1), all_have_ended) && world.elapsed() < end {
+            between(world);
+        }
         logs
     }
 

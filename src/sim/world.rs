@@ -311,6 +311,11 @@ impl World {
         due.into_iter().chain(in_network).min()
     }
 
+    /// Returns how many ends of connections the network has reset, on top of what hosts and peers have done.
+    pub fn disturbances(&self) -> usize {
+        self.inner.network.lock().disturbances()
+    }
+
     /// Returns a number that depends on everything that has happened, for the comparison of two runs.
     pub fn digest(&self) -> u64 {
         self.inner.network.lock().trace.digest

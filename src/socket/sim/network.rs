@@ -239,6 +239,8 @@ impl Network {
         if let Party::Host(host) = owner {
             self.check_files(host)?;
             if self.random.one_in(self.faults.failed_connects) {
+                let serial = self.next_serial();
+                self.disturbed.insert(serial);
                 match self.random.below(3) {
                     0 => return Err(io::ErrorKind::NetworkUnreachable.into()),
                     1 => outcome = |id, _| Event::Refused(id),
@@ -578,6 +580,11 @@ impl Network {
     /// Returns whether the network has ended the connection of a socket.
     pub(crate) fn was_disturbed(&self, id: Id) -> bool {
         self.disturbed.contains(&id.serial)
+    }
+
+    /// Returns the number of sockets whose connections the network has ended, or did not let begin.
+    pub(crate) fn disturbances(&self) -> usize {
+        self.disturbed.len()
     }
 
     /// Interrupts both directions of a connection for a time.
