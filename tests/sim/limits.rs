@@ -74,7 +74,7 @@ fn lengths(world: &World) {
 
 #[test]
 fn frames_above_the_limit_end_their_senders_only() {
-    check(100, lengths);
+    check(60, lengths);
 }
 
 /// Peers come and go, from few addresses.
@@ -131,7 +131,7 @@ fn crowd(world: &World) {
 
 #[test]
 fn connections_are_limited_and_places_are_given_back() {
-    check(100, crowd);
+    check(60, crowd);
 }
 
 /// Peers that do not read are sent more than their queue may hold.
@@ -168,5 +168,5 @@ fn overflow(world: &World) {
 
 #[test]
 fn overflow_ends_the_slow_and_not_the_quick() {
-    check(60, overflow);
+    check(20, overflow);
 }
