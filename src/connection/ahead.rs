@@ -1,8 +1,12 @@
-//! Bytes that come before those of the socket: those that other code had read before the stream was adopted, and those
-//! to be cut again after a change of framing. They are processed like bytes that are read.
+//! Bytes that come before those of the socket: those that other code had read before the stream was adopted, those of a
+//! delivery that was interrupted by a budget, a pause or a panic, and those to be cut again after a change of framing.
+//! They are processed like bytes that are read.
+//!
+//! This is the only place for bytes that were read and not delivered, except for the first part of an incomplete frame,
+//! which the decoder holds.
 
 use super::{Common, Connection, Fill};
-use crate::error::DecodeError;
+use crate::error::{DecodeError, OutOfMemory};
 use crate::frame::Need;
 use crate::socket::Readiness;
 
@@ -12,6 +16,8 @@ pub(super) struct Ahead {
     bytes: Vec<u8>,
     /// The number of bytes already taken.
     at: usize,
+    /// Where the rest of the current delivery belongs: behind bytes to be cut again, before those that were not taken.
+    rest_at: usize,
 }
 
 impl Ahead {
@@ -36,11 +42,47 @@ impl Connection {
             let requested = rest.len();
             bytes
                 .try_reserve_exact(requested)
-                .map_err(|_| DecodeError::OutOfMemory { requested })?;
+                .map_err(|_| OutOfMemory { requested })?;
             bytes.extend_from_slice(rest);
         }
         common.memory.add(more);
-        self.aside.get_or_insert_default().ahead = Some(Ahead { bytes, at: 0 });
+        self.aside.get_or_insert_default().ahead = Some(Ahead {
+            bytes,
+            at: 0,
+            rest_at: more,
+        });
+        self.note_ahead();
+        Ok(())
+    }
+
+    /// Puts the rest of an interrupted delivery before the bytes that will be read. Bytes to be cut again in a new framing
+    /// precede it.
+    pub(super) fn put_back(&mut self, rest: &[u8], common: &mut Common) -> Result<(), DecodeError> {
+        let aside = self.aside.get_or_insert_default();
+        let ahead = aside.ahead.get_or_insert_with(|| {
+            let mut bytes = common.buffers.take_input();
+            bytes.clear();
+            Ahead {
+                bytes,
+                at: 0,
+                rest_at: 0,
+            }
+        });
+        let requested = rest.len();
+        ahead
+            .bytes
+            .try_reserve(requested)
+            .map_err(|_| OutOfMemory { requested })?;
+        // The place of bytes that were taken is free.
+        let place = match ahead.at.checked_sub(requested) {
+            Some(start) if ahead.rest_at == ahead.at => {
+                ahead.at = start;
+                start..start + requested
+            }
+            _ => ahead.rest_at..ahead.rest_at,
+        };
+        ahead.bytes.splice(place, rest.iter().copied());
+        common.memory.add(requested);
         self.note_ahead();
         Ok(())
     }
@@ -60,26 +102,30 @@ impl Connection {
         self.aside.as_ref()?.ahead.as_ref()
     }
 
-    /// Removes an `Ahead` that is used up.
-    fn drop_ahead(&mut self) {
+    fn remove_ahead(&mut self) -> Option<Ahead> {
         self.readiness.remove(Readiness::AHEAD);
-        if let Some(aside) = &mut self.aside {
-            aside.ahead = None;
-        }
+        let ahead = self.aside.as_mut().and_then(|aside| aside.ahead.take());
         self.aside.take_if(|aside| aside.is_empty());
+        ahead
     }
 
-    /// Takes the bytes ahead, to be returned or dropped.
+    /// Takes the bytes ahead, to be returned.
     pub(super) fn take_ahead(&mut self, common: &mut Common) -> Vec<u8> {
-        let ahead = self.aside.as_mut().and_then(|aside| aside.ahead.take());
-        self.drop_ahead();
         let mut bytes = Vec::new();
-        if let Some(ahead) = ahead {
+        if let Some(ahead) = self.remove_ahead() {
             bytes = ahead.bytes;
             bytes.drain(..ahead.at);
         }
         common.memory.sub(bytes.len());
         bytes
+    }
+
+    /// Drops the bytes ahead; usually they are used up.
+    pub(super) fn drop_ahead(&mut self, common: &mut Common) {
+        if let Some(ahead) = self.remove_ahead() {
+            common.memory.sub(ahead.rest().len());
+            common.buffers.put_input(ahead.bytes);
+        }
     }
 
     /// Fills the buffer from the bytes ahead, as from the socket.
@@ -103,15 +149,16 @@ impl Connection {
             Some(start) => &mut buffer[start..],
             None => match self.decoder.window(most) {
                 Ok(window) => window,
-                Err(requested) => return Fill::NoMemory { requested },
+                Err(error) => return Fill::NoMemory(error),
             },
         };
         let rest = ahead.rest();
         let taken = rest.len().min(room.len()).min(most);
         room[..taken].copy_from_slice(&rest[..taken]);
         ahead.at += taken;
+        ahead.rest_at = ahead.at;
         if ahead.rest().is_empty() {
-            self.drop_ahead();
+            self.drop_ahead(common);
         }
         match start {
             Some(start) => {

@@ -29,32 +29,35 @@ impl Net {
     /// Returns the entries of the first connections, by index.
     pub(crate) fn entries(&self, most: usize) -> impl Iterator<Item = Entry> {
         let connections = self.connections.iter().take(most);
-        connections.map(|(id, link)| entry(id, link))
+        connections.map(|(id, link)| self.entry_of(id, link))
     }
 
     pub(crate) fn entry(&self, id: ConnectionId) -> Option<Entry> {
-        Some(entry(id, self.connections.get(id)?))
+        Some(self.entry_of(id, self.connections.get(id)?))
     }
 
     /// Returns the number of slots in use, and how many of them have not ended.
     pub(crate) fn slots(&self) -> (usize, usize) {
         (self.connections.len(), self.occupied())
     }
-}
 
-fn entry(id: ConnectionId, link: &Link) -> Entry {
-    let options = link.options();
-    let stream = link.simulated();
-    Entry {
-        id,
-        phase: link.phase,
-        may_deliver: link.may_deliver(),
-        may_send: link.check_open().is_ok(),
-        has_work: link.has_bytes_to_write(),
-        pressures: link.pressures(),
-        ends_when_full: link.ends_when_full(),
-        max_frame_len: options.max_frame_len,
-        ledger: link.ledger(),
-        socket: stream.map(|stream| (stream.id(), stream.written())),
+    fn entry_of(&self, id: ConnectionId, link: &Link) -> Entry {
+        let options = link.options();
+        let stream = link.simulated();
+        let mut ledger = link.ledger();
+        ledger.frames += self.connections.reply_frames(id);
+        ledger.bytes = ledger.bytes.saturating_add(self.connections.replies(id));
+        Entry {
+            id,
+            phase: link.phase,
+            may_deliver: link.may_deliver(),
+            may_send: link.check_open().is_ok(),
+            has_work: link.has_bytes_to_write(),
+            pressures: link.pressures(),
+            ends_when_full: link.ends_when_full(),
+            max_frame_len: options.max_frame_len,
+            ledger,
+            socket: stream.map(|stream| (stream.id(), stream.written())),
+        }
     }
 }

@@ -4,7 +4,9 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use throng::sim::{End, Faults, Random, World, check};
-use throng::{ConnectionId, DisconnectCause, DisconnectReason, Frame, Handler, Net, Overflow};
+use throng::{
+    ConnectionId, DecodeError, DisconnectCause, DisconnectReason, Frame, Handler, Net, Overflow,
+};
 
 use crate::book::budgets;
 use crate::echo::ADDR;
@@ -65,7 +67,10 @@ fn lengths(world: &World) {
         let cause = end.map(|(_, reason)| &reason.cause);
         let is_caught = matches!(
             cause,
-            Some(DisconnectCause::FrameTooLarge { max: 1000, .. })
+            Some(DisconnectCause::Decode(DecodeError::FrameTooLarge {
+                max: 1000,
+                ..
+            }))
         );
         assert_eq!(is_caught, *is_liar, "{cause:?}");
         assert!(*is_liar || (peer.end().is_none() && peer.received().len() == sends + 1));
