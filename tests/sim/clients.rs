@@ -6,7 +6,7 @@ use throng::sim::{World, check};
 use throng::{ConnectOptions, ConnectionId, DisconnectReason, Expired, Frame, Handler, Net, Stage};
 
 use crate::book::budgets;
-use crate::echo::{ADDR, LONG};
+use crate::echo::ADDR;
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -27,7 +27,7 @@ impl Client {
     fn connect(&mut self, net: &mut Net) {
         let options = ConnectOptions::default()
             .timeout(3 * SECOND)
-            .disconnect_timeout(LONG);
+            .disconnect_timeout(5 * SECOND);
         match net.connect_with(ADDR.parse().expect("an address"), options) {
             Ok(_) => self.attempts += 1,
             Err(_) => {
