@@ -26,6 +26,9 @@
 
 #![forbid(unsafe_code)]
 
+#[macro_use]
+mod mutation;
+
 mod buffers;
 mod config;
 mod connection;
@@ -48,6 +51,7 @@ mod shards;
 #[cfg(feature = "sim")]
 pub mod sim;
 mod socket;
+mod stats;
 mod tick;
 mod timers;
 mod work;
@@ -67,7 +71,7 @@ pub use frame::{
 };
 pub use handler::{Admission, Handler};
 pub use mailbox::{Handle, Mailbox, Post};
-pub use net::{ConnectionRef, Expired, Net, SendReport, Stats, Timer, TimerId};
+pub use net::{ConnectionRef, Expired, Net, SendReport, Timer, TimerId};
 pub use reactor::Reactor;
 pub use reason::{DisconnectCause, DisconnectReason, Released, Side, Stage};
 pub use shards::{
@@ -75,6 +79,7 @@ pub use shards::{
     ShardsBuilder,
 };
 pub use socket::{ListenSocket, Readiness, Stream};
+pub use stats::{ConnectionsByStage, DisconnectsByCause, RefusalsByReason, Stats, TurnTimes};
 
 /// Re-export of mio, whose types are part of this crate's API.
 pub use mio;
@@ -85,6 +90,7 @@ pub use mio;
 /// [`embed_tokio`]: https://docs.rs/crate/throng/latest/source/examples/embed_tokio.rs
 /// [`embed_calloop`]: https://docs.rs/crate/throng/latest/source/examples/embed_calloop.rs
 /// [`embed_mio`]: https://docs.rs/crate/throng/latest/source/examples/embed_mio.rs
+/// [`metrics`]: https://docs.rs/crate/throng/latest/source/examples/metrics.rs
 /// [`shards`]: https://docs.rs/crate/throng/latest/source/examples/shards.rs
 #[doc = include_str!("../docs/GUIDE.md")]
 pub mod guide {}

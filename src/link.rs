@@ -143,7 +143,9 @@ impl Link {
         let Some(wanted) = self.connection.new_interest() else {
             return Ok(());
         };
-        if let Some(stream) = &mut self.stream {
+        if let Some(stream) = &mut self.stream
+            && !mutated!("interest not registered again")
+        {
             stream.reregister(&common.registry, token, wanted)?;
         }
         self.connection.note_interest(wanted);

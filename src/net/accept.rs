@@ -68,6 +68,7 @@ impl Net {
     /// Counts and logs a refused peer.
     pub(crate) fn refuse(&mut self, peer: Option<SocketAddr>, why: &Refusal) {
         self.stats.refused += 1;
+        *why.counter(&mut self.stats.refusals) += 1;
         let peer = Shown(peer);
         self.warn(why.warning(), format_args!("refused {peer}: {why}"));
     }
@@ -128,7 +129,7 @@ impl Net {
                 );
             }
         }
-        if self.accept_retry.is_none() {
+        if self.accept_retry.is_none() && !mutated!("accept not retried") {
             let timer = self
                 .timers
                 .insert(later(self.now, retry), Deadline::AcceptRetry);

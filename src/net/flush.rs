@@ -42,7 +42,9 @@ impl Net {
             Flush::Waiting => self.continue_closing(id),
             Flush::Budget => {
                 self.continue_closing(id);
-                self.list(id);
+                if !mutated!("used-up budget not listed") {
+                    self.list(id);
+                }
             }
             Flush::Failed(failure) => self.fail(id, failure),
         }
@@ -55,7 +57,9 @@ impl Net {
         };
         let sends_fin = connection.owes_fin();
         match connection.phase {
-            Phase::Closing if !connection.read_ended() => {}
+            Phase::Closing
+                if !connection.read_ended() && !mutated!("closed without waiting for the peer") => {
+            }
             // The peer's EOF was read, or the stream is released.
             Phase::Closing | Phase::Releasing => return self.end(id, None),
             Phase::Open if sends_fin => {

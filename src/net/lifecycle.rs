@@ -191,7 +191,8 @@ impl Net {
         match connection.phase {
             Phase::Closed => return,
             Phase::Open => self.open -= 1,
-            Phase::Connecting | Phase::Closing | Phase::Releasing | Phase::Draining => {}
+            Phase::Connecting => self.stats.connections.connecting -= 1,
+            Phase::Closing | Phase::Releasing | Phase::Draining => {}
         }
         if let Some(timer) = connection.timer.take() {
             self.timers.cancel(timer);
@@ -200,6 +201,9 @@ impl Net {
             self.admissions.left(connection.peer);
         }
         connection.finish(cause, &mut self.common);
+        if let Some(cause) = connection.cause() {
+            self.stats.disconnects.count(cause);
+        }
         self.end_timers(id);
         self.upset = true;
         self.work.add_ended(id);
@@ -286,6 +290,9 @@ impl Net {
     pub(crate) fn time_to_close(&self, id: ConnectionId, until: Instant) -> Option<Duration> {
         let connection = self.connections.get(id)?;
         let after = connection.options().disconnect_timeout;
+        if mutated!("slow reader cut short on closing") && connection.phase != Phase::Closed {
+            return Some(Duration::ZERO);
+        }
         let left = after.saturating_sub(connection.inactive_for(self.common.now));
         let left = left.min(until.saturating_duration_since(self.now));
         (connection.phase != Phase::Closed).then_some(left)

@@ -290,7 +290,7 @@ impl Net {
         self.upset |= connection.is_congested();
         match result {
             Ok(()) => {
-                if !connection.dirty {
+                if !connection.dirty && !mutated!("dirty mark forgotten") {
                     connection.dirty = true;
                     self.work.add_dirty(id);
                 }
@@ -300,7 +300,9 @@ impl Net {
                 if let SendError::QueueFull { .. } = error {
                     self.end_if_overflowing(id);
                     // What a reader has added counts as congestion only now.
-                    self.update_interest(id);
+                    if !mutated!("interest kept after a refusal") {
+                        self.update_interest(id);
+                    }
                 }
                 Err(refused(id, error))
             }

@@ -11,10 +11,11 @@ use super::Contract;
 use crate::config::Config;
 use crate::handler::Handler;
 use crate::mailbox::{Handle, Mailbox};
-use crate::net::{Net, Stats};
+use crate::net::Net;
 use crate::reactor::Reactor;
 use crate::socket::Readiness;
 use crate::socket::sim::{Port, Shared, What};
+use crate::stats::Stats;
 
 /// An event loop in a [`World`](crate::sim::World), with its handler.
 ///

@@ -254,7 +254,7 @@ impl Handler for Mix {
     }
 
     fn on_disconnect(&mut self, net: &mut Net, id: ConnectionId, reason: DisconnectReason) {
-        self.open.remove(&id);
+        self.book.of(id).was_left_open = self.open.remove(&id).is_some();
         self.book.close(id, reason);
         if let Some(other) = net.connections().first() {
             self.answer(net, *other);

@@ -162,3 +162,107 @@ fn suspension(world: &World) {
 fn suspended_loop_reads_before_it_judges() {
     check(100, suspension);
 }
+
+/// Says a long goodbye to whoever asks for it.
+struct Goodbye;
+
+impl Handler for Goodbye {
+    fn on_data(&mut self, net: &mut Net, id: ConnectionId, _: Frame<'_>) {
+        net.send(id, &[7; 10_000]).expect("room");
+        net.disconnect(id);
+    }
+}
+
+/// A closing connection stays open as long as its peer takes something.
+fn goodbye(world: &World) {
+    let mut faults = punctual();
+    faults.small_buffers = false;
+    world.set_faults(faults);
+    let mut link = Link::default();
+    (link.send_buffer, link.receive_buffer) = (1000, 1000);
+    world.set_link(link);
+    let config = Config::default().disconnect_timeout(10 * SECOND);
+    let host = world.host(config, Goodbye);
+    host.with(|_, net| net.listen(ADDR)).expect("a free port");
+    let peer = world.connect(ADDR);
+    peer.stall().send("bye");
+    while peer.bytes_received() < 8000 {
+        assert_eq!(peer.end(), None, "after {} bytes", peer.bytes_received());
+        let bytes = 300 + world.random().below(700);
+        peer.read_only(bytes);
+        let time = world.random().duration(2 * SECOND);
+        world.run_for(4 * SECOND + time);
+    }
+    peer.unstall().expect([7; 10_000]);
+    assert_eq!(peer.expect_end(), throng::sim::End::Closed);
+}
+
+#[test]
+fn slow_readers_get_the_last_bytes_before_the_end() {
+    check(60, goodbye);
+}
+
+/// Sends to its peer all the time, and counts what comes back.
+#[derive(Default)]
+struct Ticker {
+    received: std::collections::BTreeMap<std::net::SocketAddr, usize>,
+}
+
+impl Handler for Ticker {
+    fn on_connect(&mut self, net: &mut Net, id: ConnectionId) {
+        net.set_timer(throng::Timer::interval(SECOND / 100).on(id), 0);
+    }
+
+    fn on_data(&mut self, net: &mut Net, id: ConnectionId, _: Frame<'_>) {
+        let addr = net.connection(id).and_then(|it| it.peer_addr());
+        *self.received.entry(addr.expect("its peer")).or_default() += 1;
+    }
+
+    fn on_timer(&mut self, net: &mut Net, expired: throng::Expired) {
+        let id = expired.connection.expect("it has one");
+        let _ = net.send(id, &[7; 100]);
+    }
+}
+
+/// Peers send and reset while the loop is suspended. Writes fail before everything is read.
+fn last_words(world: &World) {
+    let mut faults = Faults::delays();
+    (faults.stalls, faults.suspensions) = (0, 0);
+    world.set_faults(faults);
+    let config = Config::default()
+        .read_budget(world.up_to(100))
+        .max_queued_bytes(5000)
+        .read_under_backpressure(true);
+    let host = world.host(config, Ticker::default());
+    host.with(|_, net| net.listen(ADDR)).expect("a free port");
+    let peers: Vec<_> = (0..world.up_to(5)).map(|_| world.connect(ADDR)).collect();
+    world.run_for(SECOND);
+    for peer in &peers {
+        peer.stall();
+    }
+    world.run_for(SECOND);
+    host.suspend(20 * SECOND);
+    for peer in &peers {
+        for _ in 0..10 {
+            peer.send([8; 10]);
+        }
+    }
+    world.run_for(10 * SECOND);
+    for peer in &peers {
+        peer.close();
+    }
+    world.run_for(60 * SECOND);
+    for peer in &peers {
+        let received = host.handler().received.get(&peer.addr()).copied();
+        assert_eq!(
+            received,
+            Some(10),
+            "what had arrived before the reset is delivered"
+        );
+    }
+}
+
+#[test]
+fn input_before_a_reset_is_delivered_although_writes_fail() {
+    check(60, last_words);
+}
