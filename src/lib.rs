@@ -3,6 +3,7 @@
 //! [guide]: crate::guide
 //! [driving]: crate::guide#three-ways-to-drive-it
 //! [queued]: crate::guide#bytes-queued-per-connection
+//! [testing]: crate::guide#testing-your-handler
 //! [protocol]: crate::protocol
 //! [benchmarks]: crate::benchmarks
 //! [design]: crate::design
@@ -92,6 +93,7 @@ pub use mio;
 /// [`embed_mio`]: https://docs.rs/crate/throng/latest/source/examples/embed_mio.rs
 /// [`metrics`]: https://docs.rs/crate/throng/latest/source/examples/metrics.rs
 /// [`shards`]: https://docs.rs/crate/throng/latest/source/examples/shards.rs
+/// [`simulated_game`]: https://docs.rs/crate/throng/latest/source/examples/simulated_game.rs
 #[doc = include_str!("../docs/GUIDE.md")]
 pub mod guide {}
 

@@ -41,7 +41,8 @@ struct State<H: Handler> {
     suspended_until: Duration,
     /// The number of turns since something happened.
     idle_turns: u32,
-    progress: u64,
+    /// The time, and what all hosts had done by then.
+    progress: (Duration, u64),
     /// Its selector is never polled.
     _poll: Poll,
 }
@@ -79,7 +80,7 @@ impl<H: Handler> Host<H> {
             is_stopped: false,
             suspended_until: Duration::ZERO,
             idle_turns: 0,
-            progress: 0,
+            progress: (Duration::ZERO, 0),
             _poll: poll,
         };
         let inner = Inner {
@@ -219,10 +220,10 @@ impl<H: Handler> Drive for Inner<H> {
         let mut network = self.network.lock();
         let events = network.poll(self.number, state.events_per_poll);
         network.suspend();
-        let now = self.base + network.now;
-        let progress = network.progress;
+        let (time, progress) = (network.now, network.progress);
+        let now = self.base + time;
         drop(network);
-        state.count_idle(events.is_empty(), progress);
+        state.count_idle(events.is_empty(), (time, progress));
         state.reactor.begin_turn(now);
         for (token, readiness) in events {
             state.reactor.note_event(token, readiness);
@@ -258,8 +259,8 @@ impl<H: Handler> Drive for Inner<H> {
 }
 
 impl<H: Handler> State<H> {
-    /// Notices a loop that makes turn after turn without effect.
-    fn count_idle(&mut self, is_without_events: bool, progress: u64) {
+    /// Notices a loop that makes turn after turn without effect, so that time cannot pass.
+    fn count_idle(&mut self, is_without_events: bool, progress: (Duration, u64)) {
         if is_without_events && progress == self.progress {
             self.idle_turns += 1;
         } else {
