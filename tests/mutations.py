@@ -19,7 +19,7 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 TABLE = ROOT / "docs" / "MUTATIONS.md"
 # A few seeds are enough for most. The last entry is what `cargo test` runs.
 PASSES = [4, 20, None]
-SECONDS = 600
+SECONDS = 300
 HEAD = """# Planted faults
 
 `tests/mutations.py` plants one fault at a time into throng and runs the simulated tests (`tests/sim/`) with it. This table

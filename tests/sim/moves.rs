@@ -2,11 +2,12 @@
 
 use std::cell::RefCell;
 use std::rc::Rc;
+use std::time::Duration;
 
 use throng::sim::{Chaos, End, Faults, Random, World, check};
 use throng::{
-    ConnectOptions, ConnectionId, DisconnectCause, DisconnectReason, Frame, Framing, Handler,
-    ListenOptions, Net, Released,
+    ConnectOptions, ConnectionId, DisconnectCause, DisconnectReason, Expired, Frame, Framing,
+    Handler, ListenOptions, Net, Released, Timer,
 };
 
 use crate::book::{budgets, framing};
@@ -36,6 +37,20 @@ impl Clerk {
 }
 
 impl Handler for Clerk {
+    fn on_connect(&mut self, net: &mut Net, id: ConnectionId) {
+        let period = self.random.duration(Duration::from_millis(500));
+        net.set_timer(Timer::interval(period).on(id), 0);
+    }
+
+    /// In the middle of a frame, perhaps.
+    fn on_timer(&mut self, net: &mut Net, expired: Expired) {
+        if let Some(id) = expired.connection
+            && self.random.one_in(4)
+        {
+            let _ = net.release(id);
+        }
+    }
+
     fn on_data(&mut self, net: &mut Net, id: ConnectionId, frame: Frame<'_>) {
         if net.send_frame(id, frame).is_err() {
             net.abort(id);

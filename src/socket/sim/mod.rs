@@ -13,7 +13,7 @@ mod socket;
 mod trace;
 
 use std::fmt;
-use std::io::{self, IoSlice};
+use std::io::{self, IoSlice, IoSliceMut};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -128,6 +128,22 @@ impl Stream {
 
     pub(crate) fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         self.lock().read(self.0.id, buffer)
+    }
+
+    pub(super) fn read_vectored(&mut self, slices: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
+        let mut total = 0;
+        for slice in slices.iter_mut().filter(|slice| !slice.is_empty()) {
+            // An EOF or an error behind the bytes is left for the next call.
+            if total > 0 && !self.lock().has_input(self.0.id) {
+                break;
+            }
+            let len = self.read(slice)?;
+            total += len;
+            if len < slice.len() {
+                break;
+            }
+        }
+        Ok(total)
     }
 
     pub(crate) fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {

@@ -386,6 +386,12 @@ impl Network {
         Err(io::ErrorKind::WouldBlock.into())
     }
 
+    /// Returns whether bytes have arrived and were not read.
+    pub(super) fn has_input(&mut self, id: Id) -> bool {
+        self.socket(id)
+            .is_some_and(|socket| !socket.input.is_empty())
+    }
+
     pub(crate) fn write(&mut self, id: Id, pieces: &[&[u8]]) -> io::Result<usize> {
         let is_cut = self.random.one_in(self.faults.short_writes);
         let is_linux = self.is_linux;
