@@ -18,7 +18,10 @@ struct Backend;
 
 impl Handler for Backend {
     fn on_data(&mut self, net: &mut Net, id: ConnectionId, frame: Frame<'_>) {
-        net.send_frame(id, frame).expect("the queue has no limit");
+        if net.send_frame(id, frame).is_err() {
+            // A write has failed; what had arrived is still delivered.
+            net.abort(id);
+        }
     }
 
     fn on_half_close(&mut self, net: &mut Net, id: ConnectionId) {
