@@ -1,5 +1,9 @@
-//! Bytes that come before those of the socket: those that other code had read before the stream was adopted, and those
-//! to be cut again after a change of framing. They are processed like bytes that are read.
+//! Bytes that come before those of the socket: those that other code had read before the stream was adopted, those of a
+//! delivery that was interrupted by a budget, a pause or a panic, and those to be cut again after a change of framing.
+//! They are processed like bytes that are read.
+//!
+//! This is the only place for bytes that were read and not delivered, except for the first part of an incomplete frame,
+//! which the decoder holds.
 
 use super::{Common, Connection, Fill};
 use crate::error::DecodeError;
@@ -45,6 +49,26 @@ impl Connection {
         Ok(())
     }
 
+    /// Puts the rest of an interrupted delivery before the bytes that will be read. Bytes to be cut again in a new framing
+    /// precede it.
+    pub(super) fn put_back(&mut self, rest: &[u8], common: &mut Common) -> Result<(), DecodeError> {
+        let aside = self.aside.get_or_insert_default();
+        let ahead = aside.ahead.get_or_insert_with(|| {
+            let mut bytes = common.buffers.take_input();
+            bytes.clear();
+            Ahead { bytes, at: 0 }
+        });
+        let requested = rest.len();
+        ahead
+            .bytes
+            .try_reserve(requested)
+            .map_err(|_| DecodeError::OutOfMemory { requested })?;
+        ahead.bytes.extend_from_slice(rest);
+        common.memory.add(requested);
+        self.note_ahead();
+        Ok(())
+    }
+
     /// Sets a readiness flag while there are bytes ahead, so that they are found like other readable input.
     pub(super) fn note_ahead(&mut self) {
         if self.is_open() && self.ahead_len() > 0 {
@@ -60,26 +84,30 @@ impl Connection {
         self.aside.as_ref()?.ahead.as_ref()
     }
 
-    /// Removes an `Ahead` that is used up.
-    fn drop_ahead(&mut self) {
+    fn remove_ahead(&mut self) -> Option<Ahead> {
         self.readiness.remove(Readiness::AHEAD);
-        if let Some(aside) = &mut self.aside {
-            aside.ahead = None;
-        }
+        let ahead = self.aside.as_mut().and_then(|aside| aside.ahead.take());
         self.aside.take_if(|aside| aside.is_empty());
+        ahead
     }
 
-    /// Takes the bytes ahead, to be returned or dropped.
+    /// Takes the bytes ahead, to be returned.
     pub(super) fn take_ahead(&mut self, common: &mut Common) -> Vec<u8> {
-        let ahead = self.aside.as_mut().and_then(|aside| aside.ahead.take());
-        self.drop_ahead();
         let mut bytes = Vec::new();
-        if let Some(ahead) = ahead {
+        if let Some(ahead) = self.remove_ahead() {
             bytes = ahead.bytes;
             bytes.drain(..ahead.at);
         }
         common.memory.sub(bytes.len());
         bytes
+    }
+
+    /// Drops the bytes ahead; usually they are used up.
+    pub(super) fn drop_ahead(&mut self, common: &mut Common) {
+        if let Some(ahead) = self.remove_ahead() {
+            common.memory.sub(ahead.rest().len());
+            common.buffers.put_input(ahead.bytes);
+        }
     }
 
     /// Fills the buffer from the bytes ahead, as from the socket.
@@ -111,7 +139,7 @@ impl Connection {
         room[..taken].copy_from_slice(&rest[..taken]);
         ahead.at += taken;
         if ahead.rest().is_empty() {
-            self.drop_ahead();
+            self.drop_ahead(common);
         }
         match start {
             Some(start) => {

@@ -38,11 +38,6 @@ impl Connection {
         most: usize,
         common: &mut Common,
     ) -> Fill {
-        if self.undelivered {
-            self.undelivered = false;
-            let len = self.bring_back(buffer, common);
-            return Fill::Bytes { len, read: 0 };
-        }
         if self.readiness.has(Readiness::AHEAD) {
             return self.fill_from_ahead(buffer, most, common);
         }

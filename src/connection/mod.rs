@@ -86,8 +86,6 @@ pub(crate) struct Connection {
     pub(crate) is_heavy: bool,
     /// It is in the dirty list, or will be flushed anyway.
     pub(crate) dirty: bool,
-    /// Whole frames may be held that were not delivered.
-    pub(crate) undelivered: bool,
     /// Whether it can be written to.
     write_half: WriteHalf,
     /// The peer's EOF was read.
@@ -138,7 +136,6 @@ impl Connection {
             listed: false,
             is_heavy: false,
             dirty: false,
-            undelivered: false,
             write_half: WriteHalf::Ready,
             read_ended: false,
             inside_frame: false,
@@ -217,7 +214,7 @@ impl Connection {
 
     #[inline]
     fn has_input(&self) -> bool {
-        self.undelivered || self.readiness.has(Readiness::READABLE | Readiness::AHEAD)
+        self.readiness.has(Readiness::READABLE | Readiness::AHEAD)
     }
 
     /// Returns whether an event reported an error that no read will return.
@@ -245,10 +242,6 @@ impl Connection {
         (self.decoder.held_bytes() + self.ahead_len()) as u64
     }
 
-    pub(crate) fn holds_input(&self) -> bool {
-        self.decoder.held_bytes() > 0
-    }
-
     pub(crate) fn framing(&self) -> &Framing {
         self.decoder.framing()
     }
@@ -270,7 +263,6 @@ impl Connection {
             self.terms.options.stream_frames_over,
         );
         if self.decoder.held_bytes() == 0 {
-            self.undelivered = false;
             common.memory.sub(held);
         }
         self.put_ahead(anew?, common)
@@ -299,10 +291,19 @@ impl Connection {
         cut
     }
 
-    /// Holds bytes that were read and not delivered.
-    pub(crate) fn hold(&mut self, rest: &[u8], common: &mut Common) -> Result<(), DecodeError> {
+    /// Keeps the bytes of a read that were not delivered. If the delivery was exhausted, they are the beginning of a
+    /// frame, and the decoder holds them. If it was interrupted, they come before the bytes of the next read.
+    pub(crate) fn keep(
+        &mut self,
+        rest: &[u8],
+        exhausted: bool,
+        common: &mut Common,
+    ) -> Result<(), DecodeError> {
         if rest.is_empty() {
             return Ok(());
+        }
+        if !exhausted {
+            return self.put_back(rest, common);
         }
         self.decoder.hold(rest, common.buffers.take_input())?;
         common.memory.add(rest.len());
@@ -361,11 +362,10 @@ impl Connection {
     }
 
     fn drop_input(&mut self, common: &mut Common) {
-        self.undelivered = false;
         let held = self.decoder.take_held();
         common.memory.sub(held.len());
         common.buffers.put_input(held);
-        self.take_ahead(common);
+        self.drop_ahead(common);
     }
 }
 

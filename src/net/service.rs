@@ -209,16 +209,13 @@ impl Net {
         self.stats.frames_received += frames;
     }
 
-    /// Holds bytes that were read and not delivered. `exhausted`: they contain no whole frame.
-    pub(crate) fn hold(&mut self, id: ConnectionId, rest: &[u8], exhausted: bool) {
+    /// Keeps bytes that were read and not delivered. `exhausted`: they contain no whole frame.
+    pub(crate) fn keep(&mut self, id: ConnectionId, rest: &[u8], exhausted: bool) {
         if let Some(connection) = self.connections.get_mut(id)
             && connection.wants_input()
+            && let Err(error) = connection.keep(rest, exhausted, &mut self.common)
         {
-            let is_empty = rest.is_empty() && !connection.holds_input();
-            connection.undelivered = !exhausted && !is_empty;
-            if let Err(error) = connection.hold(rest, &mut self.common) {
-                self.end(id, Some(error.into()));
-            }
+            self.end(id, Some(error.into()));
         }
     }
 

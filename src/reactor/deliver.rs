@@ -135,9 +135,9 @@ impl Drop for Delivery<'_> {
     #[inline]
     fn drop(&mut self) {
         self.net.count_received(self.most - self.left);
-        // Usually there is nothing to hold.
-        if !self.exhausted || !self.input.is_empty() {
-            self.net.hold(self.id, self.input, self.exhausted);
+        // Usually there is nothing to keep.
+        if !self.input.is_empty() {
+            self.net.keep(self.id, self.input, self.exhausted);
         }
     }
 }

@@ -264,11 +264,7 @@ impl Pair {
             connection.note_finished();
             left -= 1;
         }
-        if !exhausted || !input.is_empty() {
-            let is_empty = input.is_empty() && !connection.holds_input();
-            connection.undelivered = !exhausted && !is_empty;
-            connection.hold(input, common).expect("memory");
-        }
+        connection.keep(input, exhausted, common).expect("memory");
     }
 
     fn look_at_error(&mut self, i: usize) {

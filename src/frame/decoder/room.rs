@@ -36,7 +36,7 @@ impl FrameDecoder {
             } if payload.saturating_add(trailer as usize) <= buffer_len => Need::Prepend,
             State::Body { filled, .. } if filled < buffer_len / 2 => Need::Append,
             State::Body { .. } => Need::Direct,
-            // The held bytes are from an interrupted delivery, or wait for the end of a trailer.
+            // The held bytes wait for the end of a trailer.
             State::Stream { .. } | State::Line { .. } => Need::Prepend,
         }
     }
