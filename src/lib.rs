@@ -48,6 +48,8 @@ mod shards;
 mod socket;
 mod tick;
 mod timers;
+#[cfg(feature = "tls")]
+mod tls;
 mod work;
 mod write_queue;
 
@@ -66,6 +68,8 @@ pub use frame::{
 pub use handler::{Admission, Handler};
 pub use mailbox::{Handle, Mailbox, Post};
 pub use net::{ConnectionRef, Expired, Net, SendReport, Stats, Timer, TimerId};
+#[cfg(feature = "tls")]
+pub use net::Tls;
 pub use reactor::Reactor;
 pub use reason::{DisconnectCause, DisconnectReason, Released, Side, Stage};
 pub use shards::{
@@ -76,6 +80,10 @@ pub use socket::{ListenSocket, Readiness, Stream};
 
 /// Re-export of mio, whose types are part of this crate's API.
 pub use mio;
+
+/// Re-export of rustls, whose types are part of this crate's API with the feature `tls`.
+#[cfg(feature = "tls")]
+pub use rustls;
 
 /// Hardening a server against its peers, and embedding the loop in other programs.
 ///

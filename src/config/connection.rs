@@ -59,6 +59,8 @@ pub struct ListenOptions {
     pub(crate) remove_socket_file: bool,
     #[cfg(unix)]
     pub(crate) socket_file_mode: Option<u32>,
+    #[cfg(feature = "tls")]
+    pub(crate) security: crate::tls::Security,
 }
 
 impl Default for ListenOptions {
@@ -74,6 +76,8 @@ impl Default for ListenOptions {
             remove_socket_file: true,
             #[cfg(unix)]
             socket_file_mode: None,
+            #[cfg(feature = "tls")]
+            security: crate::tls::Security::default(),
         }
     }
 }
@@ -145,6 +149,8 @@ impl ListenOptions {
 pub struct ConnectOptions {
     connection: Overrides,
     pub(crate) timeout: Duration,
+    #[cfg(feature = "tls")]
+    pub(crate) security: crate::tls::Security,
 }
 
 impl Default for ConnectOptions {
@@ -152,6 +158,8 @@ impl Default for ConnectOptions {
         Self {
             connection: Overrides::default(),
             timeout: Duration::from_secs(10),
+            #[cfg(feature = "tls")]
+            security: crate::tls::Security::default(),
         }
     }
 }

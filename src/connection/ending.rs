@@ -15,10 +15,17 @@ pub(super) struct Aside {
     pub(super) ending: Option<DisconnectReason>,
     /// The sending side is closed when the queue is flushed, or was closed already.
     pub(super) half_closed: bool,
+    /// The TLS session, with the stream in it.
+    #[cfg(feature = "tls")]
+    pub(super) session: Option<Box<crate::tls::Session>>,
 }
 
 impl Aside {
     pub(super) fn is_empty(&self) -> bool {
+        #[cfg(feature = "tls")]
+        if self.session.is_some() {
+            return false;
+        }
         self.ahead.is_none() && self.ending.is_none() && !self.half_closed
     }
 }
@@ -60,6 +67,10 @@ impl Connection {
         }
         if let Some(missing) = self.queue.as_ref().and_then(|queue| queue.missing()) {
             return Err(ReleaseError::FrameOpen { missing });
+        }
+        #[cfg(feature = "tls")]
+        if self.session().is_some() {
+            return Err(ReleaseError::Tls);
         }
         self.phase = Phase::Releasing;
         self.at_once_up_to = 0;

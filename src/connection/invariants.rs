@@ -60,6 +60,8 @@ mod tests {
         let terms = Terms {
             origin: Origin::Adopted,
             options: options.expect("the defaults are valid"),
+            #[cfg(feature = "tls")]
+            security: Default::default(),
         };
         let (terms, now) = (Arc::new(terms), Tick::default());
         Connection::new(None, Phase::Open, READ_INTEREST, terms, now)

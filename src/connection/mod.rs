@@ -26,6 +26,8 @@ mod io;
 #[cfg(test)]
 mod pair;
 mod queueing;
+#[cfg(feature = "tls")]
+mod secured;
 mod stream;
 mod terms;
 mod write_half;

@@ -1,5 +1,6 @@
 //! What connections of one origin have in common.
 
+use super::Phase;
 use crate::config::ConnectionOptions;
 use crate::connection_id::ListenerId;
 
@@ -20,6 +21,8 @@ pub enum Origin {
 pub(crate) struct Terms {
     pub(crate) origin: Origin,
     pub(crate) options: ConnectionOptions,
+    #[cfg(feature = "tls")]
+    pub(crate) security: crate::tls::Security,
 }
 
 impl Terms {
@@ -28,5 +31,14 @@ impl Terms {
     pub(crate) fn reads_under_backpressure(&self) -> bool {
         let told = self.options.read_under_backpressure;
         told.unwrap_or(self.origin == Origin::Outbound)
+    }
+
+    /// Returns the phase in which an accepted connection begins: with TLS, the handshake comes first.
+    pub(crate) fn first_phase(&self) -> Phase {
+        #[cfg(feature = "tls")]
+        if self.security.is_on() {
+            return Phase::Connecting;
+        }
+        Phase::Open
     }
 }

@@ -10,6 +10,9 @@ pub enum ReleaseError {
     Disconnected,
     /// The connection is not established yet.
     Connecting,
+    /// The connection has TLS: its stream is of no use without the session.
+    #[cfg(feature = "tls")]
+    Tls,
     /// A frame was begun with [`begin_frame`](crate::Net::begin_frame) and is not complete.
     FrameOpen {
         /// The number of payload bytes that are missing.
@@ -24,6 +27,8 @@ impl fmt::Display for ReleaseError {
                 f.write_str("not released: the connection is closed, closing, or half-closed")
             }
             Self::Connecting => f.write_str("not released: the connection is not established yet"),
+            #[cfg(feature = "tls")]
+            Self::Tls => f.write_str("not released: the connection has TLS"),
             Self::FrameOpen { missing } => write!(
                 f,
                 "not released: a frame is open: {missing} bytes of its payload are missing"
@@ -39,6 +44,8 @@ impl From<ReleaseError> for io::Error {
         let kind = match &error {
             ReleaseError::Disconnected | ReleaseError::Connecting => io::ErrorKind::NotConnected,
             ReleaseError::FrameOpen { .. } => io::ErrorKind::InvalidInput,
+            #[cfg(feature = "tls")]
+            ReleaseError::Tls => io::ErrorKind::Unsupported,
         };
         Self::new(kind, error)
     }

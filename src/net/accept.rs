@@ -8,7 +8,6 @@ use log::info;
 
 use super::listen::{Listener, Peer};
 use super::{Deadline, Net, Refusal, Warning};
-use crate::connection::Phase;
 use crate::connection_id::{ConnectionId, ListenerId, Source};
 use crate::socket::{Shown, Stream};
 use crate::timers::later;
@@ -90,7 +89,7 @@ impl Net {
         let terms = Arc::clone(&listener.terms);
         let result = listener
             .set_up(&stream)
-            .and_then(|()| Ok(self.add(stream, peer, Phase::Open, terms)?));
+            .and_then(|()| Ok(self.add(stream, peer, terms.first_phase(), terms)?));
         match result {
             Ok(id) => {
                 self.stats.accepted += 1;

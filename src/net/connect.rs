@@ -118,7 +118,7 @@ impl Net {
         origin: Origin,
         options: &ConnectOptions,
     ) -> Result<Arc<Terms>, ConnectError> {
-        let options = options
+        let connection = options
             .connection(&self.config)
             .map_err(ConnectError::Options)?;
         if self.is_shutting_down() {
@@ -129,7 +129,12 @@ impl Net {
                 max_connections: self.config.max_connections,
             });
         }
-        Ok(Arc::new(Terms { origin, options }))
+        Ok(Arc::new(Terms {
+            origin,
+            options: connection,
+            #[cfg(feature = "tls")]
+            security: options.security.clone(),
+        }))
     }
 
     /// Gives an outbound or adopted stream a slot. It becomes established when the selector reports it.
@@ -169,7 +174,10 @@ impl Net {
         if connection.is_open() {
             self.open += 1;
         }
-        Ok(self.connections.insert(Link::new(stream, connection)))
+        let id = self.connections.insert(Link::new(stream, connection));
+        #[cfg(feature = "tls")]
+        self.secure(id);
+        Ok(id)
     }
 
     /// Marks a connection as established after its attempt has succeeded.
@@ -182,6 +190,7 @@ impl Net {
         }
         self.open += 1;
         match connection.establish(Source::Connection(id).token(), &self.common) {
+            Ok(()) if matches!(connection.origin(), Origin::Listener(_)) => self.watch_new(id),
             Ok(()) => {
                 self.stats.connected += 1;
                 info!("{id} connected to {}", Shown(connection.peer));

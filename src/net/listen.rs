@@ -261,14 +261,19 @@ impl Net {
 
     /// Returns the terms of the connections of a new listener.
     fn terms_of_next(&self, options: &ListenOptions) -> Result<Arc<Terms>, ListenError> {
-        let options = options
+        let connection = options
             .connection(&self.config)
             .map_err(ListenError::Options)?;
         if self.is_shutting_down() {
             return Err(ListenError::ShuttingDown);
         }
         let origin = Origin::Listener(self.listeners.next_id());
-        Ok(Arc::new(Terms { origin, options }))
+        Ok(Arc::new(Terms {
+            origin,
+            options: connection,
+            #[cfg(feature = "tls")]
+            security: options.security.clone(),
+        }))
     }
 
     /// Stops listening. Connections that were accepted stay.

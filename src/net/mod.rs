@@ -29,6 +29,8 @@ mod stats;
 mod stream;
 mod table;
 mod timers;
+#[cfg(feature = "tls")]
+mod tls;
 mod turn;
 mod user_sources;
 mod view;
@@ -60,6 +62,8 @@ pub(crate) use listen::Peer;
 pub(crate) use service::EndOfStream;
 pub use stats::Stats;
 pub use timers::{Expired, Timer, TimerId};
+#[cfg(feature = "tls")]
+pub use tls::Tls;
 pub use view::ConnectionRef;
 pub(crate) use warnings::Warning;
 

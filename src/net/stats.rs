@@ -41,6 +41,9 @@ pub struct Stats {
     pub accept_pauses: u64,
     /// Outbound connections that were established.
     pub connected: u64,
+    /// TLS handshakes that were completed, in either direction.
+    #[cfg(feature = "tls")]
+    pub handshakes: u64,
     /// Connections in either direction that have ended, including failed connection attempts.
     pub disconnected: u64,
     /// Frames passed to [`on_data`](crate::Handler::on_data).

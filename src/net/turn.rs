@@ -58,6 +58,10 @@ impl Net {
 
     pub(crate) fn count_turn(&mut self) {
         self.stats.turns += 1;
+        #[cfg(feature = "tls")]
+        {
+            self.common.handshakes_left = self.config.handshakes_per_turn;
+        }
     }
 
     pub(crate) fn begin_serving(&mut self) {

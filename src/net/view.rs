@@ -23,7 +23,7 @@ use crate::link::Link;
 #[derive(Clone, Copy)]
 pub struct ConnectionRef<'n> {
     id: ConnectionId,
-    link: &'n Link,
+    pub(super) link: &'n Link,
 }
 
 impl Net {

@@ -31,7 +31,10 @@ impl Reactor {
                 self.net.refuse(peer, &Refusal::NotAdmitted);
                 continue;
             }
-            if let Some(id) = self.net.admit(listener, stream, peer) {
+            // With TLS, the handshake comes first.
+            if let Some(id) = self.net.admit(listener, stream, peer)
+                && self.net.is_connected(id)
+            {
                 self.net
                     .call("on_connect", id, |net| handler.on_connect(net, id));
             }

@@ -4,7 +4,7 @@ use log::trace;
 
 use super::Reactor;
 use super::deliver::Delivery;
-use crate::connection::{Fill, Origin, Phase};
+use crate::connection::{Fill, Phase};
 use crate::connection_id::ConnectionId;
 use crate::handler::Handler;
 use crate::net::EndOfStream;
@@ -42,13 +42,7 @@ impl Reactor {
                         .call("on_connect", id, |net| handler.on_connect(net, id));
                 }
             }
-            Err((Origin::Adopted, error)) => {
-                self.net.end(id, Some(DisconnectCause::of_socket(error)));
-            }
-            Err((_, error)) => {
-                self.net
-                    .end(id, Some(DisconnectCause::ConnectFailed(error)));
-            }
+            Err(cause) => self.net.end(id, Some(cause)),
         }
     }
 
