@@ -16,6 +16,8 @@ pub(super) struct Ahead {
     bytes: Vec<u8>,
     /// The number of bytes already taken.
     at: usize,
+    /// The number of bytes, from `at` on, that were put since any were taken.
+    fresh: usize,
 }
 
 impl Ahead {
@@ -35,7 +37,9 @@ impl Connection {
             return Ok(());
         }
         let more = bytes.len();
+        let mut fresh = more;
         if let Some(ahead) = self.ahead() {
+            fresh += ahead.fresh;
             let rest = ahead.rest();
             let requested = rest.len();
             bytes
@@ -44,26 +48,36 @@ impl Connection {
             bytes.extend_from_slice(rest);
         }
         common.memory.add(more);
-        self.aside.get_or_insert_default().ahead = Some(Ahead { bytes, at: 0 });
+        self.aside.get_or_insert_default().ahead = Some(Ahead {
+            bytes,
+            at: 0,
+            fresh,
+        });
         self.note_ahead();
         Ok(())
     }
 
-    /// Puts the rest of an interrupted delivery before the bytes that will be read. Bytes to be cut again in a new framing
-    /// precede it.
+    /// Puts the rest of an interrupted delivery before the bytes that will be read, and before those that were ahead when
+    /// it began. Bytes to be cut again in a new framing precede it.
     pub(super) fn put_back(&mut self, rest: &[u8], common: &mut Common) -> Result<(), DecodeError> {
         let aside = self.aside.get_or_insert_default();
         let ahead = aside.ahead.get_or_insert_with(|| {
             let mut bytes = common.buffers.take_input();
             bytes.clear();
-            Ahead { bytes, at: 0 }
+            Ahead {
+                bytes,
+                at: 0,
+                fresh: 0,
+            }
         });
         let requested = rest.len();
         ahead
             .bytes
             .try_reserve(requested)
             .map_err(|_| DecodeError::OutOfMemory { requested })?;
-        ahead.bytes.extend_from_slice(rest);
+        let place = ahead.at + ahead.fresh;
+        ahead.bytes.splice(place..place, rest.iter().copied());
+        ahead.fresh += requested;
         common.memory.add(requested);
         self.note_ahead();
         Ok(())
@@ -138,6 +152,7 @@ impl Connection {
         let taken = rest.len().min(room.len()).min(most);
         room[..taken].copy_from_slice(&rest[..taken]);
         ahead.at += taken;
+        ahead.fresh = 0;
         if ahead.rest().is_empty() {
             self.drop_ahead(common);
         }
