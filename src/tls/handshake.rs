@@ -77,9 +77,9 @@ impl Session {
                 }
                 Err(error) => return Err(Failure::Socket(error)),
             };
-            let fed = self.feed(&buffers.input[..read], &mut []);
+            self.feed(&buffers.input[..read], &mut []);
             *left -= usize::from(self.tls.wants_write());
-            if let Err(error) = fed {
+            if let Some(error) = self.failure.clone() {
                 // Tells the peer why, if the socket has room.
                 let _ = self.send(buffers, now);
                 return Err(Failure::Tls(error));

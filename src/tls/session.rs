@@ -42,7 +42,7 @@ pub(crate) struct Session {
     /// Plaintext that was decrypted and not read.
     plaintext: usize,
     /// The error that ends the session. Plaintext before it is read first.
-    failure: Option<rustls::Error>,
+    pub(super) failure: Option<rustls::Error>,
     /// The peer's close_notify was read.
     has_ended: bool,
     /// The last read has emptied the socket and the session.
@@ -188,14 +188,17 @@ impl Session {
         let Some(read) = self.receive(to.len().clamp(RECORD, CIPHERTEXT), buffers)? else {
             return Ok(None);
         };
-        let fed = self.feed(&buffers.input[..read], to);
-        if let Err(error) = &fed {
-            self.failure = Some(error.clone());
+        let filled = self.feed(&buffers.input[..read], to);
+        if self.failure.is_some() {
             // Tells the peer why, if the socket has room.
             let _ = self.send(buffers, self.progress_at);
         }
-        self.is_drained &= self.plaintext == 0 && self.unfed.is_empty() && fed.is_ok();
-        fed.map(Some).map_err(broken)
+        let is_over = self.has_ended || self.failure.is_some();
+        self.is_drained &= self.plaintext == 0 && self.unfed.is_empty() && !is_over;
+        match &self.failure {
+            Some(error) if filled == 0 => Err(broken(error.clone())),
+            _ => Ok(Some(filled)),
+        }
     }
 
     /// Reads at most `most` bytes of ciphertext into the buffer. `None`: EOF.
@@ -221,30 +224,37 @@ impl Session {
         Ok(Some(read))
     }
 
-    /// Decrypts. During a handshake, stops at its end. Returns the length of the plaintext that was read.
-    pub(super) fn feed(
-        &mut self,
-        mut input: &[u8],
-        to: &mut [u8],
-    ) -> Result<usize, rustls::Error> {
+    /// Decrypts, until the end or an error. Returns the length of the plaintext that was read. During a handshake, stops at
+    /// its end.
+    pub(super) fn feed(&mut self, mut input: &[u8], to: &mut [u8]) -> usize {
         let was_handshaking = self.tls.is_handshaking();
         let mut filled = 0;
         while !input.is_empty() {
-            let rest = input;
+            let before = input;
             match self.tls.read_tls(&mut input) {
                 // What comes after a close_notify does not count.
                 Ok(0) => break,
-                Ok(_) => self.records.pass(&rest[..rest.len() - input.len()]),
-                Err(_) if self.plaintext > 0 => {
+                Ok(taken) => self.records.pass(&before[..taken]),
+                Err(error) if self.plaintext == 0 => {
+                    self.failure = Some(rustls::Error::General(error.to_string()));
+                    break;
+                }
+                Err(_) => {
                     // The plaintext has to be read first.
                     self.put_ahead(input.to_vec());
                     break;
                 }
-                Err(error) => return Err(rustls::Error::General(error.to_string())),
             }
-            let state = self.tls.process_new_packets()?;
-            self.plaintext = state.plaintext_bytes_to_read();
-            self.has_ended = state.peer_has_closed();
+            match self.tls.process_new_packets() {
+                Ok(state) => {
+                    self.plaintext = state.plaintext_bytes_to_read();
+                    self.has_ended = state.peer_has_closed();
+                }
+                Err(error) => {
+                    self.failure = Some(error);
+                    input = &[];
+                }
+            }
             filled += self.take_plaintext(&mut to[filled..]);
             if was_handshaking && !self.tls.is_handshaking() {
                 self.put_ahead(input.to_vec());
@@ -255,15 +265,15 @@ impl Session {
             // rustls gives memory back when it is about to read.
             let _ = self.tls.read_tls(&mut Nothing);
         }
-        Ok(filled)
+        filled
     }
 
     fn take_plaintext(&mut self, to: &mut [u8]) -> usize {
-        if self.plaintext == 0 || to.is_empty() {
+        if to.is_empty() {
             return 0;
         }
         let taken = self.tls.reader().read(to).unwrap_or(0);
-        self.plaintext -= taken.min(self.plaintext);
+        self.plaintext = self.plaintext.saturating_sub(taken);
         taken
     }
 
