@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 use std::thread;
 
-use rcgen::{CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use rcgen::{CertificateParams, CertifiedIssuer, DistinguishedName, DnType, IsCa, KeyPair};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use rustls::server::WebPkiClientVerifier;
 use rustls::{
@@ -51,6 +51,7 @@ impl Authority {
 
     pub fn new() -> Self {
         let mut params = CertificateParams::new(Vec::new()).expect("valid names");
+        params.distinguished_name = named("the authority of the tests");
         params.is_ca = IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
         let key = KeyPair::generate().expect("randomness");
         let issuer = CertifiedIssuer::self_signed(params, key).expect("a valid certificate");
@@ -58,7 +59,8 @@ impl Authority {
     }
 
     pub fn sign(&self, name: &str) -> Identity {
-        let params = CertificateParams::new(vec![name.to_owned()]).expect("a valid name");
+        let mut params = CertificateParams::new(vec![name.to_owned()]).expect("a valid name");
+        params.distinguished_name = named(name);
         let key = KeyPair::generate().expect("randomness");
         let certificate = params.signed_by(&key, &self.issuer);
         let certificate = certificate.expect("a valid certificate");
@@ -106,6 +108,13 @@ impl Authority {
         let config = config.with_client_auth_cert(identity.chain(), identity.key());
         config.expect("the key belongs to the certificate")
     }
+}
+
+/// A certificate's own name. OpenSSL takes two certificates of the same name for one.
+fn named(name: &str) -> DistinguishedName {
+    let mut names = DistinguishedName::new();
+    names.push(DnType::CommonName, name);
+    names
 }
 
 /// Options of a listener with TLS.
