@@ -67,9 +67,9 @@ pub use frame::{
 };
 pub use handler::{Admission, Handler};
 pub use mailbox::{Handle, Mailbox, Post};
-pub use net::{ConnectionRef, Expired, Net, SendReport, Stats, Timer, TimerId};
 #[cfg(feature = "tls")]
 pub use net::Tls;
+pub use net::{ConnectionRef, Expired, Net, SendReport, Stats, Timer, TimerId};
 pub use reactor::Reactor;
 pub use reason::{DisconnectCause, DisconnectReason, Released, Side, Stage};
 pub use shards::{

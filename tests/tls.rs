@@ -9,15 +9,13 @@ use std::time::Duration;
 
 use support::by_hand::Loop;
 use support::scene::Scene;
-use support::secure::{
-    Authority, NAME, SecurePeer, client, client_with, join_by, secured,
-};
+use support::secure::{Authority, NAME, SecurePeer, client, client_with, join_by, secured};
 use support::{Event, Peer, Recorder, framed, pattern};
 use throng::rustls::version::{TLS12, TLS13};
 use throng::rustls::{self, ProtocolVersion};
 use throng::{
-    Admission, Config, ConnectOptions, ConnectionId, DisconnectCause, DisconnectReason, Frame, Handler,
-    ListenerId, ListenOptions, Net, Stage,
+    Admission, Config, ConnectOptions, ConnectionId, DisconnectCause, DisconnectReason, Frame,
+    Handler, ListenOptions, ListenerId, Net, Stage,
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -94,7 +92,10 @@ fn handshake_of_single_bytes_succeeds() {
         let mut raw = Raw::new(secured());
         raw.seen.echo = true;
         let mut client = client_with(Arc::new(Authority::of_all().client_of(&[version])));
-        client.writer().write_all(&framed(b"hello")).expect("it is kept");
+        client
+            .writer()
+            .write_all(&framed(b"hello"))
+            .expect("it is kept");
         let mut received = Vec::new();
         raw.peer.0.set_nonblocking(true).expect("a live socket");
         while received.len() < 9 {
@@ -123,7 +124,10 @@ fn frame_that_comes_with_the_end_of_the_handshake_is_delivered() {
         let mut client = client();
         let frame = pattern(len);
         client.set_buffer_limit(None);
-        client.writer().write_all(&framed(&frame)).expect("it is kept");
+        client
+            .writer()
+            .write_all(&framed(&frame))
+            .expect("it is kept");
         let mut step = |raw: &mut Raw| {
             let mut wire = Vec::new();
             while client.wants_write() {
@@ -138,7 +142,8 @@ fn frame_that_comes_with_the_end_of_the_handshake_is_delivered() {
             })
         };
         while step(&mut raw).is_some() {}
-        raw.looped.settle(&mut raw.seen, |seen, _| !seen.frames().is_empty());
+        raw.looped
+            .settle(&mut raw.seen, |seen, _| !seen.frames().is_empty());
         assert_eq!(raw.seen.frames(), [&frame[..]]);
     }
 }
@@ -149,7 +154,8 @@ fn silent_peer_ends_after_the_handshake_timeout_and_was_never_connected() {
         let mut raw = Raw::new(secured().handshake_timeout(3 * SECOND));
         raw.peer.write(&client_hello()[..sent]);
         raw.turns();
-        raw.looped.pass(3 * SECOND - Duration::from_millis(10), &mut raw.seen);
+        raw.looped
+            .pass(3 * SECOND - Duration::from_millis(10), &mut raw.seen);
         raw.turns();
         assert!(raw.seen.events.is_empty());
         raw.looped.pass(Duration::from_millis(20), &mut raw.seen);
@@ -169,7 +175,10 @@ fn handshake_may_take_ten_seconds_by_default() {
     raw.turns();
     assert!(raw.seen.events.is_empty());
     raw.looped.pass(Duration::from_millis(200), &mut raw.seen);
-    assert!(matches!(raw.end().cause, DisconnectCause::HandshakeTimedOut { .. }));
+    assert!(matches!(
+        raw.end().cause,
+        DisconnectCause::HandshakeTimedOut { .. }
+    ));
 }
 
 #[test]
@@ -183,7 +192,8 @@ fn established_connection_outlives_the_handshake_timeout() {
 #[test]
 fn http_on_the_tls_port_fails_the_handshake_and_is_told_why() {
     let mut raw = Raw::new(secured());
-    raw.peer.write(b"GET / HTTP/1.1\r\nHost: game.example\r\n\r\n");
+    raw.peer
+        .write(b"GET / HTTP/1.1\r\nHost: game.example\r\n\r\n");
     let reason = raw.end();
     let DisconnectCause::HandshakeFailed(rustls::Error::InvalidMessage(_)) = reason.cause else {
         panic!("{reason:?}");
@@ -201,7 +211,10 @@ fn peer_that_closes_during_the_handshake_is_truncated() {
         raw.peer.write(&client_hello()[..sent]);
         raw.peer.half_close();
         let reason = raw.end();
-        assert!(matches!(reason.cause, DisconnectCause::Truncated), "{reason:?}");
+        assert!(
+            matches!(reason.cause, DisconnectCause::Truncated),
+            "{reason:?}"
+        );
         assert_eq!(reason.stage, Stage::Connecting);
     }
 }
@@ -210,11 +223,18 @@ fn peer_that_closes_during_the_handshake_is_truncated() {
 fn peer_that_resets_during_the_handshake_is_reset() {
     let mut raw = Raw::new(secured());
     raw.turns();
-    let Raw { mut looped, mut seen, peer } = raw;
+    let Raw {
+        mut looped,
+        mut seen,
+        peer,
+    } = raw;
     peer.reset();
     looped.settle(&mut seen, |seen, _| !seen.events.is_empty());
     let ends = seen.ends();
-    assert!(matches!(ends[0].1.cause, DisconnectCause::Reset(_)), "{ends:?}");
+    assert!(
+        matches!(ends[0].1.cause, DisconnectCause::Reset(_)),
+        "{ends:?}"
+    );
 }
 
 #[test]
@@ -289,7 +309,8 @@ fn handshaking_peers_count_against_the_limits() {
         let mut raw = Raw::with(config, secured().handshake_timeout(SECOND));
         let addr = raw.looped.listen_with(secured());
         let mut second = Peer::connect(addr);
-        raw.looped.settle(&mut raw.seen, |_, net| net.stats().refused == 1);
+        raw.looped
+            .settle(&mut raw.seen, |_, net| net.stats().refused == 1);
         second.expect_end();
         // The end of the handshake frees the place.
         raw.looped.pass(2 * SECOND, &mut raw.seen);
@@ -335,7 +356,11 @@ fn paused_connection_completes_its_handshake_and_reads_nothing() {
     let id = looped.net().connect_with(addr, options).expect("it starts");
     assert!(looped.net().pause(id));
     looped.settle(&mut seen, |seen, _| seen.connected().len() == 2);
-    let other = *seen.connected().iter().find(|other| **other != id).expect("two");
+    let other = *seen
+        .connected()
+        .iter()
+        .find(|other| **other != id)
+        .expect("two");
     looped.net().send(other, b"hello").expect("it is open");
     for _ in 0..20 {
         looped.turn(Duration::from_millis(1), &mut seen);
@@ -356,7 +381,12 @@ fn negotiated_parameters_are_known_on_both_sides() {
     let name = NAME.try_into().expect("a name");
     let options = ConnectOptions::default().tls(Arc::new(client), name);
     let ours = looped.net().connect_with(addr, options).expect("it starts");
-    assert!(looped.net().connection(ours).is_some_and(|it| it.tls().is_none()));
+    assert!(
+        looped
+            .net()
+            .connection(ours)
+            .is_some_and(|it| it.tls().is_none())
+    );
     looped.settle(&mut seen, |seen, _| seen.connected().len() == 2);
     for id in seen.connected() {
         let tls = looped.net().connection(id).and_then(|it| it.tls());
@@ -375,7 +405,12 @@ fn negotiated_parameters_are_known_on_both_sides() {
 fn connection_without_tls_has_no_parameters_of_tls() {
     let mut scene = Scene::with(Config::default());
     let id = scene.id;
-    assert!(scene.net().connection(id).is_some_and(|it| it.tls().is_none()));
+    assert!(
+        scene
+            .net()
+            .connection(id)
+            .is_some_and(|it| it.tls().is_none())
+    );
 }
 
 #[test]
@@ -397,7 +432,8 @@ fn client_without_a_certificate_is_not_connected_to_a_strict_server() {
     }
     raw.peer.write(&wire);
     let reason = raw.end();
-    let DisconnectCause::HandshakeFailed(rustls::Error::NoCertificatesPresented) = reason.cause else {
+    let DisconnectCause::HandshakeFailed(rustls::Error::NoCertificatesPresented) = reason.cause
+    else {
         panic!("{reason:?}");
     };
 }
@@ -407,11 +443,18 @@ fn renewed_certificate_is_shown_to_later_peers_only() {
     let (first, second) = (Authority::new(), Authority::new());
     let (mut looped, mut seen) = (Loop::new(Config::default()), Recorder::echoing());
     let options = ListenOptions::default().tls(Arc::new(first.server()));
-    let listener = looped.net().listen_with("127.0.0.1:0", options).expect("a listener");
+    let listener = looped
+        .net()
+        .listen_with("127.0.0.1:0", options)
+        .expect("a listener");
     let addr = looped.net().local_addr(listener).expect("its address");
     let trusting = |authority: &Authority| client_with(Arc::new(authority.client()));
     let mut old = join_by(&mut looped, &mut seen, addr, trusting(&first));
-    assert!(looped.net().set_listener_tls(listener, Arc::new(second.server())));
+    assert!(
+        looped
+            .net()
+            .set_listener_tls(listener, Arc::new(second.server()))
+    );
     let mut new = join_by(&mut looped, &mut seen, addr, trusting(&second));
     for peer in [&mut old, &mut new] {
         peer.send(b"hello");
@@ -420,7 +463,8 @@ fn renewed_certificate_is_shown_to_later_peers_only() {
             looped.turn(Duration::ZERO, &mut seen);
         }
         assert_eq!(peer.receive(), b"hello");
-        seen.events.retain(|event| !matches!(event, Event::Data(..)));
+        seen.events
+            .retain(|event| !matches!(event, Event::Data(..)));
     }
     looped.net().close_listener(listener);
     let config = Arc::new(first.server());
@@ -454,7 +498,8 @@ fn outbound_connection_checks_the_name_and_the_authority() {
         assert!(seen.connected().is_empty());
         let ends = seen.ends();
         let (_, reason) = ends.iter().find(|end| end.0 == id).expect("its end");
-        let DisconnectCause::HandshakeFailed(rustls::Error::InvalidCertificate(_)) = reason.cause else {
+        let DisconnectCause::HandshakeFailed(rustls::Error::InvalidCertificate(_)) = reason.cause
+        else {
             panic!("{reason:?}");
         };
         assert_eq!(reason.stage, Stage::Connecting);

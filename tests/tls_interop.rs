@@ -88,9 +88,7 @@ impl Program {
         let mut stdout = self.0.stdout.take().expect("a pipe");
         let mut stderr = self.0.stderr.take().expect("a pipe");
         within_patience(move || {
-            let writing = thread::spawn(move || {
-                stdin.write_all(&input).map(|()| stdin)
-            });
+            let writing = thread::spawn(move || stdin.write_all(&input).map(|()| stdin));
             let mut output = vec![0; len];
             if let Err(error) = stdout.read_exact(&mut output) {
                 let mut complaints = String::new();
@@ -107,7 +105,9 @@ impl Program {
         let mut stderr = self.0.stderr.take().expect("a pipe");
         within_patience(move || {
             let mut text = String::new();
-            stderr.read_to_string(&mut text).expect("its errors are text");
+            stderr
+                .read_to_string(&mut text)
+                .expect("its errors are text");
             text
         })
     }
@@ -124,7 +124,9 @@ fn s_client(server: &Server, files: &Files, options: &[&str]) -> Command {
     let ca = files.authority(Authority::of_all());
     let mut command = Command::new("openssl");
     command.args(["s_client", "-connect", &server.addr.to_string(), "-CAfile"]);
-    command.arg(ca).args(["-verify_return_error", "-verify_hostname", NAME]);
+    command
+        .arg(ca)
+        .args(["-verify_return_error", "-verify_hostname", NAME]);
     command.args(options);
     command
 }
@@ -146,7 +148,15 @@ fn openssl_client_exchanges_frames_with_tls_1_2_and_1_3() {
         let mut config = Authority::of_all().server();
         config.alpn_protocols = vec![b"chat/1".to_vec()];
         let (server, echo) = serve(config);
-        let options = ["-quiet", "-no_ign_eof", "-servername", NAME, "-alpn", "chat/0,chat/1", option];
+        let options = [
+            "-quiet",
+            "-no_ign_eof",
+            "-servername",
+            NAME,
+            "-alpn",
+            "chat/0,chat/1",
+            option,
+        ];
         let mut client = Program::start(&mut s_client(&server, &files, &options));
         let sent = frames();
         let received = client.exchange(sent.clone(), sent.len());
@@ -167,7 +177,12 @@ fn openssl_client_shows_its_certificate_and_is_refused_without_one() {
     let files = Files::new("mutual");
     let (certificate, key) = files.identity("client", &Authority::of_all().sign("Alice"));
     let (certificate, key) = (certificate.to_str(), key.to_str());
-    let known = ["-cert", certificate.expect("text"), "-key", key.expect("text")];
+    let known = [
+        "-cert",
+        certificate.expect("text"),
+        "-key",
+        key.expect("text"),
+    ];
     for option in ["-tls1_2", "-tls1_3"] {
         let (server, echo) = serve(Authority::of_all().strict_server());
         let options = [&["-quiet", "-no_ign_eof", option], &known[..]].concat();
@@ -180,7 +195,10 @@ fn openssl_client_shows_its_certificate_and_is_refused_without_one() {
         let options = ["-quiet", "-no_ign_eof", option];
         let stranger = Program::start(&mut s_client(&server, &files, &options));
         let complaints = stranger.complaints();
-        assert!(complaints.contains("certificate required") || complaints.contains("handshake failure"), "{complaints}");
+        assert!(
+            complaints.contains("certificate required") || complaints.contains("handshake failure"),
+            "{complaints}"
+        );
         let failed = "the TLS handshake failed: peer sent no certificates";
         wait_until(|| echo.notes().iter().any(|note| note.starts_with(failed)));
     }
@@ -223,7 +241,9 @@ fn certificate_is_chosen_by_the_name_that_the_client_asks_for() {
     for name in ["one.example", "two.example"] {
         let mut command = Command::new("openssl");
         command.args(["s_client", "-connect", &server.addr.to_string(), "-CAfile"]);
-        command.arg(&ca).args(["-verify_return_error", "-verify_hostname", name]);
+        command
+            .arg(&ca)
+            .args(["-verify_return_error", "-verify_hostname", name]);
         command.args(["-servername", name, "-quiet", "-no_ign_eof"]);
         let received = Program::start(&mut command).exchange(framed(b"hello"), 9);
         assert_eq!(received, framed(b"hello"));
@@ -241,7 +261,10 @@ impl Handler for Asks {
 
     fn on_data(&mut self, net: &mut Net, id: ConnectionId, frame: Frame<'_>) {
         let answer = String::from_utf8_lossy(&frame).into_owned();
-        let tls = net.connection(id).and_then(|it| it.tls()).expect("it has TLS");
+        let tls = net
+            .connection(id)
+            .and_then(|it| it.tls())
+            .expect("it has TLS");
         let version = tls.version().expect("it is established");
         let _ = self.0.send(format!("{version:?} {answer}"));
         net.disconnect(id);
@@ -264,7 +287,15 @@ fn openssl_server_answers_with_tls_1_2_and_1_3_and_asks_for_a_certificate() {
     for (option, version) in [("-tls1_2", "TLSv1_2"), ("-tls1_3", "TLSv1_3")] {
         let mut command = Command::new("openssl");
         // It answers each line with its reverse.
-        command.args(["s_server", "-accept", "127.0.0.1:0", "-rev", option, "-Verify", "1"]);
+        command.args([
+            "s_server",
+            "-accept",
+            "127.0.0.1:0",
+            "-rev",
+            option,
+            "-Verify",
+            "1",
+        ]);
         command.args(["-verify_return_error", "-CAfile"]).arg(&ca);
         command.arg("-cert").arg(&certificate).arg("-key").arg(&key);
         let mut program = Program::start(&mut command);
@@ -273,7 +304,10 @@ fn openssl_server_answers_with_tls_1_2_and_1_3_and_asks_for_a_certificate() {
             let mut line = String::new();
             while !line.starts_with("ACCEPT") {
                 line.clear();
-                assert!(stdout.read_line(&mut line).expect("text") > 0, "it has ended");
+                assert!(
+                    stdout.read_line(&mut line).expect("text") > 0,
+                    "it has ended"
+                );
             }
             line.trim_start_matches("ACCEPT").trim().to_owned()
         });
@@ -281,7 +315,10 @@ fn openssl_server_answers_with_tls_1_2_and_1_3_and_asks_for_a_certificate() {
         let mut looped = support::by_hand::Loop::new(throng::Config::default());
         let options = ConnectOptions::default()
             .framing(Framing::delimiter(b'\n'))
-            .tls(Arc::new(authority.known_client("Alice")), NAME.try_into().expect("a name"));
+            .tls(
+                Arc::new(authority.known_client("Alice")),
+                NAME.try_into().expect("a name"),
+            );
         let addr = addr.parse().expect("an address");
         looped.net().connect_with(addr, options).expect("it starts");
         let mut seen = Vec::new();

@@ -16,8 +16,8 @@ use support::traffic::some;
 use support::{Event, PATIENCE, Peer, Recorder, bytes_queued, framed, pattern, std_stream};
 use throng::rustls;
 use throng::{
-    Backlog, Config, ConnectOptions, ConnectionId, DisconnectCause, DisconnectReason, Frame, Handler,
-    ListenOptions, Net, ReleaseError, SendError,
+    Backlog, Config, ConnectOptions, ConnectionId, DisconnectCause, DisconnectReason, Frame,
+    Handler, ListenOptions, Net, ReleaseError, SendError,
 };
 
 type Secure = Scene<Recorder, SecurePeer>;
@@ -35,7 +35,9 @@ const LARGE: usize = 12 * MIB;
 /// Queues one frame that is longer than what the sockets buffer, and makes turns until they take no more.
 fn block(scene: &mut Secure) {
     let socket = socket2::SockRef::from(&scene.peer.tls.sock);
-    socket.set_recv_buffer_size(16 * 1024).expect("a live socket");
+    socket
+        .set_recv_buffer_size(16 * 1024)
+        .expect("a live socket");
     let id = scene.id;
     let sent = scene.net().send_bytes(id, vec![7; LARGE].into());
     sent.expect("there is room");
@@ -43,7 +45,10 @@ fn block(scene: &mut Secure) {
 }
 
 /// Reads what the peer is sent, on a thread of its own.
-fn read_on(mut peer: SecurePeer, frames: usize) -> std::thread::JoinHandle<(SecurePeer, Vec<usize>)> {
+fn read_on(
+    mut peer: SecurePeer,
+    frames: usize,
+) -> std::thread::JoinHandle<(SecurePeer, Vec<usize>)> {
     std::thread::spawn(move || {
         let lens = (0..frames).map(|_| peer.receive().len()).collect();
         (peer, lens)
@@ -78,7 +83,11 @@ struct Pump {
 
 impl Pump {
     fn new(peer: SecurePeer) -> Self {
-        let StreamOwned { conn: tls, sock: socket, .. } = peer.tls;
+        let StreamOwned {
+            conn: tls,
+            sock: socket,
+            ..
+        } = peer.tls;
         socket.set_nonblocking(true).expect("a live socket");
         Self { tls, socket }
     }
@@ -97,7 +106,10 @@ impl Pump {
                 self.tls.process_new_packets().expect("valid records");
             }
             while let Ok(n @ 1..) = self.tls.reader().read(&mut buffer) {
-                assert!(buffer[..n] == expected[read..read + n], "it came back changed");
+                assert!(
+                    buffer[..n] == expected[read..read + n],
+                    "it came back changed"
+                );
                 read += n;
             }
             let idle = u64::from((written, read) == before);
@@ -122,7 +134,9 @@ fn twenty_thousand_pipelined_frames_come_back_in_order() {
     let options = secured().max_queued_bytes(u64::MAX);
     let (mut scene, peer) = Secure::secured(Config::default(), options).apart();
     scene.seen.echo = true;
-    let frames: Vec<u8> = (0..20_000u32).flat_map(|n| framed(&pattern(n as usize % 97))).collect();
+    let frames: Vec<u8> = (0..20_000u32)
+        .flat_map(|n| framed(&pattern(n as usize % 97)))
+        .collect();
     Pump::new(peer).run(&mut scene.looped, &mut scene.seen, &frames, &frames);
     assert_eq!(scene.seen.frames().len(), 20_000);
 }
@@ -141,7 +155,10 @@ fn record_that_arrives_in_single_bytes_is_delivered_when_it_is_complete() {
     let mut scene = scene();
     let mut wire = Vec::new();
     let peer = &mut scene.peer.tls;
-    peer.conn.writer().write_all(&framed(b"hello")).expect("room");
+    peer.conn
+        .writer()
+        .write_all(&framed(b"hello"))
+        .expect("room");
     peer.conn.write_tls(&mut wire).expect("to write");
     let (last, bytes) = wire.split_last().expect("it is not empty");
     for byte in bytes {
@@ -166,7 +183,10 @@ fn close_notify_of_the_peer_is_a_clean_end_and_is_answered_before_the_fin() {
             true => scene.peer.half_close(),
         }
         let reason = scene.await_end();
-        assert!(matches!(reason.cause, DisconnectCause::PeerClosed), "{reason:?}");
+        assert!(
+            matches!(reason.cause, DisconnectCause::PeerClosed),
+            "{reason:?}"
+        );
         assert_eq!(scene.seen.frames(), [b"last words"]);
         scene.peer.expect_end();
     }
@@ -178,7 +198,10 @@ fn fin_without_close_notify_is_truncated_after_everything_was_delivered() {
     scene.peer.send(b"last words");
     scene.peer.cut();
     let reason = scene.await_end();
-    assert!(matches!(reason.cause, DisconnectCause::Truncated), "{reason:?}");
+    assert!(
+        matches!(reason.cause, DisconnectCause::Truncated),
+        "{reason:?}"
+    );
     assert_eq!(scene.seen.frames(), [b"last words"]);
 }
 
@@ -188,7 +211,10 @@ fn reset_by_the_peer_is_a_reset() {
     Peer(peer.tls.sock.try_clone().expect("a descriptor")).reset();
     drop(peer);
     let reason = scene.end();
-    assert!(matches!(reason.cause, DisconnectCause::Reset(_)), "{reason:?}");
+    assert!(
+        matches!(reason.cause, DisconnectCause::Reset(_)),
+        "{reason:?}"
+    );
 }
 
 #[test]
@@ -197,7 +223,10 @@ fn changed_record_ends_the_session_and_the_peer_is_told() {
     scene.peer.send(b"good");
     let mut wire = Vec::new();
     let peer = &mut scene.peer.tls;
-    peer.conn.writer().write_all(&framed(b"changed")).expect("room");
+    peer.conn
+        .writer()
+        .write_all(&framed(b"changed"))
+        .expect("room");
     peer.conn.write_tls(&mut wire).expect("to write");
     *wire.last_mut().expect("it is not empty") ^= 1;
     peer.sock.write_all(&wire).expect("room");
@@ -215,14 +244,20 @@ fn disconnect_writes_the_queue_then_close_notify_then_fin() {
     let mut scene = scene();
     let id = scene.id;
     scene.net().send(id, b"one").expect("it is open");
-    scene.net().disconnect_with(id, b"two", Backlog::Flush).expect("it is open");
+    scene
+        .net()
+        .disconnect_with(id, b"two", Backlog::Flush)
+        .expect("it is open");
     scene.turns();
     assert_eq!(scene.peer.receive(), b"one");
     assert_eq!(scene.peer.receive(), b"two");
     scene.peer.expect_end();
     scene.peer.half_close();
     let reason = scene.await_end();
-    assert!(matches!(reason.cause, DisconnectCause::ClosedLocally), "{reason:?}");
+    assert!(
+        matches!(reason.cause, DisconnectCause::ClosedLocally),
+        "{reason:?}"
+    );
     assert_eq!((reason.unsent_frames, reason.unsent_bytes), (0, 0));
 }
 
@@ -235,7 +270,10 @@ fn peer_that_answers_a_disconnect_with_a_bare_fin_is_no_truncation() {
     scene.peer.expect_end();
     scene.peer.cut();
     let reason = scene.await_end();
-    assert!(matches!(reason.cause, DisconnectCause::ClosedLocally), "{reason:?}");
+    assert!(
+        matches!(reason.cause, DisconnectCause::ClosedLocally),
+        "{reason:?}"
+    );
 }
 
 #[test]
@@ -244,7 +282,10 @@ fn abort_resets() {
     let id = scene.id;
     assert!(scene.net().abort(id));
     let reason = scene.await_end();
-    assert!(matches!(reason.cause, DisconnectCause::Aborted), "{reason:?}");
+    assert!(
+        matches!(reason.cause, DisconnectCause::Aborted),
+        "{reason:?}"
+    );
     scene.peer.expect_reset();
 }
 
@@ -254,7 +295,10 @@ fn half_closed_side_still_receives() {
     let id = scene.id;
     scene.net().send(id, b"question").expect("it is open");
     scene.net().half_close(id).expect("it is open");
-    assert!(matches!(scene.net().send(id, b"more"), Err(SendError::HalfClosed)));
+    assert!(matches!(
+        scene.net().send(id, b"more"),
+        Err(SendError::HalfClosed)
+    ));
     scene.turns();
     assert_eq!(scene.peer.receive(), b"question");
     scene.peer.expect_end();
@@ -262,7 +306,10 @@ fn half_closed_side_still_receives() {
     scene.until(|seen, _| seen.frames() == [b"answer"]);
     scene.peer.half_close();
     let reason = scene.await_end();
-    assert!(matches!(reason.cause, DisconnectCause::PeerClosed), "{reason:?}");
+    assert!(
+        matches!(reason.cause, DisconnectCause::PeerClosed),
+        "{reason:?}"
+    );
 }
 
 #[test]
@@ -271,12 +318,18 @@ fn peer_that_has_sent_close_notify_still_receives_if_the_options_allow_it() {
     scene.peer.close_notify();
     scene.until(|seen, _| matches!(seen.events.last(), Some(Event::HalfClose(_))));
     let id = scene.id;
-    scene.net().send(id, b"late reply").expect("it is half open");
+    scene
+        .net()
+        .send(id, b"late reply")
+        .expect("it is half open");
     scene.turns();
     assert_eq!(scene.peer.receive(), b"late reply");
     scene.net().disconnect(id);
     let reason = scene.await_end();
-    assert!(matches!(reason.cause, DisconnectCause::ClosedLocally), "{reason:?}");
+    assert!(
+        matches!(reason.cause, DisconnectCause::ClosedLocally),
+        "{reason:?}"
+    );
     scene.peer.expect_end();
 }
 
@@ -292,7 +345,10 @@ fn shutdown_closes_sessions_and_drops_handshakes() {
     scene.peer.half_close();
     scene.until(|seen, _| seen.ends().len() == 2);
     for (_, reason) in scene.seen.ends() {
-        assert!(matches!(reason.cause, DisconnectCause::ShuttingDown), "{reason:?}");
+        assert!(
+            matches!(reason.cause, DisconnectCause::ShuttingDown),
+            "{reason:?}"
+        );
     }
 }
 
@@ -303,10 +359,18 @@ fn disconnect_during_the_handshake_ends_it_at_once() {
     let name = NAME.try_into().expect("a name");
     let options = ConnectOptions::default().tls(Arc::new(Authority::of_all().client()), name);
     let id = looped.net().connect_with(addr, options).expect("it starts");
-    assert!(matches!(looped.net().send(id, b"early"), Err(SendError::Connecting)));
-    assert!(matches!(looped.net().release(id), Err(ReleaseError::Connecting)));
+    assert!(matches!(
+        looped.net().send(id, b"early"),
+        Err(SendError::Connecting)
+    ));
+    assert!(matches!(
+        looped.net().release(id),
+        Err(ReleaseError::Connecting)
+    ));
     assert!(looped.net().disconnect(id));
-    looped.settle(&mut seen, |seen, _| seen.ends().iter().any(|end| end.0 == id));
+    looped.settle(&mut seen, |seen, _| {
+        seen.ends().iter().any(|end| end.0 == id)
+    });
     assert!(seen.connected().is_empty());
 }
 
@@ -393,7 +457,10 @@ fn close_waits_for_ciphertext_and_close_notify_follows_it() {
         peer.half_close();
     });
     let reason = scene.await_end();
-    assert!(matches!(reason.cause, DisconnectCause::ClosedLocally), "{reason:?}");
+    assert!(
+        matches!(reason.cause, DisconnectCause::ClosedLocally),
+        "{reason:?}"
+    );
     assert_eq!((reason.unsent_frames, reason.unsent_bytes), (0, 0));
     reader.join().expect("a clean end");
 }
@@ -420,7 +487,10 @@ fn peer_that_does_not_read_ciphertext_stalls_the_write_with_or_without_a_queue()
             }
         }
         let reason = scene.await_end();
-        assert!(matches!(reason.cause, DisconnectCause::WriteStalled { .. }), "{reason:?}");
+        assert!(
+            matches!(reason.cause, DisconnectCause::WriteStalled { .. }),
+            "{reason:?}"
+        );
         assert!(reason.unsent_bytes > 0);
     }
 }
@@ -433,7 +503,12 @@ fn slow_reader_of_ciphertext_does_not_stall() {
     for _ in 0..5 {
         scene.pass(2 * SECOND);
         let mut taken = vec![0; 512 * 1024];
-        scene.peer.tls.sock.read_exact(&mut taken).expect("ciphertext");
+        scene
+            .peer
+            .tls
+            .sock
+            .read_exact(&mut taken)
+            .expect("ciphertext");
         scene.turns();
     }
     assert!(scene.seen.ends().is_empty());
@@ -471,13 +546,23 @@ fn congested_connection_is_not_read_until_it_has_drained() {
     let mut peer = join_by(&mut looped, &mut seen, addr, client());
     let id = seen.0.connected()[0];
     let socket = socket2::SockRef::from(&peer.tls.sock);
-    socket.set_recv_buffer_size(16 * 1024).expect("a live socket");
-    looped.net().send_bytes(id, vec![7; LARGE].into()).expect("room");
+    socket
+        .set_recv_buffer_size(16 * 1024)
+        .expect("a live socket");
+    looped
+        .net()
+        .send_bytes(id, vec![7; LARGE].into())
+        .expect("room");
     peer.send(b"not read yet");
     for _ in 0..50 {
         looped.turn(Duration::from_millis(1), &mut seen);
     }
-    assert!(looped.net().connection(id).is_some_and(|it| it.is_congested()));
+    assert!(
+        looped
+            .net()
+            .connection(id)
+            .is_some_and(|it| it.is_congested())
+    );
     assert!(seen.0.frames().is_empty() && looped.is_at_rest());
     let reader = read_on(peer, 1);
     looped.settle(&mut seen, |seen, _| seen.0.frames() == [b"not read yet"]);
@@ -588,7 +673,10 @@ fn idle_timeout_applies_to_sessions() {
     assert!(scene.seen.ends().is_empty());
     scene.pass(2 * SECOND);
     let reason = scene.await_end();
-    assert!(matches!(reason.cause, DisconnectCause::Idle { .. }), "{reason:?}");
+    assert!(
+        matches!(reason.cause, DisconnectCause::Idle { .. }),
+        "{reason:?}"
+    );
 }
 
 #[test]
@@ -627,7 +715,12 @@ fn released_connection_continues_with_tls() {
     });
     scene.seen.events.clear();
     scene.until(|seen, _| seen.frames() == [b"secret"]);
-    assert!(scene.net().connection(id).is_some_and(|it| it.tls().is_some()));
+    assert!(
+        scene
+            .net()
+            .connection(id)
+            .is_some_and(|it| it.tls().is_some())
+    );
     shaking.join().expect("a handshake");
 }
 

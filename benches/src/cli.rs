@@ -35,6 +35,10 @@ impl Cli {
             Command::Handles(options) => handles::run(&options, json),
             Command::Ticks(options) => ticks::run(&options, json),
             Command::Timers(options) => timers::run(&options, json),
+            #[cfg(feature = "tls")]
+            Command::Tls(options) => crate::tls::measure::run(&options, json),
+            #[cfg(feature = "tls")]
+            Command::TokioRustls(options) => crate::tls::tokio::run(&options),
             Command::Loader(options) => loader::run(&options),
             Command::Yardstick(options) => yardstick::run(&options),
         }
@@ -59,6 +63,13 @@ enum Command {
     Ticks(ticks::Options),
     /// Measures what timers cost.
     Timers(timers::Options),
+    /// Measures TLS beside a server with tokio-rustls.
+    #[cfg(feature = "tls")]
+    Tls(crate::tls::measure::Options),
+    /// The echo server with tokio-rustls that `tls` measures.
+    #[cfg(feature = "tls")]
+    #[command(hide = true, name = "tokio-rustls")]
+    TokioRustls(crate::tls::tokio::Options),
     /// Loads a server when standard input says so.
     #[command(hide = true)]
     Loader(load::Options),

@@ -56,6 +56,7 @@ pub(crate) fn run(options: &Options, json: Option<&Path>) -> Result<(), Problem>
         pace: Pace::InFlight(options.pipeline),
         size: options.size,
         latency: true,
+        options: throng::ConnectOptions::default(),
     };
     let mut load = Load::connect(&spec)?;
     let memory_after = usage::anonymous_bytes(server.pid());

@@ -22,6 +22,7 @@ pub(crate) fn run(options: &load::Options) -> Result<(), Problem> {
         size: options.size,
         // Reading the clock for each frame takes its time, where that is what is measured.
         latency: options.rate.is_some(),
+        options: options.connect()?,
     })?;
     report::say(format_args!("ready"));
     for line in std::io::stdin().lock().lines() {

@@ -22,6 +22,8 @@ mod serve;
 mod settings;
 mod ticks;
 mod timers;
+#[cfg(feature = "tls")]
+mod tls;
 mod torture;
 mod usage;
 mod values;

@@ -35,6 +35,9 @@ pub(crate) struct Options {
     /// How long everybody has to read what is queued, after a signal.
     #[arg(long, default_value = "5", value_parser = seconds)]
     shutdown_timeout: Duration,
+    #[cfg(feature = "tls")]
+    #[command(flatten)]
+    tls: crate::tls::ServeOptions,
     #[command(flatten)]
     settings: Settings,
     #[command(flatten)]
@@ -72,6 +75,10 @@ fn start<H: Handler>(handler: &mut H, options: &Options) -> Result<Stats, Proble
     let mut listen = ListenOptions::default();
     if let Some(peers) = options.backlog {
         listen = listen.backlog(peers);
+    }
+    #[cfg(feature = "tls")]
+    {
+        listen = options.tls.apply(listen)?;
     }
     let config = options.settings.config();
     let mut driver =

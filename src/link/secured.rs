@@ -188,7 +188,9 @@ impl Link {
         let step = self.with_session(common, |connection, secured, common| {
             connection.readiness.remove(Readiness::WRITABLE);
             let left = &mut common.handshakes_left;
-            let step = secured.session.shake(&mut secured.buffers, left, common.now);
+            let step = secured
+                .session
+                .shake(&mut secured.buffers, left, common.now);
             match step {
                 Ok(Step::WantsRead) => connection.readiness.remove(Readiness::READ),
                 Ok(Step::Postponed) => connection.readiness |= Readiness::READABLE,
@@ -202,7 +204,9 @@ impl Link {
             Some(Err(tls::Failure::Tls(error))) => {
                 return Err(DisconnectCause::HandshakeFailed(error));
             }
-            Some(Err(tls::Failure::Socket(error))) => return Err(DisconnectCause::of_socket(error)),
+            Some(Err(tls::Failure::Socket(error))) => {
+                return Err(DisconnectCause::of_socket(error));
+            }
         }
         let mut wanted = READ_INTEREST;
         if self.unsent_ciphertext() > 0 {

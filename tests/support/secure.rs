@@ -10,7 +10,8 @@ use rcgen::{CertificateParams, CertifiedIssuer, DistinguishedName, DnType, IsCa,
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use rustls::server::WebPkiClientVerifier;
 use rustls::{
-    ClientConfig, ClientConnection, RootCertStore, ServerConfig, StreamOwned, SupportedProtocolVersion,
+    ClientConfig, ClientConnection, RootCertStore, ServerConfig, StreamOwned,
+    SupportedProtocolVersion,
 };
 use throng::{Config, ListenOptions};
 
@@ -159,9 +160,15 @@ impl SecurePeer {
     }
 
     pub fn handshake(&mut self) {
-        self.tls.conn.complete_io(&mut self.tls.sock).expect("a handshake");
+        self.tls
+            .conn
+            .complete_io(&mut self.tls.sock)
+            .expect("a handshake");
         while self.tls.conn.wants_write() {
-            self.tls.conn.write_tls(&mut self.tls.sock).expect("to write");
+            self.tls
+                .conn
+                .write_tls(&mut self.tls.sock)
+                .expect("to write");
         }
     }
 
@@ -201,7 +208,11 @@ impl SecurePeer {
     /// Waits until the connection is reset.
     #[track_caller]
     pub fn expect_reset(&mut self) {
-        let error = self.tls.sock.read_to_end(&mut Vec::new()).expect_err("a reset");
+        let error = self
+            .tls
+            .sock
+            .read_to_end(&mut Vec::new())
+            .expect_err("a reset");
         assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
     }
 
@@ -219,7 +230,10 @@ impl SecurePeer {
 
     /// Sends a FIN without a close_notify.
     pub fn cut(&self) {
-        self.tls.sock.shutdown(Shutdown::Write).expect("a live socket");
+        self.tls
+            .sock
+            .shutdown(Shutdown::Write)
+            .expect("a live socket");
     }
 }
 

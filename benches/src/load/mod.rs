@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 
 use clap::Args;
 use serde_json::json;
-use throng::EventLoop;
+use throng::{ConnectOptions, EventLoop};
 
 use crate::problem::Problem;
 use crate::progress::Progress;
@@ -49,6 +49,9 @@ pub(crate) struct Options {
     /// How long the load lasts.
     #[arg(long, default_value = "10", value_parser = seconds)]
     seconds: Duration,
+    #[cfg(feature = "tls")]
+    #[command(flatten)]
+    tls: crate::tls::LoadOptions,
 }
 
 impl Options {
@@ -57,6 +60,14 @@ impl Options {
             Some(rate) => Pace::PerSecond(rate),
             None => Pace::InFlight(self.pipeline),
         }
+    }
+
+    /// How to connect.
+    pub(crate) fn connect(&self) -> Result<ConnectOptions, Problem> {
+        #[cfg(feature = "tls")]
+        return self.tls.connect(&self.addr);
+        #[cfg(not(feature = "tls"))]
+        Ok(ConnectOptions::default())
     }
 }
 
@@ -73,10 +84,13 @@ pub(crate) fn run(options: &Options, json: Option<&Path>) -> Result<(), Problem>
         pace: options.pace(),
         size: options.size,
         latency: true,
+        options: options.connect()?,
     };
+    let started = Instant::now();
     let mut load = Load::connect(&spec)?;
+    let took = started.elapsed();
     report::say(format_args!(
-        "connected     {} to {}",
+        "connected     {} to {} in {took:.1?}",
         grouped(spec.connections.into()),
         load.addr
     ));
@@ -87,6 +101,7 @@ pub(crate) fn run(options: &Options, json: Option<&Path>) -> Result<(), Problem>
         &json!({
             "addr": load.addr.to_string(),
             "connections": spec.connections,
+            "connect_seconds": took.as_secs_f64(),
             "pipeline": options.rate.is_none().then_some(options.pipeline),
             "rate": options.rate,
             "size": spec.size,
@@ -107,7 +122,7 @@ impl Load {
     pub(crate) fn connect(spec: &Spec) -> Result<Self, Problem> {
         let mut event_loop = EventLoop::new(spec.pace.config())?;
         let mut clients = Clients::new(spec);
-        let addr = reach(&mut event_loop, &mut clients, &spec.addrs)?;
+        let addr = reach(&mut event_loop, &mut clients, spec)?;
         let mut load = Self {
             event_loop,
             clients,
@@ -119,7 +134,8 @@ impl Load {
         let mut watch = Watch::new();
         while load.clients.connected < total {
             while started < total && started - load.clients.connected < CONNECTING_AT_ONCE {
-                let id = load.event_loop.net().connect(addr);
+                let net = load.event_loop.net();
+                let id = net.connect_with(addr, spec.options.clone());
                 id.map_err(std::io::Error::from)?;
                 started += 1;
             }
@@ -202,10 +218,10 @@ impl Load {
 fn reach(
     event_loop: &mut EventLoop,
     clients: &mut Clients,
-    addrs: &[SocketAddr],
+    spec: &Spec,
 ) -> Result<SocketAddr, Problem> {
     let mut open = |addr| {
-        let id = event_loop.net().connect(addr);
+        let id = event_loop.net().connect_with(addr, spec.options.clone());
         id.map_err(std::io::Error::from)?;
         let mut watch = Watch::new();
         while clients.connected == 0 {
@@ -215,7 +231,7 @@ fn reach(
         Ok(addr)
     };
     let mut problems = Vec::new();
-    for &addr in addrs {
+    for &addr in &spec.addrs {
         match open(addr) {
             Ok(addr) => return Ok(addr),
             Err(problem) => problems.push(Problem::to_string(&problem)),
@@ -245,6 +261,7 @@ mod tests {
             pace: Pace::InFlight(1),
             size: 64,
             latency: false,
+            options: ConnectOptions::default(),
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use throng::Config;
+use throng::{Config, ConnectOptions};
 
 /// What to do to a server.
 #[derive(Debug, Clone)]
@@ -15,6 +15,8 @@ pub(crate) struct Spec {
     pub(crate) size: u32,
     /// Whether to note how long each frame takes.
     pub(crate) latency: bool,
+    /// How to connect.
+    pub(crate) options: ConnectOptions,
 }
 
 /// What makes a frame be sent.
