@@ -60,7 +60,7 @@ pub struct ListenOptions {
     #[cfg(unix)]
     pub(crate) socket_file_mode: Option<u32>,
     #[cfg(feature = "tls")]
-    pub(crate) security: crate::tls::Security,
+    pub(crate) security: super::Security,
 }
 
 impl Default for ListenOptions {
@@ -77,7 +77,7 @@ impl Default for ListenOptions {
             #[cfg(unix)]
             socket_file_mode: None,
             #[cfg(feature = "tls")]
-            security: crate::tls::Security::default(),
+            security: super::Security::default(),
         }
     }
 }
@@ -150,7 +150,7 @@ pub struct ConnectOptions {
     connection: Overrides,
     pub(crate) timeout: Duration,
     #[cfg(feature = "tls")]
-    pub(crate) security: crate::tls::Security,
+    pub(crate) security: super::Security,
 }
 
 impl Default for ConnectOptions {
@@ -159,7 +159,7 @@ impl Default for ConnectOptions {
             connection: Overrides::default(),
             timeout: Duration::from_secs(10),
             #[cfg(feature = "tls")]
-            security: crate::tls::Security::default(),
+            security: super::Security::default(),
         }
     }
 }

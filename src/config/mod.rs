@@ -14,6 +14,8 @@ use crate::error::OptionsError;
 
 pub(crate) use connection::ConnectionOptions;
 pub use connection::{ConnectOptions, ListenOptions, Overflow};
+#[cfg(feature = "tls")]
+pub(crate) use tls::Security;
 
 /// The settings of a loop, and of all its connections unless [`ListenOptions`] or [`ConnectOptions`] override them.
 ///

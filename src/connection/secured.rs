@@ -1,9 +1,10 @@
 //! The place of a TLS session in its connection, which does not look into it.
 
 use super::{Connection, WriteHalf};
+use crate::config::Security;
 use crate::socket::Readiness;
 use crate::tick::Tick;
-use crate::tls::{Security, Session};
+use crate::tls::Session;
 
 impl Connection {
     pub(crate) fn security(&self) -> &Security {

@@ -22,7 +22,7 @@ pub(crate) struct Terms {
     pub(crate) origin: Origin,
     pub(crate) options: ConnectionOptions,
     #[cfg(feature = "tls")]
-    pub(crate) security: crate::tls::Security,
+    pub(crate) security: crate::config::Security,
 }
 
 impl Terms {

@@ -80,6 +80,10 @@ pub(crate) use warnings::Warning;
 /// | [`listen_unix`](Self::listen_unix) | listen on the path of a Unix domain socket |
 /// | [`adopt_listener`](Self::adopt_listener) | take over a listening socket |
 /// | [`close_listener`](Self::close_listener) | stop listening; its connections stay |
+#[cfg_attr(
+    feature = "tls",
+    doc = "| [`set_listener_tls`](Self::set_listener_tls) | secure later peers with other certificates |"
+)]
 /// | **Opening and closing** | |
 /// | [`connect`](Self::connect) | connect to a peer |
 /// | [`connect_with`](Self::connect_with) | … with options |

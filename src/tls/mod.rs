@@ -9,10 +9,8 @@
 //! rustls does the protocol. The session makes the system calls, in large pieces, and counts what it holds.
 
 mod handshake;
-mod options;
 mod records;
 mod session;
 
 pub(crate) use handshake::{Failure, Stage, Step};
-pub(crate) use options::Security;
 pub(crate) use session::{Buffers, Session};
