@@ -16,8 +16,8 @@ pub(super) struct Ahead {
     bytes: Vec<u8>,
     /// The number of bytes already taken.
     at: usize,
-    /// The number of bytes, from `at` on, that were put since any were taken.
-    fresh: usize,
+    /// Where the rest of the current delivery belongs: behind bytes to be cut again, before those that were not taken.
+    rest_at: usize,
 }
 
 impl Ahead {
@@ -37,9 +37,7 @@ impl Connection {
             return Ok(());
         }
         let more = bytes.len();
-        let mut fresh = more;
         if let Some(ahead) = self.ahead() {
-            fresh += ahead.fresh;
             let rest = ahead.rest();
             let requested = rest.len();
             bytes
@@ -51,14 +49,14 @@ impl Connection {
         self.aside.get_or_insert_default().ahead = Some(Ahead {
             bytes,
             at: 0,
-            fresh,
+            rest_at: more,
         });
         self.note_ahead();
         Ok(())
     }
 
-    /// Puts the rest of an interrupted delivery before the bytes that will be read, and before those that were ahead when
-    /// it began. Bytes to be cut again in a new framing precede it.
+    /// Puts the rest of an interrupted delivery before the bytes that will be read. Bytes to be cut again in a new framing
+    /// precede it.
     pub(super) fn put_back(&mut self, rest: &[u8], common: &mut Common) -> Result<(), DecodeError> {
         let aside = self.aside.get_or_insert_default();
         let ahead = aside.ahead.get_or_insert_with(|| {
@@ -67,7 +65,7 @@ impl Connection {
             Ahead {
                 bytes,
                 at: 0,
-                fresh: 0,
+                rest_at: 0,
             }
         });
         let requested = rest.len();
@@ -75,9 +73,15 @@ impl Connection {
             .bytes
             .try_reserve(requested)
             .map_err(|_| DecodeError::OutOfMemory { requested })?;
-        let place = ahead.at + ahead.fresh;
-        ahead.bytes.splice(place..place, rest.iter().copied());
-        ahead.fresh += requested;
+        // The place of bytes that were taken is free.
+        let place = match ahead.at.checked_sub(requested) {
+            Some(start) if ahead.rest_at == ahead.at => {
+                ahead.at = start;
+                start..start + requested
+            }
+            _ => ahead.rest_at..ahead.rest_at,
+        };
+        ahead.bytes.splice(place, rest.iter().copied());
         common.memory.add(requested);
         self.note_ahead();
         Ok(())
@@ -152,7 +156,7 @@ impl Connection {
         let taken = rest.len().min(room.len()).min(most);
         room[..taken].copy_from_slice(&rest[..taken]);
         ahead.at += taken;
-        ahead.fresh = 0;
+        ahead.rest_at = ahead.at;
         if ahead.rest().is_empty() {
             self.drop_ahead(common);
         }

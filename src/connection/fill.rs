@@ -30,8 +30,32 @@ pub(crate) enum Fill {
 
 impl Connection {
     /// Reads once, at most `most` bytes. READABLE readiness stays set while another read may return bytes.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn fill(
+        &mut self,
+        stream: &mut impl Io,
+        buffer: &mut [u8],
+        most: usize,
+        common: &mut Common,
+    ) -> Fill {
+        if self.readiness.has(Readiness::AHEAD) || !self.decoder.holds_nothing() {
+            return self.fill_further(stream, buffer, most, common);
+        }
+        let asked = buffer.len().min(most);
+        match stream.read(&mut buffer[..asked]) {
+            Ok(0) => self.ended(),
+            Ok(read) => {
+                self.note_read(read, asked, stream.short_is_drained());
+                self.active_at = common.now;
+                Fill::Bytes { len: read, read }
+            }
+            Err(error) => self.not_read(error),
+        }
+    }
+
+    /// Reads if bytes of the stream were read before and are not delivered.
+    #[inline(never)]
+    fn fill_further(
         &mut self,
         stream: &mut impl Io,
         buffer: &mut [u8],
@@ -109,12 +133,14 @@ impl Connection {
         }
     }
 
+    #[cold]
     fn ended(&mut self) -> Fill {
         self.nothing_to_read();
         self.read_ended = true;
         Fill::Ended
     }
 
+    #[cold]
     fn not_read(&mut self, error: io::Error) -> Fill {
         self.nothing_to_read();
         if error.kind() == io::ErrorKind::WouldBlock {

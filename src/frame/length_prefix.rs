@@ -35,6 +35,13 @@ enum Layout {
     Big64,
 }
 
+/// 4 bytes, little-endian.
+impl Default for LengthPrefix {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl LengthPrefix {
     /// The largest width, in bytes.
     pub(crate) const MAX_WIDTH: usize = 8;
@@ -139,22 +146,55 @@ impl LengthPrefix {
 
     /// Cuts a frame that is complete at the front of `input` and within the limit. Fast path; `None` means: try the
     /// slow path.
-    #[inline]
-    pub(super) fn cut_whole<'i>(self, limit: u64, input: &mut &'i [u8]) -> Option<&'i [u8]> {
-        let Decoded::Frame {
-            header, payload, ..
-        } = self.decode(input)
-        else {
+    #[inline(always)]
+    pub(crate) fn cut_whole<'i>(self, limit: u64, input: &mut &'i [u8]) -> Option<&'i [u8]> {
+        if self.0 != Layout::Little32 {
+            return self.cut_any(limit, input);
+        }
+        let (header, rest) = input.split_first_chunk()?;
+        let payload = u32::from_le_bytes(*header);
+        if u64::from(payload) > limit {
             return None;
-        };
+        }
+        let (frame, rest) = rest.split_at_checked(payload as usize)?;
+        *input = rest;
+        Some(frame)
+    }
+
+    #[inline(never)]
+    fn cut_any<'i>(self, limit: u64, input: &mut &'i [u8]) -> Option<&'i [u8]> {
+        let payload = self.read(input)?;
         if payload > limit {
             return None;
         }
-        let (frame, rest) = input
-            .get(header..)?
-            .split_at_checked(usize::try_from(payload).ok()?)?;
+        let rest = &input[self.width()..];
+        let (frame, rest) = rest.split_at_checked(usize::try_from(payload).ok()?)?;
         *input = rest;
         Some(frame)
+    }
+
+    /// Writes header and payload to the front of `room`, if they fit. Returns the number of bytes written. The length must
+    /// have been checked against [`max_payload_len`](Self::max_payload_len).
+    #[inline(always)]
+    pub(crate) fn write(self, payload: &[u8], room: &mut [u8]) -> Option<usize> {
+        if self.0 != Layout::Little32 {
+            return self.write_any(payload, room);
+        }
+        let len = 4 + payload.len();
+        let (header, body) = room.get_mut(..len)?.split_first_chunk_mut()?;
+        *header = (payload.len() as u32).to_le_bytes();
+        body.copy_from_slice(payload);
+        Some(len)
+    }
+
+    #[inline(never)]
+    fn write_any(self, payload: &[u8], room: &mut [u8]) -> Option<usize> {
+        let (header, width) = self.header(payload.len() as u64);
+        let len = width + payload.len();
+        let (front, body) = room.get_mut(..len)?.split_at_mut(width);
+        front.copy_from_slice(&header[..width]);
+        body.copy_from_slice(payload);
+        Some(len)
     }
 
     /// Appends header and payload if they fit without growing the buffer, and returns the number of bytes appended.

@@ -252,8 +252,16 @@ impl Link {
             };
             return self.readiness.has(awaited);
         }
-        let may_send = session.unsent() > 0 && self.readiness.has(Readiness::WRITABLE);
-        self.connection.is_runnable() || may_send
+        self.connection.is_runnable()
+    }
+
+    /// Returns how many replies may be collected before they are written. A session encrypts from the queue.
+    #[inline]
+    pub(crate) fn room_for_replies(&self) -> Option<(usize, usize)> {
+        match self.stream {
+            Some(_) => self.connection.room_for_replies(),
+            None => None,
+        }
     }
 
     /// Returns the bytes that are queued, or encrypted and not written.

@@ -310,7 +310,7 @@ impl Net {
         listener.readable = true;
         if !listener.listed && !listener.paused {
             listener.listed = true;
-            self.work.add_fresh(Source::Listener(id));
+            self.work.add_to_next_turn(Source::Listener(id));
         }
     }
 }

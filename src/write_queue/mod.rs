@@ -195,6 +195,20 @@ impl WriteQueue {
         Some(len)
     }
 
+    /// Appends whole frames that have this prefix.
+    pub(crate) fn push_wire(&mut self, prefix: LengthPrefix, wire: &[u8]) {
+        self.tail.extend_from_slice(wire);
+        let mut rest = wire;
+        while !rest.is_empty() {
+            let before = rest.len();
+            if prefix.cut_whole(u64::MAX, &mut rest).is_none() {
+                debug_assert!(false, "only whole frames were collected");
+                rest = &[];
+            }
+            self.count(before - rest.len());
+        }
+    }
+
     /// Appends a frame, copying the payload.
     pub(crate) fn push_copied(
         &mut self,

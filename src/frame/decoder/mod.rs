@@ -106,8 +106,13 @@ pub(crate) struct WholeFrames {
 }
 
 impl WholeFrames {
-    /// Returns the next frame. Fast path; `None` means: ask the decoder.
     #[inline]
+    pub(crate) fn prefix(&self) -> LengthPrefix {
+        self.prefix
+    }
+
+    /// Returns the next frame. Fast path; `None` means: ask the decoder.
+    #[inline(always)]
     pub(crate) fn cut<'i>(&self, input: &mut &'i [u8]) -> Option<&'i [u8]> {
         self.prefix.cut_whole(self.limit, input)
     }

@@ -23,6 +23,12 @@ pub(crate) enum Need {
 }
 
 impl FrameDecoder {
+    /// Returns whether no part of a frame is held.
+    #[inline]
+    pub(crate) fn holds_nothing(&self) -> bool {
+        self.held.is_empty()
+    }
+
     /// Returns where the next bytes should be read to, for a read buffer of `buffer_len` bytes.
     pub(crate) fn need(&self, buffer_len: usize) -> Need {
         if self.held.is_empty() {
