@@ -126,13 +126,13 @@ impl ConnectOptions {
     /// use std::net::SocketAddr;
     /// use std::sync::Arc;
     /// use throng::rustls::ClientConfig;
-    /// use throng::{ConnectError, ConnectOptions, ConnectionId, Net};
+    /// use throng::{OpenError, ConnectOptions, ConnectionId, Net};
     ///
     /// fn connect(
     ///     net: &mut Net,
     ///     addr: SocketAddr,
     ///     config: &Arc<ClientConfig>,
-    /// ) -> Result<ConnectionId, ConnectError> {
+    /// ) -> Result<ConnectionId, OpenError> {
     ///     let name = "game.example.org".try_into().expect("a valid name");
     ///     net.connect_with(addr, ConnectOptions::default().tls(Arc::clone(config), name))
     /// }

@@ -6,7 +6,7 @@
 //! which the decoder holds.
 
 use super::{Common, Connection, Fill};
-use crate::error::DecodeError;
+use crate::error::{DecodeError, OutOfMemory};
 use crate::frame::Need;
 use crate::socket::Readiness;
 
@@ -42,7 +42,7 @@ impl Connection {
             let requested = rest.len();
             bytes
                 .try_reserve_exact(requested)
-                .map_err(|_| DecodeError::OutOfMemory { requested })?;
+                .map_err(|_| OutOfMemory { requested })?;
             bytes.extend_from_slice(rest);
         }
         common.memory.add(more);
@@ -72,7 +72,7 @@ impl Connection {
         ahead
             .bytes
             .try_reserve(requested)
-            .map_err(|_| DecodeError::OutOfMemory { requested })?;
+            .map_err(|_| OutOfMemory { requested })?;
         // The place of bytes that were taken is free.
         let place = match ahead.at.checked_sub(requested) {
             Some(start) if ahead.rest_at == ahead.at => {
@@ -149,7 +149,7 @@ impl Connection {
             Some(start) => &mut buffer[start..],
             None => match self.decoder.window(most) {
                 Ok(window) => window,
-                Err(requested) => return Fill::NoMemory { requested },
+                Err(error) => return Fill::NoMemory(error),
             },
         };
         let rest = ahead.rest();

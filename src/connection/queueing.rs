@@ -115,6 +115,15 @@ impl Connection {
         }
     }
 
+    /// Whether the connection is open for sending, and no frame is open.
+    pub(super) fn check_between_frames(&self) -> Result<(), SendError> {
+        self.check_open()?;
+        match self.queue.as_ref().and_then(|queue| queue.missing()) {
+            Some(missing) => Err(SendError::FrameOpen { missing }),
+            None => Ok(()),
+        }
+    }
+
     /// Queues a payload by reference if it is large, otherwise by copying it.
     pub(crate) fn push_shared(
         &mut self,

@@ -4,7 +4,8 @@ use std::{error, fmt, io};
 
 use super::framing::EncodeError;
 
-/// Why a frame was not queued. No part of it was queued: the stream is unchanged.
+/// Why a frame was not queued, or a connection was not [half-closed](crate::Net::half_close) or
+/// [released](crate::Net::release). The connection is unchanged: no part of the frame was queued.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum SendError {
@@ -21,6 +22,9 @@ pub enum SendError {
     Encode(EncodeError),
     /// The closure passed to [`send_with`](crate::Net::send_with) failed.
     Writer(io::Error),
+    /// The connection has TLS and cannot be [released](crate::Net::release): its stream is of no use without the session.
+    #[cfg(feature = "tls")]
+    Tls,
     /// A frame was begun with [`begin_frame`](crate::Net::begin_frame) and is not complete.
     FrameOpen {
         /// The number of payload bytes that are missing.
@@ -48,12 +52,14 @@ pub enum SendError {
 impl fmt::Display for SendError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Disconnected => f.write_str("not sent: the connection is closed or closing"),
-            Self::Connecting => f.write_str("not sent: the connection is not established yet"),
-            Self::WriteFailed => f.write_str("not sent: an earlier write to the peer failed"),
-            Self::HalfClosed => f.write_str("not sent: this side was half-closed"),
+            Self::Disconnected => f.write_str("the connection is closed or closing"),
+            Self::Connecting => f.write_str("the connection is not established yet"),
+            Self::WriteFailed => f.write_str("an earlier write to the peer failed"),
+            Self::HalfClosed => f.write_str("this side was half-closed"),
             Self::Encode(error) => write!(f, "not sent: {error}"),
             Self::Writer(error) => write!(f, "not sent: the encoding closure failed: {error}"),
+            #[cfg(feature = "tls")]
+            Self::Tls => f.write_str("a connection with TLS cannot be released"),
             Self::FrameOpen { missing } => write!(
                 f,
                 "a frame is open: {missing} bytes of its payload are missing"
@@ -96,6 +102,8 @@ impl From<SendError> for io::Error {
             SendError::FrameOpen { .. }
             | SendError::NoFrameOpen
             | SendError::ChunkTooLong { .. } => io::ErrorKind::InvalidInput,
+            #[cfg(feature = "tls")]
+            SendError::Tls => io::ErrorKind::Unsupported,
             SendError::Writer(error) => error.kind(),
             SendError::QueueFull { .. } => io::ErrorKind::WouldBlock,
         };

@@ -3,6 +3,7 @@
 use super::Reactor;
 use crate::connection::{Fill, Phase};
 use crate::connection_id::ConnectionId;
+use crate::error::DecodeError;
 use crate::handler::Handler;
 use crate::net::{EndOfStream, Received};
 use crate::reason::DisconnectCause;
@@ -78,9 +79,9 @@ impl Reactor {
             Received::Fill(Fill::Failed(error)) => {
                 self.net.end(id, Some(DisconnectCause::of_socket(error)));
             }
-            Received::Fill(Fill::NoMemory { requested }) => {
-                self.net
-                    .end(id, Some(DisconnectCause::OutOfMemory { requested }));
+            Received::Fill(Fill::NoMemory(error)) => {
+                let error = DecodeError::from(error);
+                self.net.end(id, Some(error.into()));
             }
             Received::Fill(Fill::Blocked | Fill::Bytes { .. }) => {}
             Received::NotOpen(phase) => return self.serve_ending(handler, id, phase),

@@ -31,7 +31,7 @@ use std::io::{IoSlice, Read};
 
 use bytes::Bytes;
 
-use crate::error::EncodeError;
+use crate::error::{EncodeError, OutOfMemory};
 use crate::frame::{self, FrameWriter, Framing, LengthPrefix};
 use crate::tick::Tick;
 use latest::Latest;
@@ -238,11 +238,10 @@ impl WriteQueue {
         if self.tail.len() >= SEAL_AT {
             self.seal();
         }
+        let requested = additional;
         self.tail
             .try_reserve(additional)
-            .map_err(|_| EncodeError::OutOfMemory {
-                requested: additional,
-            })
+            .map_err(|_| OutOfMemory { requested }.into())
     }
 
     /// Appends a frame: by reference if the payload is large, otherwise by copying.
