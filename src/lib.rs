@@ -46,6 +46,7 @@ mod reactor;
 mod reason;
 mod shards;
 mod socket;
+mod stats;
 mod tick;
 mod timers;
 #[cfg(feature = "tls")]
@@ -69,7 +70,7 @@ pub use handler::{Admission, Handler};
 pub use mailbox::{Handle, Mailbox, Post};
 #[cfg(feature = "tls")]
 pub use net::Tls;
-pub use net::{ConnectionRef, Expired, Net, SendReport, Stats, Timer, TimerId};
+pub use net::{ConnectionRef, Expired, Net, SendReport, Timer, TimerId};
 pub use reactor::Reactor;
 pub use reason::{DisconnectCause, DisconnectReason, Released, Side, Stage};
 pub use shards::{
@@ -77,6 +78,7 @@ pub use shards::{
     ShardsBuilder,
 };
 pub use socket::{ListenSocket, Readiness, Stream};
+pub use stats::{ConnectionsByStage, DisconnectsByCause, RefusalsByReason, Stats, TurnTimes};
 
 /// Re-export of mio, whose types are part of this crate's API.
 pub use mio;
@@ -91,6 +93,7 @@ pub use rustls;
 /// [`embed_tokio`]: https://docs.rs/crate/throng/latest/source/examples/embed_tokio.rs
 /// [`embed_calloop`]: https://docs.rs/crate/throng/latest/source/examples/embed_calloop.rs
 /// [`embed_mio`]: https://docs.rs/crate/throng/latest/source/examples/embed_mio.rs
+/// [`metrics`]: https://docs.rs/crate/throng/latest/source/examples/metrics.rs
 /// [`shards`]: https://docs.rs/crate/throng/latest/source/examples/shards.rs
 #[doc = include_str!("../docs/GUIDE.md")]
 pub mod guide {}

@@ -3,12 +3,12 @@
 mod support;
 
 use std::io::{Read, Write};
-use std::net::TcpStream;
+use std::net::{TcpListener, TcpStream};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use rustls::{ClientConnection, StreamOwned};
+use rustls::{ClientConnection, ServerConnection, StreamOwned};
 use support::by_hand::Loop;
 use support::scene::Scene;
 use support::secure::{Authority, NAME, SecurePeer, client, join_by, secured};
@@ -492,6 +492,7 @@ fn peer_that_does_not_read_ciphertext_stalls_the_write_with_or_without_a_queue()
             "{reason:?}"
         );
         assert!(reason.unsent_bytes > 0);
+        scene.peer.expect_reset();
     }
 }
 
@@ -751,4 +752,168 @@ fn two_loops_exchange_frames_of_all_sizes_over_tls() {
         assert!(got.eq(frames.iter().map(|frame| &frame[..])), "in order");
     }
     assert_eq!(bytes_queued(looped.net(), ours), 0);
+}
+
+/// The rate at which a peer takes ciphertext may be less than what is pending for each timeout.
+#[test]
+fn peer_that_takes_less_than_is_pending_does_not_stall() {
+    let options = secured().write_stall_timeout(3 * SECOND);
+    let mut scene = block_with_ciphertext_only(options);
+    let id = scene.id;
+    scene.net().send(id, &[7; 100_000]).expect("there is room");
+    scene.turns();
+    scene
+        .peer
+        .tls
+        .sock
+        .set_nonblocking(true)
+        .expect("a live socket");
+    for _ in 0..3 {
+        scene.pass(2 * SECOND);
+        assert!(scene.seen.ends().is_empty());
+        let (queued, mut buffer) = (scene.queued(), [0; 1000]);
+        let deadline = Instant::now() + PATIENCE;
+        while scene.queued() == queued {
+            assert!(Instant::now() < deadline, "nothing is written");
+            let _ = scene.peer.tls.sock.read(&mut buffer);
+            scene.looped.turn(Duration::from_millis(1), &mut scene.seen);
+        }
+    }
+}
+
+#[test]
+fn changed_record_alone_ends_the_session_and_the_peer_is_told() {
+    let mut scene = scene();
+    let mut wire = Vec::new();
+    let peer = &mut scene.peer.tls;
+    peer.conn
+        .writer()
+        .write_all(&framed(b"changed"))
+        .expect("room");
+    peer.conn.write_tls(&mut wire).expect("to write");
+    *wire.last_mut().expect("it is not empty") ^= 1;
+    peer.sock.write_all(&wire).expect("room");
+    scene.await_end();
+    let error = scene.peer.try_receive().expect_err("an alert");
+    assert!(error.to_string().contains("BadRecordMac"), "{error}");
+}
+
+#[test]
+fn established_connections_are_served_before_handshakes() {
+    let mut scene = scene();
+    let addr = scene.addr;
+    let mut clients = Vec::new();
+    for _ in 0..5 {
+        let (mut tls, mut socket) = (client(), Peer::connect(addr).0);
+        tls.write_tls(&mut socket).expect("room");
+        clients.push((tls, socket));
+    }
+    scene.until(|_, net| net.stats().accepted == 6);
+    for _ in 0..20 {
+        scene.looped.turn(Duration::from_millis(1), &mut scene.seen);
+    }
+    scene.seen.events.clear();
+    // The last messages of all handshakes come before the frame.
+    for (tls, socket) in &mut clients {
+        while tls.is_handshaking() {
+            tls.read_tls(socket).expect("a flight");
+            tls.process_new_packets().expect("valid records");
+        }
+        while tls.wants_write() {
+            tls.write_tls(socket).expect("room");
+        }
+    }
+    scene.peer.send(b"hello");
+    scene.until(|seen, _| seen.events.len() == 6);
+    assert!(
+        matches!(scene.seen.events[0], Event::Data(..)),
+        "{:?}",
+        scene.seen.events
+    );
+}
+
+#[test]
+fn many_session_tickets_do_not_hide_the_frame_behind_them() {
+    let mut config = Authority::of_all().server();
+    config.send_tls13_tickets = 500;
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let addr = listener.local_addr().expect("its address");
+    let server = std::thread::spawn(move || {
+        let (socket, _) = listener.accept().expect("the client");
+        let tls = ServerConnection::new(Arc::new(config)).expect("a valid configuration");
+        let mut peer = StreamOwned::new(tls, socket);
+        peer.conn.complete_io(&mut peer.sock).expect("a handshake");
+        peer.write_all(&framed(b"behind")).expect("to write");
+        peer
+    });
+    // With a small budget, little ciphertext is read at once.
+    let config = Config::default().read_budget(512);
+    let (mut looped, mut seen) = (Loop::new(config), Recorder::default());
+    let name = NAME.try_into().expect("a name");
+    let options = ConnectOptions::default().tls(Arc::new(Authority::of_all().client()), name);
+    let id = looped.net().connect_with(addr, options).expect("it starts");
+    assert!(looped.net().pause(id));
+    looped.settle(&mut seen, |seen, _| {
+        seen.connected() == [id] && server.is_finished()
+    });
+    let _peer = server.join().expect("its handshake succeeds");
+    looped.net().resume(id);
+    looped.settle(&mut seen, |seen, _| seen.frames() == [b"behind"]);
+    assert!(looped.is_at_rest());
+}
+
+#[test]
+fn decrypted_bytes_that_were_not_read_are_counted_when_the_connection_ends() {
+    let config = Config::default().read_budget(512);
+    let mut scene = Secure::secured(config, secured());
+    let id = scene.id;
+    scene.peer.send(&[7; 6000]);
+    scene.until(|_, net| net.stats().bytes_received >= 512);
+    assert!(scene.net().abort(id));
+    let reason = scene.await_end();
+    assert_eq!(reason.unshown_bytes, 6000);
+}
+
+#[test]
+fn handshake_whose_messages_block_waits_for_room() {
+    // A chain that is longer than the sockets buffer.
+    let authority = Authority::of_all();
+    let identity = authority.sign(NAME);
+    let mut chain = identity.chain();
+    chain.extend(std::iter::repeat_n(authority.certificate(), 100));
+    let config = rustls::ServerConfig::builder().with_no_client_auth();
+    let config = config.with_single_cert(chain, identity.key());
+    let config = config.expect("the key belongs to the certificate");
+    let options = ListenOptions::default()
+        .tls(Arc::new(config))
+        .send_buffer(4096)
+        .receive_buffer(4096);
+    let (mut looped, mut seen) = (Loop::new(Config::default()), Recorder::default());
+    let addr = looped.listen_with(options);
+    // The window is never larger than the buffer was when the socket connected.
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None);
+    let socket = socket.expect("a socket");
+    socket.set_recv_buffer_size(4096).expect("a live socket");
+    socket.connect(&addr.into()).expect("it listens");
+    let mut peer = SecurePeer {
+        tls: StreamOwned::new(client(), socket.into()),
+        trickles: false,
+    };
+    peer.tls.conn.write_tls(&mut peer.tls.sock).expect("room");
+    for _ in 0..50 {
+        looped.turn(Duration::from_millis(2), &mut seen);
+    }
+    assert!(looped.is_at_rest(), "it spins");
+    assert!(
+        looped.net().stats().queued_bytes > 0,
+        "the sockets take everything"
+    );
+    let shaking = std::thread::spawn(move || {
+        peer.handshake();
+        peer
+    });
+    looped.settle(&mut seen, |seen, _| {
+        seen.connected().len() == 1 && shaking.is_finished()
+    });
+    shaking.join().expect("its handshake succeeds");
 }

@@ -73,7 +73,7 @@ impl Link {
     pub(crate) fn secure(&mut self, tls: rustls::Connection, stage: Stage, common: &mut Common) {
         if let Some(stream) = self.stream.take() {
             let session = Session::new(stream, tls, stage);
-            common.memory.add(session.held());
+            common.memory.add_input(session.held());
             self.connection.put_session(Box::new(session));
         }
     }
@@ -89,7 +89,7 @@ impl Link {
             connection: &mut self.connection,
         };
         let session = lent.session.as_deref_mut()?;
-        let held = session.held();
+        let (held, unsent) = (session.held(), session.unsent());
         let mut secured = Secured {
             session,
             buffers: std::mem::take(&mut common.ciphertext),
@@ -99,8 +99,10 @@ impl Link {
         };
         let result = use_it(lent.connection, &mut secured, common);
         common.ciphertext = secured.buffers;
-        common.memory.add(secured.session.held());
-        common.memory.sub(held);
+        common.memory.add_input(secured.session.held());
+        common.memory.sub_input(held);
+        common.memory.add(secured.session.unsent());
+        common.memory.sub(unsent);
         Some(result)
     }
 
@@ -271,20 +273,22 @@ impl Link {
 
     /// Returns the bytes that this connection holds, with its session.
     pub(crate) fn held(&self) -> u64 {
-        self.connection.held() + self.held_by_session()
+        self.connection.held() + self.held_by_session() + self.unsent_ciphertext() as u64
     }
 
     /// Returns the held bytes that no other connection can hold as well.
     pub(crate) fn held_alone(&self) -> u64 {
-        self.connection.held_alone() + self.held_by_session()
+        self.connection.held_alone() + self.held_by_session() + self.unsent_ciphertext() as u64
+    }
+
+    /// Returns the held bytes that are not to be sent.
+    #[cfg(debug_assertions)]
+    pub(crate) fn unshown(&self) -> u64 {
+        self.connection.unshown() + self.held_by_session()
     }
 
     fn held_by_session(&self) -> u64 {
-        let in_session = match self.stream {
-            Some(_) => None,
-            None => self.session(),
-        };
-        in_session.map_or(0, |session| session.held() as u64)
+        self.session().map_or(0, |session| session.held() as u64)
     }
 
     /// Checks the deadlines of an open connection, and of ciphertext that blocks while nothing is queued.
@@ -327,7 +331,8 @@ impl Link {
         let Some(session) = self.connection.take_session() else {
             return false;
         };
-        common.memory.sub(session.held());
+        common.memory.sub_input(session.held());
+        common.memory.sub(session.unsent());
         self.connection.note_unread(session.unread() as u64);
         let unsent = session.unsent_frames().map(|frames| Dropped {
             frames,
@@ -348,7 +353,7 @@ impl Link {
     ) -> Result<(), DecodeError> {
         match self.connection.session_mut() {
             Some(session) => {
-                common.memory.add(bytes.len());
+                common.memory.add_input(bytes.len());
                 session.put_ahead(bytes);
                 Ok(())
             }

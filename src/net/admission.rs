@@ -6,6 +6,7 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use super::Warning;
 use crate::config::Config;
+use crate::stats::RefusalsByReason;
 
 /// Why a peer is refused.
 #[derive(Debug)]
@@ -34,6 +35,16 @@ impl Refusal {
             Self::TooManyFrom { .. } => Warning::TooManyFrom,
             Self::NotAdmitted => Warning::NotAdmitted,
             Self::ListenerClosed => Warning::ListenerClosed,
+        }
+    }
+
+    /// Returns where refusals for this reason are counted.
+    pub(super) fn counter<'r>(&self, refusals: &'r mut RefusalsByReason) -> &'r mut u64 {
+        match self {
+            Self::Full { .. } | Self::Recovering { .. } => &mut refusals.full,
+            Self::TooManyFrom { .. } => &mut refusals.per_address,
+            Self::NotAdmitted => &mut refusals.on_accept,
+            Self::ListenerClosed => &mut refusals.listener_closed,
         }
     }
 }

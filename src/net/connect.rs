@@ -173,6 +173,8 @@ impl Net {
         let connection = Connection::new(peer, phase, interest, terms, self.common.now);
         if connection.is_open() {
             self.open += 1;
+        } else {
+            self.stats.connections.connecting += 1;
         }
         let id = self.connections.insert(Link::new(stream, connection));
         #[cfg(feature = "tls")]
@@ -188,6 +190,7 @@ impl Net {
         if let Some(timer) = connection.timer.take() {
             self.timers.cancel(timer);
         }
+        self.stats.connections.connecting -= 1;
         self.open += 1;
         match connection.establish(Source::Connection(id).token(), &self.common) {
             Ok(()) if matches!(connection.origin(), Origin::Listener(_)) => self.watch_new(id),

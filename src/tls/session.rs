@@ -19,7 +19,7 @@ const RECORD: usize = 16 * 1024;
 
 /// How many times a read may read ciphertext without any plaintext in it, such as session tickets. The rest is read in
 /// the next turn, so that a peer cannot keep the loop busy.
-const MAX_READS: usize = 4;
+const MAX_READS: usize = 2;
 
 /// The ciphertext of the session that is served. One for all sessions of a loop.
 #[derive(Debug, Default)]
@@ -101,9 +101,9 @@ impl Session {
         self.plaintext
     }
 
-    /// Returns the memory that the session takes, in bytes.
+    /// Returns the memory that the session takes besides the ciphertext to be sent, in bytes.
     pub(crate) fn held(&self) -> usize {
-        IDLE + self.pending.len() + self.unfed.len() + self.plaintext + self.records.incomplete()
+        IDLE + self.unfed.len() + self.plaintext + self.records.incomplete()
     }
 
     /// Returns whether the last read has shown that one more would return `WouldBlock`.

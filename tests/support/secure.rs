@@ -68,6 +68,10 @@ impl Authority {
         Identity { certificate, key }
     }
 
+    pub fn certificate(&self) -> CertificateDer<'static> {
+        self.issuer.der().clone()
+    }
+
     pub fn roots(&self) -> RootCertStore {
         let mut roots = RootCertStore::empty();
         let own = self.issuer.der().clone();
