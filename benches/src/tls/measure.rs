@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::Args;
 use serde_json::json;
 
-use crate::load::{Load, Pace, Spec};
+use crate::load::{Load, Pace, Shape, Spec};
 use crate::problem::Problem;
 use crate::process::Server;
 use crate::report::{self, grouped};
@@ -69,7 +69,7 @@ pub(crate) fn run(options: &Options, json: Option<&Path>) -> Result<(), Problem>
     let mut results = Vec::new();
     for ((name, ..), figures) in SERVERS.iter().zip(&mut all) {
         let (opened, memory) = (median(&mut figures.handshakes), median(&mut figures.memory));
-        let frames = figures.frames.each_mut().map(median);
+        let frames = figures.frames.each_mut().map(|rates| median(rates));
         report::say(format_args!(
             "{name:<15} {:>8} opened, {:>7} bytes each; frames of 64 bytes {:>9}, 32 at a time {:>9}, of 64 KiB {:>7}",
             grouped(opened as u64),
@@ -121,15 +121,13 @@ fn measure(
         // The first connection fills what a process fills once.
         let mut spec = Spec {
             addrs: vec![server.addr],
-            connections: 1,
-            pace: Pace::InFlight(pipeline),
-            size,
-            latency: false,
+            shape: Shape::echo(1, Pace::InFlight(pipeline), size),
+            time_every: None,
             options: load.connect(&server.addr.to_string())?,
         };
         let _first = Load::connect(&spec)?;
         let (cpu, memory) = (cpu(&server), usage::anonymous_bytes(server.pid()));
-        spec.connections = connections;
+        spec.shape.connections = connections;
         let mut load = Load::connect(&spec)?;
         let per_second = |count: f64, before: Duration| {
             count / (self::cpu(&server) - before).as_secs_f64().max(1e-9)
@@ -149,7 +147,7 @@ fn cpu(server: &Server) -> Duration {
     usage::cpu_time(server.pid()).unwrap_or_default()
 }
 
-fn median(values: &mut Vec<f64>) -> f64 {
+fn median(values: &mut [f64]) -> f64 {
     values.sort_by(f64::total_cmp);
     values.get(values.len() / 2).copied().unwrap_or_default()
 }
