@@ -917,3 +917,27 @@ fn handshake_whose_messages_block_waits_for_room() {
     });
     shaking.join().expect("its handshake succeeds");
 }
+
+#[test]
+fn reader_that_panics_ends_its_connection_and_leaves_the_session_in_order() {
+    struct Panics;
+    impl Read for Panics {
+        fn read(&mut self, _: &mut [u8]) -> std::io::Result<usize> {
+            panic!("on purpose");
+        }
+    }
+    let mut scene = Secure::secured(Config::default(), secured().send_buffer(4096));
+    let id = scene.id;
+    // More than the socket takes at once, and encrypted before the reader is asked.
+    scene.net().send(id, &[7; 60_000]).expect("there is room");
+    let sent = scene.net().send_reader(id, 10, Panics);
+    assert!(sent.is_ok());
+    let turn = std::panic::AssertUnwindSafe(|| scene.pass(Duration::ZERO));
+    std::panic::catch_unwind(turn).expect_err("the reader panics");
+    // The ends of turns check that memory is counted right.
+    let reason = scene.await_end();
+    assert!(
+        matches!(reason.cause, DisconnectCause::ReaderFailed(_)),
+        "{reason:?}"
+    );
+}

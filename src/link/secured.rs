@@ -14,7 +14,7 @@ use crate::error::DecodeError;
 use crate::reason::DisconnectCause;
 use crate::socket::{READ_INTEREST, Readiness};
 use crate::tick::Tick;
-use crate::tls::{self, Buffers, Session, Stage, Step};
+use crate::tls::{self, Buffers, Held, Session, Stage, Step};
 use crate::write_queue::Dropped;
 
 /// A session that is read and written like a socket.
@@ -72,8 +72,8 @@ impl Link {
     /// Moves the stream into a session. The handshake follows when the stream is connected.
     pub(crate) fn secure(&mut self, tls: rustls::Connection, stage: Stage, common: &mut Common) {
         if let Some(stream) = self.stream.take() {
-            let session = Session::new(stream, tls, stage);
-            common.memory.add_input(session.held());
+            let mut session = Session::new(stream, tls, stage);
+            session.count(&mut common.memory);
             self.connection.put_session(Box::new(session));
         }
     }
@@ -89,7 +89,6 @@ impl Link {
             connection: &mut self.connection,
         };
         let session = lent.session.as_deref_mut()?;
-        let (held, unsent) = (session.held(), session.unsent());
         let mut secured = Secured {
             session,
             buffers: std::mem::take(&mut common.ciphertext),
@@ -99,10 +98,7 @@ impl Link {
         };
         let result = use_it(lent.connection, &mut secured, common);
         common.ciphertext = secured.buffers;
-        common.memory.add_input(secured.session.held());
-        common.memory.sub_input(held);
-        common.memory.add(secured.session.unsent());
-        common.memory.sub(unsent);
+        secured.session.count(&mut common.memory);
         Some(result)
     }
 
@@ -273,22 +269,22 @@ impl Link {
 
     /// Returns the bytes that this connection holds, with its session.
     pub(crate) fn held(&self) -> u64 {
-        self.connection.held() + self.held_by_session() + self.unsent_ciphertext() as u64
+        self.connection.held() + self.held_by_session().all()
     }
 
     /// Returns the held bytes that no other connection can hold as well.
     pub(crate) fn held_alone(&self) -> u64 {
-        self.connection.held_alone() + self.held_by_session() + self.unsent_ciphertext() as u64
+        self.connection.held_alone() + self.held_by_session().all()
     }
 
     /// Returns the held bytes that are not to be sent.
     #[cfg(debug_assertions)]
     pub(crate) fn unshown(&self) -> u64 {
-        self.connection.unshown() + self.held_by_session()
+        self.connection.unshown() + self.held_by_session().own as u64
     }
 
-    fn held_by_session(&self) -> u64 {
-        self.session().map_or(0, |session| session.held() as u64)
+    fn held_by_session(&self) -> Held {
+        self.session().map(Session::counted).unwrap_or_default()
     }
 
     /// Checks the deadlines of an open connection, and of ciphertext that blocks while nothing is queued.
@@ -331,8 +327,7 @@ impl Link {
         let Some(session) = self.connection.take_session() else {
             return false;
         };
-        common.memory.sub_input(session.held());
-        common.memory.sub(session.unsent());
+        session.counted().sub_from(&mut common.memory);
         self.connection.note_unread(session.unread() as u64);
         let unsent = session.unsent_frames().map(|frames| Dropped {
             frames,
@@ -353,8 +348,8 @@ impl Link {
     ) -> Result<(), DecodeError> {
         match self.connection.session_mut() {
             Some(session) => {
-                common.memory.add_input(bytes.len());
                 session.put_ahead(bytes);
+                session.count(&mut common.memory);
                 Ok(())
             }
             None => self.connection.put_ahead(bytes, common),

@@ -13,4 +13,4 @@ mod records;
 mod session;
 
 pub(crate) use handshake::{Failure, Stage, Step};
-pub(crate) use session::{Buffers, Session};
+pub(crate) use session::{Buffers, Held, Session};

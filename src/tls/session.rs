@@ -5,6 +5,7 @@ use std::io::{self, IoSlice, Read, Write};
 
 use super::handshake::Stage;
 use super::records::Records;
+use crate::memory::Memory;
 use crate::socket::Stream;
 use crate::tick::Tick;
 
@@ -26,6 +27,31 @@ const MAX_READS: usize = 2;
 pub(crate) struct Buffers {
     pub(super) input: Vec<u8>,
     output: Vec<u8>,
+}
+
+/// The memory of a session, in bytes.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Held {
+    /// The session itself, and bytes that were received and not read.
+    pub(crate) own: usize,
+    /// Ciphertext that the socket has not taken.
+    pub(crate) unsent: usize,
+}
+
+impl Held {
+    fn add_to(self, memory: &mut Memory) {
+        memory.add_input(self.own);
+        memory.add(self.unsent);
+    }
+
+    pub(crate) fn sub_from(self, memory: &mut Memory) {
+        memory.sub_input(self.own);
+        memory.sub(self.unsent);
+    }
+
+    pub(crate) fn all(self) -> u64 {
+        (self.own + self.unsent) as u64
+    }
 }
 
 /// A TLS session and its socket.
@@ -53,6 +79,7 @@ pub(crate) struct Session {
     progress_at: Tick,
     /// The frames of which a part is in `pending`: an estimate. `None` if no frame is.
     unsent_frames: Option<u64>,
+    counted: Held,
 }
 
 impl Session {
@@ -72,6 +99,7 @@ impl Session {
             is_cut_short: false,
             progress_at: Tick::default(),
             unsent_frames: None,
+            counted: Held::default(),
         }
     }
 
@@ -101,9 +129,19 @@ impl Session {
         self.plaintext
     }
 
-    /// Returns the memory that the session takes besides the ciphertext to be sent, in bytes.
-    pub(crate) fn held(&self) -> usize {
-        IDLE + self.unfed.len() + self.plaintext + self.records.incomplete()
+    /// Returns the memory that is counted for the session.
+    pub(crate) fn counted(&self) -> Held {
+        self.counted
+    }
+
+    /// Counts the memory that the session takes now.
+    pub(crate) fn count(&mut self, memory: &mut Memory) {
+        let now = Held {
+            own: IDLE + self.unfed.len() + self.plaintext + self.records.incomplete(),
+            unsent: self.unsent(),
+        };
+        now.add_to(memory);
+        std::mem::replace(&mut self.counted, now).sub_from(memory);
     }
 
     /// Returns whether the last read has shown that one more would return `WouldBlock`.
