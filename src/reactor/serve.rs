@@ -1,7 +1,7 @@
 //! Serves a connection: reads, delivers, and writes the replies while the connection is in the cache.
 
 use super::Reactor;
-use crate::connection::{Fill, Origin, Phase};
+use crate::connection::{Fill, Phase};
 use crate::connection_id::ConnectionId;
 use crate::error::DecodeError;
 use crate::handler::Handler;
@@ -135,13 +135,7 @@ impl Reactor {
                         .call("on_connect", id, |net| handler.on_connect(net, id));
                 }
             }
-            Err((Origin::Adopted, error)) => {
-                self.net.end(id, Some(DisconnectCause::of_socket(error)));
-            }
-            Err((_, error)) => {
-                self.net
-                    .end(id, Some(DisconnectCause::ConnectFailed(error)));
-            }
+            Err(cause) => self.net.end(id, Some(cause)),
         }
     }
 
