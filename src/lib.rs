@@ -62,6 +62,8 @@ mod socket;
 mod stats;
 mod tick;
 mod timers;
+#[cfg(feature = "tls")]
+mod tls;
 mod work;
 mod write_queue;
 
@@ -79,6 +81,8 @@ pub use frame::{
 };
 pub use handler::{Admission, Handler};
 pub use mailbox::{Answer, Handle, Mailbox, Post, Ready};
+#[cfg(feature = "tls")]
+pub use net::Tls;
 pub use net::{ConnectionRef, Expired, Net, SendReport, Timer, TimerId};
 #[cfg(feature = "proxy")]
 pub use proxy::{IpNetwork, ParseNetworkError, ProxyHeader, ProxyProtocol};
@@ -93,6 +97,10 @@ pub use stats::{ConnectionsByStage, DisconnectsByCause, RefusalsByReason, Stats,
 
 /// Re-export of mio, whose types are part of this crate's API.
 pub use mio;
+
+/// Re-export of rustls, whose types are part of this crate's API with the feature `tls`.
+#[cfg(feature = "tls")]
+pub use rustls;
 
 /// Hardening a server against its peers, operating it, and embedding the loop in other programs.
 ///

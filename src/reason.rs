@@ -67,6 +67,25 @@ pub enum DisconnectCause {
         /// The timeout.
         after: Duration,
     },
+    /// The TLS handshake failed: the two sides have no version or cipher in common, a certificate is missing or not
+    /// trusted, or the peer does not speak TLS. [`on_connect`](crate::Handler::on_connect) was not called.
+    #[cfg(feature = "tls")]
+    HandshakeFailed(rustls::Error),
+    /// The TLS handshake was not done in time; see
+    /// [`handshake_timeout`](crate::ListenOptions::handshake_timeout).
+    #[cfg(feature = "tls")]
+    HandshakeTimedOut {
+        /// The timeout.
+        after: Duration,
+    },
+    /// An established TLS session failed: the peer sent an alert, or a record that is invalid or was changed on its way.
+    #[cfg(feature = "tls")]
+    Tls(rustls::Error),
+    /// The peer's stream ended without the close_notify with which a TLS session ends. Anyone on the way could have cut
+    /// it off, so it is not complete, unless the protocol says so. Peers that end or crash without closing their session
+    /// have this cause, during the handshake as well.
+    #[cfg(feature = "tls")]
+    Truncated,
     /// The peer sent bytes that cannot be decoded: a frame longer than the limit, or bytes that are not a frame of the
     /// connection's framing, such as an HTTP request that is read as a length. Or there was no memory for the frame.
     Decode(DecodeError),
@@ -204,6 +223,10 @@ impl DisconnectReason {
             | Cause::Decode(DecodeError::FrameTooLarge { .. } | DecodeError::Malformed { .. }) => {
                 Side::Peer
             }
+            #[cfg(feature = "tls")]
+            Cause::HandshakeFailed(_) | Cause::Tls(_) | Cause::Truncated => Side::Peer,
+            #[cfg(feature = "tls")]
+            Cause::HandshakeTimedOut { .. } => Side::Us,
             Cause::Reset(_)
             | Cause::Network(_)
             | Cause::ConnectFailed(_)
@@ -251,6 +274,8 @@ impl error::Error for DisconnectCause {
             | Self::Network(error)
             | Self::ConnectFailed(error)
             | Self::ReaderFailed(error) => Some(error),
+            #[cfg(feature = "tls")]
+            Self::HandshakeFailed(error) | Self::Tls(error) => Some(error),
             _ => None,
         }
     }
@@ -287,6 +312,16 @@ impl fmt::Display for DisconnectCause {
             Self::Network(error) => write!(f, "the network failed: {error}"),
             Self::ConnectFailed(error) => write!(f, "could not connect: {error}"),
             Self::ConnectTimedOut { after } => write!(f, "could not connect within {after:?}"),
+            #[cfg(feature = "tls")]
+            Self::HandshakeFailed(error) => write!(f, "the TLS handshake failed: {error}"),
+            #[cfg(feature = "tls")]
+            Self::HandshakeTimedOut { after } => {
+                write!(f, "the TLS handshake was not done within {after:?}")
+            }
+            #[cfg(feature = "tls")]
+            Self::Tls(error) => write!(f, "the TLS session failed: {error}"),
+            #[cfg(feature = "tls")]
+            Self::Truncated => f.write_str("the stream ended without a TLS close_notify"),
             Self::Decode(error) => write!(f, "cannot decode the input: {error}"),
             Self::ClosedLocally => f.write_str("disconnected by this side"),
             Self::DrainTimedOut { after } => {
@@ -348,7 +383,15 @@ impl fmt::Display for DisconnectCause {
 impl DisconnectCause {
     /// Returns the cause that corresponds to an error of an established socket.
     pub(crate) fn of_socket(error: io::Error) -> Self {
+        #[cfg(feature = "tls")]
+        let error = match error.downcast::<rustls::Error>() {
+            Ok(broken) => return Self::Tls(broken),
+            Err(error) => error,
+        };
         match error.kind() {
+            // No socket returns this.
+            #[cfg(feature = "tls")]
+            io::ErrorKind::UnexpectedEof => Self::Truncated,
             io::ErrorKind::ConnectionReset
             | io::ErrorKind::ConnectionAborted
             | io::ErrorKind::BrokenPipe

@@ -619,6 +619,8 @@ fn every_cause_has_a_scenario() {
     if cfg!(not(target_os = "linux")) {
         covered.insert("Network");
     }
+    // Those of `tests/tls.rs` and `tests/tls_streams.rs`.
+    covered.extend(["HandshakeFailed", "HandshakeTimedOut", "Tls", "Truncated"]);
     assert_eq!(covered, declared);
 }
 

@@ -5,9 +5,11 @@ mod support;
 
 use std::io::{self, Read};
 use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
 use std::time::Duration;
 
 use support::by_hand::Loop;
+use support::secure::{Authority, NAME, secured};
 use support::{Observer, Peer, Recorder, framed, pattern, refusing};
 use throng::{
     Admission, Config, ConnectOptions, ConnectionId, DecodeError, DisconnectCause,
@@ -674,6 +676,32 @@ fn address_of_a_client_is_passed_on_through_a_second_proxy() {
     scene.until(|seen, _| !seen.recorder.frames().is_empty());
     assert_eq!(scene.seen.asked, [Some(addr(CLIENT))]);
     assert_eq!(scene.seen.recorder.frames(), [b"hello"]);
+}
+
+#[test]
+fn header_precedes_the_tls_handshake() {
+    let options = secured().proxy_protocol(trusting(&["127.0.0.0/8"]));
+    let mut scene = Scene::with(Config::default(), options);
+    let client = Arc::new(Authority::of_all().client());
+    let options = ConnectOptions::default()
+        .proxy_header(ProxyHeader::v2(addr(CLIENT), scene.addr))
+        .tls(client, NAME.try_into().expect("a valid name"));
+    let mut other = Loop::new(Config::default());
+    let mut greets = Greets(Recorder::default());
+    let connected = other.net().connect_with(scene.addr, options);
+    connected.expect("it starts");
+    scene.until(|seen, _| {
+        other.turn(Duration::ZERO, &mut greets);
+        !seen.recorder.frames().is_empty()
+    });
+    assert_eq!(scene.seen.asked, [Some(addr(CLIENT))]);
+    assert_eq!(scene.seen.recorder.frames(), [b"hello"]);
+    let id = scene.seen.recorder.connected()[0];
+    let view = scene.looped.net().connection(id).expect("it is open");
+    assert!(view.tls().is_some());
+    let proxy = other.net().connection(greets.0.connected()[0]);
+    let proxy = proxy.and_then(|proxy| proxy.local_addr());
+    assert_eq!(view.proxy_addr(), proxy);
 }
 
 #[test]

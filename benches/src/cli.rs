@@ -36,6 +36,10 @@ impl Cli {
             Command::Handles(options) => handles::run(&options, json),
             Command::Ticks(options) => ticks::run(&options, json),
             Command::Timers(options) => timers::run(&options, json),
+            #[cfg(feature = "tls")]
+            Command::Tls(options) => crate::tls::measure::run(&options, json),
+            #[cfg(feature = "tls")]
+            Command::TokioRustls(options) => crate::tls::tokio::run(&options),
             Command::Soak(options) => soak::run(&options, json),
             Command::SoakServer(options) => soak::serve(&options),
             Command::Steady(options) => steady::run(&options, json),
@@ -70,6 +74,13 @@ enum Command {
     Ticks(ticks::Options),
     /// Measures what timers cost.
     Timers(timers::Options),
+    /// Measures TLS beside a server with tokio-rustls.
+    #[cfg(feature = "tls")]
+    Tls(crate::tls::measure::Options),
+    /// The echo server with tokio-rustls that `tls` measures.
+    #[cfg(feature = "tls")]
+    #[command(hide = true, name = "tokio-rustls")]
+    TokioRustls(crate::tls::tokio::Options),
     /// Makes rounds that cost the same each time, to be counted.
     #[command(hide = true)]
     Steady(steady::Options),

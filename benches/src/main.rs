@@ -31,6 +31,8 @@ mod soak;
 mod steady;
 mod ticks;
 mod timers;
+#[cfg(feature = "tls")]
+mod tls;
 mod torture;
 mod usage;
 mod values;

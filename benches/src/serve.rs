@@ -38,6 +38,9 @@ pub(crate) struct Options {
     /// How long everybody has to read what is queued, after a signal.
     #[arg(long, default_value = "5", value_parser = seconds)]
     shutdown_timeout: Duration,
+    #[cfg(feature = "tls")]
+    #[command(flatten)]
+    tls: crate::tls::ServeOptions,
     #[command(flatten)]
     settings: Settings,
     #[command(flatten)]
@@ -79,6 +82,10 @@ fn start<H: Handler>(handler: &mut H, options: &Options) -> Result<Stats, Proble
     if !options.proxy_protocol.is_empty() {
         let proxies = options.proxy_protocol.iter().copied();
         listen = listen.proxy_protocol(ProxyProtocol::trusting(proxies));
+    }
+    #[cfg(feature = "tls")]
+    {
+        listen = options.tls.apply(listen)?;
     }
     let config = options.settings.config();
     let mut driver =

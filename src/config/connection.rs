@@ -76,6 +76,8 @@ pub struct ListenOptions {
     pub(crate) socket_file_mode: Option<u32>,
     #[cfg(feature = "proxy")]
     pub(crate) proxying: Proxying,
+    #[cfg(feature = "tls")]
+    pub(crate) security: super::Security,
 }
 
 impl Default for ListenOptions {
@@ -93,6 +95,8 @@ impl Default for ListenOptions {
             socket_file_mode: None,
             #[cfg(feature = "proxy")]
             proxying: Proxying::None,
+            #[cfg(feature = "tls")]
+            security: super::Security::default(),
         }
     }
 }
@@ -169,6 +173,8 @@ pub struct ConnectOptions {
     pub(crate) bind: Option<SocketAddr>,
     #[cfg(feature = "proxy")]
     pub(crate) proxying: Proxying,
+    #[cfg(feature = "tls")]
+    pub(crate) security: super::Security,
 }
 
 impl Default for ConnectOptions {
@@ -179,6 +185,8 @@ impl Default for ConnectOptions {
             bind: None,
             #[cfg(feature = "proxy")]
             proxying: Proxying::None,
+            #[cfg(feature = "tls")]
+            security: super::Security::default(),
         }
     }
 }

@@ -7,6 +7,8 @@ mod connection;
 mod hardened;
 #[cfg(feature = "proxy")]
 mod proxy;
+#[cfg(feature = "tls")]
+mod tls;
 
 use std::time::Duration;
 
@@ -14,6 +16,8 @@ use crate::error::OptionsError;
 
 pub(crate) use connection::ConnectionOptions;
 pub use connection::{ConnectOptions, Excess, ListenOptions, Overflow};
+#[cfg(feature = "tls")]
+pub(crate) use tls::Security;
 
 /// The settings of a loop, and of all its connections unless [`ListenOptions`] or [`ConnectOptions`] override them.
 ///
@@ -50,6 +54,8 @@ pub struct Config {
     pub(crate) accept_retry: Duration,
     pub(crate) slow_callback: Option<Duration>,
     pub(crate) busy_poll: Duration,
+    #[cfg(feature = "tls")]
+    pub(crate) handshakes_per_turn: usize,
 }
 
 impl Default for Config {
@@ -75,6 +81,8 @@ impl Default for Config {
             accept_retry: Duration::from_millis(100),
             slow_callback: None,
             busy_poll: Duration::ZERO,
+            #[cfg(feature = "tls")]
+            handshakes_per_turn: tls::HANDSHAKES_PER_TURN,
         }
     }
 }
@@ -85,9 +93,11 @@ impl Config {
     pub(crate) fn fields(&mut self) -> Vec<(&'static str, &mut dyn std::any::Any)> {
         macro_rules! fields {
             ($($name:ident),* $(,)?) => {{
-                let Self { connection, $($name),* } = self;
+                let Self { connection, $($name,)* #[cfg(feature = "tls")] handshakes_per_turn } = self;
                 let mut fields = connection.fields();
                 $(fields.push((stringify!($name), $name));)*
+                #[cfg(feature = "tls")]
+                fields.push(("handshakes_per_turn", handshakes_per_turn));
                 fields
             }};
         }

@@ -19,10 +19,17 @@ pub(super) struct Aside {
     pub(super) half_closed: bool,
     /// What is left of its rate limits, unless that is everything.
     pub(super) meter: Option<Meter>,
+    /// The TLS session, with the stream in it.
+    #[cfg(feature = "tls")]
+    pub(super) session: Option<Box<crate::tls::Session>>,
 }
 
 impl Aside {
     pub(super) fn is_empty(&self) -> bool {
+        #[cfg(feature = "tls")]
+        if self.session.is_some() {
+            return false;
+        }
         self.ahead.is_none() && self.ending.is_none() && !self.half_closed && self.meter.is_none()
     }
 }
@@ -56,6 +63,10 @@ impl Connection {
     /// bytes.
     pub(crate) fn begin_release(&mut self) -> Result<(), SendError> {
         self.check_between_frames()?;
+        #[cfg(feature = "tls")]
+        if self.session().is_some() {
+            return Err(SendError::Secured);
+        }
         self.phase = Phase::Releasing;
         self.at_once_up_to = 0;
         self.hold_back(HeldBack::RELEASED);

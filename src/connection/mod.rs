@@ -29,6 +29,8 @@ mod meter;
 #[cfg(test)]
 mod pair;
 mod queueing;
+#[cfg(feature = "tls")]
+mod secured;
 mod stream;
 mod terms;
 mod write_half;

@@ -8,7 +8,7 @@ use log::info;
 
 use super::listen::{Listener, Peer};
 use super::{Deadline, Net, Refusal, Warning};
-use crate::connection::{Phase, Terms};
+use crate::connection::Terms;
 use crate::connection_id::{ConnectionId, ListenerId, Source};
 use crate::socket::{Selector, Shown, Stream};
 use crate::timers::later;
@@ -128,7 +128,7 @@ impl Net {
         let (stream, terms) = (newcomer.stream, newcomer.terms);
         let result = stream
             .set_up(&terms.options, newcomer.has_nodelay)
-            .and_then(|()| Ok(self.add(stream, peer, Phase::Open, terms)?));
+            .and_then(|()| Ok(self.add(stream, peer, terms.first_phase(), terms)?));
         match result {
             Ok(id) => {
                 self.stats.accepted += 1;

@@ -137,6 +137,8 @@ impl Net {
             options: connection,
             #[cfg(feature = "proxy")]
             proxying: options.proxying.clone(),
+            #[cfg(feature = "tls")]
+            security: options.security.clone(),
         }))
     }
 
@@ -179,7 +181,10 @@ impl Net {
         } else {
             self.stats.connections.connecting += 1;
         }
-        Ok(self.connections.insert(Link::new(stream, connection)))
+        let id = self.connections.insert(Link::new(stream, connection));
+        #[cfg(feature = "tls")]
+        self.secure(id);
+        Ok(id)
     }
 
     /// Marks a connection as established after its attempt has succeeded.
@@ -193,6 +198,7 @@ impl Net {
         self.stats.connections.connecting -= 1;
         self.open += 1;
         match connection.establish(Source::Connection(id).token(), &self.common) {
+            Ok(()) if matches!(connection.origin(), Origin::Listener(_)) => self.watch_new(id),
             Ok(()) => {
                 self.stats.connected += 1;
                 info!("{id} connected to {}", Shown(connection.peer));

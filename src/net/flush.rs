@@ -3,7 +3,7 @@
 use log::trace;
 
 use super::Net;
-use crate::connection::{Failure, Flush, Phase, Pressure};
+use crate::connection::{Failure, Flush, Phase};
 use crate::connection_id::{ConnectionId, Source};
 use crate::reason::DisconnectCause;
 use crate::socket::Readiness;
@@ -15,7 +15,7 @@ impl Net {
             return;
         };
         connection.dirty = false;
-        if connection.has_queued() || connection.pressure() != Pressure::NONE {
+        if connection.may_have_output() {
             let token = Source::Connection(id).token();
             let (budget, before) = (self.config.write_budget, self.common.written.bytes);
             let pressure = connection.pressure();

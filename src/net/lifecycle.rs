@@ -388,7 +388,7 @@ impl Net {
                 return;
             }
             let waits_for_flush = connection.phase == Phase::Closing;
-            match connection.discard(buffer, self.common.now) {
+            match connection.discard(buffer, &mut self.common) {
                 Fill::Bytes { read, .. } => budget = budget.saturating_sub(read),
                 Fill::Blocked => return,
                 Fill::Ended if waits_for_flush => return,

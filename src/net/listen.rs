@@ -281,6 +281,8 @@ impl Net {
             options: connection,
             #[cfg(feature = "proxy")]
             proxying: options.proxying.clone(),
+            #[cfg(feature = "tls")]
+            security: options.security.clone(),
         }))
     }
 

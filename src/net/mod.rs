@@ -37,6 +37,8 @@ mod stream;
 mod table;
 mod throttle;
 mod timers;
+#[cfg(feature = "tls")]
+mod tls;
 mod turn;
 mod user_sources;
 mod view;
@@ -77,6 +79,8 @@ use listen::Listener;
 pub(crate) use listen::Peer;
 pub(crate) use service::{EndOfStream, Input, Received};
 pub use timers::{Expired, Timer, TimerId};
+#[cfg(feature = "tls")]
+pub use tls::Tls;
 pub use view::ConnectionRef;
 pub(crate) use warnings::Warning;
 
@@ -95,6 +99,10 @@ pub(crate) use warnings::Warning;
 /// | [`pause_listener`](Self::pause_listener), [`resume_listener`](Self::resume_listener) | let peers wait |
 /// | [`release_listener`](Self::release_listener) | detach a listener and return its socket |
 /// | [`close_listener`](Self::close_listener) | stop listening; its connections stay |
+#[cfg_attr(
+    feature = "tls",
+    doc = "| [`set_listener_tls`](Self::set_listener_tls) | secure later peers with other certificates |"
+)]
 /// | **Opening and closing** | |
 /// | [`connect`](Self::connect) | connect to a peer |
 /// | [`connect_with`](Self::connect_with) | … with options |

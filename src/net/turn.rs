@@ -74,6 +74,10 @@ impl Net {
 
     pub(crate) fn count_turn(&mut self) {
         self.stats.turns += 1;
+        #[cfg(feature = "tls")]
+        {
+            self.common.handshakes_left = self.config.handshakes_per_turn;
+        }
         // A panic of a callback may have left some.
         self.connections.end_replies();
         self.work.begin_turn();

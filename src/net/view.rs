@@ -24,7 +24,7 @@ use crate::socket::Stream;
 #[derive(Clone, Copy)]
 pub struct ConnectionRef<'n> {
     id: ConnectionId,
-    link: &'n Link,
+    pub(super) link: &'n Link,
     /// The bytes of replies that are not in its queue yet.
     replies: u64,
 }

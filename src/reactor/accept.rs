@@ -42,7 +42,10 @@ impl Reactor {
         });
         if admission == Admission::Refuse {
             self.net.refuse(peer, &Refusal::NotAdmitted);
-        } else if let Some(id) = self.net.admit(newcomer) {
+        } else if let Some(id) = self.net.admit(newcomer)
+            // With TLS, the handshake comes first.
+            && self.net.is_connected(id)
+        {
             self.net
                 .call("on_connect", id, |net| handler.on_connect(net, id));
         }

@@ -48,8 +48,8 @@ impl Reactor {
     ) {
         self.serve_now(handler, id);
         if self.net.phase(id) == Some(Phase::Connecting) {
-            self.net
-                .end(id, Some(DisconnectCause::ConnectTimedOut { after }));
+            let cause = self.net.attempt_timed_out(id, after);
+            self.net.end(id, Some(cause));
         }
     }
 

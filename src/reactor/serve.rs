@@ -2,7 +2,7 @@
 
 use super::Reactor;
 use crate::config::Config;
-use crate::connection::{Fill, Origin, Phase};
+use crate::connection::{Fill, Phase};
 use crate::connection_id::ConnectionId;
 use crate::error::DecodeError;
 use crate::handler::Handler;
@@ -161,13 +161,7 @@ impl Reactor {
                         .call("on_connect", id, |net| handler.on_connect(net, id));
                 }
             }
-            Err((Origin::Adopted, error)) => {
-                self.net.end(id, Some(DisconnectCause::of_socket(error)));
-            }
-            Err((_, error)) => {
-                self.net
-                    .end(id, Some(DisconnectCause::ConnectFailed(error)));
-            }
+            Err(cause) => self.net.end(id, Some(cause)),
         }
     }
 

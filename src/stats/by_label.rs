@@ -126,6 +126,14 @@ causes! {
     network: Network,
     connect_failed: ConnectFailed,
     connect_timed_out: ConnectTimedOut,
+    #[cfg(feature = "tls")]
+    handshake_failed: HandshakeFailed,
+    #[cfg(feature = "tls")]
+    handshake_timed_out: HandshakeTimedOut,
+    #[cfg(feature = "tls")]
+    tls: Tls,
+    #[cfg(feature = "tls")]
+    truncated: Truncated,
     frame_too_large: Decode(FrameTooLarge),
     malformed: Decode(Malformed),
     out_of_memory: Decode(OutOfMemory),

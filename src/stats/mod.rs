@@ -127,6 +127,8 @@ stats! {
         counter accept_pauses: u64,
         /// Outbound and adopted connections that were established.
         counter connected: u64,
+        /// TLS handshakes that were completed, in either direction. Zero without the feature `tls`.
+        counter handshakes: u64,
         /// Connections in either direction that have ended, including failed connection attempts.
         counter disconnected: u64,
         /// Ended connections by the [cause](crate::DisconnectCause): `disconnected` is the sum.
@@ -162,7 +164,7 @@ stats! {
         /// Present connections by the stage they have reached.
         gauge connections: ConnectionsByStage,
         /// Bytes that all connections hold, as counted for [`memory_budget`](crate::Config::memory_budget): write
-        /// queues, undelivered input and incomplete frames.
+        /// queues, undelivered input, incomplete frames, and TLS sessions.
         gauge memory_bytes: u64,
         /// The part of these bytes that is in write queues. A payload that several queues share counts once.
         gauge queued_bytes: u64,

@@ -14,6 +14,8 @@ pub mod peer;
 pub mod random;
 pub mod recorder;
 pub mod scene;
+#[cfg(feature = "tls")]
+pub mod secure;
 pub mod server;
 pub mod shards;
 pub mod toy;

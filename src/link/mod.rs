@@ -3,24 +3,26 @@
 //! The connection decides. The link makes the system calls: it reads and writes, updates the selector's interest, and
 //! closes the stream.
 
+#[cfg(feature = "tls")]
+mod secured;
+
 use std::io::{self, IoSlice, IoSliceMut};
 use std::net::SocketAddr;
 use std::ops::{Deref, DerefMut};
 
 use mio::Token;
 
-use crate::connection::{Common, Connection, Fill, Flush, Io, Phase};
+use crate::connection::{Common, Connection, Fill, Flush, Io, Phase, Pressure};
 #[cfg(feature = "proxy")]
 use crate::proxy::Proxying;
 use crate::reason::{DisconnectCause, Released};
 use crate::socket::{READ_INTEREST, Stream, peer_has_closed};
-use crate::tick::Tick;
 
 /// Derefs to the connection. The stream comes first, in the first cache line of the slot.
 #[derive(Debug)]
 #[repr(C)]
 pub(crate) struct Link {
-    /// `None` if the connection is closed or its stream was released.
+    /// `None` if the connection is closed or its stream was released, or if it is in a TLS session.
     stream: Option<Stream>,
     connection: Connection,
 }
@@ -62,14 +64,20 @@ impl Link {
     pub(crate) fn fill(&mut self, buffer: &mut [u8], most: usize, common: &mut Common) -> Fill {
         match &mut self.stream {
             Some(stream) => self.connection.fill(stream, buffer, most, common),
+            #[cfg(feature = "tls")]
+            None => self.fill_secured(buffer, most, common),
+            #[cfg(not(feature = "tls"))]
             None => Fill::Blocked,
         }
     }
 
     /// Reads and discards bytes, while waiting for the peer's EOF.
-    pub(crate) fn discard(&mut self, buffer: &mut [u8], now: Tick) -> Fill {
+    pub(crate) fn discard(&mut self, buffer: &mut [u8], common: &mut Common) -> Fill {
         match &mut self.stream {
-            Some(stream) => self.connection.discard(stream, buffer, now),
+            Some(stream) => self.connection.discard(stream, buffer, common.now),
+            #[cfg(feature = "tls")]
+            None => self.discard_secured(buffer, common),
+            #[cfg(not(feature = "tls"))]
             None => Fill::Blocked,
         }
     }
@@ -78,7 +86,7 @@ impl Link {
     pub(crate) fn discard_unread(&mut self) -> u64 {
         /// More than a socket buffers by default.
         const MOST: u64 = 16 * 1024 * 1024;
-        let Some(stream) = &mut self.stream else {
+        let Some(stream) = self.stream_mut() else {
             return 0;
         };
         let mut buffer = vec![0; 64 * 1024];
@@ -95,6 +103,9 @@ impl Link {
     #[inline]
     pub(crate) fn flush(&mut self, budget: usize, token: Token, common: &mut Common) -> Flush {
         let Some(stream) = &mut self.stream else {
+            #[cfg(feature = "tls")]
+            return self.flush_secured(budget, token, common);
+            #[cfg(not(feature = "tls"))]
             return Flush::Done;
         };
         let outcome = self.connection.flush(stream, budget, common);
@@ -103,6 +114,14 @@ impl Link {
             return outcome;
         }
         self.follow_up(outcome, token, common)
+    }
+
+    /// Returns whether a flush may have something to do. A TLS session may have bytes of its own.
+    #[inline]
+    pub(crate) fn may_have_output(&self) -> bool {
+        self.connection.has_queued()
+            || self.connection.pressure() != Pressure::NONE
+            || (cfg!(feature = "tls") && self.stream.is_none())
     }
 
     /// Writes replies of a connection that has no queue. `None` if all were written.
@@ -149,7 +168,7 @@ impl Link {
         let Some(wanted) = self.connection.new_interest() else {
             return Ok(());
         };
-        if let Some(stream) = &mut self.stream
+        if let Some(stream) = self.stream_mut()
             && !mutated!("interest not registered again")
         {
             stream.reregister(&common.registry, token, wanted)?;
@@ -170,6 +189,8 @@ impl Link {
     /// Marks the connection attempt as successful.
     pub(crate) fn establish(&mut self, token: Token, common: &Common) -> io::Result<()> {
         self.connection.establish(common.now);
+        #[cfg(feature = "tls")]
+        self.expect_plaintext();
         self.update_interest(token, common)
     }
 
@@ -180,44 +201,58 @@ impl Link {
     #[cfg(debug_assertions)]
     pub(crate) fn check_invariants(&self) {
         assert_eq!(
-            self.stream.is_none(),
+            self.stream().is_none(),
             self.connection.phase == Phase::Closed,
             "a connection has a stream until it is closed"
         );
         self.connection.check_invariants();
     }
 
+    pub(crate) fn stream(&self) -> Option<&Stream> {
+        #[cfg(feature = "tls")]
+        if let Some(session) = self.connection.session() {
+            return Some(session.stream());
+        }
+        self.stream.as_ref()
+    }
+
+    fn stream_mut(&mut self) -> Option<&mut Stream> {
+        #[cfg(feature = "tls")]
+        if let Some(session) = self.connection.session_mut() {
+            return Some(session.stream_mut());
+        }
+        self.stream.as_mut()
+    }
+
     /// Returns whether a connection attempt has succeeded; an error if it failed.
     pub(crate) fn is_connected(&self) -> io::Result<bool> {
-        self.stream.as_ref().map_or(Ok(false), Stream::is_connected)
+        self.stream().map_or(Ok(false), Stream::is_connected)
     }
 
     /// Returns the error of the socket, if no read will return it.
     pub(crate) fn take_error(&self) -> Option<io::Error> {
-        match self.stream.as_ref()?.take_error() {
+        match self.stream()?.take_error() {
             Ok(error) => error,
             Err(error) => Some(error),
         }
     }
 
-    pub(crate) fn stream(&self) -> Option<&Stream> {
-        self.stream.as_ref()
-    }
-
     /// Returns the address of the proxy from which an inbound connection comes.
     #[cfg(feature = "proxy")]
     pub(crate) fn proxy_addr(&self) -> Option<SocketAddr> {
-        let addr = self.stream.as_ref()?.peer_addr().ok()?;
+        let addr = self.stream()?.peer_addr().ok()?;
         self.connection.proxying().expected_from(addr)?;
         addr
     }
 
-    /// Writes the PROXY header with which an outbound connection begins, if it does. A new socket has room for it.
+    /// Writes the PROXY header with which an outbound connection begins, if it does: with TLS, before the handshake. A new
+    /// socket has room for it.
     #[cfg(feature = "proxy")]
     pub(crate) fn send_header(&mut self, common: &mut Common) -> io::Result<()> {
-        let (Some(stream), Proxying::Sends(header)) =
-            (&mut self.stream, self.connection.proxying())
-        else {
+        let Proxying::Sends(header) = self.connection.proxying().clone() else {
+            return Ok(());
+        };
+        let Some(stream) = self.stream_mut() else {
             return Ok(());
         };
         let header = header.as_bytes();
@@ -231,23 +266,23 @@ impl Link {
     }
 
     pub(crate) fn local_addr(&self) -> Option<SocketAddr> {
-        self.stream.as_ref()?.local_addr().ok()?
+        self.stream()?.local_addr().ok()?
     }
 
     /// Returns whether the peer of an established connection has half-closed, whether or not the EOF was read.
     pub(crate) fn peer_has_closed(&self) -> bool {
         let has_peer = self.connection.phase != Phase::Connecting;
-        let stream = self.stream.as_ref().filter(|_| has_peer);
+        let stream = self.stream().filter(|_| has_peer);
         stream.is_some_and(|stream| self.connection.end_is_known() || peer_has_closed(stream))
     }
 
     /// Sends a FIN after the last byte was written, unless it was sent before. For a stream that was reset meanwhile the
     /// system only returns `NotConnected`; the error of the socket is returned instead.
     pub(crate) fn send_fin(&mut self) -> io::Result<()> {
-        let stream = self.stream.as_ref();
+        let stream = self.stream();
         let stream = stream.filter(|_| !self.connection.has_sent_fin());
-        self.connection.note_fin_sent();
         let closed = stream.map_or(Ok(()), Stream::shutdown_write);
+        self.connection.note_fin_sent();
         closed.map_err(|error| self.take_error().unwrap_or(error))
     }
 
@@ -259,7 +294,11 @@ impl Link {
         } else {
             overruling
         };
+        #[cfg(feature = "tls")]
+        let is_cut_off = cause.is_some() || self.connection.has_failed_write();
         let is_reset = self.connection.finish(cause, common);
+        #[cfg(feature = "tls")]
+        let is_reset = (self.end_session(common) && is_cut_off) || is_reset;
         if let Some(mut stream) = self.stream.take() {
             stream.deregister(&common.registry);
             if is_reset {
@@ -304,7 +343,9 @@ impl Drop for Link {
     /// Resets the stream if unsent bytes were dropped with the loop.
     fn drop(&mut self) {
         let has_unsent = self.connection.unsent_bytes() > 0;
-        if let Some(stream) = self.stream.as_ref().filter(|_| has_unsent) {
+        #[cfg(feature = "tls")]
+        let has_unsent = has_unsent || self.unsent_ciphertext() > 0;
+        if let Some(stream) = self.stream().filter(|_| has_unsent) {
             stream.reset_on_close();
         }
     }
