@@ -138,8 +138,8 @@ impl Net {
                     Sender::Unknown | Sender::Proxy => None,
                 };
                 newcomer.is_proxied = true;
-                let peer = newcomer.peer;
-                self.has_room_for(peer, peer).then_some(newcomer)
+                let has_room = self.has_room_for(&newcomer, newcomer.peer);
+                has_room.then_some(newcomer)
             }
             Err(why) => {
                 self.refuse_arrival(id, why);
