@@ -6,6 +6,7 @@
 //! [protocol]: crate::protocol
 //! [benchmarks]: crate::benchmarks
 //! [design]: crate::design
+//! [examples]: https://docs.rs/crate/throng/latest/source/examples/
 //! [MIT]: https://opensource.org/license/mit
 //! [Apache 2.0]: https://www.apache.org/licenses/LICENSE-2.0
 #![doc = include_str!("../README.md")]
@@ -44,6 +45,7 @@ mod memory;
 mod net;
 #[cfg(feature = "proxy")]
 mod proxy;
+mod rate;
 mod reactor;
 mod reason;
 mod shards;
@@ -54,7 +56,7 @@ mod timers;
 mod work;
 mod write_queue;
 
-pub use config::{Config, ConnectOptions, ListenOptions, Overflow};
+pub use config::{Config, ConnectOptions, Excess, ListenOptions, Overflow};
 pub use connection::{Backlog, Origin};
 pub use connection_id::{ConnectionId, ListenerId};
 pub use error::{
@@ -67,12 +69,12 @@ pub use frame::{
     LengthPrefix, Lines,
 };
 pub use handler::{Admission, Handler};
-pub use mailbox::{Handle, Mailbox, Post};
+pub use mailbox::{Answer, Handle, Mailbox, Post, Ready};
 pub use net::{ConnectionRef, Expired, Net, SendReport, Timer, TimerId};
 #[cfg(feature = "proxy")]
 pub use proxy::{IpNetwork, ParseNetworkError, ProxyHeader, ProxyProtocol};
 pub use reactor::Reactor;
-pub use reason::{DisconnectCause, DisconnectReason, Released, Side, Stage};
+pub use reason::{DisconnectCause, DisconnectReason, RateLimit, Released, Side, Stage};
 pub use shards::{
     Balance, JoinError, Shard, ShardError, ShardFailure, ShardHandles, ShardedId, Shards,
     ShardsBuilder,
@@ -89,6 +91,7 @@ pub use mio;
 /// [`socket_activation`]: https://docs.rs/crate/throng/latest/source/examples/socket_activation.rs
 /// [`game_tick`]: https://docs.rs/crate/throng/latest/source/examples/game_tick.rs
 /// [`embed_tokio`]: https://docs.rs/crate/throng/latest/source/examples/embed_tokio.rs
+/// [`embed_smol`]: https://docs.rs/crate/throng/latest/source/examples/embed_smol.rs
 /// [`embed_calloop`]: https://docs.rs/crate/throng/latest/source/examples/embed_calloop.rs
 /// [`embed_mio`]: https://docs.rs/crate/throng/latest/source/examples/embed_mio.rs
 /// [`metrics`]: https://docs.rs/crate/throng/latest/source/examples/metrics.rs

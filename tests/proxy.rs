@@ -460,6 +460,17 @@ fn limit_per_address_counts_clients_and_not_their_proxy() {
 }
 
 #[test]
+fn rate_of_accepts_is_that_of_each_client_and_not_of_their_proxy() {
+    let mut scene = Scene::new(Config::default().max_accepts_per_second_per_ip(1));
+    let (_first, _) = scene.join("192.0.2.1:1");
+    let (_other, _) = scene.join("192.0.2.2:1");
+    let mut second = Peer::connect(scene.addr);
+    second.write(&header_of("192.0.2.1:2"));
+    scene.expect_refusal(second);
+    assert_eq!(scene.seen.asked.len(), 2);
+}
+
+#[test]
 fn limit_per_address_counts_peers_that_connect_directly() {
     let mut scene = Scene::new(Config::default().max_connections_per_ip(1));
     let directly = scene.looped.listen();

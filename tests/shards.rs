@@ -173,6 +173,10 @@ fn sharded_id_names_a_connection_and_its_shard() {
             .expect("it is there");
     }
     let mut told: Vec<Vec<u8>> = peers.iter_mut().map(Peer::receive).collect();
+    let second = told
+        .iter()
+        .position(|it| *it == ids[1].to_string().as_bytes());
+    let second = second.expect("one has this id");
     told.sort();
     let names: Vec<Vec<u8>> = ids.iter().map(|id| id.to_string().into_bytes()).collect();
     assert_eq!(told, names);
@@ -180,6 +184,21 @@ fn sharded_id_names_a_connection_and_its_shard() {
     let nobody = ShardedId { shard: 9, ..ids[0] };
     handles
         .send_bytes(nobody, "x")
+        .expect_err("there is no such shard");
+    // The forms that never block.
+    handles
+        .try_send_bytes(ids[1], "try")
+        .expect("there is room");
+    assert_eq!(peers[second].receive(), b"try");
+    assert_eq!(handles.try_broadcast("all"), 2);
+    assert_eq!(peers[second].receive(), b"all");
+    handles.try_disconnect(ids[1]).expect("there is room");
+    peers[second].expect_end();
+    handles
+        .try_send_bytes(nobody, "x")
+        .expect_err("there is no such shard");
+    handles
+        .try_disconnect(nobody)
         .expect_err("there is no such shard");
     end(shards);
 }

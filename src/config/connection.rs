@@ -39,6 +39,18 @@ pub enum Overflow {
     Disconnect,
 }
 
+/// What happens if a peer sends more than [`max_frames_per_second`](Config::max_frames_per_second) or
+/// [`max_bytes_per_second`](Config::max_bytes_per_second).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Excess {
+    /// throng stops reading from the connection until the excess is paid for. Nothing is lost: what has arrived waits,
+    /// and TCP slows the peer down.
+    Pause,
+    /// The connection is closed with the cause [`RateExceeded`](crate::DisconnectCause::RateExceeded), after the frame
+    /// that exceeds the limit was delivered.
+    Disconnect,
+}
+
 /// The settings of a listener and of the connections it accepts. Settings that are not set default to those of the
 /// loop's [`Config`].
 ///
@@ -331,6 +343,32 @@ connection_options! {
     /// outbound connection if the peer sends the requests.
     read_under_backpressure(read: bool): Option<bool> = None;
 
+    /// Sets how many frames a peer may send per second; at least 1. Default: `None`, no limit.
+    ///
+    /// A peer that was silent for a second may send one second's worth at once. Above the limit,
+    /// [`excess`](Self::excess) decides. Frames that arrive in chunks count at their end; with
+    /// [`Framing::raw`] each call of [`on_data`](crate::Handler::on_data) counts.
+    ///
+    /// Frames cost CPU time even if they are small: one connection that sends without pause can use a whole core. A
+    /// limit prevents that. A connection with a limit costs some hundred instructions more per read, one without costs
+    /// nothing.
+    max_frames_per_second(frames: impl Into<Option<u64>>): Option<u64> = None;
+
+    /// Sets how many bytes a peer may send per second, headers included; at least 1. Default: `None`, no limit.
+    ///
+    /// A peer that was silent for a second may send one second's worth at once. Above the limit,
+    /// [`excess`](Self::excess) decides. A frame may be longer than one second's worth: it is received over several
+    /// seconds.
+    max_bytes_per_second(bytes: impl Into<Option<u64>>): Option<u64> = None;
+
+    /// Sets what happens if a peer exceeds [`max_frames_per_second`](Self::max_frames_per_second) or
+    /// [`max_bytes_per_second`](Self::max_bytes_per_second). Default: [`Excess::Pause`].
+    ///
+    /// While reading is paused, the connection causes no wake-up except the one that ends the pause, after 10 ms at the
+    /// earliest. No timeout for what the peer sends runs meanwhile. [`Stats::throttled`](crate::Stats::throttled)
+    /// counts the pauses.
+    excess(policy: Excess): Excess = Excess::Pause;
+
     /// Sets how long a connection may be without a byte in either direction before it is closed with the cause
     /// [`Idle`](crate::DisconnectCause::Idle). More than 49 days means no limit. Default: `None`, no limit.
     ///
@@ -479,6 +517,15 @@ impl ConnectionOptions {
                     });
                 }
                 _ => {}
+            }
+        }
+        let rates = [
+            ("max_frames_per_second", self.max_frames_per_second),
+            ("max_bytes_per_second", self.max_bytes_per_second),
+        ];
+        for (setting, rate) in rates {
+            if rate == Some(0) {
+                return Err(OptionsError::ZeroRate { setting });
             }
         }
         let sizes = [

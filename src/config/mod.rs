@@ -13,7 +13,7 @@ use std::time::Duration;
 use crate::error::OptionsError;
 
 pub(crate) use connection::ConnectionOptions;
-pub use connection::{ConnectOptions, ListenOptions, Overflow};
+pub use connection::{ConnectOptions, Excess, ListenOptions, Overflow};
 
 /// The settings of a loop, and of all its connections unless [`ListenOptions`] or [`ConnectOptions`] override them.
 ///
@@ -34,6 +34,7 @@ pub struct Config {
     pub(crate) max_connections: usize,
     pub(crate) accept_again_below: Option<usize>,
     pub(crate) max_connections_per_ip: Option<usize>,
+    pub(crate) max_accepts_per_second_per_ip: Option<u64>,
     pub(crate) memory_budget: u64,
     pub(crate) read_buffer: usize,
     pub(crate) read_budget: usize,
@@ -48,6 +49,7 @@ pub struct Config {
     pub(crate) timers_per_turn: usize,
     pub(crate) accept_retry: Duration,
     pub(crate) slow_callback: Option<Duration>,
+    pub(crate) busy_poll: Duration,
 }
 
 impl Default for Config {
@@ -57,6 +59,7 @@ impl Default for Config {
             max_connections: crate::connection_id::MAX_SLOTS,
             accept_again_below: None,
             max_connections_per_ip: None,
+            max_accepts_per_second_per_ip: None,
             memory_budget: u64::MAX,
             read_buffer: 256 * 1024,
             read_budget: 256 * 1024,
@@ -71,6 +74,7 @@ impl Default for Config {
             timers_per_turn: 4096,
             accept_retry: Duration::from_millis(100),
             slow_callback: None,
+            busy_poll: Duration::ZERO,
         }
     }
 }
@@ -91,6 +95,7 @@ impl Config {
             max_connections,
             accept_again_below,
             max_connections_per_ip,
+            max_accepts_per_second_per_ip,
             memory_budget,
             read_buffer,
             read_budget,
@@ -105,6 +110,7 @@ impl Config {
             timers_per_turn,
             accept_retry,
             slow_callback,
+            busy_poll,
         ]
     }
 }
@@ -138,6 +144,18 @@ impl Config {
     /// Mobile networks and office routers put many people behind one address, so a limit of one is too low.
     pub fn max_connections_per_ip(mut self, connections: impl Into<Option<usize>>) -> Self {
         self.max_connections_per_ip = connections.into();
+        self
+    }
+
+    /// Sets how many peers may connect from one address per second; at least 1. Addresses are counted as for
+    /// [`max_connections_per_ip`](Self::max_connections_per_ip). One second's worth may come at once, for example when
+    /// all clients of an office reconnect. A peer above the limit is accepted and closed at once, logged and counted.
+    /// Default: `None`, no limit.
+    ///
+    /// Peers that are refused for another reason do not count, except those that
+    /// [`on_accept`](crate::Handler::on_accept) refuses.
+    pub fn max_accepts_per_second_per_ip(mut self, accepts: impl Into<Option<u64>>) -> Self {
+        self.max_accepts_per_second_per_ip = accepts.into().map(|accepts| accepts.max(1));
         self
     }
 
@@ -250,6 +268,21 @@ impl Config {
     /// ends the pause. Default: 100 ms.
     pub fn accept_retry(mut self, pause: Duration) -> Self {
         self.accept_retry = pause.max(Duration::from_millis(1));
+        self
+    }
+
+    /// Makes an [`EventLoop`](crate::EventLoop) poll without sleeping for this long after its last event, before it waits
+    /// for events. Default: zero, off.
+    ///
+    /// A sleeping thread has to be woken for each event, which takes some microseconds, more on virtual machines. This
+    /// setting removes them from the latency, at the price of a processor that is busy for this long after each event. It
+    /// is for loops with a processor of their own: where loop and peers share one, it makes both slower. The time in which
+    /// nothing comes counts as waited in [`Stats`](crate::Stats).
+    ///
+    /// Does not apply to a [`Reactor`](crate::Reactor), nor to a loop that is driven by `turn` without waiting: there your
+    /// own poll decides. Poll with a timeout of zero until the time has passed.
+    pub fn busy_poll(mut self, duration: Duration) -> Self {
+        self.busy_poll = duration;
         self
     }
 

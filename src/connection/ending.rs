@@ -2,6 +2,7 @@
 
 use super::ahead::Ahead;
 use super::common::recycle;
+use super::meter::Meter;
 use super::{Common, Connection, HeldBack, Phase};
 use crate::error::{DecodeError, OutOfMemory, SendError};
 use crate::reason::{DisconnectCause, DisconnectReason, Stage};
@@ -16,11 +17,13 @@ pub(super) struct Aside {
     pub(super) ending: Option<DisconnectReason>,
     /// The sending side is closed when the queue is flushed, or was closed already.
     pub(super) half_closed: bool,
+    /// What is left of its rate limits, unless that is everything.
+    pub(super) meter: Option<Meter>,
 }
 
 impl Aside {
     pub(super) fn is_empty(&self) -> bool {
-        self.ahead.is_none() && self.ending.is_none() && !self.half_closed
+        self.ahead.is_none() && self.ending.is_none() && !self.half_closed && self.meter.is_none()
     }
 }
 

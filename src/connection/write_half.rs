@@ -72,7 +72,7 @@ impl Connection {
     /// arrived before a reset, and a peer that closed its read half may still write. The input of a paused connection
     /// would wait for the user, but a reset is reported immediately.
     pub(crate) fn outlives_failed_write(&self) -> bool {
-        self.phase == Phase::Open && !self.read_ended && !self.held_back.has(HeldBack::PAUSED)
+        self.phase == Phase::Open && !self.read_ended() && !self.held_back.has(HeldBack::PAUSED)
     }
 
     /// Closes the write half after a failed write: drops the queue and decides why the connection will end, which is

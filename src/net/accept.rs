@@ -82,7 +82,7 @@ impl Net {
             }
             return Accepted::Nobody;
         }
-        match self.has_room_for(&newcomer, peer) {
+        match self.has_room_for(&newcomer, peer) && self.comes_in_time(peer) {
             true => Accepted::Peer(newcomer),
             false => Accepted::Nobody,
         }
@@ -100,6 +100,12 @@ impl Net {
         checked
             .map_err(|why| self.refuse(newcomer.peer, &why))
             .is_ok()
+    }
+
+    /// Returns whether a peer does not come too soon after others of its address. If it does, it is refused.
+    pub(super) fn comes_in_time(&mut self, peer: Option<SocketAddr>) -> bool {
+        let arrived = self.admissions.arrived(&self.config, peer, self.common.now);
+        arrived.map_err(|why| self.refuse(peer, &why)).is_ok()
     }
 
     /// Counts and logs a refused peer.

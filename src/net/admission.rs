@@ -1,12 +1,15 @@
-//! Admission control: limits on the number of connections, in total and per address.
+//! Admission control: limits on the number of connections, in total and per address, and on how fast they come.
 
 use std::collections::HashMap;
 use std::fmt;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::time::Duration;
 
 use super::Warning;
 use crate::config::Config;
+use crate::rate::Bucket;
 use crate::stats::RefusalsByReason;
+use crate::tick::Tick;
 
 /// Why a peer is refused.
 #[derive(Debug)]
@@ -20,6 +23,10 @@ pub(crate) enum Refusal {
     TooManyFrom {
         network: Network,
         max: usize,
+    },
+    TooFast {
+        network: Network,
+        max: u64,
     },
     /// [`on_accept`](crate::Handler::on_accept) refused it.
     NotAdmitted,
@@ -36,6 +43,7 @@ impl Refusal {
             Self::Full { .. } => Warning::Full,
             Self::Recovering { .. } => Warning::Recovering,
             Self::TooManyFrom { .. } => Warning::TooManyFrom,
+            Self::TooFast { .. } => Warning::TooFast,
             Self::NotAdmitted => Warning::NotAdmitted,
             Self::ListenerClosed => Warning::ListenerClosed,
             #[cfg(feature = "proxy")]
@@ -48,6 +56,7 @@ impl Refusal {
         match self {
             Self::Full { .. } | Self::Recovering { .. } => &mut refusals.full,
             Self::TooManyFrom { .. } => &mut refusals.per_address,
+            Self::TooFast { .. } => &mut refusals.rate_per_address,
             Self::NotAdmitted => &mut refusals.on_accept,
             Self::ListenerClosed => &mut refusals.listener_closed,
             #[cfg(feature = "proxy")]
@@ -62,6 +71,43 @@ pub(super) struct Admissions {
     recovering: bool,
     /// The number of inbound connections per network; empty if that is not limited.
     by_network: HashMap<Network, usize>,
+    arrivals: Arrivals,
+}
+
+/// How fast peers of each network come. A bucket that was not used for a second is full, and need not be kept: so there
+/// are two maps, and the older one is dropped after a second or more. Memory is limited by the peers of two seconds.
+#[derive(Debug, Default)]
+struct Arrivals {
+    newer: HashMap<Network, Bucket>,
+    older: HashMap<Network, Bucket>,
+    /// When the maps were exchanged.
+    turned_at: Tick,
+}
+
+impl Arrivals {
+    /// Counts a peer. Returns `false` if it comes too fast.
+    fn count(&mut self, network: Network, rate: u64, now: Tick) -> bool {
+        const KEPT: Duration = Duration::from_secs(1);
+        let age = now.since(self.turned_at);
+        if age >= KEPT {
+            self.older = std::mem::take(&mut self.newer);
+            self.turned_at = now;
+        }
+        if age >= 2 * KEPT {
+            // No peer has come in the second second, or the maps would have been exchanged then.
+            self.older = HashMap::new();
+        }
+        let bucket = self.newer.entry(network).or_insert_with(|| {
+            let kept = self.older.remove(&network);
+            kept.unwrap_or_else(|| Bucket::full(rate, now))
+        });
+        bucket.refill(rate, now);
+        let is_in_time = bucket.tokens() > 0;
+        if is_in_time {
+            bucket.take(1);
+        }
+        is_in_time
+    }
 }
 
 impl Admissions {
@@ -103,6 +149,22 @@ impl Admissions {
             let count = self.by_network.get(&network).copied().unwrap_or(0);
             if count >= max {
                 return Err(Refusal::TooManyFrom { network, max });
+            }
+        }
+        Ok(())
+    }
+
+    /// Counts a peer that the other limits admit. Returns an error if too many have come from its address.
+    pub(super) fn arrived(
+        &mut self,
+        config: &Config,
+        peer: Option<SocketAddr>,
+        now: Tick,
+    ) -> Result<(), Refusal> {
+        if let (Some(max), Some(peer)) = (config.max_accepts_per_second_per_ip, peer) {
+            let network = Network::of(peer);
+            if !self.arrivals.count(network, max, now) {
+                return Err(Refusal::TooFast { network, max });
             }
         }
         Ok(())
@@ -174,6 +236,12 @@ impl fmt::Display for Refusal {
             Self::TooManyFrom { network, max } => {
                 write!(f, "there are {max} connections from {network} already")
             }
+            Self::TooFast { network, max } => {
+                write!(
+                    f,
+                    "more than {max} connections per second come from {network}"
+                )
+            }
             Self::NotAdmitted => f.write_str("not admitted"),
             Self::ListenerClosed => f.write_str("the listener is closed"),
             #[cfg(feature = "proxy")]
@@ -204,6 +272,46 @@ mod tests {
         assert!(comes("192.0.2.1"));
         assert!(comes("192.0.2.2"));
         assert!(!comes("192.0.2.1"));
+    }
+
+    fn address(n: u32) -> Option<SocketAddr> {
+        Some((Ipv4Addr::from_bits(n), 1).into())
+    }
+
+    #[test]
+    fn each_address_has_its_own_rate() {
+        let config = Config::default().max_accepts_per_second_per_ip(2);
+        let mut admissions = Admissions::default();
+        // The rate of both, over half a minute in which one tries ten times as often.
+        let mut admitted = [0, 0];
+        for millis in (0..30_000).step_by(50) {
+            let now = Tick::after(Duration::from_millis(millis));
+            for n in [0, 1] {
+                if n == 0 || millis % 500 == 0 {
+                    let arrived = admissions.arrived(&config, address(n), now);
+                    admitted[n as usize] += usize::from(arrived.is_ok());
+                }
+            }
+        }
+        assert_eq!(admitted, [61, 60]);
+    }
+
+    #[test]
+    fn addresses_that_come_no_more_are_forgotten() {
+        let config = Config::default().max_accepts_per_second_per_ip(1);
+        let mut admissions = Admissions::default();
+        for second in 0..20 {
+            let now = Tick::after(Duration::from_secs(second));
+            for n in 0..100 {
+                let peer = address(second as u32 * 100 + n);
+                admissions.arrived(&config, peer, now).expect("the first");
+                admissions
+                    .arrived(&config, peer, now)
+                    .expect_err("the second");
+            }
+            let Arrivals { newer, older, .. } = &admissions.arrivals;
+            assert!(newer.len() + older.len() <= 200);
+        }
     }
 
     #[test]

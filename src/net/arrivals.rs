@@ -138,8 +138,9 @@ impl Net {
                     Sender::Unknown | Sender::Proxy => None,
                 };
                 newcomer.is_proxied = true;
-                let has_room = self.has_room_for(&newcomer, newcomer.peer);
-                has_room.then_some(newcomer)
+                let peer = newcomer.peer;
+                let may_ask = self.has_room_for(&newcomer, peer) && self.comes_in_time(peer);
+                may_ask.then_some(newcomer)
             }
             Err(why) => {
                 self.refuse_arrival(id, why);

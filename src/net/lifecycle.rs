@@ -359,9 +359,20 @@ impl Net {
         arriving
     }
 
-    /// Advances a closing connection: flushes it, and reads until the peer's EOF.
+    /// Advances a closing connection: flushes it, and reads until the peer's EOF, within the budget of a turn.
     pub(crate) fn drain(&mut self, id: ConnectionId, buffer: &mut [u8]) {
-        let mut budget = self.config.read_budget;
+        self.drain_up_to(id, buffer, self.config.read_budget);
+    }
+
+    /// The same at the last deadline of a connection: its EOF may come behind all that the kernel holds.
+    pub(crate) fn drain_at_last(&mut self, id: ConnectionId, buffer: &mut [u8]) {
+        /// More than a socket buffers by default. A peer that goes on sending gets no more.
+        const MOST: usize = 4 * 1024 * 1024;
+        self.pretend_ready(id);
+        self.drain_up_to(id, buffer, MOST);
+    }
+
+    fn drain_up_to(&mut self, id: ConnectionId, buffer: &mut [u8], mut budget: usize) {
         loop {
             self.flush(id);
             let Some(connection) = self.connections.get_mut(id) else {

@@ -3,9 +3,10 @@
 //! Holds all state of the loop except the selector and the handler. No method of `Net` calls the handler, so callbacks
 //! never nest. [`crate::reactor`] makes all callbacks.
 //!
-//! One file per group of operations: [`listen`](mod@listen), [`listeners`], [`accept`](mod@accept), [`admission`], [`connect`],
-//! [`adopt`], [`lifecycle`], [`send`], [`stream`], [`fanout`], [`flush`], [`backpressure`], [`budget`], [`deadlines`],
-//! [`timers`], [`user_sources`], [`shutdown`], [`queries`], [`view`], [`warnings`], [`turn`], [`service`].
+//! One file per group of operations: [`listen`](mod@listen), [`listeners`], [`accept`](mod@accept), [`admission`],
+//! [`connect`], [`adopt`], [`lifecycle`], [`send`], [`stream`], [`fanout`], [`flush`], [`backpressure`], [`throttle`],
+//! [`budget`], [`deadlines`], [`timers`], [`user_sources`], [`shutdown`], [`queries`], [`view`], [`warnings`], [`turn`],
+//! [`service`].
 
 mod accept;
 mod admission;
@@ -32,6 +33,7 @@ mod shutdown;
 mod slow_callbacks;
 mod stream;
 mod table;
+mod throttle;
 mod timers;
 mod turn;
 mod user_sources;

@@ -252,13 +252,19 @@ impl Net {
     ) -> SendReport {
         for (id, connection) in self.connections.iter_mut() {
             if connection.is_open() && filter(id) {
-                let result = fanout.push(connection, &mut self.common);
-                if result.is_ok() && !connection.dirty {
+                if !fanout.push_at_once(connection, &mut self.common) {
+                    let result = fanout.push(connection, &mut self.common);
+                    self.upset |= connection.is_congested();
+                    let is_queued = result.is_ok();
+                    fanout.note(id, result);
+                    if !is_queued {
+                        continue;
+                    }
+                }
+                if !connection.dirty {
                     connection.dirty = true;
                     self.work.add_dirty(id);
                 }
-                self.upset |= connection.is_congested();
-                fanout.note(id, result);
             }
         }
         for id in std::mem::take(&mut fanout.report.refused) {

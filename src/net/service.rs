@@ -27,6 +27,8 @@ pub(crate) enum EndOfStream {
 #[derive(Debug)]
 pub(crate) enum Received {
     Input(Input),
+    /// The same of a connection with a rate limit, and how many frames may be delivered.
+    Metered(Input, u64),
     /// The connection is heavy, or left over: it is served after the light ones.
     Later,
     /// The connection is not to be read now.
@@ -77,7 +79,9 @@ impl Net {
     /// Sets all readiness of a connection, so that it is served as if events had reported everything.
     pub(crate) fn pretend_ready(&mut self, id: ConnectionId) {
         if let Some(connection) = self.connections.get_mut(id) {
-            connection.readiness |= Readiness::READABLE | Readiness::WRITABLE;
+            // With these a short read is not final: an EOF may follow that no event has reported.
+            let all = Readiness::READABLE | Readiness::WRITABLE | Readiness::PRIORITY;
+            connection.readiness |= all;
         }
     }
 
@@ -133,8 +137,8 @@ impl Net {
         if connection.phase != Phase::Open {
             return Received::NotOpen(connection.phase);
         }
-        if !connection.wants_delivery() || connection.read_ended() {
-            return Received::Nothing;
+        if !connection.wants_delivery() || connection.reads_with_care() {
+            return self.receive_with_care(id, buffer, most);
         }
         let most = match event {
             Some(_) => most,

@@ -118,6 +118,13 @@ impl<'n> ConnectionRef<'n> {
         self.link.is_congested()
     }
 
+    /// Returns whether throng does not read from the connection at the moment because its peer has exceeded
+    /// [`max_frames_per_second`](crate::Config::max_frames_per_second) or
+    /// [`max_bytes_per_second`](crate::Config::max_bytes_per_second).
+    pub fn is_throttled(&self) -> bool {
+        self.link.is_throttled()
+    }
+
     /// Returns whether the peer has half-closed or reset the connection, even if unread bytes come before that.
     ///
     /// Use it to detect that the peer of a [paused](Net::pause) connection has closed: no callback reports an EOF

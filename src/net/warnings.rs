@@ -17,6 +17,8 @@ pub(crate) enum Warning {
     Recovering,
     /// A peer was refused, because of `max_connections_per_ip`.
     TooManyFrom,
+    /// A peer was refused, because of `max_accepts_per_second_per_ip`.
+    TooFast,
     /// A peer was refused by `on_accept`.
     NotAdmitted,
     /// A peer was refused because its listener was closed meanwhile.
@@ -37,6 +39,7 @@ impl Warning {
         Self::Full,
         Self::Recovering,
         Self::TooManyFrom,
+        Self::TooFast,
         Self::NotAdmitted,
         Self::ListenerClosed,
         #[cfg(feature = "proxy")]
@@ -53,6 +56,7 @@ impl fmt::Display for Warning {
             Self::Full => "peers refused: max_connections is reached",
             Self::Recovering => "peers refused: there are not fewer than accept_again_below yet",
             Self::TooManyFrom => "peers refused: max_connections_per_ip is reached",
+            Self::TooFast => "peers refused: max_accepts_per_second_per_ip is reached",
             Self::NotAdmitted => "peers refused: not admitted",
             Self::ListenerClosed => "peers refused: the listener is closed",
             #[cfg(feature = "proxy")]

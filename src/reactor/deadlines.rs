@@ -53,8 +53,9 @@ impl Reactor {
         }
     }
 
-    /// Judges an open connection that may be idle or stalled.
+    /// Judges an open connection that may be idle or stalled, or that was throttled.
     fn judge_open<H: Handler + ?Sized>(&mut self, handler: &mut H, id: ConnectionId) {
+        self.net.end_throttling(id);
         if let Clock::Over(_) = self.net.look_at_clock(id) {
             self.net.watch(id, Some(AFTER_A_PANIC));
             self.serve_now(handler, id);
@@ -85,6 +86,7 @@ impl Reactor {
         match self.net.time_to_close(id, until) {
             None => {}
             Some(Duration::ZERO) => {
+                self.net.drain_at_last(id, &mut self.read_buffer);
                 self.net
                     .end(id, Some(DisconnectCause::DrainTimedOut { after }));
             }
@@ -96,12 +98,14 @@ impl Reactor {
     fn cut_short(&mut self, after: Duration) {
         self.net.postpone_shutdown(after);
         for id in self.net.in_phase(|phase| phase != Phase::Closed) {
-            self.net.pretend_ready(id);
             match self.net.phase(id) {
                 Some(Phase::Closing | Phase::Draining) => {
-                    self.net.drain(id, &mut self.read_buffer);
+                    self.net.drain_at_last(id, &mut self.read_buffer);
                 }
-                Some(Phase::Releasing) => self.net.flush(id),
+                Some(Phase::Releasing) => {
+                    self.net.pretend_ready(id);
+                    self.net.flush(id);
+                }
                 _ => {}
             }
             self.net

@@ -5,7 +5,7 @@ use crate::connection::{Fill, Origin, Phase};
 use crate::connection_id::ConnectionId;
 use crate::error::DecodeError;
 use crate::handler::Handler;
-use crate::net::{EndOfStream, Received};
+use crate::net::{EndOfStream, Input, Received};
 use crate::reason::DisconnectCause;
 use crate::socket::Readiness;
 
@@ -84,8 +84,28 @@ impl Reactor {
                 self.net.end(id, Some(error.into()));
             }
             Received::Fill(Fill::Blocked | Fill::Bytes { .. }) => {}
+            Received::Metered(input, allowed) => {
+                return self.deliver_metered(handler, id, &input, allowed);
+            }
             Received::NotOpen(phase) => return self.serve_ending(handler, id, phase),
         }
+        self.net.finish_service(id, is_heavy);
+    }
+
+    /// Delivers what was read from a connection with a rate limit, as far as that and the budget allow. It is read once
+    /// per service.
+    fn deliver_metered<H: Handler + ?Sized>(
+        &mut self,
+        handler: &mut H,
+        id: ConnectionId,
+        input: &Input,
+        allowed: u64,
+    ) {
+        let config = self.net.config();
+        let (bytes, frames) = (config.read_budget.min(LIGHT), config.frames_per_turn);
+        let delivered = self.deliver(handler, id, input, frames.min(allowed));
+        self.net.charge(id, input.read, delivered);
+        let is_heavy = input.read >= bytes / 2 || delivered >= frames.div_ceil(2);
         self.net.finish_service(id, is_heavy);
     }
 

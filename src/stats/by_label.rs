@@ -59,6 +59,8 @@ by_label! {
         full,
         /// [`max_connections_per_ip`](crate::Config::max_connections_per_ip) was reached.
         per_address,
+        /// [`max_accepts_per_second_per_ip`](crate::Config::max_accepts_per_second_per_ip) was exceeded.
+        rate_per_address,
         /// [`on_accept`](crate::Handler::on_accept) refused the peer.
         on_accept,
         /// The listener was closed in [`on_accept`](crate::Handler::on_accept), or while the peer was accepted and not yet
@@ -139,6 +141,7 @@ causes! {
     idle: Idle,
     frame_stalled: FrameStalled,
     write_stalled: WriteStalled,
+    rate_exceeded: RateExceeded,
     memory_budget: MemoryBudget,
     slow_consumer: SlowConsumer,
 }

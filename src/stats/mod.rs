@@ -138,6 +138,10 @@ stats! {
         /// Frames that were replaced by a newer frame of their slot and not sent; see
         /// [`send_latest`](crate::Net::send_latest).
         counter frames_replaced: u64,
+        /// How often reading a connection was paused because its peer exceeded
+        /// [`max_frames_per_second`](crate::Config::max_frames_per_second) or
+        /// [`max_bytes_per_second`](crate::Config::max_bytes_per_second).
+        counter throttled: u64,
         /// Bytes read from sockets, headers included.
         counter bytes_received: u64,
         /// Bytes written to sockets, headers included.
