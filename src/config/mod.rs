@@ -225,10 +225,10 @@ impl Config {
         self
     }
 
-    /// Sets the most events that one poll returns; at least 1. Default: 1024; from 256 on the value makes no difference
-    /// in speed.
+    /// Sets the most events that one poll returns; from 1 to 65,536. Default: 1024; from 256 on the value makes no
+    /// difference in speed.
     pub fn events_per_poll(mut self, events: usize) -> Self {
-        self.events_per_poll = events.max(1);
+        self.events_per_poll = events.clamp(1, 65_536);
         self
     }
 

@@ -8,10 +8,11 @@ impl ListenOptions {
     /// (version 1 or 2). Default: no peer is a proxy.
     ///
     /// The address in the header becomes the address of the peer: for
-    /// [`on_accept`](crate::Handler::on_accept), [`peer_addr`](crate::ConnectionRef::peer_addr), the log, and
-    /// [`max_connections_per_ip`](crate::Config::max_connections_per_ip), from which the proxy itself is exempt.
-    /// [`proxy_addr`](crate::ConnectionRef::proxy_addr) returns the address of the proxy. If the proxy does not know the
-    /// address of its client, there is none.
+    /// [`on_accept`](crate::Handler::on_accept), [`peer_addr`](crate::ConnectionRef::peer_addr), the log, and the limits
+    /// [`max_connections_per_ip`](crate::Config::max_connections_per_ip) and
+    /// [`max_accepts_per_second_per_ip`](crate::Config::max_accepts_per_second_per_ip), from which the proxy itself is
+    /// exempt. [`proxy_addr`](crate::ConnectionRef::proxy_addr) returns the address of the proxy. If the proxy does not
+    /// know the address of its client, there is none.
     ///
     /// The order is: accept, header, limits and `on_accept`, `on_connect`. While its header is awaited, a peer counts
     /// for [`max_connections`](crate::Config::max_connections). It is refused, logged and counted in

@@ -61,12 +61,7 @@ mod tests {
 
     fn open_connection() -> Connection {
         let options = ConnectOptions::default().connection(&Config::default());
-        let terms = Terms {
-            origin: Origin::Adopted,
-            options: options.expect("the defaults are valid"),
-            #[cfg(feature = "proxy")]
-            proxying: Default::default(),
-        };
+        let terms = Terms::plain(Origin::Adopted, options.expect("the defaults are valid"));
         let (terms, now) = (Arc::new(terms), Tick::default());
         Connection::new(None, Phase::Open, READ_INTEREST, terms, now)
     }

@@ -170,12 +170,8 @@ mod tests {
     #[test]
     fn meter_exists_only_while_it_is_not_full() {
         let options = ConnectOptions::default().max_frames_per_second(10);
-        let terms = Terms {
-            origin: Origin::Adopted,
-            options: options.connection(&Config::default()).expect("valid"),
-            #[cfg(feature = "proxy")]
-            proxying: Default::default(),
-        };
+        let options = options.connection(&Config::default()).expect("valid");
+        let terms = Terms::plain(Origin::Adopted, options);
         let mut connection =
             Connection::new(None, Phase::Open, READ_INTEREST, Arc::new(terms), at(0));
         assert!(connection.aside.is_none());

@@ -33,4 +33,15 @@ impl Terms {
         let told = self.options.read_under_backpressure;
         told.unwrap_or(self.origin == Origin::Outbound)
     }
+
+    /// Returns the terms of a connection whose bytes are frames and nothing else.
+    #[cfg(test)]
+    pub(crate) fn plain(origin: Origin, options: ConnectionOptions) -> Self {
+        Self {
+            origin,
+            options,
+            #[cfg(feature = "proxy")]
+            proxying: Proxying::default(),
+        }
+    }
 }

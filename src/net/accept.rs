@@ -5,13 +5,12 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use log::info;
-use mio::Registry;
 
 use super::listen::{Listener, Peer};
 use super::{Deadline, Net, Refusal, Warning};
 use crate::connection::{Phase, Terms};
 use crate::connection_id::{ConnectionId, ListenerId, Source};
-use crate::socket::{Shown, Stream};
+use crate::socket::{Selector, Shown, Stream};
 use crate::timers::later;
 
 /// The outcome of one accept.
@@ -104,8 +103,10 @@ impl Net {
 
     /// Returns whether a peer does not come too soon after others of its address. If it does, it is refused.
     pub(super) fn comes_in_time(&mut self, peer: Option<SocketAddr>) -> bool {
-        let arrived = self.admissions.arrived(&self.config, peer, self.common.now);
-        arrived.map_err(|why| self.refuse(peer, &why)).is_ok()
+        let checked = self
+            .admissions
+            .check_rate(&self.config, peer, self.common.now);
+        checked.map_err(|why| self.refuse(peer, &why)).is_ok()
     }
 
     /// Counts and logs a refused peer.
@@ -173,17 +174,17 @@ impl Net {
                 );
             }
         }
-        if self.accept_retry.is_none() {
+        if self.admissions.retry.is_none() && !mutated!("accept not retried") {
             let timer = self
                 .timers
                 .insert(later(self.now, retry), Deadline::AcceptRetry);
-            self.accept_retry = Some(timer);
+            self.admissions.retry = Some(timer);
         }
     }
 
     /// Lets paused listeners try again.
     pub(crate) fn resume_accepting(&mut self) {
-        let Some(timer) = self.accept_retry.take() else {
+        let Some(timer) = self.admissions.retry.take() else {
             return;
         };
         self.timers.cancel(timer);
@@ -222,7 +223,7 @@ impl Listener {
     }
 
     /// Registers the socket with the selector, unless it is.
-    fn register(&mut self, registry: &Registry, id: ListenerId) -> io::Result<()> {
+    fn register(&mut self, registry: &Selector, id: ListenerId) -> io::Result<()> {
         if !self.registered
             && let Some(socket) = &mut self.socket
         {

@@ -10,6 +10,7 @@ use crate::config::Config;
 use crate::rate::Bucket;
 use crate::stats::RefusalsByReason;
 use crate::tick::Tick;
+use crate::timers::TimerKey;
 
 /// Why a peer is refused.
 #[derive(Debug)]
@@ -71,20 +72,22 @@ pub(super) struct Admissions {
     recovering: bool,
     /// The number of inbound connections per network; empty if that is not limited.
     by_network: HashMap<Network, usize>,
-    arrivals: Arrivals,
+    rates: Rates,
+    /// The timer that resumes paused listeners; set while any listener waits for a file descriptor.
+    pub(super) retry: Option<TimerKey>,
 }
 
 /// How fast peers of each network come. A bucket that was not used for a second is full, and need not be kept: so there
 /// are two maps, and the older one is dropped after a second or more. Memory is limited by the peers of two seconds.
 #[derive(Debug, Default)]
-struct Arrivals {
+struct Rates {
     newer: HashMap<Network, Bucket>,
     older: HashMap<Network, Bucket>,
     /// When the maps were exchanged.
     turned_at: Tick,
 }
 
-impl Arrivals {
+impl Rates {
     /// Counts a peer. Returns `false` if it comes too fast.
     fn count(&mut self, network: Network, rate: u64, now: Tick) -> bool {
         const KEPT: Duration = Duration::from_secs(1);
@@ -155,7 +158,7 @@ impl Admissions {
     }
 
     /// Counts a peer that the other limits admit. Returns an error if too many have come from its address.
-    pub(super) fn arrived(
+    pub(super) fn check_rate(
         &mut self,
         config: &Config,
         peer: Option<SocketAddr>,
@@ -163,7 +166,7 @@ impl Admissions {
     ) -> Result<(), Refusal> {
         if let (Some(max), Some(peer)) = (config.max_accepts_per_second_per_ip, peer) {
             let network = Network::of(peer);
-            if !self.arrivals.count(network, max, now) {
+            if !self.rates.count(network, max, now) {
                 return Err(Refusal::TooFast { network, max });
             }
         }
@@ -177,7 +180,8 @@ impl Admissions {
     }
 
     pub(super) fn left(&mut self, peer: Option<SocketAddr>) {
-        let Some(peer) = peer.filter(|_| !self.by_network.is_empty()) else {
+        let is_kept = mutated!("place of an address not given back");
+        let Some(peer) = peer.filter(|_| !is_kept && !self.by_network.is_empty()) else {
             return;
         };
         let network = Network::of(peer);
@@ -288,8 +292,8 @@ mod tests {
             let now = Tick::after(Duration::from_millis(millis));
             for n in [0, 1] {
                 if n == 0 || millis % 500 == 0 {
-                    let arrived = admissions.arrived(&config, address(n), now);
-                    admitted[n as usize] += usize::from(arrived.is_ok());
+                    let checked = admissions.check_rate(&config, address(n), now);
+                    admitted[n as usize] += usize::from(checked.is_ok());
                 }
             }
         }
@@ -304,12 +308,14 @@ mod tests {
             let now = Tick::after(Duration::from_secs(second));
             for n in 0..100 {
                 let peer = address(second as u32 * 100 + n);
-                admissions.arrived(&config, peer, now).expect("the first");
                 admissions
-                    .arrived(&config, peer, now)
+                    .check_rate(&config, peer, now)
+                    .expect("the first");
+                admissions
+                    .check_rate(&config, peer, now)
                     .expect_err("the second");
             }
-            let Arrivals { newer, older, .. } = &admissions.arrivals;
+            let Rates { newer, older, .. } = &admissions.rates;
             assert!(newer.len() + older.len() <= 200);
         }
     }
