@@ -8,8 +8,7 @@ use clap::{Parser, Subcommand};
 
 use crate::problem::Problem;
 use crate::{
-    compare, demo, handles, load, loader, report, serve, soak, steady, ticks, timers, torture,
-    yardstick,
+    compare, demo, handles, load, loader, report, serve, soak, ticks, timers, torture, yardstick,
 };
 
 /// Thousands of framed TCP connections on one thread: see it, serve it, load it, compare it.
@@ -38,7 +37,6 @@ impl Cli {
             Command::Timers(options) => timers::run(&options, json),
             Command::Soak(options) => soak::run(&options, json),
             Command::SoakServer(options) => soak::serve(&options),
-            Command::Steady(options) => steady::run(&options, json),
             Command::Loader(options) => loader::run(&options),
             Command::Yardstick(options) => yardstick::run(&options),
         }
@@ -68,9 +66,6 @@ enum Command {
     Ticks(ticks::Options),
     /// Measures what timers cost.
     Timers(timers::Options),
-    /// Makes rounds that cost the same each time, to be counted.
-    #[command(hide = true)]
-    Steady(steady::Options),
     /// Loads a server when standard input says so.
     #[command(hide = true)]
     Loader(load::Options),

@@ -21,7 +21,6 @@ mod report;
 mod serve;
 mod settings;
 mod soak;
-mod steady;
 mod ticks;
 mod timers;
 mod torture;
