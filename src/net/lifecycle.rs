@@ -373,7 +373,7 @@ impl Net {
                 Fill::Failed(error) => {
                     return self.end(id, Some(DisconnectCause::of_socket(error)));
                 }
-                Fill::NoMemory { .. } => return,
+                Fill::NoMemory(_) => return,
             }
         }
     }

@@ -4,6 +4,7 @@ use std::fmt;
 
 use super::Stats;
 use super::openmetrics::{Family, Value};
+use crate::error::DecodeError;
 use crate::reason::DisconnectCause;
 
 macro_rules! by_label {
@@ -77,14 +78,25 @@ by_label! {
     }
 }
 
+/// The pattern of a cause.
+macro_rules! cause {
+    ($cause:ident) => {
+        DisconnectCause::$cause { .. }
+    };
+    ($cause:ident $error:ident) => {
+        DisconnectCause::$cause(DecodeError::$error { .. })
+    };
+}
+
 /// Declares the fields of [`DisconnectsByCause`], each with its cause. The compiler reports a cause that is missing.
 macro_rules! causes {
-    ($($(#[$cfg:meta])* $field:ident: $cause:ident,)+) => {
+    ($($(#[$cfg:meta])* $field:ident: $cause:ident $(($error:ident))?,)+) => {
         by_label! {
             /// The ended connections of a loop, by the [cause](DisconnectCause).
             pub struct DisconnectsByCause by cause {
                 $(
                     #[doc = concat!("Those with the cause [`", stringify!($cause), "`](DisconnectCause::", stringify!($cause), ").")]
+                    $(#[doc = concat!("The error is [`", stringify!($error), "`](crate::DecodeError::", stringify!($error), ").")])?
                     $field,
                 )+
             }
@@ -93,7 +105,7 @@ macro_rules! causes {
         impl DisconnectsByCause {
             pub(crate) fn count(&mut self, cause: &DisconnectCause) {
                 match cause {
-                    $($(#[$cfg])* DisconnectCause::$cause { .. } => self.$field += 1,)+
+                    $($(#[$cfg])* cause!($cause $($error)?) => self.$field += 1,)+
                 }
             }
         }
@@ -107,12 +119,12 @@ causes! {
     network: Network,
     connect_failed: ConnectFailed,
     connect_timed_out: ConnectTimedOut,
-    frame_too_large: FrameTooLarge,
-    malformed: Malformed,
-    out_of_memory: OutOfMemory,
+    frame_too_large: Decode(FrameTooLarge),
+    malformed: Decode(Malformed),
+    out_of_memory: Decode(OutOfMemory),
     closed_locally: ClosedLocally,
     drain_timed_out: DrainTimedOut,
-    shutting_down: ShuttingDown,
+    shut_down: ShutDown,
     released: Released,
     aborted: Aborted,
     chunk_not_handled: ChunkNotHandled,

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use bytes::Bytes;
-use throng::{Config, ConnectionId, DisconnectReason, ListenOptions, Net};
+use throng::{Config, ConnectionId, DisconnectCause, DisconnectReason, ListenOptions, Net};
 
 use super::by_hand::Loop;
 use super::notes::Notes;
@@ -164,11 +164,15 @@ impl<H: Observer, P> Scene<H, P> {
         }
     }
 
-    /// Fails unless the end was counted under the name of its cause.
+    /// Fails unless the end was counted under the name of its cause, or of its error if it could not be decoded.
     #[track_caller]
     fn expect_counted(&mut self, reason: &DisconnectReason) {
         let counts = self.looped.net().stats().disconnects;
-        let cause = format!("{:?}", reason.cause).to_lowercase();
+        let cause = match &reason.cause {
+            DisconnectCause::Decode(error) => format!("{error:?}"),
+            cause => format!("{cause:?}"),
+        };
+        let cause = cause.to_lowercase();
         let name = cause.split(|c: char| !c.is_alphanumeric()).next();
         let count = counts
             .iter()

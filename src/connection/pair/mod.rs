@@ -226,7 +226,7 @@ impl Pair {
                 cause => self.close(i, cause),
             },
             Fill::Failed(error) => self.end(i, Some(DisconnectCause::of_socket(error))),
-            Fill::NoMemory { .. } => unreachable!("frames are small"),
+            Fill::NoMemory(_) => unreachable!("frames are small"),
         }
     }
 
