@@ -37,6 +37,9 @@ mod error;
 mod event_loop;
 mod flood;
 mod frame;
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod fuzz;
 mod handler;
 mod in_loop;
 mod link;

@@ -113,6 +113,12 @@ pub(crate) struct Settings {
     /// How long accepting pauses for want of descriptors.
     #[arg(long, value_parser = seconds)]
     accept_retry: Option<Duration>,
+    /// So much work is done for heavy connections in a turn, in bytes.
+    #[arg(long, value_parser = bytes)]
+    turn_budget: Option<u64>,
+    /// Polls this long before it sleeps, in seconds.
+    #[arg(long, value_parser = seconds)]
+    busy_poll: Option<Duration>,
     /// Reports a callback that takes longer.
     #[arg(long, value_parser = seconds)]
     slow_callback: Option<Duration>,
@@ -167,6 +173,7 @@ impl Settings {
             idle_timeout frame_stall_timeout frame_stall_bytes write_stall_timeout disconnect_timeout
             keepalive user_timeout send_buffer receive_buffer max_unsent_in_kernel
             read_buffer read_budget frames_per_turn write_budget accepts_per_turn events_per_poll accept_retry slow_callback
+            turn_budget busy_poll
         }
         if let Some(overflow) = self.overflow {
             config = config.overflow(overflow.into());

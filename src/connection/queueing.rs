@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 
+use super::common::recycle;
 use super::{Common, Connection, Phase, Pressure, WriteHalf};
 use crate::error::SendError;
 use crate::frame::{self, Framing};
@@ -63,6 +64,24 @@ impl Connection {
     pub(crate) fn set_queue(&mut self, queue: Box<WriteQueue>) {
         debug_assert!(self.queue.is_none());
         self.queue = Some(queue);
+    }
+
+    /// The same for a frame that is encoded already.
+    #[inline]
+    pub(crate) fn push_encoded_at_once(&mut self, frame: &[u8], common: &mut Common) -> bool {
+        let up_to = self.at_once_up_to;
+        if up_to == 0 {
+            return false;
+        }
+        let queue = match &mut self.queue {
+            Some(queue) => queue,
+            None => self.queue.insert(common.buffers.take_queue()),
+        };
+        let is_pushed = queue.push_encoded_at_once(up_to, frame);
+        if is_pushed {
+            common.memory.add(frame.len());
+        }
+        is_pushed
     }
 
     /// Queues with `enqueue`, if there is room. On error the queue is unchanged.
@@ -139,6 +158,19 @@ impl Connection {
         Ok(())
     }
 
+    /// Queues a payload that is the first `len` bytes of a buffer. Takes the buffer if the payload is large, otherwise
+    /// copies it.
+    pub(crate) fn push_owned(
+        &mut self,
+        common: &mut Common,
+        buffer: &mut Vec<u8>,
+        len: usize,
+    ) -> Result<(), SendError> {
+        self.with_queue(common, |queue, framing, limit| {
+            Ok(queue.push_owned(framing, limit, buffer, len)?)
+        })
+    }
+
     /// Queues the last frame of a connection, even if there is no room. With [`Backlog::Drop`], drops what is queued
     /// and returns the counts.
     pub(crate) fn push_last(
@@ -161,10 +193,7 @@ impl Connection {
                     memory, buffers, ..
                 } = common;
                 let before = queue.copied();
-                dropped = queue.drop_waiting(|payload| {
-                    memory.unshare(&payload);
-                    buffers.put_shared(payload);
-                });
+                dropped = queue.drop_waiting(|payload| recycle(payload, memory, buffers));
                 memory.sub((before - queue.copied()) as usize);
             }
         }

@@ -172,17 +172,17 @@ impl Net {
                 );
             }
         }
-        if self.accept_retry.is_none() {
+        if self.admissions.retry.is_none() {
             let timer = self
                 .timers
                 .insert(later(self.now, retry), Deadline::AcceptRetry);
-            self.accept_retry = Some(timer);
+            self.admissions.retry = Some(timer);
         }
     }
 
     /// Lets paused listeners try again.
     pub(crate) fn resume_accepting(&mut self) {
-        let Some(timer) = self.accept_retry.take() else {
+        let Some(timer) = self.admissions.retry.take() else {
             return;
         };
         self.timers.cancel(timer);

@@ -10,6 +10,7 @@ use crate::config::Config;
 use crate::rate::Bucket;
 use crate::stats::RefusalsByReason;
 use crate::tick::Tick;
+use crate::timers::TimerKey;
 
 /// Why a peer is refused.
 #[derive(Debug)]
@@ -72,6 +73,8 @@ pub(super) struct Admissions {
     /// The number of inbound connections per network; empty if that is not limited.
     by_network: HashMap<Network, usize>,
     rates: Rates,
+    /// The timer that resumes paused listeners; set while any listener waits for a file descriptor.
+    pub(super) retry: Option<TimerKey>,
 }
 
 /// How fast peers of each network come. A bucket that was not used for a second is full, and need not be kept: so there

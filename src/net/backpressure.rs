@@ -42,6 +42,8 @@ impl Net {
                 connection.hold_back(HeldBack::PAUSED);
                 self.upset = true;
                 self.update_interest(id);
+                // An error that was reported before is looked at now: no read will return it.
+                self.list_if_runnable(id);
                 true
             }
             _ => {

@@ -36,6 +36,8 @@ impl Net {
             Flush::Blocked => {
                 self.watch_blocked(id);
                 self.continue_closing(id);
+                // It may be congested now, and then no read will return an error that was reported before.
+                self.list_if_runnable(id);
             }
             // The missing part cannot come any more.
             Flush::Waiting if self.is_left_open(id) => self.continue_ending(id),

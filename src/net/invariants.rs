@@ -242,6 +242,15 @@ mod tests {
     }
 
     #[test]
+    fn connection_that_is_paused_after_an_error_was_reported_is_listed() {
+        check_after(|scene| {
+            scene.connection().readiness |= Readiness::ERROR;
+            assert!(scene.net.pause(scene.id));
+            assert!(scene.connection().listed);
+        });
+    }
+
+    #[test]
     #[should_panic(expected = "is listed if it is runnable")]
     fn runnable_connection_that_is_not_listed_is_caught() {
         check_after(|scene| scene.connection().readiness |= Readiness::READABLE);

@@ -53,7 +53,7 @@ use crate::connection::Common;
 use crate::connection_id::ArrivalId;
 use crate::connection_id::{ConnectionId, ListenerId};
 use crate::stats::Stats;
-use crate::timers::{TimerKey, Timers};
+use crate::timers::Timers;
 use crate::work::Work;
 use admission::Admissions;
 #[cfg(feature = "proxy")]
@@ -61,7 +61,8 @@ use arrivals::Arrival;
 use connections::Connections;
 use shutdown::Shutdown;
 use table::Table;
-use timers::UserTimer;
+use timers::UserTimers;
+use turn::Schedule;
 use warnings::Warnings;
 
 pub(crate) use accept::{Accepted, Newcomer};
@@ -146,8 +147,6 @@ pub struct Net {
     config: Config,
     common: Common,
     now: Instant,
-    /// The end of the last turn, if it was reported by `note_turn_end`.
-    turn_ended: Instant,
     connections: Connections,
     listeners: Table<Listener, ListenerId>,
     #[cfg(feature = "proxy")]
@@ -156,24 +155,15 @@ pub struct Net {
     /// The number of connections in phase `Open`.
     open: usize,
     timers: Timers<Deadline>,
-    user_timers: Timers<UserTimer>,
-    /// Counts the turns in which user timers were fired.
-    timer_round: u32,
+    user_timers: UserTimers,
     admissions: Admissions,
     /// The last turn in which all queues were flushed because the memory budget was exceeded.
     tried_to_write: u64,
-    /// The timer that resumes paused listeners; set while any listener waits for a file descriptor.
-    accept_retry: Option<TimerKey>,
-    trim_scheduled: bool,
     warnings: Warnings,
     /// A connection has left its phase, was held back or changed its framing: a delivery has to look it up again.
     upset: bool,
     shutdown: Option<Shutdown>,
-    stopping: bool,
-    /// A turn is due although there is no work to do in it, because `stop` or `shutdown` was called.
-    turn_is_due: bool,
-    /// Commands are left in the mailbox: turns before this one are due without an event.
-    mail_until: u64,
+    schedule: Schedule,
     stats: Stats,
 }
 
@@ -207,7 +197,6 @@ impl Net {
             config,
             common: Common::new(registry),
             now,
-            turn_ended: now,
             connections: Connections::new(),
             listeners: Table::new(),
             #[cfg(feature = "proxy")]
@@ -215,18 +204,13 @@ impl Net {
             work: Work::default(),
             open: 0,
             timers: Timers::new(now),
-            user_timers: Timers::new(now),
-            timer_round: 0,
+            user_timers: UserTimers::new(now),
             admissions: Admissions::default(),
             tried_to_write: 0,
-            accept_retry: None,
-            trim_scheduled: false,
             warnings: Warnings::default(),
             upset: false,
             shutdown: None,
-            stopping: false,
-            turn_is_due: false,
-            mail_until: 0,
+            schedule: Schedule::new(now),
             stats: Stats::default(),
         }
     }

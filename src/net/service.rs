@@ -140,6 +140,10 @@ impl Net {
         if !connection.wants_delivery() || connection.reads_with_care() {
             return self.receive_with_care(id, buffer, most);
         }
+        let most = match event {
+            Some(_) => most,
+            None => connection.asks_for(most),
+        };
         let (len, read) = match connection.fill(buffer, most, common) {
             Fill::Bytes { len, read } => (len, read),
             fill => {

@@ -74,7 +74,7 @@ impl Net {
         self.shutdown = Some(Shutdown { deadline, timer });
         self.close_everything();
         // Even without connections, no peer is accepted until the end of the turn.
-        self.turn_is_due = true;
+        self.schedule.turn_is_due = true;
     }
 
     /// Returns whether a [`shutdown`](Self::shutdown) is in progress.
@@ -110,7 +110,7 @@ impl Net {
         let is_over = self.shutdown.is_some() && self.connections.len() == 0;
         if let Some(shutdown) = self.shutdown.take_if(|_| is_over) {
             self.timers.cancel(shutdown.timer);
-            self.stopping = true;
+            self.schedule.stopping = true;
         }
     }
 

@@ -28,6 +28,7 @@ use crate::in_loop::InLoop;
 use crate::net::Net;
 use crate::socket::{Readiness, claim, give_up};
 use deliver::Delivery;
+use serve::Light;
 
 /// Drives the connections of a [`Net`] in a [`mio::Poll`] of your own. An [`EventLoop`](crate::EventLoop) contains a
 /// reactor and a poll.
@@ -110,6 +111,7 @@ pub struct Reactor {
     read_buffer: Vec<u8>,
     /// Which of its bytes are being delivered.
     delivery: Delivery,
+    light: Light,
 }
 
 impl Reactor {
@@ -118,17 +120,23 @@ impl Reactor {
     /// `now` is the current time; from here on [`begin_turn`](Self::begin_turn) sets it.
     ///
     /// # Errors
-    /// If the registry cannot be cloned, or if settings contradict each other. `AlreadyExists` if another reactor is
+    /// If the registry cannot be cloned, if settings contradict each other, or if there is no memory for the
+    /// [`read_buffer`](Config::read_buffer). `AlreadyExists` if another reactor is
     /// attached to the registry or to a clone of it, and was not dropped: the two would take each other's events. This
     /// is detected only with epoll (Linux, Android, illumos); elsewhere you have to ensure it.
     pub fn attach(registry: &Registry, config: Config, now: Instant) -> io::Result<Self> {
         config.check()?;
+        let mut read_buffer = Vec::new();
+        read_buffer.try_reserve_exact(config.read_buffer)?;
+        read_buffer.resize(config.read_buffer, 0);
         let registry = registry.try_clone()?;
         claim(&registry)?;
+        let light = Light::new(&config);
         Ok(Self {
-            read_buffer: vec![0; config.read_buffer],
+            read_buffer,
             net: Net::new(registry, config, now),
             delivery: Delivery::default(),
+            light,
         })
     }
 

@@ -21,25 +21,26 @@ mod backlog;
 mod invariants;
 mod latest;
 mod lengths;
-#[cfg(test)]
-mod model;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod model;
 mod open;
+mod push;
+mod segment;
 mod source;
 
 use std::collections::VecDeque;
-use std::io::{IoSlice, Read};
+use std::io::IoSlice;
 
 use bytes::Bytes;
 
-use crate::error::{EncodeError, OutOfMemory};
-use crate::frame::{self, FrameWriter, Framing, LengthPrefix};
 use crate::tick::Tick;
 use latest::Latest;
 use lengths::FrameLengths;
 use open::OpenFrame;
-use source::Source;
+use segment::Segment;
 
 pub(crate) use backlog::Dropped;
+pub(crate) use segment::Done;
 pub(crate) use source::SourceError;
 
 /// Owned payloads are queued by reference from this size on. Copying is faster up to 2-4 KiB, measured on an echo
@@ -70,13 +71,6 @@ pub(crate) struct WriteQueue {
     pub(crate) progress_at: Tick,
 }
 
-#[derive(Debug)]
-enum Segment {
-    Copied(Vec<u8>),
-    Shared(Bytes),
-    Source(Box<Source>),
-}
-
 /// The next step for the caller.
 #[derive(Debug)]
 pub(crate) enum Next<'q> {
@@ -90,16 +84,6 @@ pub(crate) enum Next<'q> {
     Wait,
     /// Nothing: the queue is empty.
     Nothing,
-}
-
-impl Segment {
-    fn bytes(&self) -> &[u8] {
-        match self {
-            Self::Copied(bytes) => bytes,
-            Self::Shared(bytes) => bytes,
-            Self::Source(source) => source.bytes(),
-        }
-    }
 }
 
 impl WriteQueue {
@@ -136,7 +120,7 @@ impl WriteQueue {
             .chain(behind)
             .filter_map(|segment| match segment {
                 Segment::Shared(payload) => Some(payload),
-                Segment::Copied(_) | Segment::Source(_) => None,
+                _ => None,
             })
     }
 
@@ -154,7 +138,7 @@ impl WriteQueue {
     pub(crate) fn unsent_bytes(&self) -> u64 {
         let promised = self.sealed.iter().map(|segment| match segment {
             Segment::Source(source) => source.left(),
-            Segment::Copied(_) | Segment::Shared(_) => 0,
+            _ => 0,
         });
         let behind = self.behind().map_or(0, Self::unsent_bytes);
         promised.fold(self.bytes.saturating_add(behind), u64::saturating_add)
@@ -174,145 +158,6 @@ impl WriteQueue {
         let sealed = self.sealed.capacity() * size_of::<Segment>();
         let latest = self.latest.as_ref().map_or(0, |latest| latest.retained());
         self.tail.capacity() + sealed + self.unsent.retained() + latest
-    }
-
-    /// Fast path: appends a frame by copying the payload, if no more than `up_to` bytes are queued afterwards. Returns
-    /// the number of bytes appended. `None` means: use the general path.
-    #[inline(always)]
-    pub(crate) fn push_at_once(
-        &mut self,
-        framing: &Framing,
-        limit: u64,
-        up_to: u32,
-        payload: &[u8],
-    ) -> Option<usize> {
-        let most = self.bytes + payload.len() as u64 + LengthPrefix::MAX_WIDTH as u64;
-        if most > u64::from(up_to) {
-            return None;
-        }
-        let len = frame::append_at_once(framing, limit, payload, &mut self.tail)?;
-        self.count(len);
-        Some(len)
-    }
-
-    /// Appends whole frames that have this prefix.
-    pub(crate) fn push_wire(&mut self, prefix: LengthPrefix, wire: &[u8]) {
-        self.tail.extend_from_slice(wire);
-        let mut rest = wire;
-        while !rest.is_empty() {
-            let before = rest.len();
-            if prefix.cut_whole(u64::MAX, &mut rest).is_none() {
-                debug_assert!(false, "only whole frames were collected");
-                rest = &[];
-            }
-            self.count(before - rest.len());
-        }
-    }
-
-    /// Appends a frame, copying the payload.
-    pub(crate) fn push_copied(
-        &mut self,
-        framing: &Framing,
-        limit: u64,
-        payload: &[u8],
-    ) -> Result<(), EncodeError> {
-        if self.tail.len() >= SEAL_AT {
-            self.seal();
-        }
-        let before = self.tail.len();
-        frame::append(framing, limit, payload, &mut self.tail)?;
-        self.count(self.tail.len() - before);
-        Ok(())
-    }
-
-    /// Appends the bytes of an encoded frame.
-    pub(crate) fn push_encoded(&mut self, frame: &[u8]) -> Result<(), EncodeError> {
-        self.make_room(frame.len())?;
-        self.tail.extend_from_slice(frame);
-        self.count(frame.len());
-        Ok(())
-    }
-
-    /// Makes room for `additional` bytes in the tail.
-    fn make_room(&mut self, additional: usize) -> Result<(), EncodeError> {
-        if self.tail.len() >= SEAL_AT {
-            self.seal();
-        }
-        let requested = additional;
-        self.tail
-            .try_reserve(additional)
-            .map_err(|_| OutOfMemory { requested }.into())
-    }
-
-    /// Appends a frame: by reference if the payload is large, otherwise by copying.
-    pub(crate) fn push_shared(
-        &mut self,
-        framing: &Framing,
-        limit: u64,
-        payload: &Bytes,
-    ) -> Result<(), EncodeError> {
-        if payload.len() < SHARE_FROM {
-            return self.push_copied(framing, limit, payload);
-        }
-        let envelope = frame::envelope(framing, limit, payload)?;
-        self.tail.extend_from_slice(envelope.header());
-        self.seal();
-        self.sealed.push_back(Segment::Shared(payload.clone()));
-        self.shared += payload.len() as u64;
-        self.tail.extend_from_slice(envelope.trailer());
-        self.count(envelope.header().len() + payload.len() + envelope.trailer().len());
-        Ok(())
-    }
-
-    /// Begins a frame that is encoded in place. [`count`](Self::count) makes it part of the queue.
-    pub(crate) fn writer(&mut self, framing: &Framing) -> Result<FrameWriter<'_>, EncodeError> {
-        if self.tail.len() >= SEAL_AT {
-            self.seal();
-        }
-        FrameWriter::begin(framing, &mut self.tail)
-    }
-
-    /// Counts a frame whose bytes were appended. An empty payload without framing has no bytes and is ignored.
-    #[inline]
-    pub(crate) fn count(&mut self, bytes: usize) {
-        if bytes == 0 {
-            return;
-        }
-        self.bytes += bytes as u64;
-        self.unsent.push(bytes as u64);
-    }
-
-    /// Appends a frame with a payload of `len` bytes, which are read when it is written.
-    pub(crate) fn push_source(
-        &mut self,
-        framing: &Framing,
-        limit: u64,
-        len: u64,
-        reader: impl FnOnce() -> Option<Box<dyn Read + Send>>,
-    ) -> Result<(), EncodeError> {
-        let envelope = frame::envelope_of(framing, limit, len)?;
-        let (header, trailer) = (envelope.header(), envelope.trailer());
-        self.make_room(header.len())?;
-        let Some(reader) = reader() else {
-            return Ok(());
-        };
-        self.tail.extend_from_slice(header);
-        self.seal();
-        let source = Source::new(reader, len, framing.clone());
-        self.sealed.push_back(Segment::Source(Box::new(source)));
-        self.sources += 1;
-        self.tail.extend_from_slice(trailer);
-        let around = (header.len() + trailer.len()) as u64;
-        self.bytes += around;
-        self.promise(len.saturating_add(around));
-        Ok(())
-    }
-
-    /// Counts a frame whose bytes will be appended.
-    fn promise(&mut self, bytes: u64) {
-        if bytes > 0 {
-            self.unsent.push(bytes);
-        }
     }
 
     /// Returns the next step.
@@ -412,7 +257,7 @@ impl WriteQueue {
     /// Removes the next `n` bytes, which were written. Returns how many of them were copies. Completely written shared
     /// payloads are passed to `done`.
     #[inline]
-    pub(crate) fn advance(&mut self, n: usize, done: impl FnMut(Bytes)) -> usize {
+    pub(crate) fn advance(&mut self, n: usize, done: impl FnMut(Done)) -> usize {
         if self.bytes == n as u64 && self.sealed.is_empty() && self.open.is_none() {
             // The usual case: everything was written.
             self.bytes = 0;
@@ -424,7 +269,7 @@ impl WriteQueue {
     }
 
     #[inline(never)]
-    fn advance_within(&mut self, n: usize, done: impl FnMut(Bytes)) -> usize {
+    fn advance_within(&mut self, n: usize, done: impl FnMut(Done)) -> usize {
         let mut copied = n;
         if !self.sealed.is_empty() {
             copied -= self.advance_sealed(n, done);
@@ -443,7 +288,7 @@ impl WriteQueue {
     }
 
     /// Removes written bytes from the sealed segments. Returns how many of them were queued by reference.
-    fn advance_sealed(&mut self, mut n: usize, mut done: impl FnMut(Bytes)) -> usize {
+    fn advance_sealed(&mut self, mut n: usize, mut done: impl FnMut(Done)) -> usize {
         let before = self.shared;
         while let Some(front) = self.sealed.front() {
             let left = front.bytes().len() - self.offset;
@@ -469,8 +314,8 @@ impl WriteQueue {
                     bytes.clear();
                     self.tail = bytes;
                 }
-                Some(Segment::Shared(bytes)) => done(bytes),
-                _ => {}
+                Some(segment) => segment.give(&mut done),
+                None => {}
             }
         }
         self.offset = n;
@@ -497,15 +342,13 @@ impl WriteQueue {
         }
     }
 
-    /// Removes all frames. Returns the number of bytes that were copies. Shared payloads are passed to `done`.
-    pub(crate) fn clear(&mut self, mut done: impl FnMut(Bytes)) -> usize {
+    /// Removes all frames. Returns the number of bytes that were copies. Large payloads are passed to `done`.
+    pub(crate) fn clear(&mut self, mut done: impl FnMut(Done)) -> usize {
         let copied = self.copied() as usize;
         let behind = self.open.take().map(|open| open.behind);
         let behind = behind.into_iter().flat_map(|behind| behind.sealed);
         for segment in self.sealed.drain(..).chain(behind) {
-            if let Segment::Shared(payload) = segment {
-                done(payload);
-            }
+            segment.give(&mut done);
         }
         self.clear_tail();
         self.shared = 0;
@@ -526,6 +369,7 @@ impl WriteQueue {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::frame::Framing;
     use proptest::prelude::*;
 
     /// A queue, and the bytes and frame ends it should contain.
@@ -661,7 +505,7 @@ mod tests {
         assert!(std::ptr::eq(slices[1].as_ptr(), payload.as_ptr()));
         let mut back = Vec::new();
         queue.advance(4 + SHARE_FROM, |payload| back.push(payload));
-        assert_eq!(back, [payload]);
+        assert!(matches!(&back[..], [Done::Shared(shared)] if *shared == payload));
         assert!(queue.is_empty());
     }
 }
