@@ -3,6 +3,7 @@
 //! [guide]: crate::guide
 //! [driving]: crate::guide#three-ways-to-drive-it
 //! [queued]: crate::guide#bytes-queued-per-connection
+//! [testing]: crate::guide#testing-your-handler
 //! [protocol]: crate::protocol
 //! [benchmarks]: crate::benchmarks
 //! [design]: crate::design
@@ -26,6 +27,9 @@
 //! [`Reactor::finish_turn`], on one thread, between two polls. The [design] page has details.
 
 #![forbid(unsafe_code)]
+
+#[macro_use]
+mod mutation;
 
 mod buffers;
 mod config;
@@ -52,6 +56,8 @@ mod rate;
 mod reactor;
 mod reason;
 mod shards;
+#[cfg(feature = "sim")]
+pub mod sim;
 mod socket;
 mod stats;
 mod tick;
@@ -107,6 +113,7 @@ pub use rustls;
 /// [`embed_mio`]: https://docs.rs/crate/throng/latest/source/examples/embed_mio.rs
 /// [`metrics`]: https://docs.rs/crate/throng/latest/source/examples/metrics.rs
 /// [`shards`]: https://docs.rs/crate/throng/latest/source/examples/shards.rs
+/// [`simulated_game`]: https://docs.rs/crate/throng/latest/source/examples/simulated_game.rs
 #[doc = include_str!("../docs/GUIDE.md")]
 pub mod guide {}
 

@@ -556,3 +556,10 @@ impl Chatter {
         assert_eq!(self.listen(), line);
     }
 }
+
+#[test]
+fn simulated_game_is_played() {
+    let output = Example::start("simulated_game", &["3"]).finish();
+    assert!(output.status.success(), "{output:?}");
+    assert_eq!(output.lines, ["the script is played", "3 seeds are played"]);
+}

@@ -151,7 +151,7 @@ impl Connection {
         if !self.inside_frame {
             self.inside_frame = true;
             self.begin_period(now);
-            return within;
+            return within.filter(|_| !mutated!("unfinished frame not watched"));
         }
         let read = u32::try_from(read).unwrap_or(u32::MAX);
         self.period_bytes = self.period_bytes.saturating_add(read);

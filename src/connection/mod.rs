@@ -23,6 +23,8 @@ mod flush;
 #[cfg(debug_assertions)]
 mod invariants;
 mod io;
+#[cfg(feature = "sim")]
+mod ledger;
 mod meter;
 #[cfg(test)]
 mod pair;
@@ -59,6 +61,8 @@ pub(crate) use deadlines::Clock;
 pub(crate) use fill::Fill;
 pub(crate) use flush::{Failure, Flush};
 pub(crate) use io::Io;
+#[cfg(feature = "sim")]
+pub(crate) use ledger::Ledger;
 pub(crate) use meter::Charge;
 pub use queueing::Backlog;
 pub use terms::Origin;

@@ -168,11 +168,22 @@ impl Link {
         let Some(wanted) = self.connection.new_interest() else {
             return Ok(());
         };
-        if let Some(stream) = self.stream_mut() {
+        if let Some(stream) = self.stream_mut()
+            && !mutated!("interest not registered again")
+        {
             stream.reregister(&common.registry, token, wanted)?;
         }
         self.connection.note_interest(wanted);
         Ok(())
+    }
+
+    /// Returns the simulated stream, if it is one.
+    #[cfg(feature = "sim")]
+    pub(crate) fn simulated(&self) -> Option<&crate::socket::sim::Stream> {
+        match &self.stream {
+            Some(Stream::Sim(stream)) => Some(stream),
+            _ => None,
+        }
     }
 
     /// Marks the connection attempt as successful.
@@ -349,6 +360,8 @@ mod tests {
     fn what_an_event_needs_fits_into_two_cache_lines_and_all_of_it_into_three() {
         // The generation of the slot precedes it. With debug assertions mio's sockets have 16 bytes more.
         let debug = if cfg!(debug_assertions) { 16 } else { 0 };
+        // A simulated stream is a pointer.
+        let debug = debug.max(if cfg!(feature = "sim") { 8 } else { 0 });
         let hot = 8 + std::mem::offset_of!(Link, connection) + HOT;
         assert!(hot <= 2 * 64 + debug, "{hot}");
         assert!(8 + size_of::<Link>() <= 3 * 64 + debug + debug % 8);

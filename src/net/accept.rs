@@ -5,13 +5,12 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use log::info;
-use mio::Registry;
 
 use super::listen::{Listener, Peer};
 use super::{Deadline, Net, Refusal, Warning};
 use crate::connection::Terms;
 use crate::connection_id::{ConnectionId, ListenerId, Source};
-use crate::socket::{Shown, Stream};
+use crate::socket::{Selector, Shown, Stream};
 use crate::timers::later;
 
 /// The outcome of one accept.
@@ -172,7 +171,7 @@ impl Net {
                 );
             }
         }
-        if self.admissions.retry.is_none() {
+        if self.admissions.retry.is_none() && !mutated!("accept not retried") {
             let timer = self
                 .timers
                 .insert(later(self.now, retry), Deadline::AcceptRetry);
@@ -221,7 +220,7 @@ impl Listener {
     }
 
     /// Registers the socket with the selector, unless it is.
-    fn register(&mut self, registry: &Registry, id: ListenerId) -> io::Result<()> {
+    fn register(&mut self, registry: &Selector, id: ListenerId) -> io::Result<()> {
         if !self.registered
             && let Some(socket) = &mut self.socket
         {

@@ -165,7 +165,8 @@ impl Admissions {
     }
 
     pub(super) fn left(&mut self, peer: Option<SocketAddr>) {
-        let Some(peer) = peer.filter(|_| !self.by_network.is_empty()) else {
+        let is_kept = mutated!("place of an address not given back");
+        let Some(peer) = peer.filter(|_| !is_kept && !self.by_network.is_empty()) else {
             return;
         };
         let network = Network::of(peer);

@@ -40,7 +40,7 @@ impl Net {
         match self.connections.get_mut(id) {
             Some(connection) if matches!(connection.phase, Phase::Connecting | Phase::Open) => {
                 connection.hold_back(HeldBack::PAUSED);
-                self.upset = true;
+                self.upset |= !mutated!("delivery continues after a pause");
                 self.update_interest(id);
                 // An error that was reported before is looked at now: no read will return it.
                 self.list_if_runnable(id);
@@ -87,6 +87,9 @@ impl Net {
     #[cold]
     pub(super) fn relieved(&mut self, id: ConnectionId) {
         self.work.add_drained(id);
+        if mutated!("on_drain doubled") {
+            self.work.add_drained(id);
+        }
         // No event reports bytes that were read but not delivered.
         let link = self.connections.get(id);
         if link.is_some_and(|link| link.is_runnable()) {

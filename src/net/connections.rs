@@ -129,6 +129,15 @@ impl Connections {
         }
     }
 
+    /// Returns the number of replies to a connection.
+    #[cfg(feature = "sim")]
+    pub(super) fn reply_frames(&self, to: ConnectionId) -> u64 {
+        match self.replies.are_to(to) {
+            true => self.replies.frames(),
+            false => 0,
+        }
+    }
+
     /// Stops collecting replies to a connection, and returns both. `None` if another lookup has queued them before.
     #[inline(always)]
     pub(super) fn take_replies(&mut self, to: ConnectionId) -> Option<(&mut Link, Taken<'_>)> {

@@ -290,6 +290,9 @@ impl Net {
     pub(crate) fn time_to_close(&self, id: ConnectionId, until: Instant) -> Option<Duration> {
         let connection = self.connections.get(id)?;
         let after = connection.options().disconnect_timeout;
+        if mutated!("slow reader cut short on closing") && connection.phase != Phase::Closed {
+            return Some(Duration::ZERO);
+        }
         let left = after.saturating_sub(connection.inactive_for(self.common.now));
         let left = left.min(until.saturating_duration_since(self.now));
         (connection.phase != Phase::Closed).then_some(left)

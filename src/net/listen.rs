@@ -16,7 +16,7 @@ use crate::connection_id::{ListenerId, Source};
 use crate::error::{OpenError, Rejected};
 #[cfg(unix)]
 use crate::socket::SocketFile;
-use crate::socket::{ListenSocket, Local, Sharing, Stream};
+use crate::socket::{ListenSocket, Local, Stream};
 
 /// An accepted socket, and the address of its peer if it has one.
 pub(crate) type Peer = (Stream, Option<SocketAddr>);
@@ -92,7 +92,8 @@ impl Net {
         let nothing = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
         let mut result = Err(OpenError::Resolve(nothing));
         for addr in addrs {
-            result = ListenSocket::bind(addr, &options, &terms.options, Sharing::of(&options))
+            let socket = self.common.registry.bind(addr, &options, &terms.options);
+            result = socket
                 .and_then(|socket| Ok(self.open_listener(socket, Arc::clone(&terms))?))
                 .map_err(|error| OpenError::Bind { addr, error });
             if result.is_ok() {

@@ -22,6 +22,8 @@ mod fanout;
 mod flush;
 #[cfg(debug_assertions)]
 mod invariants;
+#[cfg(feature = "sim")]
+mod ledger;
 mod lifecycle;
 mod listen;
 mod listeners;
@@ -71,6 +73,8 @@ pub(crate) use admission::Refusal;
 pub(crate) use arrivals::NoHeader;
 pub(crate) use fanout::Encoded;
 pub use fanout::SendReport;
+#[cfg(feature = "sim")]
+pub(crate) use ledger::Entry;
 use listen::Listener;
 pub(crate) use listen::Peer;
 pub(crate) use service::{EndOfStream, Input, Received};
@@ -195,7 +199,7 @@ impl Net {
     pub(crate) fn new(registry: Registry, config: Config, now: Instant) -> Self {
         Self {
             config,
-            common: Common::new(registry),
+            common: Common::new(registry.into()),
             now,
             connections: Connections::new(),
             listeners: Table::new(),
@@ -217,6 +221,12 @@ impl Net {
 
     pub(crate) fn registry(&self) -> &Registry {
         &self.common.registry
+    }
+
+    /// Opens all sockets in a simulated network from now on.
+    #[cfg(feature = "sim")]
+    pub(crate) fn simulate(&mut self, port: crate::socket::sim::Port) {
+        self.common.registry.simulate(port);
     }
 }
 

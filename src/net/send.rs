@@ -313,7 +313,7 @@ impl Net {
         self.upset |= connection.is_congested();
         match result {
             Ok(()) => {
-                if !connection.dirty {
+                if !connection.dirty && !mutated!("dirty mark forgotten") {
                     connection.dirty = true;
                     self.work.add_dirty(id);
                 }
@@ -321,7 +321,10 @@ impl Net {
             }
             Err(error) => {
                 if let SendError::QueueFull { .. } = error {
-                    self.note_full(id);
+                    // What a reader has added counts as congestion only now.
+                    if !mutated!("interest kept after a refusal") {
+                        self.note_full(id);
+                    }
                 }
                 Err(refused(id, error))
             }

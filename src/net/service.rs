@@ -71,6 +71,7 @@ impl Net {
     pub(crate) fn finish_listener(&mut self, id: ListenerId) {
         if let Some(listener) = self.listeners.get_mut(id)
             && listener.is_runnable()
+            && !mutated!("backlog forgotten after a budget")
         {
             self.list_listener(id);
         }

@@ -93,7 +93,10 @@ impl Interval {
         let missed = late / self.period.as_nanos();
         let ahead = self.period.as_nanos() * (missed + 1);
         let ahead = Duration::from_nanos(u64::try_from(ahead).unwrap_or(u64::MAX));
-        self.due = later(due, ahead);
+        self.due = match mutated!("interval counted from now") {
+            true => later(now, self.period),
+            false => later(due, ahead),
+        };
         (due, u64::try_from(missed).unwrap_or(u64::MAX))
     }
 }

@@ -56,7 +56,9 @@ impl Reactor {
     /// Judges an open connection that may be idle or stalled, or that was throttled.
     fn judge_open<H: Handler + ?Sized>(&mut self, handler: &mut H, id: ConnectionId) {
         self.net.end_throttling(id);
-        if let Clock::Over(_) = self.net.look_at_clock(id) {
+        if let Clock::Over(_) = self.net.look_at_clock(id)
+            && !mutated!("stall judged without trying")
+        {
             self.net.watch(id, Some(AFTER_A_PANIC));
             self.serve_now(handler, id);
         }
@@ -96,6 +98,9 @@ impl Reactor {
 
     /// Ends all connections when the timeout of a shutdown has passed, after a last attempt to close each gracefully.
     fn cut_short(&mut self, after: Duration) {
+        if mutated!("shutdown without a deadline") {
+            return;
+        }
         self.net.postpone_shutdown(after);
         for id in self.net.in_phase(|phase| phase != Phase::Closed) {
             match self.net.phase(id) {

@@ -172,6 +172,16 @@ impl Reactor {
         }
     }
 
+    /// Notes what a simulated event reports.
+    #[cfg(feature = "sim")]
+    pub(crate) fn note_event(&mut self, token: Token, readiness: Readiness) {
+        if is_ours(token) {
+            self.net.note_readiness(token, readiness);
+        } else {
+            self.net.note_user_event(token, readiness);
+        }
+    }
+
     /// Finishes a turn: serves ready sources, judges deadlines, fires timers, reports ends, flushes, and frees slots.
     /// Makes all callbacks of the turn. All work is bounded: what exceeds a budget is left for the next turn, and
     /// [`next_timeout`](Self::next_timeout) is then zero.

@@ -8,6 +8,13 @@ use std::os::windows::io::{AsSocket, BorrowedSocket, OwnedSocket};
 use super::listening::ListenSocket;
 use super::stream::Stream;
 
+/// A handler that asks for the handle of a simulated socket cannot be tested with one.
+#[cfg(feature = "sim")]
+#[cold]
+fn no_handle() -> ! {
+    panic!("a simulated socket has no handle of the system");
+}
+
 /// Implements the borrowed and the owned handle of an enum of sockets.
 #[cfg(any(unix, windows))]
 macro_rules! handles {
@@ -18,6 +25,8 @@ macro_rules! handles {
                     Self::Tcp(socket) => socket.$method(),
                     #[cfg(unix)]
                     Self::Unix(socket) => socket.$method(),
+                    #[cfg(feature = "sim")]
+                    Self::Sim(_) => no_handle(),
                 }
             }
         }
@@ -28,6 +37,8 @@ macro_rules! handles {
                     $socket::Tcp(socket) => socket.into(),
                     #[cfg(unix)]
                     $socket::Unix(socket) => socket.into(),
+                    #[cfg(feature = "sim")]
+                    $socket::Sim(_) => no_handle(),
                 }
             }
         }

@@ -8,6 +8,9 @@ mod handle;
 mod listening;
 mod no_signal;
 mod readiness;
+mod selector;
+#[cfg(feature = "sim")]
+pub(crate) mod sim;
 mod stream;
 mod tuning;
 #[cfg(unix)]
@@ -23,6 +26,7 @@ pub(crate) use eof::peer_has_closed;
 pub use listening::ListenSocket;
 pub(crate) use listening::{Local, Sharing};
 pub use readiness::Readiness;
+pub(crate) use selector::Selector;
 pub use stream::Stream;
 #[cfg(unix)]
 pub(crate) use unix::SocketFile;

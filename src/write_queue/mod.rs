@@ -296,7 +296,10 @@ impl WriteQueue {
                 self.shared -= left.min(n) as u64;
             }
             if n < left {
-                self.offset += n;
+                self.offset = match mutated!("offset of a partly written segment reset") {
+                    true => n,
+                    false => self.offset + n,
+                };
                 return (before - self.shared) as usize;
             }
             n -= left;

@@ -61,7 +61,7 @@ impl Pair {
         options: ConnectionOptions,
         budget: Budget,
     ) -> Self {
-        let common = Common::new(poll.registry().try_clone().expect("a descriptor"));
+        let common = Common::new(poll.registry().try_clone().expect("a descriptor").into());
         // Of two connections one has to be read under backpressure.
         let mut origins = [Origin::Outbound, Origin::Adopted].into_iter();
         let sides = frames.map(|frames| {
