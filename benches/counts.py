@@ -4,6 +4,7 @@
     cargo build --release
     benches/counts.py --check     the steady state, compared with benches/counts.json: fails if a count has grown by more than 3 %
     benches/counts.py --record    the same, written to that file
+    benches/counts.py systems     for a frame, by each server that `compare` measures, small frames and large ones
     benches/counts.py drivers     for a frame, by each way to drive the loop
     benches/counts.py idle        for a turn, beside 1,000 and 18,000 idle connections that have deadlines
     benches/counts.py timers      to set, to cancel and to expire one of a million timers
@@ -25,6 +26,9 @@ from pathlib import Path
 TOOL = Path(__file__).parent.parent / "target/release/throng-bench"
 SHORT, LONG = 1, 4  # seconds of load
 DRIVERS = ["run", "turn", "outer", "attached"]
+SYSTEMS = {"raw epoll": ["yardstick"], "throng": ["serve"]}
+PEERS = ["tokio-codec", "tokio-batched", "tokio-by-hand", "mio-by-hand", "message-io"]
+CELLS = ["50_1_64", "50_32_64", "50_16_4096", "100_4_65536", "4_2_1048576"]
 
 RECORDED = Path(__file__).with_suffix(".json")
 SCENARIOS = ["echo-1", "echo-32", "echo-large", "broadcast"]
@@ -54,15 +58,16 @@ def calls(log):
     return {row[-1]: int(row[3]) for row in rows if len(row) >= 5 and row[3].isdigit() and row[-1] != "total"}
 
 
-def serve(observed, options, load):
-    """Serves while a load lasts. Returns the log of what observes, and the server's own figures."""
+def observe(observed, words, load):
+    """Runs a server while a load lasts. Returns what was counted, and how many frames came back."""
     with tempfile.TemporaryDirectory() as directory:
         log, figures = Path(directory, "log"), Path(directory, "figures")
-        words = [str(TOOL), "serve", "--addr", "127.0.0.1:0", "--json", str(figures), *options]
+        words = [str(TOOL), *words, "--addr", "127.0.0.1:0"]
         server = subprocess.Popen(observed(words, log), stdout=subprocess.PIPE, text=True)
         try:
             addr = server.stdout.readline().split()[-1]
-            subprocess.run([TOOL, "load", "--addr", addr, *load], stdout=subprocess.DEVNULL, check=True)
+            load = [TOOL, "load", "--addr", addr, "--json", str(figures), *load]
+            subprocess.run(load, stdout=subprocess.DEVNULL, check=True)
         finally:
             server.send_signal(signal.SIGTERM)
             server.communicate(timeout=60)
@@ -70,7 +75,15 @@ def serve(observed, options, load):
         while not log.exists() or not log.read_text():
             pass
         read = instructions if observed is callgrind else calls
-        return read(log), json.loads(figures.read_text())
+        return read(log), json.loads(figures.read_text())["load"]["frames"]
+
+
+def serve(observed, options, load):
+    """The same with this crate's server. Returns what was counted, and the server's own figures."""
+    with tempfile.TemporaryDirectory() as directory:
+        figures = Path(directory, "figures")
+        counted, _ = observe(observed, ["serve", "--json", str(figures), *options], load)
+        return counted, json.loads(figures.read_text())
 
 
 def allocations(profile):
@@ -148,6 +161,23 @@ def check():
         sys.exit("a count has grown by more than 3 %; if that is intended: benches/counts.py --record")
 
 
+def systems():
+    """The peers take part if the tool was built with them."""
+    has_peers = subprocess.run([TOOL, "peer", "--help"], capture_output=True).returncode == 0
+    servers = SYSTEMS | {name: ["peer", name] for name in PEERS if has_peers}
+    print(f"{'cell':>14} {'system':>14} {'instructions':>13}   system calls for a frame")
+    for cell in CELLS:
+        connections, pipeline, size = cell.split("_")
+        load = ["--connections", connections, "--pipeline", pipeline, "--size", size, "--seconds"]
+        for name, words in servers.items():
+            short, long = ([observe(it, words, [*load, str(time)]) for it in [callgrind, strace]] for time in [SHORT, LONG])
+            count = (long[0][0] - short[0][0]) / (long[0][1] - short[0][1])
+            (few, less), (many, more) = short[1], long[1]
+            each = {call: (many[call] - few.get(call, 0)) / (more - less) for call in many}
+            shown = ", ".join(f"{call} {n:.3f}" for call, n in sorted(each.items()) if n >= 0.001)
+            print(f"{cell:>14} {name:>14} {count:>13.1f}   {sum(each.values()):.3f}: {shown}", flush=True)
+
+
 def drivers():
     print(f"{'in flight':>9} {'driver':>9} {'instructions':>13} {'to run':>7}   system calls for a frame")
     for pipeline in ["1", "32"]:
@@ -206,7 +236,7 @@ def timers(count=1_000_000):
 
 
 if __name__ == "__main__":
-    jobs = {"--check": check, "--record": record, "drivers": drivers, "idle": idle, "timers": timers}
+    jobs = {"--check": check, "--record": record, "systems": systems, "drivers": drivers, "idle": idle, "timers": timers}
     if len(sys.argv) != 2 or sys.argv[1] not in jobs:
         sys.exit(__doc__.strip())
     jobs[sys.argv[1]]()

@@ -1,19 +1,17 @@
 //! The loop's recycled memory. An idle connection has none; a busy one takes it from here and returns it.
 //!
 //! Write queues and the buffers of incomplete frames are reused last in, first out, so that the next one is in the
-//! cache. One large buffer is kept besides: mapping and faulting in fresh memory for a 64 MiB frame costs more than
+//! cache. Large buffers are kept by size: mapping, zeroing and faulting in fresh memory for a frame costs more than
 //! copying it. What is not used between two calls of [`trim`](Buffers::trim) is returned to the allocator.
 
 use bytes::Bytes;
 
 use crate::write_queue::WriteQueue;
 
-/// The maximum size of each of the two pools, in bytes.
+/// The maximum size of the pool of queues and of that of small buffers, in bytes.
 const MAX_POOLED: usize = 4 * 1024 * 1024;
-/// A buffer larger than this is not pooled.
+/// A queue or small buffer larger than this is not pooled.
 const MAX_SINGLE: usize = 256 * 1024;
-/// The minimum size of a buffer that is kept as the large one.
-const MIN_LARGE: usize = 64 * 1024;
 
 #[derive(Debug, Default)]
 pub(crate) struct Buffers {
@@ -21,9 +19,9 @@ pub(crate) struct Buffers {
     queue: Option<Box<WriteQueue>>,
     /// All other queues.
     queues: Pool<Box<WriteQueue>>,
+    /// Buffers for the beginnings of small frames.
     inputs: Pool<Vec<u8>>,
-    large: Option<Vec<u8>>,
-    large_was_used: bool,
+    large: Large,
 }
 
 #[derive(Debug)]
@@ -60,11 +58,25 @@ impl<T> Pool<T> {
 
     #[inline]
     fn put(&mut self, item: T, size: usize) {
+        self.items.push((item, size));
+        self.bytes += size;
+        self.was_used = true;
+    }
+
+    /// The same, unless the item or the pool would be too large.
+    fn put_bounded(&mut self, item: T, size: usize) {
         if size <= MAX_SINGLE && self.bytes + size <= MAX_POOLED {
-            self.items.push((item, size));
-            self.bytes += size;
-            self.was_used = true;
+            self.put(item, size);
         }
+    }
+
+    /// Takes one of the last `looks` items for which `fits` returns `true`.
+    fn take_if(&mut self, looks: usize, fits: impl Fn(&T) -> bool) -> Option<T> {
+        let last = self.items.iter().enumerate().rev().take(looks);
+        let place = last.into_iter().find(|(_, (item, _))| fits(item))?.0;
+        let last = self.items.len() - 1;
+        self.items.swap(place, last);
+        self.take()
     }
 
     fn trim(&mut self) {
@@ -78,6 +90,77 @@ impl<T> Pool<T> {
             self.items = Vec::new();
         }
         self.was_used = false;
+    }
+}
+
+/// Large buffers, by the power of two of their length. Their whole length can be used at once.
+#[derive(Debug, Default)]
+struct Large {
+    classes: [Pool<Vec<u8>>; CLASSES],
+    /// The bytes of all classes.
+    bytes: usize,
+    /// One buffer that is too large for the classes.
+    giant: Option<Vec<u8>>,
+    giant_was_used: bool,
+}
+
+/// The smallest large buffer: 4 KiB.
+const MIN_LARGE: usize = 1 << 12;
+/// From 4 KiB to just below 8 MiB.
+const CLASSES: usize = 11;
+/// The maximum size of all classes together, in bytes: the buffers of some peers with frames of 1 MiB.
+const MAX_LARGE: usize = 16 * 1024 * 1024;
+
+impl Large {
+    fn class(len: usize) -> usize {
+        (len.max(MIN_LARGE) / MIN_LARGE).ilog2() as usize
+    }
+
+    /// Takes a buffer of at least `len` bytes.
+    fn take(&mut self, len: usize) -> Option<Vec<u8>> {
+        /// The number of buffers to look at in the class of which not all are long enough.
+        const LOOKS: usize = 4;
+        let first = Self::class(len);
+        let buffer = match self.classes.get_mut(first) {
+            Some(class) => class.take_if(LOOKS, |buffer| buffer.len() >= len),
+            None => return self.take_giant(len),
+        };
+        let larger = self.classes.iter_mut().skip(first + 1);
+        let buffer = buffer.or_else(|| larger.take(2).find_map(Pool::take))?;
+        self.bytes -= buffer.len();
+        Some(buffer)
+    }
+
+    fn take_giant(&mut self, len: usize) -> Option<Vec<u8>> {
+        self.giant_was_used = true;
+        self.giant.take_if(|giant| giant.len() >= len)
+    }
+
+    fn put(&mut self, buffer: Vec<u8>) {
+        let len = buffer.len();
+        match self.classes.get_mut(Self::class(len)) {
+            Some(class) if self.bytes + len <= MAX_LARGE => {
+                self.bytes += len;
+                class.put(buffer, len);
+            }
+            Some(_) => {}
+            None if self.giant.as_ref().is_none_or(|giant| giant.len() < len) => {
+                self.giant = Some(buffer);
+            }
+            None => {}
+        }
+    }
+
+    fn is_retaining(&self) -> bool {
+        self.bytes > 0 || self.giant.is_some()
+    }
+
+    fn trim(&mut self) {
+        self.classes.iter_mut().for_each(Pool::trim);
+        self.bytes = self.classes.iter().map(|class| class.bytes).sum();
+        if !std::mem::take(&mut self.giant_was_used) {
+            self.giant = None;
+        }
     }
 }
 
@@ -108,7 +191,7 @@ impl Buffers {
     #[cold]
     fn put_pooled_queue(&mut self, queue: Box<WriteQueue>) {
         let size = queue.retained() + size_of::<WriteQueue>();
-        self.queues.put(queue, size);
+        self.queues.put_bounded(queue, size);
     }
 
     /// Returns a buffer for the beginning of an incomplete frame. Its content is unspecified.
@@ -118,11 +201,11 @@ impl Buffers {
 
     /// Takes back the buffer of a frame, small or large.
     pub(crate) fn put_input(&mut self, buffer: Vec<u8>) {
-        if buffer.capacity() >= MIN_LARGE {
-            self.put_large(buffer);
+        if buffer.len() >= MIN_LARGE {
+            self.large.put(buffer);
         } else if buffer.capacity() > 0 {
             let size = buffer.capacity();
-            self.inputs.put(buffer, size);
+            self.inputs.put_bounded(buffer, size);
         }
     }
 
@@ -131,26 +214,19 @@ impl Buffers {
         if payload.len() >= MIN_LARGE
             && let Ok(unique) = payload.try_into_mut()
         {
-            self.put_large(unique.into());
+            self.large.put(unique.into());
         }
     }
 
-    /// Returns the large buffer, if there is one and it is larger than `size`. Its whole length can be used at once.
-    pub(crate) fn take_large(&mut self, size: usize) -> Option<Vec<u8>> {
-        self.large_was_used = true;
-        self.large.take_if(|large| large.len() > size)
-    }
-
-    fn put_large(&mut self, buffer: Vec<u8>) {
-        let kept = self.large.as_ref().map_or(0, Vec::len);
-        if buffer.len() > kept {
-            self.large = Some(buffer);
-        }
+    /// Returns a buffer for a frame of `len` bytes, if there is one. Its whole length can be used at once; its content is
+    /// unspecified.
+    pub(crate) fn take_large(&mut self, len: usize) -> Option<Vec<u8>> {
+        self.large.take(len)
     }
 
     /// Returns whether a later [`trim`](Self::trim) may free anything.
     pub(crate) fn is_retaining(&self) -> bool {
-        self.large.is_some()
+        self.large.is_retaining()
             || self.queue.is_some()
             || !self.queues.items.is_empty()
             || !self.inputs.items.is_empty()
@@ -164,9 +240,51 @@ impl Buffers {
         }
         self.queues.trim();
         self.inputs.trim();
-        if !self.large_was_used {
-            self.large = None;
+        self.large.trim();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn large_buffer_is_found_for_a_frame_that_fits() {
+        let mut buffers = Buffers::default();
+        for len in [5000, 100_000, 1 << 20] {
+            buffers.put_input(vec![7; len]);
         }
-        self.large_was_used = false;
+        let mut take = |len| buffers.take_large(len).map(|buffer| buffer.len());
+        assert_eq!(take(100_001), None, "the only one in its class is shorter");
+        assert_eq!(take(70_000), Some(100_000));
+        assert_eq!(take(4097), Some(5000));
+        assert_eq!(take(300_000), Some(1 << 20), "up to two classes larger");
+        assert!(!buffers.is_retaining());
+    }
+
+    #[test]
+    fn large_buffers_are_bounded_in_bytes_and_one_giant_is_kept_besides() {
+        let mut buffers = Buffers::default();
+        for _ in 0..20 {
+            buffers.put_input(vec![7; 1 << 20]);
+        }
+        buffers.put_input(vec![7; 64 << 20]);
+        buffers.put_input(vec![7; 32 << 20]);
+        let count = std::iter::from_fn(|| buffers.take_large(1 << 20)).count();
+        assert_eq!(count, MAX_LARGE >> 20);
+        let giant = buffers.take_large(40 << 20).map(|buffer| buffer.len());
+        assert_eq!(giant, Some(64 << 20));
+    }
+
+    #[test]
+    fn unused_buffers_are_freed_by_the_second_trim() {
+        let mut buffers = Buffers::default();
+        buffers.put_input(vec![7; 1 << 20]);
+        buffers.put_input(vec![7; 16 << 20]);
+        buffers.put_input(vec![7; 100]);
+        buffers.trim();
+        buffers.trim();
+        assert!(!buffers.is_retaining());
+        assert_eq!(buffers.large.bytes, 0);
     }
 }

@@ -395,7 +395,7 @@ fn read_under_backpressure_delivers_frames_of_a_peer_that_does_not_read() {
 /// The backpressure ends in the middle of a queue that the sockets take without ever being full.
 #[test]
 fn connection_resumed_under_backpressure_is_read_after_the_queue_drains() {
-    for large in [2 << 20, 8 << 20] {
+    for large in [5 << 20, 8 << 20] {
         let mut scene = Scene::with(Config::default());
         scene
             .looped

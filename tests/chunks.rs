@@ -124,7 +124,7 @@ fn pause_after_each_chunk_loses_no_bytes_and_makes_no_turn() {
         let options = ListenOptions::default().framing(framing.clone());
         let (mut scene, mut peer, id) = Scene::joined(options.stream_frames_over(1000));
         scene.seen.after_chunk = Some(|net, id| assert!(net.pause(id)));
-        let lens = [10, MIB, 1000, 1001, 5, 5000];
+        let lens = [10, 4 * MIB, 1000, 1001, 5, 5000];
         let encoder = FrameEncoder::new(framing);
         let mut wire = Vec::new();
         for len in lens {

@@ -108,7 +108,8 @@ fn relay_forwards_frames_larger_than_its_memory() {
     });
     let _peers = (writing.join().expect("all was taken"), reading.join());
     let most = relay.most;
-    assert!(most.0 <= 200 * KIB && most.1 <= 264 * KIB, "{most:?}");
+    // The watermark, and what one read brings.
+    assert!(most.0 <= 400 * KIB && most.1 <= 400 * KIB, "{most:?}");
     assert_eq!(event_loop.net().memory_in_use(), 0);
 }
 

@@ -186,7 +186,7 @@ fn load_detects_a_wrong_echo() {
     let output = output(&["load", "--addr", &server.addr(), "--connections", "2"]);
     let said = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(1), "{said}");
-    assert!(said.contains("not the frame it had sent"), "{said}");
+    assert!(said.contains("not the frame that was sent"), "{said}");
 }
 
 #[test]

@@ -277,7 +277,7 @@ connection_options! {
 
     /// Sets the number of queued bytes above which a connection is under backpressure. throng then stops reading from
     /// it, unless [`read_under_backpressure`](Self::read_under_backpressure) is set, as for outbound connections;
-    /// [`on_drain`](crate::Handler::on_drain) is called when backpressure ends. Default: 1 MiB, a burst of any usual
+    /// [`on_drain`](crate::Handler::on_drain) is called when backpressure ends. Default: 4 MiB, a burst of any usual
     /// size, or [`max_queued_bytes`](Self::max_queued_bytes) if that is less.
     high_watermark(bytes: u64): Option<u64> = None;
 
@@ -489,7 +489,7 @@ impl ConnectionOptions {
     /// Returns the high watermark, in bytes.
     pub(crate) fn high(&self) -> u64 {
         self.high_watermark
-            .unwrap_or(self.max_queued_bytes.min(1024 * 1024))
+            .unwrap_or(self.max_queued_bytes.min(4 * 1024 * 1024))
     }
 
     /// Returns the number of queued bytes from which a connection is congested: more than the high watermark, or the

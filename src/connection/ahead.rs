@@ -81,7 +81,11 @@ impl Connection {
             }
             _ => ahead.rest_at..ahead.rest_at,
         };
-        ahead.bytes.splice(place, rest.iter().copied());
+        if place.len() == requested {
+            ahead.bytes[place].copy_from_slice(rest);
+        } else {
+            ahead.bytes.splice(place, rest.iter().copied());
+        }
         common.memory.add_input(requested);
         self.note_ahead();
         Ok(())
@@ -143,7 +147,7 @@ impl Connection {
         let start = match self.decoder.need(buffer.len()) {
             Need::Fresh | Need::Append => Some(0),
             Need::Prepend => Some(self.decoder.held_bytes()),
-            Need::Direct => None,
+            Need::Own => None,
         };
         let room = match start {
             Some(start) => &mut buffer[start..],

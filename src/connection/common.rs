@@ -5,6 +5,7 @@ use mio::Registry;
 use crate::buffers::Buffers;
 use crate::memory::Memory;
 use crate::tick::Tick;
+use crate::write_queue::Done;
 
 #[derive(Debug)]
 pub(crate) struct Common {
@@ -19,6 +20,17 @@ pub(crate) struct Common {
     /// The work on TLS handshakes that is left in this turn.
     #[cfg(feature = "tls")]
     pub(crate) handshakes_left: usize,
+}
+
+/// Recycles the memory of a payload that was written or dropped.
+pub(super) fn recycle(payload: Done, memory: &mut Memory, buffers: &mut Buffers) {
+    match payload {
+        Done::Shared(payload) => {
+            memory.unshare(&payload);
+            buffers.put_shared(payload);
+        }
+        Done::Owned(buffer) => buffers.put_input(buffer),
+    }
 }
 
 /// What flushes have done.

@@ -1,6 +1,7 @@
 //! How a connection ends or is released: what is decided when, and what is reported.
 
 use super::ahead::Ahead;
+use super::common::recycle;
 use super::{Common, Connection, HeldBack, Phase};
 use crate::error::{DecodeError, OutOfMemory, SendError};
 use crate::reason::{DisconnectCause, DisconnectReason, Stage};
@@ -124,10 +125,7 @@ impl Connection {
             let Common {
                 memory, buffers, ..
             } = common;
-            let copied = queue.clear(|payload| {
-                memory.unshare(&payload);
-                buffers.put_shared(payload);
-            });
+            let copied = queue.clear(|payload| recycle(payload, memory, buffers));
             memory.sub(copied);
             self.release_queue(common);
         }

@@ -1,12 +1,17 @@
 //! One read from the socket, and where its bytes go.
 
-use std::io;
+use std::io::{self, IoSliceMut};
 
 use super::{Common, Connection, Io, Phase};
 use crate::error::OutOfMemory;
 use crate::frame::Need;
 use crate::socket::Readiness;
 use crate::tick::Tick;
+
+/// From this size on frames are read into their own buffers, however many there are: a read goes only this far beyond the
+/// end of one, and so gets the beginning of the next. A further read costs less than a copy of the frame.
+pub(super) const LARGE: usize = 32 * 1024;
+const BEHIND_LARGE: usize = 4 * 1024;
 
 /// The outcome of a fill.
 #[derive(Debug)]
@@ -28,6 +33,16 @@ pub(crate) enum Fill {
 }
 
 impl Connection {
+    /// Returns how much of `most` the next read should ask for.
+    pub(crate) fn asks_for(&mut self, most: usize) -> usize {
+        let is_large = std::mem::take(&mut self.expects_large) && self.decoder.holds_nothing();
+        if is_large {
+            most.min(BEHIND_LARGE)
+        } else {
+            most
+        }
+    }
+
     /// Reads once, at most `most` bytes. READABLE readiness stays set while another read may return bytes.
     #[inline(always)]
     pub(crate) fn fill(
@@ -67,7 +82,7 @@ impl Connection {
         let start = match self.decoder.need(buffer.len()) {
             Need::Fresh | Need::Append => 0,
             Need::Prepend => self.decoder.held_bytes(),
-            Need::Direct => return self.fill_direct(stream, most, common),
+            Need::Own => return self.fill_own(stream, buffer, most, common),
         };
         let asked = (buffer.len() - start).min(most);
         match stream.read(&mut buffer[start..start + asked]) {
@@ -97,26 +112,50 @@ impl Connection {
         len
     }
 
-    /// Reads the rest of a large frame directly into its buffer, never beyond its end.
-    fn fill_direct(&mut self, stream: &mut impl Io, most: usize, common: &mut Common) -> Fill {
-        if let Some(held) = self.decoder.outgrown()
-            && let Some(larger) = common.buffers.take_large(held)
+    /// Reads the rest of a frame into its own buffer, and what follows into the read buffer.
+    fn fill_own(
+        &mut self,
+        stream: &mut impl Io,
+        buffer: &mut [u8],
+        most: usize,
+        common: &mut Common,
+    ) -> Fill {
+        if self.decoder.is_outgrown()
+            && let Some(len) = self.decoder.expected_len()
+            && let Some(larger) = common.buffers.take_large(len)
         {
             common.buffers.put_input(self.decoder.adopt(larger));
         }
+        let behind = match self.decoder.expected_len() {
+            Some(len) if len >= LARGE => BEHIND_LARGE,
+            _ => usize::MAX,
+        };
         let window = match self.decoder.window(most) {
             Ok(window) => window,
             Err(error) => return Fill::NoMemory(error),
         };
-        let asked = window.len();
-        match stream.read(window) {
+        let own = window.len();
+        let more = buffer.len().min(most - own).min(behind);
+        let asked = own + more;
+        let result = if more == 0 {
+            stream.read(window)
+        } else {
+            let (own, more) = (
+                IoSliceMut::new(window),
+                IoSliceMut::new(&mut buffer[..more]),
+            );
+            stream.read_vectored(&mut [own, more])
+        };
+        match result {
             Ok(0) => self.ended(),
             Ok(read) => {
-                self.decoder.advance(read);
-                common.memory.add_input(read);
+                let own = own.min(read);
+                self.decoder.advance(own);
+                common.memory.add_input(own);
                 self.note_read(read, asked, stream.short_is_drained());
                 self.active_at = common.now;
-                Fill::Bytes { len: 0, read }
+                let len = read - own;
+                Fill::Bytes { len, read }
             }
             Err(error) => self.not_read(error),
         }

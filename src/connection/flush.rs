@@ -2,6 +2,7 @@
 
 use std::io::{self, IoSlice};
 
+use super::common::recycle;
 use super::{Common, Connection, Io, Pressure, WriteHalf};
 use crate::reason::DisconnectCause;
 use crate::socket::Readiness;
@@ -193,10 +194,7 @@ impl Connection {
             match result {
                 Ok(0) => break Flush::not_written(io::ErrorKind::WriteZero.into()),
                 Ok(n) => {
-                    let copied = queue.advance(n, |payload| {
-                        memory.unshare(&payload);
-                        buffers.put_shared(payload);
-                    });
+                    let copied = queue.advance(n, |payload| recycle(payload, memory, buffers));
                     memory.sub(copied);
                     bytes += n;
                     if queue.is_empty() {

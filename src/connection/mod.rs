@@ -47,6 +47,7 @@ use crate::tick::Tick;
 use crate::timers::{NO_TIMER, TimerKey};
 use crate::write_queue::WriteQueue;
 use ending::Aside;
+use fill::LARGE;
 use write_half::WriteHalf;
 
 pub(crate) use backpressure::{HeldBack, Pressure};
@@ -86,6 +87,9 @@ pub(crate) struct Connection {
     pub(crate) listed: bool,
     /// It used at least half of its budget when it was last served. It is served after light ones.
     pub(crate) is_heavy: bool,
+    /// The frame that was held last is large: what follows it is best read into a buffer of its own, once its length is
+    /// known.
+    pub(super) expects_large: bool,
     /// It is in the dirty list, or will be flushed anyway.
     pub(crate) dirty: bool,
     /// Whether it can be written to.
@@ -138,6 +142,7 @@ impl Connection {
             listed: false,
             is_heavy: false,
             dirty: false,
+            expects_large: false,
             write_half: WriteHalf::Ready,
             read_ended: false,
             inside_frame: false,
@@ -307,7 +312,11 @@ impl Connection {
         if !exhausted {
             return self.put_back(rest, common);
         }
-        self.decoder.hold(rest, common.buffers.take_input())?;
+        let len = self.decoder.expected_len();
+        self.expects_large = len.is_some_and(|len| len >= LARGE);
+        let large = len.and_then(|len| common.buffers.take_large(len));
+        let buffer = large.unwrap_or_else(|| common.buffers.take_input());
+        self.decoder.hold(rest, buffer)?;
         common.memory.add_input(rest.len());
         Ok(())
     }

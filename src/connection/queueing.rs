@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 
+use super::common::recycle;
 use super::{Common, Connection, Phase, Pressure, WriteHalf};
 use crate::error::SendError;
 use crate::frame::{self, Framing};
@@ -139,6 +140,19 @@ impl Connection {
         Ok(())
     }
 
+    /// Queues a payload that is the first `len` bytes of a buffer. Takes the buffer if the payload is large, otherwise
+    /// copies it.
+    pub(crate) fn push_owned(
+        &mut self,
+        common: &mut Common,
+        buffer: &mut Vec<u8>,
+        len: usize,
+    ) -> Result<(), SendError> {
+        self.with_queue(common, |queue, framing, limit| {
+            Ok(queue.push_owned(framing, limit, buffer, len)?)
+        })
+    }
+
     /// Queues the last frame of a connection, even if there is no room. With [`Backlog::Drop`], drops what is queued
     /// and returns the counts.
     pub(crate) fn push_last(
@@ -161,10 +175,7 @@ impl Connection {
                     memory, buffers, ..
                 } = common;
                 let before = queue.copied();
-                dropped = queue.drop_waiting(|payload| {
-                    memory.unshare(&payload);
-                    buffers.put_shared(payload);
-                });
+                dropped = queue.drop_waiting(|payload| recycle(payload, memory, buffers));
                 memory.sub((before - queue.copied()) as usize);
             }
         }

@@ -28,14 +28,32 @@ pub struct Frame<'a>(Repr<'a>);
 enum Repr<'a> {
     /// Borrowed from another buffer.
     Borrowed(&'a [u8]),
-    /// A whole buffer, which may be taken; if it is not taken, its owner reuses it.
-    Assembled(&'a mut Vec<u8>),
+    /// The first bytes of a buffer that may be taken; if it is not taken, its owner reuses it.
+    Assembled(&'a mut Vec<u8>, usize),
     Shared(Bytes),
 }
 
 impl<'a> Frame<'a> {
-    pub(crate) fn assembled(buffer: &'a mut Vec<u8>) -> Self {
-        Self(Repr::Assembled(buffer))
+    /// A payload that is the first `len` bytes of `buffer`.
+    pub(crate) fn assembled(buffer: &'a mut Vec<u8>, len: usize) -> Self {
+        let len = len.min(buffer.len());
+        Self(Repr::Assembled(buffer, len))
+    }
+
+    /// Takes the buffer of an assembled payload, and the length of the payload.
+    pub(crate) fn take_buffer(&mut self) -> Option<(Vec<u8>, usize)> {
+        match &mut self.0 {
+            Repr::Assembled(buffer, len) => Some((mem::take(*buffer), mem::take(len))),
+            Repr::Borrowed(_) | Repr::Shared(_) => None,
+        }
+    }
+
+    /// Returns what [`take_buffer`](Self::take_buffer) has taken.
+    pub(crate) fn return_buffer(&mut self, taken: Vec<u8>, taken_len: usize) {
+        if let Repr::Assembled(buffer, len) = &mut self.0 {
+            **buffer = taken;
+            *len = taken_len;
+        }
     }
 
     /// Returns the payload as owned bytes. Copies it if it is in the loop's read buffer; does not copy if it was
@@ -43,7 +61,11 @@ impl<'a> Frame<'a> {
     pub fn into_bytes(self) -> Bytes {
         match self.0 {
             Repr::Borrowed(bytes) => Bytes::copy_from_slice(bytes),
-            Repr::Assembled(buffer) => mem::take(buffer).into(),
+            Repr::Assembled(buffer, len) => {
+                let mut bytes = mem::take(buffer);
+                bytes.truncate(len);
+                bytes.into()
+            }
             Repr::Shared(bytes) => bytes,
         }
     }
@@ -53,7 +75,7 @@ impl<'a> Frame<'a> {
     pub(crate) fn as_borrowed(&self) -> Option<&'a [u8]> {
         match self.0 {
             Repr::Borrowed(bytes) => Some(bytes),
-            Repr::Assembled(_) | Repr::Shared(_) => None,
+            Repr::Assembled(..) | Repr::Shared(_) => None,
         }
     }
 }
@@ -65,7 +87,7 @@ impl Deref for Frame<'_> {
     fn deref(&self) -> &[u8] {
         match &self.0 {
             Repr::Borrowed(bytes) => bytes,
-            Repr::Assembled(buffer) => buffer,
+            Repr::Assembled(buffer, len) => &buffer[..*len],
             Repr::Shared(bytes) => bytes,
         }
     }

@@ -6,7 +6,7 @@
 #[cfg(feature = "tls")]
 mod secured;
 
-use std::io::{self, IoSlice};
+use std::io::{self, IoSlice, IoSliceMut};
 use std::net::SocketAddr;
 use std::ops::{Deref, DerefMut};
 
@@ -29,6 +29,10 @@ impl Io for Stream {
     #[inline]
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         self.read(buffer)
+    }
+
+    fn read_vectored(&mut self, slices: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
+        self.read_vectored(slices)
     }
 
     #[inline]

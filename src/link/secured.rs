@@ -3,7 +3,7 @@
 //! What is decrypted is read, and what is to be encrypted is written, by the same code as for a socket. This file adds
 //! what a socket does not have: bytes of the session itself that are to be written, the handshake, and the close_notify.
 
-use std::io::{self, IoSlice};
+use std::io::{self, IoSlice, IoSliceMut};
 use std::time::Duration;
 
 use mio::{Interest, Token};
@@ -33,6 +33,24 @@ impl Io for Secured<'_> {
         let read = self.session.read(buffer, &mut self.buffers);
         self.is_drained = self.session.is_drained();
         read
+    }
+
+    fn read_vectored(&mut self, slices: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
+        let mut read = 0;
+        for slice in slices {
+            match self.read(slice) {
+                Ok(more) => {
+                    read += more;
+                    if more < slice.len() {
+                        break;
+                    }
+                }
+                // It is found again by the next read.
+                Err(_) if read > 0 => break,
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(read)
     }
 
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
@@ -305,7 +323,8 @@ impl Link {
 
     /// Checks a session whose ciphertext blocks while nothing is queued.
     pub(super) fn check_session(&self, now: Tick) -> Clock {
-        let session = self.session().filter(|session| session.unsent() > 0);
+        let is_left = |session: &&Session| session.unsent() > 0 && !self.has_failed_write();
+        let session = self.session().filter(is_left);
         let (Some(session), Some(after)) = (session, self.look_when_blocked()) else {
             return Clock::Nothing;
         };

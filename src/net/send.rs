@@ -175,10 +175,25 @@ impl Net {
     fn pass_on<'a>(
         &mut self,
         id: ConnectionId,
-        frame: Frame<'a>,
+        mut frame: Frame<'a>,
     ) -> Result<(), Rejected<Frame<'a>>> {
-        self.send_bytes(id, frame.into_bytes())
-            .map_err(|rejected| Rejected::new(rejected.error, rejected.value.into()))
+        let Some((mut buffer, len)) = frame.take_buffer() else {
+            let sent = self.send_bytes(id, frame.into_bytes());
+            return sent.map_err(|rejected| Rejected::new(rejected.error, rejected.value.into()));
+        };
+        let result = self.enqueue(id, |connection, common| {
+            connection.push_owned(common, &mut buffer, len)
+        });
+        match result {
+            Ok(()) => {
+                self.recycle(buffer);
+                Ok(())
+            }
+            Err(error) => {
+                frame.return_buffer(buffer, len);
+                Err(Rejected::new(error, frame))
+            }
+        }
     }
 
     /// Queues a frame for each of `ids`. It is encoded once per framing; from 4 KiB on all queues share one copy.
@@ -321,6 +336,6 @@ impl Net {
 
 #[cold]
 fn refused(id: ConnectionId, error: SendError) -> SendError {
-    debug!("{id}: {error}");
+    debug!("{id}: not sent: {error}");
     error
 }

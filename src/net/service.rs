@@ -136,6 +136,10 @@ impl Net {
         if !connection.wants_delivery() || connection.read_ended() {
             return Received::Nothing;
         }
+        let most = match event {
+            Some(_) => most,
+            None => connection.asks_for(most),
+        };
         let (len, read) = match connection.fill(buffer, most, common) {
             Fill::Bytes { len, read } => (len, read),
             fill => {

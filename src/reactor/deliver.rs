@@ -135,10 +135,10 @@ impl Reactor {
                     handler.on_data(net, id, Frame::from(payload));
                 });
             }
-            Ok(Some(Cut::Assembled(mut payload))) => {
+            Ok(Some(Cut::Assembled(mut payload, len))) => {
                 net.note_finished(id);
                 net.call("on_data", id, |net| {
-                    handler.on_data(net, id, Frame::assembled(&mut payload));
+                    handler.on_data(net, id, Frame::assembled(&mut payload, len));
                 });
                 net.recycle(payload);
             }
@@ -150,7 +150,8 @@ impl Reactor {
                 return Some(u64::from(is_last));
             }
             Ok(Some(Cut::HeldChunk(extent, mut bytes))) => {
-                let chunk = Chunk::new(extent, Frame::assembled(&mut bytes));
+                let len = bytes.len();
+                let chunk = Chunk::new(extent, Frame::assembled(&mut bytes, len));
                 let is_last = chunk.is_last();
                 net.note_chunk(id, is_last);
                 net.call("on_chunk", id, |net| handler.on_chunk(net, id, chunk));

@@ -2,7 +2,7 @@
 //!
 //! An enum instead of a generic parameter, so that all connections have one type.
 
-use std::io::{self, IoSlice, Read, Write};
+use std::io::{self, IoSlice, IoSliceMut, Read, Write};
 use std::net::{IpAddr, Shutdown, SocketAddr};
 use std::time::Duration;
 
@@ -180,6 +180,10 @@ impl Stream {
     #[inline]
     pub(crate) fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         with_stream!(self, stream => retry(|| stream.read(buffer)))
+    }
+
+    pub(crate) fn read_vectored(&mut self, slices: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
+        with_stream!(self, stream => retry(|| stream.read_vectored(slices)))
     }
 
     #[inline]

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use super::{Segment, WriteQueue};
+use super::{Done, Segment, WriteQueue};
 
 /// What was dropped.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -18,8 +18,8 @@ impl WriteQueue {
         self.open.is_some() && self.unsent.frames() == 1 && self.unsent.begun_left() > 0
     }
 
-    /// Drops all frames except a partly written one. Dropped shared payloads are passed to `done`.
-    pub(crate) fn drop_waiting(&mut self, mut done: impl FnMut(Bytes)) -> Dropped {
+    /// Drops all frames except a partly written one. Dropped large payloads are passed to `done`.
+    pub(crate) fn drop_waiting(&mut self, mut done: impl FnMut(Done)) -> Dropped {
         let before = Dropped {
             frames: self.frames(),
             bytes: self.unsent_bytes(),
@@ -28,9 +28,7 @@ impl WriteQueue {
         let behind = self.open.take().map(|open| open.behind);
         let behind = behind.into_iter().flat_map(|behind| behind.sealed);
         for segment in self.sealed.drain(kept..).chain(behind) {
-            if let Segment::Shared(payload) = segment {
-                done(payload);
-            }
+            segment.give(&mut done);
         }
         self.unsent.keep_begun();
         self.count_anew();
@@ -48,7 +46,7 @@ impl WriteQueue {
         for segment in &mut self.sealed {
             let here = match segment {
                 Segment::Source(source) => source.left() + source.bytes().len() as u64,
-                Segment::Copied(_) | Segment::Shared(_) => segment.bytes().len() as u64,
+                _ => segment.bytes().len() as u64,
             };
             let here = here - offset as u64;
             if keep == 0 || keep < here {

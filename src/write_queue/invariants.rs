@@ -16,7 +16,7 @@ impl WriteQueue {
             let len = segment.bytes().len();
             bytes += len;
             match segment {
-                Segment::Copied(_) => {}
+                Segment::Copied(_) | Segment::Header(_) | Segment::Owned(..) => {}
                 Segment::Shared(_) => shared += len,
                 Segment::Source(_) => sources += 1,
             }

@@ -32,7 +32,7 @@ use std::io::{IoSlice, Read};
 use bytes::Bytes;
 
 use crate::error::{EncodeError, OutOfMemory};
-use crate::frame::{self, FrameWriter, Framing, LengthPrefix};
+use crate::frame::{self, Envelope, FrameWriter, Framing, LengthPrefix};
 use crate::tick::Tick;
 use latest::Latest;
 use lengths::FrameLengths;
@@ -73,8 +73,28 @@ pub(crate) struct WriteQueue {
 #[derive(Debug)]
 enum Segment {
     Copied(Vec<u8>),
+    /// The header of a large payload.
+    Header(Header),
+    /// The first bytes of a buffer that belongs to the queue.
+    Owned(Vec<u8>, usize),
     Shared(Bytes),
     Source(Box<Source>),
+}
+
+/// A header, without an allocation of its own.
+#[derive(Debug, Clone, Copy)]
+struct Header {
+    len: u8,
+    bytes: [u8; Envelope::MAX],
+}
+
+/// A payload that was written, or dropped.
+#[derive(Debug)]
+pub(crate) enum Done {
+    /// A payload queued by reference.
+    Shared(Bytes),
+    /// A buffer that belonged to the queue.
+    Owned(Vec<u8>),
 }
 
 /// The next step for the caller.
@@ -96,8 +116,21 @@ impl Segment {
     fn bytes(&self) -> &[u8] {
         match self {
             Self::Copied(bytes) => bytes,
+            Self::Header(header) => &header.bytes[..usize::from(header.len)],
+            Self::Owned(buffer, len) => &buffer[..*len],
             Self::Shared(bytes) => bytes,
             Self::Source(source) => source.bytes(),
+        }
+    }
+}
+
+impl Segment {
+    /// Passes on the memory of a segment that was written or dropped.
+    fn give(self, done: &mut impl FnMut(Done)) {
+        match self {
+            Self::Shared(payload) => done(Done::Shared(payload)),
+            Self::Owned(buffer, _) => done(Done::Owned(buffer)),
+            Self::Copied(_) | Self::Header(_) | Self::Source(_) => {}
         }
     }
 }
@@ -136,7 +169,7 @@ impl WriteQueue {
             .chain(behind)
             .filter_map(|segment| match segment {
                 Segment::Shared(payload) => Some(payload),
-                Segment::Copied(_) | Segment::Source(_) => None,
+                _ => None,
             })
     }
 
@@ -154,7 +187,7 @@ impl WriteQueue {
     pub(crate) fn unsent_bytes(&self) -> u64 {
         let promised = self.sealed.iter().map(|segment| match segment {
             Segment::Source(source) => source.left(),
-            Segment::Copied(_) | Segment::Shared(_) => 0,
+            _ => 0,
         });
         let behind = self.behind().map_or(0, Self::unsent_bytes);
         promised.fold(self.bytes.saturating_add(behind), u64::saturating_add)
@@ -255,13 +288,54 @@ impl WriteQueue {
             return self.push_copied(framing, limit, payload);
         }
         let envelope = frame::envelope(framing, limit, payload)?;
-        self.tail.extend_from_slice(envelope.header());
-        self.seal();
-        self.sealed.push_back(Segment::Shared(payload.clone()));
+        let segment = Segment::Shared(payload.clone());
+        self.push_large(&envelope, segment, payload.len());
         self.shared += payload.len() as u64;
-        self.tail.extend_from_slice(envelope.trailer());
-        self.count(envelope.header().len() + payload.len() + envelope.trailer().len());
         Ok(())
+    }
+
+    /// Appends a frame whose payload is the first `len` bytes of a buffer. Takes the buffer, unless the payload is small
+    /// enough to be copied.
+    pub(crate) fn push_owned(
+        &mut self,
+        framing: &Framing,
+        limit: u64,
+        buffer: &mut Vec<u8>,
+        len: usize,
+    ) -> Result<(), EncodeError> {
+        let payload = buffer.get(..len).unwrap_or_default();
+        if payload.len() < SHARE_FROM {
+            return self.push_copied(framing, limit, payload);
+        }
+        let envelope = frame::envelope(framing, limit, payload)?;
+        let segment = Segment::Owned(std::mem::take(buffer), len);
+        self.push_large(&envelope, segment, len);
+        Ok(())
+    }
+
+    /// Appends a frame whose payload is a segment of its own.
+    fn push_large(&mut self, envelope: &Envelope, payload: Segment, len: usize) {
+        self.push_header(envelope.header());
+        self.sealed.push_back(payload);
+        self.tail.extend_from_slice(envelope.trailer());
+        self.count(envelope.header().len() + len + envelope.trailer().len());
+    }
+
+    /// Appends a header, and ends the segment.
+    fn push_header(&mut self, header: &[u8]) {
+        let mut bytes = [0; Envelope::MAX];
+        match bytes.get_mut(..header.len()) {
+            Some(place) if self.tail.is_empty() && !header.is_empty() => {
+                place.copy_from_slice(header);
+                let len = header.len() as u8;
+                self.sealed
+                    .push_back(Segment::Header(Header { len, bytes }));
+            }
+            _ => {
+                self.tail.extend_from_slice(header);
+                self.seal();
+            }
+        }
     }
 
     /// Begins a frame that is encoded in place. [`count`](Self::count) makes it part of the queue.
@@ -412,7 +486,7 @@ impl WriteQueue {
     /// Removes the next `n` bytes, which were written. Returns how many of them were copies. Completely written shared
     /// payloads are passed to `done`.
     #[inline]
-    pub(crate) fn advance(&mut self, n: usize, done: impl FnMut(Bytes)) -> usize {
+    pub(crate) fn advance(&mut self, n: usize, done: impl FnMut(Done)) -> usize {
         if self.bytes == n as u64 && self.sealed.is_empty() && self.open.is_none() {
             // The usual case: everything was written.
             self.bytes = 0;
@@ -424,7 +498,7 @@ impl WriteQueue {
     }
 
     #[inline(never)]
-    fn advance_within(&mut self, n: usize, done: impl FnMut(Bytes)) -> usize {
+    fn advance_within(&mut self, n: usize, done: impl FnMut(Done)) -> usize {
         let mut copied = n;
         if !self.sealed.is_empty() {
             copied -= self.advance_sealed(n, done);
@@ -443,7 +517,7 @@ impl WriteQueue {
     }
 
     /// Removes written bytes from the sealed segments. Returns how many of them were queued by reference.
-    fn advance_sealed(&mut self, mut n: usize, mut done: impl FnMut(Bytes)) -> usize {
+    fn advance_sealed(&mut self, mut n: usize, mut done: impl FnMut(Done)) -> usize {
         let before = self.shared;
         while let Some(front) = self.sealed.front() {
             let left = front.bytes().len() - self.offset;
@@ -469,8 +543,8 @@ impl WriteQueue {
                     bytes.clear();
                     self.tail = bytes;
                 }
-                Some(Segment::Shared(bytes)) => done(bytes),
-                _ => {}
+                Some(segment) => segment.give(&mut done),
+                None => {}
             }
         }
         self.offset = n;
@@ -497,15 +571,13 @@ impl WriteQueue {
         }
     }
 
-    /// Removes all frames. Returns the number of bytes that were copies. Shared payloads are passed to `done`.
-    pub(crate) fn clear(&mut self, mut done: impl FnMut(Bytes)) -> usize {
+    /// Removes all frames. Returns the number of bytes that were copies. Large payloads are passed to `done`.
+    pub(crate) fn clear(&mut self, mut done: impl FnMut(Done)) -> usize {
         let copied = self.copied() as usize;
         let behind = self.open.take().map(|open| open.behind);
         let behind = behind.into_iter().flat_map(|behind| behind.sealed);
         for segment in self.sealed.drain(..).chain(behind) {
-            if let Segment::Shared(payload) = segment {
-                done(payload);
-            }
+            segment.give(&mut done);
         }
         self.clear_tail();
         self.shared = 0;
@@ -661,7 +733,7 @@ mod tests {
         assert!(std::ptr::eq(slices[1].as_ptr(), payload.as_ptr()));
         let mut back = Vec::new();
         queue.advance(4 + SHARE_FROM, |payload| back.push(payload));
-        assert_eq!(back, [payload]);
+        assert!(matches!(&back[..], [Done::Shared(shared)] if *shared == payload));
         assert!(queue.is_empty());
     }
 }

@@ -59,19 +59,21 @@ pub(crate) struct Options {
 }
 
 impl Options {
-    fn plan(&self) -> Plan {
+    fn plan(&self, systems: usize) -> Plan {
         let processors = pin::two_processors();
         match self.quick {
             true => Plan {
                 rounds: 1,
                 warm_up: Duration::from_millis(50),
-                length: Duration::from_millis(400),
+                length: Duration::from_millis(300),
+                both_orders: systems <= 2,
                 processors,
             },
             false => Plan {
                 rounds: self.rounds,
                 warm_up: Duration::from_millis(200),
                 length: self.seconds,
+                both_orders: true,
                 processors,
             },
         }
@@ -92,7 +94,7 @@ pub(crate) fn run(options: &Options, json: Option<&Path>) -> Result<(), Problem>
         system::peers(&options.build)
     };
     let systems = system::select(systems, &options.systems)?;
-    let plan = options.plan();
+    let plan = options.plan(systems.len());
     if let Some((_, load)) = plan.processors {
         pin::pin(0, load);
     } else {

@@ -17,9 +17,14 @@ pub(super) struct Plan {
     pub(super) warm_up: Duration,
     /// Of each system in each round.
     pub(super) length: Duration,
+    /// Whether each round is measured a second time, with the systems started in the opposite order.
+    pub(super) both_orders: bool,
     /// One for the servers, one for the load.
     pub(super) processors: Option<(usize, usize)>,
 }
+
+/// Before each slice goes this part of its length, which is not measured.
+const LEAD_IN: u32 = 5;
 
 /// What was measured of one system.
 #[derive(Debug, Clone, Default)]
@@ -51,9 +56,9 @@ impl Slice {
     }
 }
 
-/// Measures a cell, in all rounds. A system that cannot do this work has no slices.
+/// Measures a cell, in all rounds.
 ///
-/// Half of a round is with the systems started in their order, half with the last one first: with ten thousand
+/// Half of a round, if it has two, is with the systems started in their order, half with the last one first: with ten thousand
 /// connections it makes a difference of several percent whose sockets the kernel has made first.
 pub(super) fn measure(
     systems: &[System],
@@ -61,14 +66,17 @@ pub(super) fn measure(
     plan: &Plan,
 ) -> Result<Vec<Measured>, Problem> {
     let mut measured = vec![Measured::default(); systems.len()];
-    let slice = cell.slice();
-    let passes = (plan.length / 2).as_nanos().div_ceil(slice.as_nanos());
-    let slice = slice.min(plan.length / 2);
+    let orders = if plan.both_orders {
+        &[false, true][..]
+    } else {
+        &[false]
+    };
+    let length = plan.length / orders.len() as u32;
+    let slice = cell.slice().min(length);
+    let passes = length.as_nanos().div_ceil(slice.as_nanos());
     for _ in 0..plan.rounds {
-        for is_reversed in [false, true] {
-            let mut order: Vec<usize> = (0..systems.len())
-                .filter(|&which| systems[which].can(cell))
-                .collect();
+        for &is_reversed in orders {
+            let mut order: Vec<usize> = (0..systems.len()).collect();
             if is_reversed {
                 order.reverse();
             }
@@ -130,7 +138,9 @@ impl Running {
         })
     }
 
+    /// Works for a moment before it is measured: what was idle has cold caches, and may have released memory.
     fn work(&mut self, slice: Duration) -> Result<Slice, Problem> {
+        self.loader.work(slice / LEAD_IN)?;
         let before = self.cpu()?;
         let work = self.loader.work(slice)?;
         Ok(Slice {

@@ -18,8 +18,7 @@ pub(super) struct Summary {
 pub(super) struct Line {
     pub(super) name: String,
     pub(super) is_ours: bool,
-    /// `None` if the system does not do this work.
-    pub(super) figures: Option<Figures>,
+    pub(super) figures: Figures,
 }
 
 pub(super) struct Figures {
@@ -60,7 +59,7 @@ impl Summary {
         let lines = systems.iter().zip(measured).map(|(system, measured)| Line {
             name: system.name.clone(),
             is_ours: system.is_ours,
-            figures: (!measured.slices.is_empty()).then(|| Figures::of(measured, reference)),
+            figures: Figures::of(measured, reference),
         });
         Self {
             cell,
@@ -71,7 +70,7 @@ impl Summary {
     /// The lowest of this crate's ratios: the one that is judged.
     pub(super) fn ratio(&self) -> f64 {
         let ours = self.lines.iter().skip(1).filter(|line| line.is_ours);
-        let ratios = ours.filter_map(|line| Some(line.figures.as_ref()?.ratio.median));
+        let ratios = ours.map(|line| line.figures.ratio.median);
         ratios.min_by(f64::total_cmp).unwrap_or(f64::NAN)
     }
 
@@ -87,22 +86,21 @@ impl Summary {
 
 impl Line {
     fn as_json(&self) -> Value {
-        let figures = self.figures.as_ref().map(|figures| {
-            json!({
-                "frames_per_cpu_second": figures.frames_per_cpu_second,
-                "ratio": {
-                    "median": figures.ratio.median,
-                    "lower_quartile": figures.ratio.lower,
-                    "upper_quartile": figures.ratio.upper,
-                    "passes": figures.ratio.count,
-                },
-                "p50_ns": figures.p50.as_nanos() as u64,
-                "p99_ns": figures.p99.as_nanos() as u64,
-                "bytes_per_idle_connection": figures.idle_bytes,
-                "load_processor_share": figures.load_share,
-            })
-        });
-        json!({ "name": self.name, "figures": figures })
+        let figures = &self.figures;
+        json!({
+            "name": self.name,
+            "frames_per_cpu_second": figures.frames_per_cpu_second,
+            "ratio": {
+                "median": figures.ratio.median,
+                "lower_quartile": figures.ratio.lower,
+                "upper_quartile": figures.ratio.upper,
+                "passes": figures.ratio.count,
+            },
+            "p50_ns": figures.p50.as_nanos() as u64,
+            "p99_ns": figures.p99.as_nanos() as u64,
+            "bytes_per_idle_connection": figures.idle_bytes,
+            "load_processor_share": figures.load_share,
+        })
     }
 }
 

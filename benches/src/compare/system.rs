@@ -15,7 +15,6 @@ pub(super) struct System {
     words: Vec<&'static str>,
     /// Whether it is this crate's, and therefore judged.
     pub(super) is_ours: bool,
-    can_broadcast: bool,
 }
 
 impl System {
@@ -25,7 +24,6 @@ impl System {
             program: None,
             words: words.to_vec(),
             is_ours: words.first() == Some(&"serve"),
-            can_broadcast: true,
         }
     }
 
@@ -36,10 +34,6 @@ impl System {
             is_ours: false,
             ..Self::new(&build.name, &["serve"])
         }
-    }
-
-    pub(super) fn can(&self, cell: &Cell) -> bool {
-        self.can_broadcast || cell.work != Work::Broadcast
     }
 
     pub(super) fn start(&self, cell: &Cell) -> Result<Server, Problem> {
@@ -82,10 +76,7 @@ pub(super) fn peers(builds: &[Build]) -> Vec<System> {
     ];
     systems.extend(builds.iter().map(System::of_another_build));
     #[cfg(all(feature = "peers", target_os = "linux"))]
-    systems.extend(crate::peers::all().map(|(name, can_broadcast)| System {
-        can_broadcast,
-        ..System::new(name, &["peer", name])
-    }));
+    systems.extend(crate::peers::NAMES.map(|name| System::new(name, &["peer", name])));
     systems
 }
 

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 use std::time::Duration;
 
-use super::summary::{Figures, Line, Summary};
+use super::summary::{Figures, Line, Spread, Summary};
 use crate::report::grouped;
 
 pub(super) fn header() -> String {
@@ -17,12 +17,8 @@ pub(super) fn header() -> String {
 pub(super) fn lines(summary: &Summary) -> String {
     let cell = summary.cell.to_string();
     let lines = summary.lines.iter().map(|Line { name, figures, .. }| {
-        let mut line = format!("{cell:<20} {name:<16} ");
-        match figures {
-            Some(figures) => line += &columns(figures),
-            None => line += "does not do this",
-        }
-        line
+        let figures = columns(figures);
+        format!("{cell:<20} {name:<16} {figures}")
     });
     lines.collect::<Vec<_>>().join("\n")
 }
@@ -48,44 +44,31 @@ pub(super) fn markdown(summaries: &[Summary]) -> String {
         Some(first) => first.lines.iter().map(|line| line.name.as_str()).collect(),
         None => Vec::new(),
     };
-    let Some((&reference, others)) = names.split_first() else {
+    let Some(reference) = names.first() else {
         return String::new();
     };
     let ratio = |figures: &Figures| {
-        let ratio = &figures.ratio;
-        format!(
-            "{:.3} ({:.3} to {:.3})",
-            ratio.median, ratio.lower, ratio.upper
-        )
+        let Spread {
+            median,
+            lower,
+            upper,
+            ..
+        } = figures.ratio;
+        format!("{median:.3} ({lower:.3} to {upper:.3})")
     };
     let latency = |figures: &Figures| format!("{} / {}", time(figures.p50), time(figures.p99));
-    let absolute = |line: &Line| {
-        let frames = |figures: &Figures| grouped(figures.frames_per_cpu_second as u64);
-        line.figures.as_ref().map_or_else(none, frames)
-    };
     let mut text = format!("Frames per server CPU-second, relative to {reference}:\n\n");
-    let heads: Vec<_> = [&[reference], others].concat();
-    table(&mut text, &heads, summaries, |summary| {
-        let mut columns = summary.lines.iter();
-        let reference = columns.next().map(absolute);
-        reference
-            .into_iter()
-            .chain(columns.map(|line| cell(line, ratio)))
-            .collect()
+    table(&mut text, &names, summaries, |which, figures| match which {
+        0 => grouped(figures.frames_per_cpu_second as u64),
+        _ => ratio(figures),
     });
     text += "\nLatency, median / 99th percentile:\n\n";
-    table(&mut text, &names, summaries, |summary| {
-        summary
-            .lines
-            .iter()
-            .map(|line| cell(line, latency))
-            .collect()
-    });
+    table(&mut text, &names, summaries, |_, figures| latency(figures));
     let idle: Vec<_> = summaries
         .iter()
         .flat_map(|summary| &summary.lines)
         .filter_map(|line| {
-            let bytes = idle_bytes(line.figures.as_ref()?)?;
+            let bytes = idle_bytes(&line.figures)?;
             Some(format!("| {} | {bytes} |\n", line.name))
         })
         .collect();
@@ -96,27 +79,22 @@ pub(super) fn markdown(summaries: &[Summary]) -> String {
     text
 }
 
+/// A row for each cell, a column for each system.
 fn table(
     text: &mut String,
-    heads: &[&str],
+    names: &[&str],
     summaries: &[Summary],
-    columns: impl Fn(&Summary) -> Vec<String>,
+    show: impl Fn(usize, &Figures) -> String,
 ) {
     // Writing to a string does not fail.
-    let _ = writeln!(text, "| cell | {} |", heads.join(" | "));
-    let _ = writeln!(text, "|---|{}", "---|".repeat(heads.len()));
+    let _ = writeln!(text, "| cell | {} |", names.join(" | "));
+    let _ = writeln!(text, "|---|{}", "---|".repeat(names.len()));
     for summary in summaries {
-        let columns = columns(summary).join(" | ");
+        let columns = summary.lines.iter().enumerate();
+        let columns = columns.map(|(which, line)| show(which, &line.figures));
+        let columns = columns.collect::<Vec<_>>().join(" | ");
         let _ = writeln!(text, "| {} | {columns} |", summary.cell);
     }
-}
-
-fn cell(line: &Line, show: impl Fn(&Figures) -> String) -> String {
-    line.figures.as_ref().map_or_else(none, show)
-}
-
-fn none() -> String {
-    "–".into()
 }
 
 fn idle_bytes(figures: &Figures) -> Option<String> {

@@ -36,36 +36,42 @@ enum Name {
     MessageIo,
 }
 
-/// All by name, and whether they can broadcast.
-const ALL: [(&str, bool); 5] = [
-    ("tokio-codec", false),
-    ("tokio-batched", false),
-    ("tokio-by-hand", false),
-    ("mio-by-hand", true),
-    ("message-io", true),
+/// The names of all.
+pub(crate) const NAMES: [&str; 5] = [
+    "tokio-codec",
+    "tokio-batched",
+    "tokio-by-hand",
+    "mio-by-hand",
+    "message-io",
 ];
 
-/// The names of all, and whether they can broadcast.
-pub(crate) fn all() -> impl Iterator<Item = (&'static str, bool)> {
-    ALL.into_iter()
-}
-
 pub(crate) fn run(options: &Options) -> Result<(), Problem> {
-    let can_broadcast = matches!(options.name, Name::MioByHand | Name::MessageIo);
-    if options.mode == Reply::Broadcast && !can_broadcast {
-        return Err(Problem::usage("this server does not broadcast"));
-    }
     options.parent.end_with_it();
     if options.name == Name::MessageIo {
         return message_io::serve(&options.addr, options.mode);
     }
     let listener = listen::at(&options.addr)?;
-    match options.name {
-        Name::TokioCodec => tokio_server::serve(listener, tokio_codec::echo),
-        Name::TokioBatched => tokio_server::serve(listener, tokio_codec::echo_batched),
-        Name::TokioByHand => tokio_server::serve(listener, tokio_by_hand::echo),
-        Name::MioByHand => mio_by_hand::serve(listener, options.mode),
-        Name::MessageIo => Ok(()),
+    match (options.name, options.mode) {
+        (Name::TokioCodec, Reply::Echo) => tokio_server::serve(listener, tokio_codec::echo),
+        (Name::TokioBatched, Reply::Echo) => {
+            tokio_server::serve(listener, tokio_codec::echo_batched)
+        }
+        (Name::TokioCodec | Name::TokioBatched, Reply::Broadcast) => {
+            let members = tokio_codec::Members::default();
+            let is_batched = options.name == Name::TokioBatched;
+            tokio_server::serve(listener, |stream| {
+                tokio_codec::broadcast(stream, members.clone(), is_batched)
+            })
+        }
+        (Name::TokioByHand, Reply::Echo) => tokio_server::serve(listener, tokio_by_hand::echo),
+        (Name::TokioByHand, Reply::Broadcast) => {
+            let members = tokio_by_hand::Members::default();
+            tokio_server::serve(listener, |stream| {
+                tokio_by_hand::broadcast(stream, members.clone())
+            })
+        }
+        (Name::MioByHand, mode) => mio_by_hand::serve(listener, mode),
+        (Name::MessageIo, _) => Ok(()),
     }?;
     Ok(())
 }

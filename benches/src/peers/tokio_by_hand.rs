@@ -2,12 +2,15 @@
 
 use std::cell::RefCell;
 use std::future::poll_fn;
-use std::io::{self, ErrorKind, IoSlice};
+use std::io::{self, ErrorKind, IoSlice, IoSliceMut};
 use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 
+use futures_util::future::try_join;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
+use tokio::sync::Notify;
 
 use super::by_hand::{Connection, Socket};
 use crate::batch::Batch;
@@ -44,15 +47,92 @@ impl Socket for Polled<'_, '_, '_> {
     }
 
     fn write(&mut self, pieces: &[IoSlice<'_>]) -> io::Result<usize> {
-        let mut stream = Pin::new(&mut *self.0);
+        let stream = Pin::new(&mut *self.0);
         let polled = match pieces {
-            [] => Poll::Ready(Ok(0)),
-            [piece] => stream.as_mut().poll_write(self.1, piece),
-            pieces => stream.as_mut().poll_write_vectored(self.1, pieces),
+            [piece] => stream.poll_write(self.1, piece),
+            pieces => stream.poll_write_vectored(self.1, pieces),
         };
         match polled {
             Poll::Ready(result) => result,
             Poll::Pending => Err(ErrorKind::WouldBlock.into()),
         }
     }
+}
+
+/// Who gets what is broadcast.
+#[derive(Clone, Default)]
+pub(super) struct Members(Arc<Mutex<Vec<Arc<Member>>>>);
+
+struct Member {
+    stream: TcpStream,
+    connection: Mutex<Connection>,
+    /// That another task has left something to be written.
+    unsent: Notify,
+}
+
+/// Whoever reads a frame writes it to all. The task of a connection that does not take it writes the rest.
+pub(super) async fn broadcast(stream: TcpStream, members: Members) -> io::Result<()> {
+    let member = Arc::new(Member {
+        stream,
+        connection: Mutex::default(),
+        unsent: Notify::new(),
+    });
+    lock(&members.0).push(Arc::clone(&member));
+    let ended = try_join(member.read(&members), member.write_on()).await;
+    lock(&members.0).retain(|other| !Arc::ptr_eq(other, &member));
+    ended.map(|((), ())| ())
+}
+
+impl Member {
+    async fn read(&self, members: &Members) -> io::Result<()> {
+        loop {
+            self.stream.readable().await?;
+            BATCH.with_borrow_mut(|batch| {
+                while lock(&self.connection)
+                    .read(batch, &mut &self.stream)?
+                    .is_some()
+                {
+                    let large = lock(&self.connection).take_large();
+                    for member in &*lock(&members.0) {
+                        member.write(large.unsent().into_iter().chain(batch.pieces()));
+                    }
+                    lock(&self.connection).put_large(large);
+                }
+                Ok::<_, io::Error>(())
+            })?;
+        }
+    }
+
+    fn write<'p>(&self, pieces: impl Iterator<Item = &'p [u8]> + Clone) {
+        // What fails here fails in its own task too.
+        if let Ok(false) = lock(&self.connection).send(pieces, &mut &self.stream) {
+            self.unsent.notify_one();
+        }
+    }
+
+    async fn write_on(&self) -> io::Result<()> {
+        loop {
+            self.unsent.notified().await;
+            while !lock(&self.connection).flush(&mut &self.stream)? {
+                self.stream.writable().await?;
+            }
+        }
+    }
+}
+
+impl Socket for &TcpStream {
+    fn read(&mut self, first: &mut [u8], second: &mut [u8]) -> io::Result<usize> {
+        self.try_read_vectored(&mut [IoSliceMut::new(first), IoSliceMut::new(second)])
+    }
+
+    fn write(&mut self, pieces: &[IoSlice<'_>]) -> io::Result<usize> {
+        match pieces {
+            [piece] => self.try_write(piece),
+            pieces => self.try_write_vectored(pieces),
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

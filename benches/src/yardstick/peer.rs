@@ -201,8 +201,16 @@ impl Peer {
         Ok(())
     }
 
-    /// Writes what is queued, as far as there is room.
-    pub(super) fn write_on(&mut self, pool: &mut Pool) -> io::Result<()> {
+    /// Whether nothing is queued.
+    pub(super) fn is_written(&self) -> bool {
+        self.queue.is_empty()
+    }
+
+    /// Writes what is queued. Returns whether there was room for all.
+    pub(super) fn write_on(&mut self, pool: &mut Pool) -> io::Result<bool> {
+        if self.queue.is_empty() {
+            return Ok(true);
+        }
         while !self.queue.is_empty() {
             let pieces = self.queue.iter();
             let pieces = pieces.map(|queued| &queued.bytes[queued.written..]);
@@ -213,7 +221,7 @@ impl Peer {
                 sent -= n;
                 if next.written < next.bytes.len() {
                     // The socket is full; there will be an event.
-                    return Ok(());
+                    return Ok(false);
                 }
                 if let Some(done) = self.queue.pop_front() {
                     pool.put(done.bytes);
@@ -223,7 +231,8 @@ impl Peer {
                 }
             }
         }
-        system::control(self.epoll, CHANGE, self.fd, READ)
+        system::control(self.epoll, CHANGE, self.fd, READ)?;
+        Ok(true)
     }
 }
 

@@ -5,7 +5,7 @@ use std::os::fd::RawFd;
 
 use super::peer::Peer;
 use super::pool::Pool;
-use super::system::{self, ADD, CLOSED, LISTEN, NO_EVENT, READ, READABLE, WRITE};
+use super::system::{self, ADD, CLOSED, LISTEN, NO_EVENT, READ, WRITE};
 use crate::batch::Batch;
 use crate::parent::Parent;
 use crate::reply::Reply;
@@ -69,15 +69,15 @@ impl Server {
 
     fn serve(&mut self, fd: RawFd, what: u32) -> io::Result<()> {
         let slot = fd as usize;
-        if let Some(peer) = &mut self.peers[slot]
-            && what & WRITE != 0
+        if what & WRITE != 0
+            && let Some(peer) = &mut self.peers[slot]
+            && !peer.write_on(&mut self.pool)?
         {
-            peer.write_on(&mut self.pool)?;
-        }
-        if what & READABLE == 0 {
             return Ok(());
         }
-        while let Some(peer) = &mut self.peers[slot] {
+        while let Some(peer) = &mut self.peers[slot]
+            && peer.is_written()
+        {
             let is_drained = peer.read(&mut self.batch, &mut self.pool)?;
             if !self.batch.is_empty() {
                 match self.reply {

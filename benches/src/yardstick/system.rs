@@ -8,8 +8,6 @@ use std::ptr;
 pub(super) const MOST_PIECES: usize = 32;
 
 pub(super) const READ: u32 = (libc::EPOLLIN | libc::EPOLLRDHUP | libc::EPOLLET) as u32;
-pub(super) const READABLE: u32 =
-    (libc::EPOLLIN | libc::EPOLLRDHUP | libc::EPOLLHUP | libc::EPOLLERR) as u32;
 pub(super) const WRITE: u32 = libc::EPOLLOUT as u32;
 pub(super) const CLOSED: u32 = libc::EPOLLRDHUP as u32;
 pub(super) const LISTEN: u32 = libc::EPOLLIN as u32;

@@ -253,8 +253,8 @@ impl Pair {
                 .expect("well formed")
             {
                 Some(Cut::Borrowed(payload)) => got.push(payload.to_vec()),
-                Some(Cut::Assembled(payload)) => {
-                    got.push(payload.clone());
+                Some(Cut::Assembled(payload, len)) => {
+                    got.push(payload[..len].to_vec());
                     common.buffers.put_input(payload);
                 }
                 Some(Cut::Chunk(..) | Cut::HeldChunk(..)) => unreachable!("none is streamed"),

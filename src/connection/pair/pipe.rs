@@ -1,6 +1,6 @@
 //! A pipe that splits, delays, fails and half-closes as its [`Script`] says.
 
-use std::io::{self, IoSlice};
+use std::io::{self, IoSlice, IoSliceMut};
 
 use crate::connection::Io;
 use crate::socket::Readiness;
@@ -181,6 +181,19 @@ pub(super) struct Ends<'p> {
 impl Io for Ends<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         self.incoming.read(buffer)
+    }
+
+    fn read_vectored(&mut self, slices: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
+        let len = slices.iter().map(|slice| slice.len()).sum();
+        let mut bytes = vec![0; len];
+        let read = self.incoming.read(&mut bytes)?;
+        let mut rest = &bytes[..read];
+        for slice in slices {
+            let (piece, further) = rest.split_at(rest.len().min(slice.len()));
+            slice[..piece.len()].copy_from_slice(piece);
+            rest = further;
+        }
+        Ok(read)
     }
 
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {

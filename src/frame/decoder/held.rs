@@ -53,10 +53,10 @@ impl FrameDecoder {
                 }
             }
         }
-        Ok(self.fill_body(input)?.map(Cut::Assembled))
+        self.fill_body(input)
     }
 
-    fn fill_body(&mut self, input: &mut &[u8]) -> Result<Option<Vec<u8>>, DecodeError> {
+    fn fill_body<'i>(&mut self, input: &mut &'i [u8]) -> Result<Option<Cut<'i>>, DecodeError> {
         let State::Body {
             payload,
             trailer,
@@ -68,12 +68,16 @@ impl FrameDecoder {
         let need = payload.saturating_add(trailer as usize);
         let (piece, rest) = input.split_at(input.len().min(need - filled));
         *input = rest;
-        if !piece.is_empty() {
-            self.held.truncate(filled);
-            reserve(&mut self.held, piece.len(), need)?;
-            self.held.extend_from_slice(piece);
+        let begin = filled;
+        let filled = begin + piece.len();
+        match self.held.get_mut(begin..filled) {
+            Some(place) => place.copy_from_slice(piece),
+            None => {
+                self.held.truncate(begin);
+                reserve(&mut self.held, piece.len(), need)?;
+                self.held.extend_from_slice(piece);
+            }
         }
-        let filled = filled + piece.len();
         if filled < need {
             self.state = State::Body {
                 payload,
@@ -84,7 +88,9 @@ impl FrameDecoder {
         }
         self.framing.check_trailer(&self.held[payload..need])?;
         self.state = BOUNDARY;
-        self.held.truncate(payload);
-        Ok(Some(std::mem::take(&mut self.held)))
+        Ok(Some(Cut::Assembled(
+            std::mem::take(&mut self.held),
+            payload,
+        )))
     }
 }

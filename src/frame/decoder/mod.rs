@@ -92,7 +92,8 @@ const BOUNDARY: State = State::Header { scanned: 0 };
 /// The payload of a frame that was cut from the stream.
 pub(crate) enum Cut<'i> {
     Borrowed(&'i [u8]),
-    Assembled(Vec<u8>),
+    /// The first bytes of a buffer, as many as the second number says.
+    Assembled(Vec<u8>, usize),
     /// A chunk of a payload that is not held.
     Chunk(Extent, &'i [u8]),
     HeldChunk(Extent, Vec<u8>),
@@ -160,7 +161,11 @@ impl FrameDecoder {
     pub fn decode<'i>(&mut self, input: &mut &'i [u8]) -> Result<Option<Frame<'i>>, DecodeError> {
         Ok(match self.cut(input)? {
             Some(Cut::Borrowed(payload) | Cut::Chunk(_, payload)) => Some(payload.into()),
-            Some(Cut::Assembled(payload) | Cut::HeldChunk(_, payload)) => Some(payload.into()),
+            Some(Cut::Assembled(mut payload, len)) => {
+                payload.truncate(len);
+                Some(payload.into())
+            }
+            Some(Cut::HeldChunk(_, payload)) => Some(payload.into()),
             None => {
                 self.hold(input, Vec::new())?;
                 *input = &[];
@@ -277,19 +282,38 @@ impl FrameDecoder {
         Some(WholeFrames { prefix, limit })
     }
 
+    /// Returns the size of the unfinished frame without its header, if it is known.
+    pub(crate) fn expected_len(&self) -> Option<usize> {
+        match self.state {
+            State::Body {
+                payload, trailer, ..
+            } => Some(payload.saturating_add(trailer as usize)),
+            State::Header { .. } | State::Stream { .. } | State::Line { .. } => None,
+        }
+    }
+
     /// Keeps the beginning of an unfinished frame in `buffer`, whose content is discarded.
     pub(crate) fn hold(&mut self, rest: &[u8], mut buffer: Vec<u8>) -> Result<(), DecodeError> {
         if rest.is_empty() {
             return Ok(());
         }
         debug_assert!(self.held.is_empty(), "cut takes all when something is held");
-        buffer.clear();
-        reserve(&mut buffer, rest.len(), rest.len())?;
-        buffer.extend_from_slice(rest);
-        self.held = buffer;
-        if let State::Body { filled, .. } = &mut self.state {
-            *filled = rest.len();
+        match &mut self.state {
+            // Bytes of the buffer that are not needed yet stay valid, so that they need not be zeroed again.
+            State::Body { filled, .. } if buffer.len() >= rest.len() => {
+                buffer[..rest.len()].copy_from_slice(rest);
+                *filled = rest.len();
+            }
+            state => {
+                buffer.clear();
+                reserve(&mut buffer, rest.len(), rest.len())?;
+                buffer.extend_from_slice(rest);
+                if let State::Body { filled, .. } = state {
+                    *filled = rest.len();
+                }
+            }
         }
+        self.held = buffer;
         Ok(())
     }
 

@@ -10,6 +10,10 @@ const WINDOW: usize = 256 * 1024;
 /// The least number of bytes to make room for, while fewer than that have arrived.
 const FIRST_WINDOW: usize = 4 * 1024;
 
+/// Frames that are larger than this are read into buffers of their own. Moving the first part of a smaller one costs less
+/// than a vectored read.
+const OWN_FROM: usize = 4 * 1024;
+
 /// Where the next bytes have to be read to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Need {
@@ -19,8 +23,8 @@ pub(crate) enum Need {
     Prepend,
     /// Anywhere: the bytes are appended to the held ones.
     Append,
-    /// Directly into [`FrameDecoder::window`]: the frame is larger than the read buffer.
-    Direct,
+    /// Into [`FrameDecoder::window`], and what is beyond it anywhere.
+    Own,
 }
 
 impl FrameDecoder {
@@ -40,9 +44,10 @@ impl FrameDecoder {
             State::Header { .. } => Need::Append,
             State::Body {
                 payload, trailer, ..
-            } if payload.saturating_add(trailer as usize) <= buffer_len => Need::Prepend,
-            State::Body { filled, .. } if filled < buffer_len / 2 => Need::Append,
-            State::Body { .. } => Need::Direct,
+            } if payload.saturating_add(trailer as usize) <= buffer_len.min(OWN_FROM) => {
+                Need::Prepend
+            }
+            State::Body { .. } => Need::Own,
             // The held bytes wait for the end of a trailer.
             State::Stream { .. } | State::Line { .. } => Need::Prepend,
         }
@@ -57,8 +62,8 @@ impl FrameDecoder {
         std::mem::take(&mut self.held)
     }
 
-    /// Returns room for the next bytes of a frame that is larger than the read buffer. It grows geometrically with the
-    /// bytes that have arrived.
+    /// Returns room for the next bytes of a frame, in its own buffer. The buffer grows geometrically with the bytes that
+    /// have arrived.
     pub(crate) fn window(&mut self, most: usize) -> Result<&mut [u8], OutOfMemory> {
         let State::Body {
             payload,
@@ -70,7 +75,8 @@ impl FrameDecoder {
         };
         let need = payload.saturating_add(trailer as usize);
         // Room for as much as has arrived: a declared length alone allocates nothing.
-        let room = filled.clamp(FIRST_WINDOW, WINDOW).min(most);
+        let room = filled.clamp(FIRST_WINDOW, WINDOW);
+        let room = room.max(self.held.len() - filled).min(most);
         let end = need.min(filled.saturating_add(room));
         if self.held.len() < end {
             let missing = end - self.held.len();
@@ -87,12 +93,9 @@ impl FrameDecoder {
         }
     }
 
-    /// Returns the required size of the buffer if it has to grow for the next [`window`](Self::window).
-    pub(crate) fn outgrown(&self) -> Option<usize> {
-        match self.state {
-            State::Body { filled, .. } if filled == self.held.len() => Some(filled),
-            _ => None,
-        }
+    /// Returns whether the buffer has to grow for the next [`window`](Self::window).
+    pub(crate) fn is_outgrown(&self) -> bool {
+        matches!(self.state, State::Body { filled, .. } if filled == self.held.len())
     }
 
     /// Moves the held bytes of a large frame into `buffer`, which is larger and has to grow less often. Returns the

@@ -356,14 +356,17 @@ mod tests {
         fn feed(&mut self, piece: &[u8]) -> Result<(), DecodeError> {
             let mut front = match self.decoder.need(self.buffer) {
                 Need::Prepend => self.decoder.take_held(),
-                Need::Fresh | Need::Append | Need::Direct => Vec::new(),
+                Need::Fresh | Need::Append | Need::Own => Vec::new(),
             };
             front.extend_from_slice(piece);
             let mut input = &front[..];
             loop {
                 match self.decoder.cut(&mut input)? {
                     Some(Cut::Borrowed(frame)) => self.frames.push((frame.to_vec(), false)),
-                    Some(Cut::Assembled(frame)) => self.frames.push((frame, false)),
+                    Some(Cut::Assembled(mut frame, len)) => {
+                        frame.truncate(len);
+                        self.frames.push((frame, false));
+                    }
                     Some(Cut::Chunk(extent, bytes)) => self.chunk(extent, bytes),
                     Some(Cut::HeldChunk(extent, bytes)) => self.chunk(extent, &bytes),
                     None => return self.decoder.hold(input, Vec::new()),
