@@ -15,7 +15,7 @@ use support::scene::Scene;
 use support::{Event, Recorder, framed};
 use throng::{
     Config, ConnectOptions, DecodeError, DisconnectCause as Cause, DisconnectReason, Excess,
-    Framing, ListenOptions, OutOfMemory, Overflow, RateLimit, SendError, Side, Stage,
+    Framing, ListenOptions, Overflow, RateLimit, SendError, Side, Stage,
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -548,7 +548,8 @@ fn allocation_fails() -> String {
     assert_eq!(other.receive(), b"still there?");
     assert!(later.ends().is_empty(), "it comes once");
     let reason = scene.end();
-    let Cause::Decode(DecodeError::OutOfMemory(OutOfMemory { requested, .. })) = reason.cause
+    let Cause::Decode(DecodeError::OutOfMemory(throng::OutOfMemory { requested, .. })) =
+        reason.cause
     else {
         another!(reason)
     };
