@@ -418,6 +418,23 @@ fn peers_whose_header_is_awaited_count_for_max_connections() {
 }
 
 #[test]
+fn peer_that_was_accepted_before_the_loop_was_full_keeps_its_place() {
+    let config = Config::default().max_connections(2).accept_again_below(1);
+    let mut scene = Scene::new(config);
+    let mut first = scene.arrive(&HEADER[..5]);
+    let _second = scene.arrive(b"");
+    let third = Peer::connect(scene.addr);
+    scene.expect_refusal(third);
+    first.write(&HEADER[5..]);
+    scene.until(|seen, _| seen.recorder.connected().len() == 1);
+    // The loop is not full any more, and does not accept yet.
+    drop(_second);
+    scene.until(|_, net| net.stats().refusals.proxy == 1);
+    let fourth = Peer::connect(scene.addr);
+    scene.expect_refusal(fourth);
+}
+
+#[test]
 fn limit_per_address_counts_clients_and_not_their_proxy() {
     let mut scene = Scene::new(Config::default().max_connections_per_ip(2));
     let (first, _) = scene.join("192.0.2.1:1");

@@ -76,26 +76,29 @@ impl Net {
         if let Some(protocol) = newcomer.terms.proxying.expected_from(peer) {
             let timeout = protocol.timeout();
             // The limit per address is meant for its clients.
-            if self.has_room_for(None, peer) {
+            if self.has_room_for(&newcomer, None) {
                 self.await_header(newcomer, timeout);
             }
             return Accepted::Nobody;
         }
-        match self.has_room_for(peer, peer) && self.comes_in_time(peer) {
+        match self.has_room_for(&newcomer, peer) && self.comes_in_time(peer) {
             true => Accepted::Peer(newcomer),
             false => Accepted::Nobody,
         }
     }
 
-    /// Returns whether the limits allow one more connection, from this address if it counts. If not, the peer is refused.
-    pub(super) fn has_room_for(
-        &mut self,
-        addr: Option<SocketAddr>,
-        peer: Option<SocketAddr>,
-    ) -> bool {
-        let connections = self.occupied();
-        let checked = self.admissions.check(&self.config, connections, addr);
-        checked.map_err(|why| self.refuse(peer, &why)).is_ok()
+    /// Returns whether the limits allow one more connection, from this address if there is one. If not, the peer is
+    /// refused. A peer that has waited for its header had a place: it is not refused because others were meanwhile.
+    pub(super) fn has_room_for(&mut self, newcomer: &Newcomer, addr: Option<SocketAddr>) -> bool {
+        let occupied = self.occupied();
+        let total = match newcomer.is_proxied {
+            true => self.admissions.check_max(&self.config, occupied),
+            false => self.admissions.check_total(&self.config, occupied),
+        };
+        let checked = total.and_then(|()| self.admissions.check_address(&self.config, addr));
+        checked
+            .map_err(|why| self.refuse(newcomer.peer, &why))
+            .is_ok()
     }
 
     /// Returns whether a peer does not come too soon after others of its address. If it does, it is refused.
@@ -118,7 +121,7 @@ impl Net {
     /// listener or opened connections.
     pub(crate) fn admit(&mut self, newcomer: Newcomer) -> Option<ConnectionId> {
         let peer = newcomer.peer;
-        if !self.has_room_for(peer, peer) {
+        if !self.has_room_for(&newcomer, peer) {
             return None;
         }
         if !newcomer.is_proxied && self.listeners.get(newcomer.listener).is_none() {

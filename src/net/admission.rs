@@ -114,24 +114,39 @@ impl Rates {
 }
 
 impl Admissions {
-    /// Returns an error if a peer has to be refused while there are `connections`.
-    pub(super) fn check(
-        &mut self,
-        config: &Config,
-        connections: usize,
-        peer: Option<SocketAddr>,
-    ) -> Result<(), Refusal> {
+    /// Returns an error if there are too many `connections` for one more.
+    pub(super) fn check_max(&mut self, config: &Config, connections: usize) -> Result<(), Refusal> {
         let max = config.max_connections;
         if connections >= max {
             self.recovering = true;
             return Err(Refusal::Full { max });
         }
+        Ok(())
+    }
+
+    /// Returns an error if there are too many `connections` for one more, or not yet few enough again.
+    pub(super) fn check_total(
+        &mut self,
+        config: &Config,
+        connections: usize,
+    ) -> Result<(), Refusal> {
+        self.check_max(config, connections)?;
+        let max = config.max_connections;
         if let Some(below) = config.accept_again_below.filter(|below| *below < max) {
             self.recovering &= connections >= below;
             if self.recovering {
                 return Err(Refusal::Recovering { below });
             }
         }
+        Ok(())
+    }
+
+    /// Returns an error if there are too many connections from the address for one more.
+    pub(super) fn check_address(
+        &self,
+        config: &Config,
+        peer: Option<SocketAddr>,
+    ) -> Result<(), Refusal> {
         if let (Some(max), Some(peer)) = (config.max_connections_per_ip, peer) {
             let network = Network::of(peer);
             let count = self.by_network.get(&network).copied().unwrap_or(0);
@@ -249,7 +264,7 @@ mod tests {
         let mut admissions = Admissions::default();
         let mut comes = |addr: &str| {
             let peer = Some(SocketAddr::new(addr.parse().expect("an address"), 1));
-            let admitted = admissions.check(&config, 0, peer).is_ok();
+            let admitted = admissions.check_address(&config, peer).is_ok();
             if admitted {
                 admissions.joined(&config, peer);
             }
@@ -311,7 +326,7 @@ mod tests {
         let mut admissions = Admissions::default();
         let mut comes = |addr: &str| {
             let peer = Some(addr.parse().expect("an address"));
-            let admitted = admissions.check(&config, 0, peer).is_ok();
+            let admitted = admissions.check_address(&config, peer).is_ok();
             if admitted {
                 admissions.joined(&config, peer);
             }
@@ -348,7 +363,7 @@ mod tests {
         admissions.joined(&config, peer);
         admissions.joined(&config, peer);
         admissions.left(peer);
-        assert!(admissions.check(&config, 0, peer).is_ok());
+        assert!(admissions.check_address(&config, peer).is_ok());
         admissions.left(peer);
         assert!(admissions.by_network.is_empty());
     }
@@ -357,6 +372,6 @@ mod tests {
     fn none_from_an_address_is_none() {
         let config = Config::default().max_connections_per_ip(0);
         let peer = Some(SocketAddr::from(([192, 0, 2, 1], 1)));
-        assert!(Admissions::default().check(&config, 0, peer).is_err());
+        assert!(Admissions::default().check_address(&config, peer).is_err());
     }
 }

@@ -139,7 +139,8 @@ impl Net {
                 };
                 newcomer.is_proxied = true;
                 let peer = newcomer.peer;
-                (self.has_room_for(peer, peer) && self.comes_in_time(peer)).then_some(newcomer)
+                let may_ask = self.has_room_for(&newcomer, peer) && self.comes_in_time(peer);
+                may_ask.then_some(newcomer)
             }
             Err(why) => {
                 self.refuse_arrival(id, why);
