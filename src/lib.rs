@@ -57,13 +57,13 @@ pub use config::{Config, ConnectOptions, Excess, ListenOptions, Overflow};
 pub use connection::{Backlog, Origin};
 pub use connection_id::{ConnectionId, ListenerId};
 pub use error::{
-    ConnectError, DecodeError, EncodeError, FirstBytes, ListenError, MailboxError, OptionsError,
-    ParseIdError, RegisterError, Rejected, ReleaseError, SendError,
+    DecodeError, EncodeError, FirstBytes, MailboxError, OpenError, OptionsError, OutOfMemory,
+    ParseIdError, RegisterError, Rejected, SendError,
 };
 pub use event_loop::EventLoop;
 pub use frame::{
     Chunk, Decoded, Envelope, Frame, FrameDecoder, FrameEncoder, FrameFormat, FrameWriter, Framing,
-    LengthPrefix,
+    LengthPrefix, Lines,
 };
 pub use handler::{Admission, Handler};
 pub use mailbox::{Answer, Handle, Mailbox, Post, Ready};

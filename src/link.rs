@@ -52,7 +52,7 @@ impl Link {
     }
 
     /// Reads once, at most `most` bytes.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn fill(&mut self, buffer: &mut [u8], most: usize, common: &mut Common) -> Fill {
         match &mut self.stream {
             Some(stream) => self.connection.fill(stream, buffer, most, common),
@@ -96,6 +96,30 @@ impl Link {
             // The usual case: there was room, and there still is.
             return outcome;
         }
+        self.follow_up(outcome, token, common)
+    }
+
+    /// Writes replies of a connection that has no queue. `None` if all were written.
+    #[inline(always)]
+    pub(crate) fn write_replies(
+        &mut self,
+        wire: &[u8],
+        common: &mut Common,
+    ) -> Option<io::Result<usize>> {
+        let stream = self.stream.as_mut()?;
+        self.connection.write_replies(stream, wire, common)
+    }
+
+    /// Continues after a write that has not taken all replies, which are queued now.
+    pub(crate) fn replies_left(
+        &mut self,
+        result: io::Result<usize>,
+        token: Token,
+        common: &mut Common,
+    ) -> Flush {
+        let short_is_drained = self.stream.as_ref().is_some_and(Stream::short_is_drained);
+        let connection = &mut self.connection;
+        let outcome = connection.replies_left(short_is_drained, result, common);
         self.follow_up(outcome, token, common)
     }
 

@@ -3,18 +3,18 @@
 use std::time::Duration;
 use std::{error, fmt, io};
 
-use crate::error::{DecodeError, FirstBytes};
+use crate::error::DecodeError;
 use crate::socket::Stream;
 
 /// Why a connection ended; passed once to [`on_disconnect`](crate::Handler::on_disconnect).
 ///
 /// ```
-/// use throng::{DisconnectCause, DisconnectReason, Side};
+/// use throng::{DecodeError, DisconnectCause, DisconnectReason, Side};
 ///
 /// fn note(reason: &DisconnectReason) {
 ///     match reason.cause {
 ///         DisconnectCause::PeerClosed => println!("left"),
-///         DisconnectCause::FrameTooLarge { declared, .. } => println!("frame too large: {declared} bytes"),
+///         DisconnectCause::Decode(DecodeError::FrameTooLarge { declared, .. }) => println!("{declared} bytes"),
 ///         _ if reason.side() == Side::Network => println!("lost: {reason}"),
 ///         _ => println!("ended: {reason}"),
 ///     }
@@ -67,27 +67,9 @@ pub enum DisconnectCause {
         /// The timeout.
         after: Duration,
     },
-    /// The peer began a frame that is longer than the limit. An HTTP request that is read as a length has this cause.
-    FrameTooLarge {
-        /// The declared length in bytes; for a format without a header, the bytes seen so far.
-        declared: u64,
-        /// The longest payload accepted, in bytes.
-        max: u64,
-        /// The first bytes of the frame, header included.
-        first_bytes: FirstBytes,
-    },
-    /// The peer sent bytes that are not a valid frame in the connection's framing.
-    Malformed {
-        /// What the framing expected.
-        expected: &'static str,
-        /// The bytes that arrived instead.
-        first_bytes: FirstBytes,
-    },
-    /// Allocating memory for an unfinished frame failed.
-    OutOfMemory {
-        /// The number of additional bytes requested.
-        requested: usize,
-    },
+    /// The peer sent bytes that cannot be decoded: a frame longer than the limit, or bytes that are not a frame of the
+    /// connection's framing, such as an HTTP request that is read as a length. Or there was no memory for the frame.
+    Decode(DecodeError),
     /// This side closed the connection with [`disconnect`](crate::Net::disconnect): the queue was flushed, and the peer
     /// has closed its side.
     ClosedLocally,
@@ -100,7 +82,7 @@ pub enum DisconnectCause {
     },
     /// This side closed the connection with [`shutdown`](crate::Net::shutdown): the queue was flushed, and the peer has
     /// closed its side.
-    ShuttingDown,
+    ShutDown,
     /// This side [released](crate::Net::release) the connection. Contains the socket, which is closed if this is
     /// dropped.
     Released(Box<Released>),
@@ -219,15 +201,16 @@ impl DisconnectReason {
         match self.cause {
             Cause::PeerClosed
             | Cause::PeerClosedInsideFrame { .. }
-            | Cause::FrameTooLarge { .. }
-            | Cause::Malformed { .. } => Side::Peer,
+            | Cause::Decode(DecodeError::FrameTooLarge { .. } | DecodeError::Malformed { .. }) => {
+                Side::Peer
+            }
             Cause::Reset(_)
             | Cause::Network(_)
             | Cause::ConnectFailed(_)
             | Cause::ConnectTimedOut { .. } => Side::Network,
-            Cause::OutOfMemory { .. }
+            Cause::Decode(DecodeError::OutOfMemory(_))
             | Cause::ClosedLocally
-            | Cause::ShuttingDown
+            | Cause::ShutDown
             | Cause::DrainTimedOut { .. }
             | Cause::Aborted
             | Cause::Released(_)
@@ -253,13 +236,21 @@ impl DisconnectReason {
     }
 }
 
+/// Has the same source as its [`cause`](Self::cause).
 impl error::Error for DisconnectReason {
     fn source(&self) -> Option<&(dyn error::Error + 'static)> {
-        match &self.cause {
-            DisconnectCause::Reset(error)
-            | DisconnectCause::Network(error)
-            | DisconnectCause::ConnectFailed(error)
-            | DisconnectCause::ReaderFailed(error) => Some(error),
+        self.cause.source()
+    }
+}
+
+impl error::Error for DisconnectCause {
+    fn source(&self) -> Option<&(dyn error::Error + 'static)> {
+        match self {
+            Self::Decode(error) => Some(error),
+            Self::Reset(error)
+            | Self::Network(error)
+            | Self::ConnectFailed(error)
+            | Self::ReaderFailed(error) => Some(error),
             _ => None,
         }
     }
@@ -296,21 +287,7 @@ impl fmt::Display for DisconnectCause {
             Self::Network(error) => write!(f, "the network failed: {error}"),
             Self::ConnectFailed(error) => write!(f, "could not connect: {error}"),
             Self::ConnectTimedOut { after } => write!(f, "could not connect within {after:?}"),
-            Self::FrameTooLarge {
-                declared,
-                max,
-                first_bytes,
-            } => write!(
-                f,
-                "the peer sent a frame of {declared} bytes, and the limit is {max}; it begins with {first_bytes}"
-            ),
-            Self::Malformed {
-                expected,
-                first_bytes,
-            } => write!(f, "the peer sent {first_bytes}, expected {expected}"),
-            Self::OutOfMemory { requested } => {
-                write!(f, "no memory for {requested} more bytes of a frame")
-            }
+            Self::Decode(error) => write!(f, "cannot decode the input: {error}"),
             Self::ClosedLocally => f.write_str("disconnected by this side"),
             Self::DrainTimedOut { after } => {
                 write!(
@@ -318,7 +295,7 @@ impl fmt::Display for DisconnectCause {
                     "within {after:?} the peer did not read what was queued, or did not close its side"
                 )
             }
-            Self::ShuttingDown => f.write_str("this side is shutting down"),
+            Self::ShutDown => f.write_str("this side is shutting down"),
             Self::Released(_) => f.write_str("released by this side"),
             Self::Aborted => f.write_str("aborted by this side"),
             Self::ChunkNotHandled { total: Some(total) } => write!(
@@ -384,24 +361,6 @@ impl DisconnectCause {
 
 impl From<DecodeError> for DisconnectCause {
     fn from(error: DecodeError) -> Self {
-        match error {
-            DecodeError::FrameTooLarge {
-                declared,
-                max,
-                first_bytes,
-            } => Self::FrameTooLarge {
-                declared,
-                max,
-                first_bytes,
-            },
-            DecodeError::Malformed {
-                expected,
-                first_bytes,
-            } => Self::Malformed {
-                expected,
-                first_bytes,
-            },
-            DecodeError::OutOfMemory { requested } => Self::OutOfMemory { requested },
-        }
+        Self::Decode(error)
     }
 }

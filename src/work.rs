@@ -1,12 +1,16 @@
 //! The work lists: sources to serve, and connections to flush, to report and to free. Pure.
 //!
 //! ```text
-//!   an event, of a light source ----> fresh ----+
-//!   an event, of a heavy source --+             +--> serving --> served; if there is more to do --> left over
-//!   more to do without an event --+-> left over +
+//!   an event ----> events ----> served once each; heavy connections are only listed
+//!                                  |                   |
+//!                                  | more to do        v
+//!   more to do,                    |               left over ----> served in rotation, until the
+//!   but no event --+-> next turn <-+                ^     ^        budget of the turn is spent
+//!                          |                        |     |             |
+//!                          +- begin of the turn ----+     +- more to do -+
 //! ```
 //!
-//! The source itself notes whether it is in a list; see `listed` and `dirty` of a connection.
+//! A source itself notes whether it is left over, and a connection whether it is dirty; see `listed` and `dirty`.
 
 use std::collections::VecDeque;
 
@@ -19,19 +23,17 @@ use crate::socket::Readiness;
 const KEPT: usize = 256;
 
 /// The work lists of a loop.
-///
-/// Invariant: each listed source is in exactly one place: in `fresh`, in `left_over`, or in `serving` from `served` on.
 #[derive(Debug, Default)]
 pub(crate) struct Work {
-    /// Light sources with an event.
-    fresh: Vec<Source>,
-    /// Heavy sources, and sources with more to do and no event to come. They are served last, so that light ones do not
-    /// wait for them.
-    left_over: Vec<Source>,
-    /// The sources of this turn, and how many of them were served. After a panic of a callback the next turn continues
+    /// The events of this turn, and how many of them were served. After a panic of a callback the next turn continues
     /// here.
-    serving: Vec<Source>,
+    events: Vec<(Source, Readiness)>,
     served: usize,
+    /// Heavy connections that are ready, and sources with more to do and no event to come. Each source is at most once in
+    /// this list and the next together.
+    left_over: VecDeque<Source>,
+    /// Sources that are left over from the next turn on.
+    next_turn: Vec<Source>,
     /// Connections that were sent to outside of their own event.
     dirty: Vec<ConnectionId>,
     /// Connections whose backpressure has ended, to be reported.
@@ -47,9 +49,9 @@ pub(crate) struct Work {
 impl Work {
     /// Returns whether there is nothing to do.
     pub(crate) fn is_empty(&self) -> bool {
-        self.fresh.is_empty()
+        self.events.is_empty()
             && self.left_over.is_empty()
-            && self.serving.is_empty()
+            && self.next_turn.is_empty()
             && self.dirty.is_empty()
             && self.drained.is_empty()
             && self.ended.is_empty()
@@ -59,51 +61,61 @@ impl Work {
 
     /// Returns the number of sources to serve.
     pub(crate) fn sources(&self) -> usize {
-        self.fresh.len() + self.left_over.len() + self.serving.len() - self.served
+        self.events.len() - self.served + self.left_over.len() + self.next_turn.len()
     }
 
     #[inline]
-    pub(crate) fn add_fresh(&mut self, source: Source) {
-        self.fresh.push(source);
+    pub(crate) fn add_event(&mut self, source: Source, readiness: Readiness) {
+        self.events.push((source, readiness));
+    }
+
+    /// Returns the next event. It stays next until [`event_served`](Self::event_served) is called.
+    #[inline]
+    pub(crate) fn next_event(&self) -> Option<(Source, Readiness)> {
+        self.events.get(self.served).copied()
+    }
+
+    #[inline]
+    pub(crate) fn event_served(&mut self) {
+        self.served += 1;
+    }
+
+    /// Notes that all events were served.
+    pub(crate) fn finish_events(&mut self) {
+        self.events.clear();
+        self.served = 0;
     }
 
     #[inline]
     pub(crate) fn add_left_over(&mut self, source: Source) {
-        self.left_over.push(source);
+        self.left_over.push_back(source);
     }
 
-    /// Removes the source that was listed last, if it still is the last. Returns whether it was.
-    pub(crate) fn take_back(&mut self, source: Source) -> bool {
-        self.left_over.pop_if(|last| *last == source).is_some()
-    }
-
-    /// Begins to serve: first what an earlier turn has not finished, then fresh sources, then left-over ones.
-    pub(crate) fn begin_serving(&mut self) {
-        if self.serving.is_empty() {
-            std::mem::swap(&mut self.fresh, &mut self.serving);
-            self.serving.append(&mut self.left_over);
-        }
-    }
-
-    /// Returns the next source to serve. It stays next until [`served`](Self::served) is called.
+    /// Adds a source that has had its opportunity in this turn, or has to wait for the next one.
     #[inline]
-    pub(crate) fn next_source(&self) -> Option<Source> {
-        self.serving.get(self.served).copied()
+    pub(crate) fn add_to_next_turn(&mut self, source: Source) {
+        self.next_turn.push(source);
     }
 
-    /// Notes that the source was served. If there is more to do for it, it is served again in the next turn.
-    #[inline]
-    pub(crate) fn served(&mut self, source: Source, again: bool) {
-        self.served += 1;
-        if again {
-            self.left_over.push(source);
-        }
+    /// Begins a turn: sources that were added to it are left over now.
+    pub(crate) fn begin_turn(&mut self) {
+        self.left_over.extend(self.next_turn.drain(..));
     }
 
-    /// Notes that all sources were served.
-    pub(crate) fn finish_serving(&mut self) {
-        self.serving.clear();
-        self.served = 0;
+    /// Returns how many sources are left over in this turn.
+    pub(crate) fn left_over(&self) -> usize {
+        self.left_over.len()
+    }
+
+    /// Returns the source that has waited longest. It stays in its place until
+    /// [`take_left_over`](Self::take_left_over) is called.
+    pub(crate) fn next_left_over(&self) -> Option<Source> {
+        self.left_over.front().copied()
+    }
+
+    /// Removes the source that has waited longest.
+    pub(crate) fn take_left_over(&mut self) {
+        self.left_over.pop_front();
     }
 
     #[inline]
@@ -174,9 +186,9 @@ impl Work {
 
     /// Returns unused memory to the allocator.
     pub(crate) fn trim(&mut self) {
-        for list in [&mut self.fresh, &mut self.left_over, &mut self.serving] {
-            list.shrink_to(KEPT);
-        }
+        self.events.shrink_to(KEPT);
+        self.left_over.shrink_to(KEPT);
+        self.next_turn.shrink_to(KEPT);
         self.dirty.shrink_to(KEPT);
         self.reported.shrink_to(KEPT);
         self.drained.shrink_to(KEPT);
@@ -184,12 +196,10 @@ impl Work {
         self.user_events.shrink_to(KEPT);
     }
 
-    /// Returns all sources in the lists, for checks.
+    /// Returns all sources that are left over, for checks.
     #[cfg(debug_assertions)]
-    pub(crate) fn listings(&self) -> impl Iterator<Item = Source> {
-        let serving = &self.serving[self.served..];
-        let all = self.fresh.iter().chain(&self.left_over).chain(serving);
-        all.copied()
+    pub(crate) fn all_left_over(&self) -> impl Iterator<Item = Source> {
+        self.left_over.iter().chain(&self.next_turn).copied()
     }
 
     /// Returns all ended connections, reported or not.
@@ -213,57 +223,66 @@ mod tests {
         Source::Connection(ConnectionId::new(index, 0))
     }
 
-    /// Serves all, and returns them in order; those in `again` are served again in the next turn.
-    fn serve(work: &mut Work, again: &[u32]) -> Vec<u32> {
-        let mut order = Vec::new();
-        work.begin_serving();
-        while let Some(next) = work.next_source() {
-            let Source::Connection(id) = next else {
-                panic!("no listener was added");
-            };
-            order.push(id.index() as u32);
-            work.served(next, again.contains(&(id.index() as u32)));
+    fn index(source: Source) -> usize {
+        match source {
+            Source::Connection(id) => id.index(),
+            Source::Listener(id) => id.index(),
         }
-        work.finish_serving();
+    }
+
+    /// Serves all events, and returns their sources in order.
+    fn serve_events(work: &mut Work) -> Vec<usize> {
+        let mut order = Vec::new();
+        while let Some((source, _)) = work.next_event() {
+            order.push(index(source));
+            work.event_served();
+        }
+        work.finish_events();
         order
     }
 
     #[test]
-    fn fresh_sources_come_before_those_that_were_left_over() {
+    fn turn_that_was_interrupted_continues_with_the_event_that_was_not_served() {
         let mut work = Work::default();
-        work.add_left_over(source(1));
-        work.add_fresh(source(2));
-        work.add_fresh(source(3));
-        assert_eq!(work.sources(), 3);
-        assert_eq!(serve(&mut work, &[2]), [2, 3, 1]);
-        work.add_fresh(source(4));
-        assert_eq!(serve(&mut work, &[]), [4, 2]);
-        assert!(work.is_empty());
-    }
-
-    #[test]
-    fn turn_that_was_broken_off_goes_on_where_it_was() {
-        let mut work = Work::default();
-        work.add_fresh(source(1));
-        work.add_fresh(source(2));
-        work.begin_serving();
-        work.served(source(1), true);
+        work.add_event(source(1), Readiness::READABLE);
+        work.add_event(source(2), Readiness::READABLE);
+        work.event_served();
         // The callback for 2 panics; then there is an event for 3.
-        work.add_fresh(source(3));
-        assert_eq!(work.sources(), 3);
-        assert_eq!(serve(&mut work, &[]), [2]);
-        assert_eq!(serve(&mut work, &[]), [3, 1]);
+        work.add_event(source(3), Readiness::READABLE);
+        assert_eq!(work.sources(), 2);
+        assert_eq!(serve_events(&mut work), [2, 3]);
         assert!(work.is_empty());
     }
 
     #[test]
-    fn only_the_source_that_was_added_last_is_taken_back() {
+    fn source_that_is_served_again_goes_behind_those_that_wait() {
         let mut work = Work::default();
-        work.add_left_over(source(1));
+        for i in 1..=3 {
+            work.add_left_over(source(i));
+        }
+        let mut order = Vec::new();
+        for _ in 0..5 {
+            let next = work.next_left_over().expect("one has more to do");
+            order.push(index(next));
+            work.take_left_over();
+            if index(next) != 2 {
+                work.add_left_over(next);
+            }
+        }
+        assert_eq!(order, [1, 2, 3, 1, 3]);
+        assert_eq!((work.sources(), work.left_over()), (2, 2));
+    }
+
+    #[test]
+    fn source_that_has_had_its_opportunity_waits_for_the_next_turn() {
+        let mut work = Work::default();
+        work.add_to_next_turn(source(1));
         work.add_left_over(source(2));
-        assert!(!work.take_back(source(1)));
-        assert!(work.take_back(source(2)));
-        assert_eq!(serve(&mut work, &[]), [1]);
+        assert_eq!((work.sources(), work.left_over()), (2, 1));
+        work.take_left_over();
+        work.begin_turn();
+        assert_eq!(work.next_left_over(), Some(source(1)));
+        assert_eq!((work.sources(), work.left_over()), (1, 1));
     }
 
     #[test]

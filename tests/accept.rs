@@ -11,8 +11,8 @@ use support::{
     Echo, Peer, Recorder, framed, listen, listening, listening_with, pattern, turn_until,
 };
 use throng::{
-    Admission, Config, ConnectError, ConnectionId, EventLoop, Frame, FrameEncoder, Framing,
-    Handler, ListenError, ListenOptions, ListenerId, Net, Origin,
+    Admission, Config, ConnectionId, EventLoop, Frame, FrameEncoder, Framing, Handler,
+    ListenOptions, ListenerId, Net, OpenError, Origin,
 };
 
 fn limited(connections: usize) -> (EventLoop, SocketAddr) {
@@ -56,7 +56,7 @@ fn outbound_connections_count_towards_max_connections() {
     let error = net.connect(addr).expect_err("one too many");
     assert!(matches!(
         error,
-        ConnectError::TooManyConnections { max_connections: 1 }
+        OpenError::TooManyConnections { max_connections: 1 }
     ));
     assert!(
         error.to_string().contains("already has 1 connections"),
@@ -493,7 +493,7 @@ fn address_in_use_error_names_the_address() {
     let error = event_loop.net().listen(addr).expect_err("it is taken");
     assert!(error.to_string().contains(&addr.to_string()), "{error}");
     match error {
-        ListenError::Bind { addr: named, error } => {
+        OpenError::Bind { addr: named, error } => {
             assert_eq!((named, error.kind()), (addr, io::ErrorKind::AddrInUse));
         }
         other => panic!("{other:?}"),
@@ -536,10 +536,10 @@ fn listen_resolves_names_and_reports_names_that_do_not_resolve() {
             .is_loopback()
     );
     let error = net.listen("localhost").expect_err("there is no port");
-    assert!(matches!(error, ListenError::Resolve(_)), "{error:?}");
+    assert!(matches!(error, OpenError::Resolve(_)), "{error:?}");
     let nobody: &[SocketAddr] = &[];
     let error = net.listen(nobody).expect_err("there is no address");
-    assert!(matches!(error, ListenError::Resolve(_)), "{error:?}");
+    assert!(matches!(error, OpenError::Resolve(_)), "{error:?}");
 }
 
 #[test]

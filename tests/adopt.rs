@@ -9,8 +9,8 @@ use std::time::Duration;
 use support::by_hand::Loop;
 use support::{Peer, Recorder, framed, pair, pattern, turn_until};
 use throng::{
-    Config, ConnectError, ConnectOptions, DisconnectCause, EventLoop, ListenError, ListenOptions,
-    ListenSocket, Origin, SendError, Stream,
+    Config, ConnectOptions, DisconnectCause, EventLoop, ListenOptions, ListenSocket, OpenError,
+    Origin, SendError, Stream,
 };
 
 #[test]
@@ -48,7 +48,7 @@ fn rejected_socket_is_given_back() {
         .expect_err("it is full");
     assert!(matches!(
         rejected.error,
-        ConnectError::TooManyConnections { max_connections: 0 }
+        OpenError::TooManyConnections { max_connections: 0 }
     ));
     let Stream::Tcp(mut stream) = rejected.value else {
         panic!("it was TCP");
@@ -66,7 +66,7 @@ fn rejected_socket_is_given_back() {
         .net()
         .adopt(unconnected, ConnectOptions::default())
         .expect_err("it is not connected");
-    assert!(matches!(&rejected.error, ConnectError::Adopt(error)
+    assert!(matches!(&rejected.error, OpenError::Adopt(error)
         if error.kind() == std::io::ErrorKind::NotConnected));
     assert_eq!(event_loop.net().len(), 0);
 
@@ -77,7 +77,7 @@ fn rejected_socket_is_given_back() {
         .net()
         .adopt_listener(listener, wrong)
         .expect_err("the options are wrong");
-    assert!(matches!(rejected.error, ListenError::Options(_)));
+    assert!(matches!(rejected.error, OpenError::Options(_)));
     let ListenSocket::Tcp(listener) = rejected.value else {
         panic!("it was TCP");
     };
@@ -93,7 +93,7 @@ fn rejected_socket_is_given_back() {
                 ListenOptions::default(),
             )
             .expect_err("it does not listen");
-        assert!(matches!(&rejected.error, ListenError::Adopt(error)
+        assert!(matches!(&rejected.error, OpenError::Adopt(error)
             if error.kind() == std::io::ErrorKind::InvalidInput));
     }
 }

@@ -14,8 +14,8 @@ use support::by_hand::Loop;
 use support::scene::Scene;
 use support::{Event, Recorder, framed};
 use throng::{
-    Config, ConnectOptions, DisconnectCause as Cause, DisconnectReason, Excess, Framing,
-    ListenOptions, Overflow, RateLimit, SendError, Side, Stage,
+    Config, ConnectOptions, DecodeError, DisconnectCause as Cause, DisconnectReason, Excess,
+    Framing, ListenOptions, OutOfMemory, Overflow, RateLimit, SendError, Side, Stage,
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -38,6 +38,11 @@ fn assert_told(reason: &DisconnectReason, side: Side, stage: Stage, words: &str)
 fn counts(reason: &DisconnectReason) -> (u64, u64, u64) {
     let (frames, bytes) = (reason.unsent_frames, reason.unsent_bytes);
     (frames, bytes, reason.unshown_bytes)
+}
+
+/// Whether the reason was caused by an error of this type.
+fn has_source<E: std::error::Error + 'static>(reason: &DisconnectReason) -> bool {
+    std::error::Error::source(reason).is_some_and(|source| source.is::<E>())
 }
 
 /// A cause that is not the one that was provoked.
@@ -79,16 +84,17 @@ fn peer_speaks_http() -> String {
     let mut scene = Scene::with(Config::default().max_frame_len(1000));
     scene.peer.write(b"GET / HTTP/1.1\r\n");
     let reason = scene.end();
-    let Cause::FrameTooLarge {
+    let Cause::Decode(DecodeError::FrameTooLarge {
         declared: 542_393_671,
         max: 1000,
         first_bytes,
-    } = reason.cause
+    }) = reason.cause
     else {
         another!(reason)
     };
     assert_eq!(first_bytes.as_bytes(), b"GET / HT");
-    let words = "the peer sent a frame of 542393671 bytes, and the limit is 1000; it begins with \"GET / HT\"";
+    assert!(has_source::<DecodeError>(&reason));
+    let words = "cannot decode the input: a frame of 542393671 bytes exceeds the limit of 1000; it begins with \"GET / HT\"";
     assert_told(&reason, Side::Peer, Stage::Open, words);
     name(&reason)
 }
@@ -97,17 +103,17 @@ fn length_is_malformed() -> String {
     let mut scene = Scene::with(Config::default().framing(Framing::varint()));
     scene.peer.write(&[0xFF; 64]);
     let reason = scene.end();
-    let Cause::Malformed {
+    let Cause::Decode(DecodeError::Malformed {
         expected,
         first_bytes,
-    } = reason.cause
+    }) = reason.cause
     else {
         another!(reason)
     };
     assert_eq!(expected, "a varint length of at most 2^64-1");
     assert_eq!(first_bytes.as_bytes(), [0xFF; 8]);
     let words = format!(
-        "the peer sent \"{}\", expected {expected}",
+        "cannot decode the input: expected {expected}, got \"{}\"",
         r"\xff".repeat(8)
     );
     assert_told(&reason, Side::Peer, Stage::Open, &words);
@@ -128,6 +134,7 @@ fn peer_resets() -> String {
         another!(reason)
     };
     assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
+    assert!(has_source::<io::Error>(&reason));
     let words =
         format!("the connection was reset: {error}; 1 frames ({queued} bytes) were not sent");
     assert_told(&reason, Side::Network, Stage::Open, &words);
@@ -517,7 +524,7 @@ fn allocation_fails() -> String {
             output.status.success() && said.contains(" 1 passed"),
             "{said}"
         );
-        return "OutOfMemory".to_owned();
+        return "Decode".to_owned();
     }
     let mut scene = Scene::with(Config::default());
     let (mut other, other_id) = scene.looped.join(&mut scene.seen);
@@ -541,11 +548,12 @@ fn allocation_fails() -> String {
     assert_eq!(other.receive(), b"still there?");
     assert!(later.ends().is_empty(), "it comes once");
     let reason = scene.end();
-    let Cause::OutOfMemory { requested } = reason.cause else {
+    let Cause::Decode(DecodeError::OutOfMemory(OutOfMemory { requested, .. })) = reason.cause
+    else {
         another!(reason)
     };
     assert!(requested > 0);
-    let words = format!("no memory for {requested} more bytes of a frame");
+    let words = format!("cannot decode the input: no memory for {requested} more bytes of a frame");
     assert_told(&reason, Side::Us, Stage::Open, &words);
     assert!(
         reason.unshown_bytes > MIB as u64,
@@ -574,8 +582,8 @@ macro_rules! scenarios {
 scenarios! {
     peer_closes: PeerClosed,
     peer_closes_inside_a_frame: PeerClosedInsideFrame,
-    peer_speaks_http: FrameTooLarge,
-    length_is_malformed: Malformed,
+    peer_speaks_http: Decode,
+    length_is_malformed: Decode,
     peer_resets: Reset,
     #[cfg(target_os = "linux")]
     kernel_times_out: Network,
@@ -583,7 +591,7 @@ scenarios! {
     connect_times_out: ConnectTimedOut,
     connection_is_disconnected: ClosedLocally,
     disconnect_times_out: DrainTimedOut,
-    loop_shuts_down: ShuttingDown,
+    loop_shuts_down: ShutDown,
     connection_is_aborted: Aborted,
     connection_is_released: Released,
     chunk_is_not_handled: ChunkNotHandled,
@@ -597,26 +605,65 @@ scenarios! {
     rate_is_exceeded: RateExceeded,
     memory_budget_is_exceeded: MemoryBudget,
     #[cfg(target_os = "linux")]
-    allocation_fails: OutOfMemory,
+    allocation_fails: Decode,
 }
 
 #[test]
 fn every_cause_has_a_scenario() {
-    let source = include_str!("../src/reason.rs");
-    let (_, rest) = source
-        .split_once("pub enum DisconnectCause {")
+    let enums = enums_in(include_str!("../src/reason.rs"));
+    let (_, variants) = (enums.iter())
+        .find(|(name, _)| *name == "DisconnectCause")
         .expect("the causes");
-    let (variants, _) = rest.split_once("\n}").expect("their end");
-    // Fields stand further in, comments begin with something else.
-    let declared: BTreeSet<&str> = variants
-        .lines()
-        .filter_map(|line| line.strip_prefix("    "))
-        .filter(|line| line.starts_with(|c: char| c.is_ascii_uppercase()))
-        .filter_map(|line| line.split(|c: char| !c.is_alphanumeric()).next())
-        .collect();
+    let declared: BTreeSet<&str> = variants.iter().map(|&(name, _)| name).collect();
     let mut covered = BTreeSet::from_iter(COVERED.iter().copied());
     if cfg!(not(target_os = "linux")) {
-        covered.extend(["Network", "OutOfMemory"]);
+        covered.insert("Network");
     }
     assert_eq!(covered, declared);
+}
+
+/// The public enums in a file, with the name and the declaration of each variant.
+fn enums_in(source: &str) -> Vec<(&str, Vec<(&str, &str)>)> {
+    let bodies = source.split("\npub enum ").skip(1);
+    bodies
+        .map(|body| {
+            let (name, rest) = body.split_once(" {").expect("an enum");
+            let (variants, _) = rest.split_once("\n}").expect("its end");
+            // Fields stand further in, comments begin with something else.
+            let variants = variants
+                .lines()
+                .filter_map(|line| line.strip_prefix("    "))
+                .filter(|line| line.starts_with(|c: char| c.is_ascii_uppercase()))
+                .filter_map(|line| Some((line.split(|c: char| !c.is_alphanumeric()).next()?, line)))
+                .collect();
+            (name, variants)
+        })
+        .collect()
+}
+
+/// Why something failed or ended has one name, in one enum. Several enums may wrap the same type.
+#[test]
+fn no_variant_is_declared_by_two_errors() {
+    let sources = [
+        include_str!("../src/reason.rs"),
+        include_str!("../src/error/framing.rs"),
+        include_str!("../src/error/mailbox.rs"),
+        include_str!("../src/error/open.rs"),
+        include_str!("../src/error/register.rs"),
+        include_str!("../src/error/send.rs"),
+        include_str!("../src/shards/error.rs"),
+    ];
+    let errors: Vec<_> = (sources.into_iter().flat_map(enums_in))
+        .filter(|(name, _)| !["RateLimit", "Side", "Stage"].contains(name))
+        .collect();
+    assert_eq!(errors.len(), 9, "a new enum has to be listed: {errors:?}");
+    let mut seen = std::collections::BTreeMap::new();
+    for (error, variants) in errors {
+        for (variant, declaration) in variants {
+            let wraps = declaration == format!("{variant}({variant}),");
+            if let Some(other) = seen.insert(variant, error) {
+                assert!(wraps, "{variant} is in {other} and in {error}");
+            }
+        }
+    }
 }

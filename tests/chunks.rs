@@ -6,7 +6,7 @@ use support::notes::{Arrived, Notes};
 use support::scene::Scene;
 use support::toy::Toy;
 use support::{Peer, Recorder, framed, letters, listening, pattern, turn_until};
-use throng::{DisconnectCause, FrameEncoder, Framing, ListenOptions, Side};
+use throng::{DecodeError, DisconnectCause, FrameEncoder, Framing, ListenOptions, Side};
 
 const KIB: u64 = 1024;
 const MIB: usize = 1024 * 1024;
@@ -21,6 +21,12 @@ fn frames_over_the_limit_arrive_in_chunks_and_others_whole_in_order() {
         Framing::length_prefix().into(),
         Framing::length_prefix().u64().into(),
         Framing::delimiter(b'\n'),
+        Framing::length_prefix()
+            .u24()
+            .big_endian()
+            .inclusive()
+            .into(),
+        Framing::lines().crlf().into(),
     ];
     for framing in framings {
         for over in [0, 100, 100_000] {
@@ -251,7 +257,7 @@ fn wrong_trailer_ends_the_connection_before_its_frame_is_complete() {
         assert_eq!(scene.seen.arrived.len(), 1, "the frame before it");
         let reason = scene.end();
         assert!(
-            matches!(reason.cause, DisconnectCause::Malformed { expected: "end", first_bytes } if first_bytes.as_bytes() == b"eND"),
+            matches!(&reason.cause, DisconnectCause::Decode(error) if *error == DecodeError::malformed("end", b"eND")),
             "{reason}"
         );
     }

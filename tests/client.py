@@ -1,6 +1,6 @@
 """A plain peer of an echo server, which puts the bytes on the wire in ways that a tidy client does not.
 
-    client.py HOST PORT [SCENARIO...]     runs these scenarios, or all of them
+    client.py HOST PORT SCENARIO...       runs these scenarios
     client.py --list                      prints their names
 
 It exits with 0 if every echo was right. It needs Python 3 and nothing else.
@@ -171,6 +171,44 @@ def end_inside_a_frame(address):
             bystander.expect(b"still there?")
 
 
+def length_that_counts_itself(address):
+    echo_with_header(address, lambda length: struct.pack(">I", 4 + length))
+
+
+def three_byte_length_little_endian(address):
+    echo_with_header(address, lambda length: length.to_bytes(3, "little"))
+
+
+def three_byte_length_big_endian(address):
+    echo_with_header(address, lambda length: length.to_bytes(3, "big"))
+
+
+def echo_with_header(address, header):
+    """Expects the echoes of bodies of many lengths, with these headers."""
+    bodies = [pattern(length) for length in (0, 1, 252, 253, 255, 256, 65_535, 65_536, 100_000)]
+    wire = b"".join(header(len(body)) + body for body in bodies)
+    with Peer(address) as peer:
+        sender = threading.Thread(target=peer.send, args=(wire,), daemon=True)
+        sender.start()
+        if peer.receive_exactly(len(wire)) != wire:
+            raise AssertionError("the echo is not what was sent")
+        sender.join(TIMEOUT_SECONDS)
+
+
+def lines_of_text(address):
+    # Python reads and writes text by the line itself. The last line has no end.
+    lines = ["one", "", "two words", "\r within", "x" * 100_000, "unfinished"]
+    for end in ("\n", "\r\n"):
+        with Peer(address) as peer:
+            with peer.socket.makefile("w", newline=end, encoding="utf-8") as text:
+                text.write("\n".join(lines))
+            peer.half_close()
+            with peer.socket.makefile("r", newline="\n", encoding="utf-8") as text:
+                echoes = [line.removesuffix("\n") for line in text]
+            if echoes != lines:
+                raise AssertionError(f"{echoes!r:.200} came back")
+
+
 SCENARIOS = {
     scenario.__name__: scenario
     for scenario in (
@@ -183,6 +221,10 @@ SCENARIOS = {
         frames_of_all_sizes,
         half_close_then_receive,
         end_inside_a_frame,
+        length_that_counts_itself,
+        three_byte_length_little_endian,
+        three_byte_length_big_endian,
+        lines_of_text,
     )
 }
 
@@ -191,10 +233,10 @@ def main(arguments):
     if arguments == ["--list"]:
         print("\n".join(SCENARIOS))
         return
-    if len(arguments) < 2 or not set(arguments[2:]) <= SCENARIOS.keys():
+    if len(arguments) < 3 or not set(arguments[2:]) <= SCENARIOS.keys():
         sys.exit(__doc__)
     address = (arguments[0], int(arguments[1]))
-    for name in arguments[2:] or SCENARIOS:
+    for name in arguments[2:]:
         try:
             SCENARIOS[name](address)
         except (OSError, EOFError, AssertionError) as error:

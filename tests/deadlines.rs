@@ -9,7 +9,7 @@ use std::time::Duration;
 use support::by_hand::Loop;
 use support::{Peer, Recorder, bytes_queued, framed};
 use throng::{
-    Config, ConnectionId, DisconnectCause, DisconnectReason, EventLoop, ListenError, ListenOptions,
+    Config, ConnectionId, DisconnectCause, DisconnectReason, EventLoop, ListenOptions, OpenError,
     OptionsError, Side,
 };
 
@@ -537,7 +537,7 @@ fn timeout_beyond_the_limit_of_the_kernel_is_an_error() {
                 timeout,
                 max,
             };
-            assert!(matches!(&error, ListenError::Options(error) if *error == expected));
+            assert!(matches!(&error, OpenError::Options(error) if *error == expected));
             let said = error.to_string();
             assert!(said.contains(setting) && said.contains(&format!("{max:?}")));
             assert!(said.contains(&format!("{timeout:?}")), "{said}");

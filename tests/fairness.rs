@@ -177,7 +177,7 @@ const RAW: usize = 64 * KIB;
 #[test]
 fn reads_per_turn_are_bounded_by_the_read_budget() {
     let wire = pattern(RAW);
-    assert_readers_share(Config::default(), Framing::raw(), &wire, 64 * KIB);
+    assert_readers_share(Config::default(), Framing::raw(), &wire, 256 * KIB);
     assert_readers_share(tiny(), Framing::raw(), &wire, 512);
     let config = Config::default().read_buffer(4 * KIB).read_budget(10_000);
     assert_readers_share(config, Framing::raw(), &wire, 10_000);
@@ -187,8 +187,36 @@ fn reads_per_turn_are_bounded_by_the_read_budget() {
 fn reads_of_large_frames_per_turn_are_bounded() {
     let wire = framed(&pattern(3_000_000));
     let framing = Framing::length_prefix();
-    assert_readers_share(Config::default(), framing, &wire, 64 * KIB);
+    assert_readers_share(Config::default(), framing, &wire, 256 * KIB);
     assert_readers_share(tiny(), framing, &wire, 512);
+}
+
+#[test]
+fn heavy_connections_share_the_budget_of_a_turn() {
+    // There is always more to read than a budget, so they stay heavy.
+    let (turn_budget, read_budget) = (10 * KIB, 4 * KIB);
+    let config = Config::default().framing(Framing::raw());
+    let config = config.turn_budget(turn_budget as u64);
+    let mut track = Track::new(config.read_budget(read_budget));
+    let mut hoses = track.hoses(&pattern(RAW));
+    hoses.extend(track.hoses(&pattern(RAW)));
+    let mut most = 0;
+    for round in 0..ROUNDS {
+        hoses.iter_mut().for_each(Hose::fill_up);
+        let before = track.looped.net().stats().bytes_received;
+        track.turn(b"ping");
+        let read = (track.looped.net().stats().bytes_received - before) as usize;
+        // At first they are light.
+        if round > 10 {
+            assert!(
+                read < turn_budget + read_budget + KIB,
+                "{read} bytes of all"
+            );
+            most = most.max(read);
+        }
+    }
+    assert!(most > 2 * read_budget, "more than one is served per turn");
+    track.assert_pinger_was_served_each_turn(ROUNDS);
 }
 
 #[test]

@@ -132,7 +132,7 @@ fn documented_program(language: &str) -> String {
 #[test]
 fn documented_bytes_match_the_wire() {
     let prefix = Framing::length_prefix();
-    let framings: [(&str, Framing); 10] = [
+    let framings: [(&str, Framing); 16] = [
         ("length_prefix()", prefix.into()),
         ("length_prefix().u8()", prefix.u8().into()),
         ("length_prefix().u16()", prefix.u16().into()),
@@ -149,8 +149,20 @@ fn documented_bytes_match_the_wire() {
             "length_prefix().u64().big_endian()",
             prefix.u64().big_endian().into(),
         ),
+        ("length_prefix().u24()", prefix.u24().into()),
+        (
+            "length_prefix().u24().big_endian()",
+            prefix.u24().big_endian().into(),
+        ),
+        ("length_prefix().inclusive()", prefix.inclusive().into()),
+        (
+            "length_prefix().u16().big_endian().inclusive()",
+            prefix.u16().big_endian().inclusive().into(),
+        ),
         ("varint()", Framing::varint()),
         ("delimiter(b'\\n')", Framing::delimiter(b'\n')),
+        ("lines()", Framing::lines().into()),
+        ("lines().crlf()", Framing::lines().crlf().into()),
         ("raw()", Framing::raw()),
     ];
     let rows = table("| framing | payload | on the wire |");
@@ -242,12 +254,28 @@ scenarios! {
     frames_of_all_sizes
     half_close_then_receive
     end_inside_a_frame
+    length_that_counts_itself
+    three_byte_length_little_endian
+    three_byte_length_big_endian
+    lines_of_text
+}
+
+/// The framing that a scenario is about.
+fn framing_of(scenario: &str) -> Framing {
+    let prefix = Framing::length_prefix();
+    match scenario {
+        "length_that_counts_itself" => prefix.big_endian().inclusive().into(),
+        "three_byte_length_little_endian" => prefix.u24().into(),
+        "three_byte_length_big_endian" => prefix.u24().big_endian().into(),
+        "lines_of_text" => Framing::lines().deliver_unterminated().into(),
+        _ => prefix.into(),
+    }
 }
 
 fn run_scenario(name: &str) {
     // A slow machine may need more than the default to take what is queued when the client has closed its side.
     let options = ListenOptions::default().disconnect_timeout(PATIENCE);
-    let server = Server::start(Echo, options);
+    let server = Server::start(Echo, options.framing(framing_of(name)));
     let port = server.addr.port().to_string();
     let output = run(Command::new(PYTHON).args([CLIENT, "127.0.0.1", &port, name]));
     output.expect_success();

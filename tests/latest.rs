@@ -167,7 +167,7 @@ fn replaced_frame_makes_room_in_a_full_queue_or_stays() {
     assert_eq!(net.memory_in_use(), 1300);
     assert!(matches!(
         net.send_latest(id, 1, &[4; 701]),
-        Err(SendError::Encode(EncodeError::FrameTooLarge {
+        Err(SendError::Encode(EncodeError::PayloadTooLong {
             len: 701,
             max: 700
         }))

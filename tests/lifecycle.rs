@@ -10,8 +10,8 @@ use support::{
     Echo, Event, PATIENCE, Peer, Recorder, bytes_queued, framed, listening, pattern, turn_until,
 };
 use throng::{
-    Config, ConnectOptions, ConnectionId, DisconnectCause, DisconnectReason, Frame, Framing,
-    Handler, ListenOptions, Net, Origin, SendError, Side, Stage,
+    Config, ConnectOptions, ConnectionId, DecodeError, DisconnectCause, DisconnectReason, Frame,
+    Framing, Handler, ListenOptions, Net, Origin, SendError, Side, Stage,
 };
 
 with_each_driver! {
@@ -173,7 +173,8 @@ fn malformed_frame_ends_the_connection_after_earlier_frames<D: Driver>() {
     assert_eq!(seen.frames(), [b"good"]);
     let (_, reason) = seen.ends()[0];
     assert!(reason.to_string().contains(r#""GET / HT""#), "{reason}");
-    let DisconnectCause::FrameTooLarge { declared, max, .. } = reason.cause else {
+    let DisconnectCause::Decode(DecodeError::FrameTooLarge { declared, max, .. }) = reason.cause
+    else {
         panic!("{reason}");
     };
     assert_eq!(
@@ -190,7 +191,10 @@ fn malformed_frame_ends_the_connection_after_earlier_frames<D: Driver>() {
     turn_until(&mut driver, &mut seen, |seen, _| !seen.ends().is_empty());
     let (_, reason) = seen.ends()[0];
     assert!(
-        matches!(reason.cause, DisconnectCause::Malformed { .. }),
+        matches!(
+            reason.cause,
+            DisconnectCause::Decode(DecodeError::Malformed { .. })
+        ),
         "{reason}"
     );
 }

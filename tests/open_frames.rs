@@ -166,7 +166,7 @@ fn invalid_chunk_calls_are_rejected_and_change_nothing() {
     );
     assert!(matches!(
         net.begin_frame(id, 1001),
-        Err(SendError::Encode(EncodeError::FrameTooLarge {
+        Err(SendError::Encode(EncodeError::PayloadTooLong {
             len: 1001,
             max: 1000
         }))

@@ -6,8 +6,9 @@ use std::io::Read;
 use std::time::Duration;
 
 use support::notes::joined;
+use support::scene::Scene;
 use support::{PATIENCE, Peer, Recorder, bytes_queued, framed, listening, pattern, turn_until};
-use throng::{ConnectionId, DisconnectCause, Frame, Handler, ListenOptions, Net};
+use throng::{ConnectionId, DisconnectCause, DisconnectReason, Frame, Handler, ListenOptions, Net};
 
 const KIB: u64 = 1024;
 
@@ -143,6 +144,44 @@ fn pauses_at_random_places_lose_no_frames() {
     });
     assert!(handler.0.iter().copied().eq(0..3000));
     drop(writing.join().expect("all was taken"));
+}
+
+/// More arrives at once than is read at once: some of it is left when a delivery is interrupted again.
+#[test]
+fn deliveries_that_are_interrupted_again_and_again_keep_the_order() {
+    let mut scene: Scene = Scene::listening(ListenOptions::default());
+    let frames: Vec<_> = (0..200_u32)
+        .map(|number| number.to_le_bytes().repeat(250))
+        .collect();
+    let wire: Vec<u8> = frames.iter().flat_map(|frame| framed(frame)).collect();
+    // The sockets buffer all of it.
+    scene.peer.write(&wire);
+    scene.peer.half_close();
+    let mut handler = Pausing::default();
+    scene.looped.settle(&mut handler, |handler, net| {
+        net.resume(scene.id);
+        !handler.0.ends().is_empty()
+    });
+    assert!(handler.0.frames() == frames);
+}
+
+/// Pauses each connection after each frame, when it has become heavy: then a whole budget is read, of which half is taken
+/// again in each of the next turns.
+#[derive(Default)]
+struct Pausing(Recorder);
+
+impl Handler for Pausing {
+    fn on_data(&mut self, net: &mut Net, id: ConnectionId, frame: Frame<'_>) {
+        self.0.on_data(net, id, frame);
+        let count = self.0.frames().len();
+        if count > 40 {
+            net.pause(id);
+        }
+    }
+
+    fn on_disconnect(&mut self, net: &mut Net, id: ConnectionId, reason: DisconnectReason) {
+        self.0.on_disconnect(net, id, reason);
+    }
 }
 
 #[test]

@@ -228,7 +228,7 @@ fn closing_connection_whose_eof_is_far_behind_in_the_kernel_does_not_time_out() 
         let cause = &ends(&seen)[0].cause;
         let is_right = match cause {
             DisconnectCause::ClosedLocally => !is_shutdown,
-            DisconnectCause::ShuttingDown => is_shutdown,
+            DisconnectCause::ShutDown => is_shutdown,
             _ => false,
         };
         assert!(is_right, "{cause:?}");

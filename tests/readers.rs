@@ -358,7 +358,7 @@ fn rejected_reader_is_given_back() {
         expect_refused(net, id, len, |error| {
             matches!(
                 error,
-                SendError::Encode(EncodeError::FrameTooLarge { max: 200, .. })
+                SendError::Encode(EncodeError::PayloadTooLong { max: 200, .. })
             )
         });
     }

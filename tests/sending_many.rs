@@ -97,7 +97,7 @@ fn send_report_lists_queued_unfit_and_closed_connections() {
     assert_eq!(report.error, Some(first), "of the first that refused");
 
     let report = net.send_many([short, lines], &payload[..]);
-    let first = EncodeError::FrameTooLarge { len: 300, max: 255 };
+    let first = EncodeError::PayloadTooLong { len: 300, max: 255 };
     assert_eq!(report.error, Some(first));
     assert_eq!((report.queued, report.gone), (0, 0), "{report:?}");
 

@@ -118,7 +118,7 @@ fn payload_above_the_limit_is_rejected_and_payload_at_the_limit_arrives() {
             scene.send(way, &longest).expect("it may be sent");
             let queued = scene.queued();
             let error = scene.send(way, &longer).expect_err("one byte too long");
-            let SendError::Encode(EncodeError::FrameTooLarge { len, max }) = error else {
+            let SendError::Encode(EncodeError::PayloadTooLong { len, max }) = error else {
                 panic!("{framing:?} {way:?}: {error}");
             };
             assert_eq!((len, max), (expected + 1, expected), "{framing:?} {way:?}");
@@ -359,12 +359,12 @@ fn send_errors_name_the_limit_and_the_value() {
         ),
         (
             SendError::Disconnected,
-            "not sent: the connection is closed or closing".into(),
+            "the connection is closed or closing".into(),
             io::ErrorKind::NotConnected,
         ),
         (
             SendError::Connecting,
-            "not sent: the connection is not established yet".into(),
+            "the connection is not established yet".into(),
             io::ErrorKind::NotConnected,
         ),
     ];

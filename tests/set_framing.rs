@@ -90,7 +90,7 @@ fn max_frame_len_outlasts_set_framing() {
         for way in Way::ALL {
             match scene.send(way, &[7; 301]) {
                 Err(SendError::Encode(error)) => {
-                    assert_eq!(error, EncodeError::FrameTooLarge { len: 301, max });
+                    assert_eq!(error, EncodeError::PayloadTooLong { len: 301, max });
                 }
                 result => assert!(result.is_ok() && max == u64::MAX, "{way:?} {result:?}"),
             }

@@ -5,8 +5,7 @@ mod support;
 use support::notes::Notes;
 use support::{bytes_queued, join, listen};
 use throng::{
-    Config, ConnectError, ConnectOptions, EventLoop, Framing, ListenError, ListenOptions,
-    OptionsError, SendError,
+    Config, ConnectOptions, EventLoop, Framing, ListenOptions, OpenError, OptionsError, SendError,
 };
 
 #[test]
@@ -31,7 +30,7 @@ fn contradictory_limits_are_errors_wherever_they_are_set() {
             .high_watermark(high)
             .max_queued_bytes(max);
         match event_loop.net().listen_with("127.0.0.1:0", options) {
-            Err(ListenError::Options(error)) => assert_eq!(error, expected),
+            Err(OpenError::Options(error)) => assert_eq!(error, expected),
             other => panic!("{other:?}"),
         }
     }
@@ -55,7 +54,9 @@ fn listener_takes_over_settings_of_the_loop() {
         let net = event_loop.net();
         assert!(matches!(
             net.send(id, &vec![0; fits + 1]),
-            Err(SendError::Encode(throng::EncodeError::FrameTooLarge { .. }))
+            Err(SendError::Encode(
+                throng::EncodeError::PayloadTooLong { .. }
+            ))
         ));
         while bytes_queued(net, id) < 1000 {
             net.send(id, &vec![0; fits]).expect("there is room");
@@ -81,7 +82,7 @@ fn contradictory_options_are_errors_before_a_socket_is_opened() {
         framing_max: 255,
     };
     assert!(
-        matches!(&error, ListenError::Options(error) if *error == expected),
+        matches!(&error, OpenError::Options(error) if *error == expected),
         "{error:?}"
     );
     let said = error.to_string();
@@ -92,7 +93,7 @@ fn contradictory_options_are_errors_before_a_socket_is_opened() {
     let error = net
         .connect_with(addr, options)
         .expect_err("a byte says 255");
-    assert!(matches!(error, ConnectError::Options(error) if error == expected));
+    assert!(matches!(error, OpenError::Options(error) if error == expected));
 }
 
 #[test]

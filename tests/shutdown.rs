@@ -10,8 +10,8 @@ use support::by_hand::Loop;
 use support::scene::Scene;
 use support::{Event, PATIENCE, Peer, Recorder, Server, framed, listening, pattern, turn_until};
 use throng::{
-    Admission, Config, ConnectError, ConnectionId, DisconnectCause, DisconnectReason, EventLoop,
-    Expired, Frame, Handler, ListenError, ListenOptions, ListenerId, Net, Stage,
+    Admission, Config, ConnectionId, DisconnectCause, DisconnectReason, EventLoop, Expired, Frame,
+    Handler, ListenOptions, ListenerId, Net, OpenError, Stage,
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -23,7 +23,7 @@ fn large() -> Bytes {
 }
 
 fn is_shutting_down(reason: &DisconnectReason) -> bool {
-    matches!(reason.cause, DisconnectCause::ShuttingDown)
+    matches!(reason.cause, DisconnectCause::ShutDown)
 }
 
 /// Shuts down when it is told to, after a last word to all.
@@ -140,11 +140,11 @@ fn shutdown_refuses_new_connections_and_drops_attempts() {
     net.shutdown(PATIENCE);
     assert!(matches!(
         net.listen("127.0.0.1:0"),
-        Err(ListenError::ShuttingDown)
+        Err(OpenError::ShuttingDown)
     ));
     assert!(matches!(
         net.connect(server.addr),
-        Err(ConnectError::ShuttingDown)
+        Err(OpenError::ShuttingDown)
     ));
     event_loop.run(&mut seen).expect("a clean end");
     let ends = seen.ends();
@@ -174,7 +174,7 @@ fn shutdown_without_connections_ends_at_once_and_the_loop_is_reusable() {
 }
 
 /// Shuts down when a timer fires, and then wants to connect.
-struct Regret(SocketAddr, Vec<ConnectError>);
+struct Regret(SocketAddr, Vec<OpenError>);
 
 impl Handler for Regret {
     fn on_data(&mut self, _: &mut Net, _: ConnectionId, _: Frame<'_>) {}
@@ -199,7 +199,7 @@ fn shutdown_without_connections_refuses_connect_until_the_turn_ends() {
     }
     let mut regret = Regret(server.addr, Vec::new());
     event_loop.run(&mut regret).expect("a clean end");
-    assert!(matches!(regret.1[..], [ConnectError::ShuttingDown]));
+    assert!(matches!(regret.1[..], [OpenError::ShuttingDown]));
 }
 
 #[test]

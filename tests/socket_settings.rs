@@ -5,8 +5,8 @@ mod support;
 use socket2::{SockRef, Socket};
 use support::{Peer, pattern, turn_until};
 use throng::{
-    Config, ConnectError, ConnectOptions, ConnectionId, DisconnectCause, DisconnectReason,
-    EventLoop, Frame, Handler, ListenError, ListenOptions, Net, OptionsError, Stream,
+    Config, ConnectOptions, ConnectionId, DisconnectCause, DisconnectReason, EventLoop, Frame,
+    Handler, ListenOptions, Net, OpenError, OptionsError, Stream,
 };
 
 /// Releases each connection as soon as it is established, and keeps the sockets.
@@ -130,7 +130,7 @@ fn buffer_sizes_beyond_every_system_are_typed_errors() {
                 min: 1,
                 max: MAX,
             };
-            assert!(matches!(&error, ListenError::Options(error) if *error == expected));
+            assert!(matches!(&error, OpenError::Options(error) if *error == expected));
             let said = error.to_string();
             let words = [name, &wrong.to_string(), &MAX.to_string()];
             assert!(words.iter().all(|word| said.contains(word)), "{said}");
@@ -141,7 +141,7 @@ fn buffer_sizes_beyond_every_system_are_typed_errors() {
     let attempt = event_loop
         .net()
         .connect_with(([127, 0, 0, 1], 1).into(), wrong);
-    assert!(matches!(attempt, Err(ConnectError::Options(_))));
+    assert!(matches!(attempt, Err(OpenError::Options(_))));
 }
 
 #[test]

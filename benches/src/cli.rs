@@ -37,6 +37,8 @@ impl Cli {
             Command::Timers(options) => timers::run(&options, json),
             Command::Loader(options) => loader::run(&options),
             Command::Yardstick(options) => yardstick::run(&options),
+            #[cfg(all(feature = "peers", target_os = "linux"))]
+            Command::Peer(options) => crate::peers::run(&options),
         }
     }
 }
@@ -65,6 +67,10 @@ enum Command {
     /// The raw epoll echo server that `compare` measures against.
     #[command(hide = true)]
     Yardstick(yardstick::Options),
+    /// The echo server by other means that `compare` measures too.
+    #[cfg(all(feature = "peers", target_os = "linux"))]
+    #[command(hide = true)]
+    Peer(crate::peers::Options),
 }
 
 impl Default for Command {

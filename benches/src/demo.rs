@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::Args;
 use serde_json::json;
 
-use crate::load::{Load, Pace, Spec};
+use crate::load::{Load, Pace, Shape, Spec};
 use crate::problem::Problem;
 use crate::process::Server;
 use crate::report::{self, grouped};
@@ -52,10 +52,8 @@ pub(crate) fn run(options: &Options, json: Option<&Path>) -> Result<(), Problem>
     let memory_before = usage::anonymous_bytes(server.pid());
     let spec = Spec {
         addrs: vec![server.addr],
-        connections,
-        pace: Pace::InFlight(options.pipeline),
-        size: options.size,
-        latency: true,
+        shape: Shape::echo(connections, Pace::InFlight(options.pipeline), options.size),
+        time_every: Some(1),
     };
     let mut load = Load::connect(&spec)?;
     let memory_after = usage::anonymous_bytes(server.pid());

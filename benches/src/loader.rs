@@ -3,29 +3,48 @@
 //!
 //! It says `ready` when it is connected. Then each line it reads is a number of milliseconds; it loads the server for as
 //! long and answers with the frames that came back, the time that took, its own processor time, and the 99th percentile
-//! of the latency (0 where the frames are not timed), in nanoseconds.
+//! of the latency, in nanoseconds. To the line `latency` it answers with the median and the 99th percentile of all since
+//! it was last asked.
 
 use std::io::BufRead;
 use std::time::Duration;
 
-use crate::load::{self, Load, Pace, Spec};
+use clap::ValueEnum;
+use clap::builder::PossibleValue;
+
+use crate::load::{self, Figures, Load, Pace, Shape, Spec};
 use crate::problem::Problem;
 use crate::process::{Process, Server};
 use crate::{report, values};
 
+/// Where so many frames are in flight on a connection, only some of them are timed: reading the clock takes time too.
+const MANY: u32 = 8;
+/// One in so many then. It shares no factor with the usual numbers in flight, so that each place in a batch is timed.
+const OF_MANY: u32 = 7;
+
 /// The process itself: works until nobody tells it anything any more.
 pub(crate) fn run(options: &load::Options) -> Result<(), Problem> {
+    let shape = options.shape()?;
     let mut load = Load::connect(&Spec {
         addrs: values::resolve(&options.addr)?,
-        connections: options.connections,
-        pace: options.pace(),
-        size: options.size,
-        // Reading the clock for each frame takes its time, where that is what is measured.
-        latency: options.rate.is_some(),
+        shape,
+        time_every: match shape.pace {
+            Pace::InFlight(MANY..) => Some(OF_MANY),
+            _ => Some(1),
+        },
     })?;
     report::say(format_args!("ready"));
+    let mut all: Option<Figures> = None;
     for line in std::io::stdin().lock().lines() {
-        let millis = line?
+        let line = line?;
+        if line == "latency" {
+            let all = all.take();
+            let quantile = |it| all.as_ref().and_then(|all| all.quantile(it));
+            let [p50, p99] = [0.5, 0.99].map(|it| quantile(it).unwrap_or_default());
+            report::say(format_args!("{} {}", p50.as_nanos(), p99.as_nanos()));
+            continue;
+        }
+        let millis = line
             .parse()
             .map_err(|_| Problem::usage("expected milliseconds"))?;
         let figures = load.measure(Duration::from_millis(millis))?;
@@ -40,6 +59,10 @@ pub(crate) fn run(options: &load::Options) -> Result<(), Problem> {
             figures.own_cpu.unwrap_or_default().as_nanos(),
             figures.quantile(0.99).unwrap_or_default().as_nanos(),
         ));
+        match &mut all {
+            Some(all) => all.add(&figures),
+            None => all = Some(figures),
+        }
     }
     Ok(())
 }
@@ -57,43 +80,46 @@ pub(crate) struct Work {
 
 impl Loader {
     /// Starts one and waits until it is connected.
-    pub(crate) fn start(
-        server: &Server,
-        connections: u32,
-        pace: Pace,
-        size: u32,
-    ) -> Result<Self, Problem> {
-        let (option, number) = match pace {
+    pub(crate) fn start(server: &Server, shape: Shape) -> Result<Self, Problem> {
+        let (option, number) = match shape.pace {
             Pace::InFlight(frames) => ("--pipeline", frames),
             Pace::PerSecond(frames) => ("--rate", frames),
         };
-        let mut process = Process::start(&[
-            "loader",
-            "--addr",
-            &server.addr.to_string(),
-            "--connections",
-            &connections.to_string(),
-            option,
-            &number.to_string(),
-            "--size",
-            &size.to_string(),
-        ])?;
+        let traffic = shape.kind.to_possible_value();
+        let traffic = traffic.as_ref().map_or("echo", PossibleValue::get_name);
+        let active = shape.active.map(|active| active.to_string());
+        let (addr, connections) = (server.addr.to_string(), shape.connections.to_string());
+        let (number, size) = (number.to_string(), shape.size.to_string());
+        let mut arguments = vec!["loader", "--addr", &addr, "--connections", &connections];
+        arguments.extend([option, &number, "--size", &size, "--traffic", traffic]);
+        if let Some(active) = &active {
+            arguments.extend(["--active", active]);
+        }
+        let mut process = Process::start(&arguments)?;
         while process.hear()? != "ready" {}
         Ok(Self(process))
     }
 
     pub(crate) fn work(&mut self, length: Duration) -> Result<Work, Problem> {
-        self.0.tell(&length.as_millis().to_string())?;
+        let [frames, elapsed, cpu, p99] = self.ask(&length.as_millis().to_string())?;
+        Ok(Work {
+            frames,
+            elapsed: Duration::from_nanos(elapsed),
+            cpu: Duration::from_nanos(cpu),
+            p99: Duration::from_nanos(p99),
+        })
+    }
+
+    /// The median and the 99th percentile of the latency since this was last asked.
+    pub(crate) fn latency(&mut self) -> Result<[Duration; 2], Problem> {
+        Ok(self.ask("latency")?.map(Duration::from_nanos))
+    }
+
+    fn ask<const N: usize>(&mut self, line: &str) -> Result<[u64; N], Problem> {
+        self.0.tell(line)?;
         let line = self.0.hear()?;
         let numbers: Result<Vec<u64>, _> = line.split(' ').map(str::parse).collect();
-        match numbers.as_deref() {
-            Ok(&[frames, elapsed, cpu, p99]) => Ok(Work {
-                frames,
-                elapsed: Duration::from_nanos(elapsed),
-                cpu: Duration::from_nanos(cpu),
-                p99: Duration::from_nanos(p99),
-            }),
-            _ => Err(Problem::failed(format!("the load generator says {line:?}"))),
-        }
+        let numbers = numbers.ok().and_then(|numbers| numbers.try_into().ok());
+        numbers.ok_or_else(|| Problem::failed(format!("the load generator says {line:?}")))
     }
 }

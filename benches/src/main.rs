@@ -2,21 +2,28 @@
 //!
 //! [`cli`] parses the command line and runs a command. Each command has a module, with its options at the top.
 
+#[cfg(target_os = "linux")]
+mod batch;
 mod cli;
 mod compare;
 mod demo;
 mod driver;
 mod handles;
 mod limits;
+#[cfg(target_os = "linux")]
+mod listen;
 mod load;
 mod loader;
 mod modes;
 mod parent;
 mod pause;
+#[cfg(all(feature = "peers", target_os = "linux"))]
+mod peers;
 mod pin;
 mod problem;
 mod process;
 mod progress;
+mod reply;
 mod report;
 mod serve;
 mod settings;

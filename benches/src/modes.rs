@@ -14,13 +14,18 @@ impl Handler for Echo {
 
     fn on_data(&mut self, net: &mut Net, id: ConnectionId, frame: Frame<'_>) {
         if let Err(rejected) = net.send_frame(id, frame) {
-            log::warn!("{id}: {rejected}");
+            note_rejected(id, &rejected.error);
         }
     }
 
     fn on_chunk(&mut self, net: &mut Net, id: ConnectionId, chunk: Chunk<'_>) {
         pass_on(net, id, id, &chunk);
     }
+}
+
+#[cold]
+fn note_rejected(id: ConnectionId, error: &SendError) {
+    log::warn!("{id}: {error}");
 }
 
 /// Sends each frame to everybody, its sender included.

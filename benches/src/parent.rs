@@ -18,4 +18,16 @@ impl Parent {
         let present = self.child_of;
         self.child_of.is_some() && self.child_of != present
     }
+    /// Ends this process as soon as the one that started it has ended, without asking again and again.
+    #[cfg(all(feature = "peers", target_os = "linux"))]
+    pub(crate) fn end_with_it(self) {
+        if self.child_of.is_some() {
+            // SAFETY: no pointers are passed.
+            unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) };
+            // It may have ended before.
+            if self.is_gone() {
+                std::process::exit(0);
+            }
+        }
+    }
 }

@@ -2,6 +2,7 @@
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::SocketAddr;
+use std::path::Path;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
 use crate::pin;
@@ -103,13 +104,32 @@ impl Server {
         more: &[&str],
         shell: Option<&str>,
     ) -> Result<Self, Problem> {
+        Self::launch(subcommand, more, |arguments| match shell {
+            Some(shell) => Process::start_after(shell, arguments),
+            None => Process::start(arguments),
+        })
+    }
+
+    /// The server of another build of this program.
+    pub(crate) fn start_other(
+        program: &Path,
+        subcommand: &str,
+        more: &[&str],
+    ) -> Result<Self, Problem> {
+        Self::launch(subcommand, more, |arguments| {
+            Process::spawn(Command::new(program).args(arguments))
+        })
+    }
+
+    fn launch(
+        subcommand: &str,
+        more: &[&str],
+        start: impl FnOnce(&[&str]) -> Result<Process, Problem>,
+    ) -> Result<Self, Problem> {
         let this = std::process::id().to_string();
         let mut arguments = vec![subcommand, "--addr", "127.0.0.1:0", "--child-of", &this];
         arguments.extend(more);
-        let mut process = match shell {
-            Some(shell) => Process::start_after(shell, &arguments)?,
-            None => Process::start(&arguments)?,
-        };
+        let mut process = start(&arguments)?;
         let line = process.hear()?;
         let addr = line
             .strip_prefix("listening on ")

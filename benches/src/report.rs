@@ -27,7 +27,12 @@ pub(crate) fn write_json(path: Option<&Path>, figures: &Value) -> Result<(), Pro
     let Some(path) = path else {
         return Ok(());
     };
-    std::fs::write(path, format!("{figures:#}\n"))
+    write(path, &format!("{figures:#}\n"))
+}
+
+/// Writes a file.
+pub(crate) fn write(path: &Path, text: &str) -> Result<(), Problem> {
+    std::fs::write(path, text)
         .map_err(|error| Problem::usage(format!("cannot write {}: {error}", path.display())))
 }
 

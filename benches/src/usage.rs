@@ -25,10 +25,14 @@ pub(crate) fn cpu_time(_: u32) -> Option<Duration> {
 
 /// Anonymous memory of a process that is resident, in bytes: heap, stacks and private mappings.
 pub(crate) fn anonymous_bytes(pid: u32) -> Option<u64> {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-    let line = status
-        .lines()
-        .find_map(|line| line.strip_prefix("RssAnon:"))?;
+    // The first is exact; the second, for systems without it, lags behind by some pages.
+    of_line(&format!("/proc/{pid}/smaps_rollup"), "Anonymous:")
+        .or_else(|| of_line(&format!("/proc/{pid}/status"), "RssAnon:"))
+}
+
+fn of_line(path: &str, name: &str) -> Option<u64> {
+    let text = std::fs::read_to_string(path).ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix(name))?;
     let kibibytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
     Some(kibibytes * 1024)
 }

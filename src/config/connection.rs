@@ -55,7 +55,7 @@ pub enum Excess {
 /// use throng::{Config, EventLoop, Framing, ListenOptions};
 ///
 /// let mut event_loop: EventLoop = EventLoop::new(Config::default())?;
-/// let lines = ListenOptions::default().framing(Framing::delimiter(b'\n')).max_frame_len(1024);
+/// let lines = ListenOptions::default().framing(Framing::lines()).max_frame_len(1024);
 /// event_loop.net().listen_with("127.0.0.1:0", lines)?;
 /// # Ok::<(), std::io::Error>(())
 /// ```

@@ -36,6 +36,7 @@ pub struct Config {
     pub(crate) memory_budget: u64,
     pub(crate) read_buffer: usize,
     pub(crate) read_budget: usize,
+    pub(crate) turn_budget: u64,
     pub(crate) frames_per_turn: u64,
     pub(crate) write_budget: usize,
     pub(crate) accepts_per_turn: usize,
@@ -58,7 +59,8 @@ impl Default for Config {
             max_accepts_per_second_per_ip: None,
             memory_budget: u64::MAX,
             read_buffer: 64 * 1024,
-            read_budget: 64 * 1024,
+            read_budget: 256 * 1024,
+            turn_budget: 512 * 1024,
             frames_per_turn: 512,
             write_budget: 512 * 1024,
             accepts_per_turn: 64,
@@ -93,6 +95,7 @@ impl Config {
             memory_budget,
             read_buffer,
             read_budget,
+            turn_budget,
             frames_per_turn,
             write_budget,
             accepts_per_turn,
@@ -175,11 +178,23 @@ impl Config {
         self
     }
 
-    /// Sets the most bytes read from a connection before all other ready connections are served; at least 512. A
-    /// connection that used half of it or more is served after the others in the next turn. Default: 64 KiB, the
-    /// default size of the [`read_buffer`](Self::read_buffer).
+    /// Sets the most bytes read from a connection before other ready connections are served; at least 512. Default: 256
+    /// KiB.
+    ///
+    /// This applies to heavy connections, which have used half of their last opportunity or more. A light connection is
+    /// served before them. It is read once, and becomes heavy if that returns 32 KiB or more.
     pub fn read_budget(mut self, bytes: usize) -> Self {
         self.read_budget = bytes.max(512);
+        self
+    }
+
+    /// Sets the work after which a turn serves no further heavy connection, in bytes that are read and written, where each
+    /// frame counts as 256 bytes. The next turn then serves connections with new events first, and continues where this
+    /// one has stopped. At least one heavy connection is served in each turn. Default: 512 KiB, which takes some hundred
+    /// microseconds plus the time of the callbacks. A light connection waits no longer than that for all heavy ones
+    /// together.
+    pub fn turn_budget(mut self, bytes: u64) -> Self {
+        self.turn_budget = bytes;
         self
     }
 

@@ -6,7 +6,7 @@
 //! which the decoder holds.
 
 use super::{Common, Connection, Fill};
-use crate::error::DecodeError;
+use crate::error::{DecodeError, OutOfMemory};
 use crate::frame::Need;
 use crate::socket::Readiness;
 
@@ -16,6 +16,8 @@ pub(super) struct Ahead {
     bytes: Vec<u8>,
     /// The number of bytes already taken.
     at: usize,
+    /// Where the rest of the current delivery belongs: behind bytes to be cut again, before those that were not taken.
+    rest_at: usize,
 }
 
 impl Ahead {
@@ -40,11 +42,15 @@ impl Connection {
             let requested = rest.len();
             bytes
                 .try_reserve_exact(requested)
-                .map_err(|_| DecodeError::OutOfMemory { requested })?;
+                .map_err(|_| OutOfMemory { requested })?;
             bytes.extend_from_slice(rest);
         }
         common.memory.add(more);
-        self.aside.get_or_insert_default().ahead = Some(Ahead { bytes, at: 0 });
+        self.aside.get_or_insert_default().ahead = Some(Ahead {
+            bytes,
+            at: 0,
+            rest_at: more,
+        });
         self.note_ahead();
         Ok(())
     }
@@ -56,14 +62,26 @@ impl Connection {
         let ahead = aside.ahead.get_or_insert_with(|| {
             let mut bytes = common.buffers.take_input();
             bytes.clear();
-            Ahead { bytes, at: 0 }
+            Ahead {
+                bytes,
+                at: 0,
+                rest_at: 0,
+            }
         });
         let requested = rest.len();
         ahead
             .bytes
             .try_reserve(requested)
-            .map_err(|_| DecodeError::OutOfMemory { requested })?;
-        ahead.bytes.extend_from_slice(rest);
+            .map_err(|_| OutOfMemory { requested })?;
+        // The place of bytes that were taken is free.
+        let place = match ahead.at.checked_sub(requested) {
+            Some(start) if ahead.rest_at == ahead.at => {
+                ahead.at = start;
+                start..start + requested
+            }
+            _ => ahead.rest_at..ahead.rest_at,
+        };
+        ahead.bytes.splice(place, rest.iter().copied());
         common.memory.add(requested);
         self.note_ahead();
         Ok(())
@@ -131,13 +149,14 @@ impl Connection {
             Some(start) => &mut buffer[start..],
             None => match self.decoder.window(most) {
                 Ok(window) => window,
-                Err(requested) => return Fill::NoMemory { requested },
+                Err(error) => return Fill::NoMemory(error),
             },
         };
         let rest = ahead.rest();
         let taken = rest.len().min(room.len()).min(most);
         room[..taken].copy_from_slice(&rest[..taken]);
         ahead.at += taken;
+        ahead.rest_at = ahead.at;
         if ahead.rest().is_empty() {
             self.drop_ahead(common);
         }

@@ -3,7 +3,7 @@
 use super::ahead::Ahead;
 use super::meter::Meter;
 use super::{Common, Connection, HeldBack, Phase};
-use crate::error::{DecodeError, ReleaseError};
+use crate::error::{DecodeError, OutOfMemory, SendError};
 use crate::reason::{DisconnectCause, DisconnectReason, Stage};
 use crate::write_queue::Dropped;
 
@@ -53,17 +53,8 @@ impl Connection {
 
     /// Begins to release the connection: its stream is returned when the queue is written, together with the held
     /// bytes.
-    pub(crate) fn begin_release(&mut self) -> Result<(), ReleaseError> {
-        match self.phase {
-            Phase::Open if !self.has_failed_write() && !self.is_half_closed() => {}
-            Phase::Connecting => return Err(ReleaseError::Connecting),
-            Phase::Open | Phase::Closing | Phase::Releasing | Phase::Draining | Phase::Closed => {
-                return Err(ReleaseError::Disconnected);
-            }
-        }
-        if let Some(missing) = self.queue.as_ref().and_then(|queue| queue.missing()) {
-            return Err(ReleaseError::FrameOpen { missing });
-        }
+    pub(crate) fn begin_release(&mut self) -> Result<(), SendError> {
+        self.check_between_frames()?;
         self.phase = Phase::Releasing;
         self.at_once_up_to = 0;
         self.hold_back(HeldBack::RELEASED);
@@ -164,7 +155,7 @@ impl Connection {
         let requested = ahead.len();
         unread
             .try_reserve_exact(requested)
-            .map_err(|_| DecodeError::OutOfMemory { requested })?;
+            .map_err(|_| OutOfMemory { requested })?;
         unread.extend_from_slice(&ahead);
         Ok(unread)
     }

@@ -3,6 +3,7 @@
 use std::io;
 
 use super::{Common, Connection, Io, Phase, Reading};
+use crate::error::OutOfMemory;
 use crate::frame::Need;
 use crate::socket::Readiness;
 use crate::tick::Tick;
@@ -17,26 +18,43 @@ pub(crate) enum Fill {
         len: usize,
         read: usize,
     },
-    /// The same of a metered connection.
-    Metered {
-        len: usize,
-        read: usize,
-    },
     /// No bytes for now.
     Blocked,
     /// EOF.
     Ended,
     Failed(io::Error),
     /// The memory for a large frame could not be allocated.
-    NoMemory {
-        requested: usize,
-    },
+    NoMemory(OutOfMemory),
 }
 
 impl Connection {
     /// Reads once, at most `most` bytes. READABLE readiness stays set while another read may return bytes.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn fill(
+        &mut self,
+        stream: &mut impl Io,
+        buffer: &mut [u8],
+        most: usize,
+        common: &mut Common,
+    ) -> Fill {
+        if self.readiness.has(Readiness::AHEAD) || !self.decoder.holds_nothing() {
+            return self.fill_further(stream, buffer, most, common);
+        }
+        let asked = buffer.len().min(most);
+        match stream.read(&mut buffer[..asked]) {
+            Ok(0) => self.ended_in_line(0, buffer, common),
+            Ok(read) => {
+                self.note_read(read, asked, stream.short_is_drained());
+                self.active_at = common.now;
+                Fill::Bytes { len: read, read }
+            }
+            Err(error) => self.not_read(error),
+        }
+    }
+
+    /// Reads if bytes of the stream were read before and are not delivered.
+    #[inline(never)]
+    fn fill_further(
         &mut self,
         stream: &mut impl Io,
         buffer: &mut [u8],
@@ -53,7 +71,7 @@ impl Connection {
         };
         let asked = (buffer.len() - start).min(most);
         match stream.read(&mut buffer[start..start + asked]) {
-            Ok(0) => self.ended(),
+            Ok(0) => self.ended_in_line(start, buffer, common),
             Ok(read) => {
                 self.note_read(read, asked, stream.short_is_drained());
                 self.active_at = common.now;
@@ -88,7 +106,7 @@ impl Connection {
         }
         let window = match self.decoder.window(most) {
             Ok(window) => window,
-            Err(requested) => return Fill::NoMemory { requested },
+            Err(error) => return Fill::NoMemory(error),
         };
         let asked = window.len();
         match stream.read(window) {
@@ -114,12 +132,28 @@ impl Connection {
         }
     }
 
+    /// Handles EOF. If it ends a line, the line is delivered as if its delimiter had arrived; then EOF is read again.
+    #[cold]
+    fn ended_in_line(&mut self, start: usize, buffer: &mut [u8], common: &mut Common) -> Fill {
+        let (Some(end), Some(place)) = (self.decoder.end_at_eof(), buffer.get_mut(start)) else {
+            return self.ended();
+        };
+        *place = end;
+        if start > 0 {
+            self.bring_back(buffer, common);
+        }
+        let len = start + 1;
+        Fill::Bytes { len, read: 0 }
+    }
+
+    #[cold]
     fn ended(&mut self) -> Fill {
         self.nothing_to_read();
         self.reading.0 |= Reading::ENDED.0;
         Fill::Ended
     }
 
+    #[cold]
     fn not_read(&mut self, error: io::Error) -> Fill {
         self.nothing_to_read();
         if error.kind() == io::ErrorKind::WouldBlock {

@@ -72,6 +72,66 @@ impl Connection {
         outcome
     }
 
+    /// Writes replies of a connection that has no queue. `None` if all were written; otherwise they have to be
+    /// [queued](Self::set_queue), and [`replies_left`](Self::replies_left) continues with the result.
+    #[inline(always)]
+    pub(crate) fn write_replies(
+        &mut self,
+        stream: &mut impl Io,
+        wire: &[u8],
+        common: &mut Common,
+    ) -> Option<io::Result<usize>> {
+        if wire.is_empty() {
+            return None;
+        }
+        common.written.calls += 1;
+        match stream.write(wire) {
+            Ok(written) if written == wire.len() => {
+                common.written.bytes += written as u64;
+                common.memory.sub(written);
+                self.active_at = common.now;
+                None
+            }
+            result => Some(result),
+        }
+    }
+
+    /// Continues after a write that has not taken all replies, which are queued now.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn replies_left(
+        &mut self,
+        short_is_drained: bool,
+        result: io::Result<usize>,
+        common: &mut Common,
+    ) -> Flush {
+        let written = match result {
+            Ok(0) => return Flush::not_written(io::ErrorKind::WriteZero.into()),
+            Ok(written) => written,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
+            Err(error) => return Flush::not_written(error),
+        };
+        if let Some(queue) = &mut self.queue {
+            let frames = queue.frames_in_front();
+            queue.advance(written, drop);
+            queue.progress_at = common.now;
+            common.written.frames += frames - queue.frames_in_front();
+            common.written.bytes += written as u64;
+            common.memory.sub(written);
+        }
+        if written > 0 {
+            self.active_at = common.now;
+        }
+        let outcome = if written > 0 && !short_is_drained {
+            // One more write will tell.
+            Flush::Budget
+        } else {
+            Flush::Blocked
+        };
+        self.settle(&outcome, common);
+        outcome
+    }
+
     /// Updates the state after a write that did not take everything, or that ended backpressure.
     #[inline(never)]
     fn settle(&mut self, outcome: &Flush, common: &mut Common) {

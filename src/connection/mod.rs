@@ -240,7 +240,7 @@ impl Connection {
     }
 
     #[inline]
-    fn has_input(&self) -> bool {
+    pub(crate) fn has_input(&self) -> bool {
         self.readiness.has(Readiness::READABLE | Readiness::AHEAD)
     }
 

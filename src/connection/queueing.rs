@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use super::{Common, Connection, Phase};
+use super::{Common, Connection, Phase, Pressure, WriteHalf};
 use crate::error::SendError;
 use crate::frame::{self, Framing};
 use crate::write_queue::{Dropped, SHARE_FROM, WriteQueue};
@@ -45,6 +45,24 @@ impl Connection {
             queue.push_at_once(self.decoder.framing(), self.decoder.limit(), up_to, payload);
         common.memory.add(pushed.unwrap_or(0));
         pushed.is_some()
+    }
+
+    /// Returns the longest payload, and the most bytes queued, for which a reply may be collected instead of queued. `None`
+    /// if replies have to be queued, because other frames precede them or cannot be written now.
+    #[inline]
+    pub(crate) fn room_for_replies(&self) -> Option<(usize, usize)> {
+        let collects = self.at_once_up_to > 0
+            && self.queue.is_none()
+            && self.write_half == WriteHalf::Ready
+            && self.pressure == Pressure::NONE;
+        let longest = usize::try_from(self.decoder.limit()).unwrap_or(usize::MAX);
+        collects.then_some((longest, self.at_once_up_to as usize))
+    }
+
+    /// Gives a queue of replies to a connection that has none.
+    pub(crate) fn set_queue(&mut self, queue: Box<WriteQueue>) {
+        debug_assert!(self.queue.is_none());
+        self.queue = Some(queue);
     }
 
     /// Queues with `enqueue`, if there is room. On error the queue is unchanged.
@@ -94,6 +112,15 @@ impl Connection {
             Phase::Closing | Phase::Releasing | Phase::Draining | Phase::Closed => {
                 Err(SendError::Disconnected)
             }
+        }
+    }
+
+    /// Whether the connection is open for sending, and no frame is open.
+    pub(super) fn check_between_frames(&self) -> Result<(), SendError> {
+        self.check_open()?;
+        match self.queue.as_ref().and_then(|queue| queue.missing()) {
+            Some(missing) => Err(SendError::FrameOpen { missing }),
+            None => Ok(()),
         }
     }
 

@@ -47,10 +47,7 @@ impl Connection {
 
     /// Begins to half-close: sends return an error from now on, and a FIN is sent when the queue is written.
     pub(crate) fn half_close(&mut self) -> Result<(), SendError> {
-        self.check_open()?;
-        if let Some(missing) = self.queue.as_ref().and_then(|queue| queue.missing()) {
-            return Err(SendError::FrameOpen { missing });
-        }
+        self.check_between_frames()?;
         self.aside.get_or_insert_default().half_closed = true;
         self.at_once_up_to = 0;
         Ok(())

@@ -52,6 +52,34 @@ impl fmt::Debug for FirstBytes {
     }
 }
 
+/// Allocating memory for a frame failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct OutOfMemory {
+    /// The number of additional bytes requested.
+    pub requested: usize,
+}
+
+impl fmt::Display for OutOfMemory {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "no memory for {} more bytes of a frame", self.requested)
+    }
+}
+
+impl error::Error for OutOfMemory {}
+
+impl From<OutOfMemory> for DecodeError {
+    fn from(error: OutOfMemory) -> Self {
+        Self::OutOfMemory(error)
+    }
+}
+
+impl From<OutOfMemory> for EncodeError {
+    fn from(error: OutOfMemory) -> Self {
+        Self::OutOfMemory(error)
+    }
+}
+
 /// Why bytes could not be decoded into frames. The error is final: the frame boundaries of the stream are lost.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
@@ -73,10 +101,7 @@ pub enum DecodeError {
         first_bytes: FirstBytes,
     },
     /// Allocating memory for an unfinished frame failed.
-    OutOfMemory {
-        /// The number of additional bytes requested.
-        requested: usize,
-    },
+    OutOfMemory(OutOfMemory),
 }
 
 impl DecodeError {
@@ -104,14 +129,19 @@ impl fmt::Display for DecodeError {
                 expected,
                 first_bytes,
             } => write!(f, "expected {expected}, got {first_bytes}"),
-            Self::OutOfMemory { requested } => {
-                write!(f, "no memory for {requested} more bytes of a frame")
-            }
+            Self::OutOfMemory(error) => error.fmt(f),
         }
     }
 }
 
-impl error::Error for DecodeError {}
+impl error::Error for DecodeError {
+    fn source(&self) -> Option<&(dyn error::Error + 'static)> {
+        match self {
+            Self::OutOfMemory(error) => Some(error),
+            _ => None,
+        }
+    }
+}
 
 impl From<DecodeError> for io::Error {
     fn from(error: DecodeError) -> Self {
@@ -119,7 +149,7 @@ impl From<DecodeError> for io::Error {
             DecodeError::FrameTooLarge { .. } | DecodeError::Malformed { .. } => {
                 io::ErrorKind::InvalidData
             }
-            DecodeError::OutOfMemory { .. } => io::ErrorKind::OutOfMemory,
+            DecodeError::OutOfMemory(_) => io::ErrorKind::OutOfMemory,
         };
         Self::new(kind, error)
     }
@@ -130,7 +160,7 @@ impl From<DecodeError> for io::Error {
 #[non_exhaustive]
 pub enum EncodeError {
     /// The payload is longer than the limit, or than the length field can encode.
-    FrameTooLarge {
+    PayloadTooLong {
         /// The length of the payload, in bytes.
         len: u64,
         /// The longest payload that can be sent, in bytes.
@@ -156,16 +186,13 @@ pub enum EncodeError {
         left: usize,
     },
     /// Allocating memory for the encoded frame failed.
-    OutOfMemory {
-        /// The number of bytes requested.
-        requested: usize,
-    },
+    OutOfMemory(OutOfMemory),
 }
 
 impl fmt::Display for EncodeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::FrameTooLarge { len, max } => {
+            Self::PayloadTooLong { len, max } => {
                 write!(f, "a payload of {len} bytes exceeds the limit of {max}")
             }
             Self::ContainsDelimiter {
@@ -183,14 +210,19 @@ impl fmt::Display for EncodeError {
                     "a frame of {needed} bytes does not fit into the {left} bytes left in the buffer"
                 )
             }
-            Self::OutOfMemory { requested } => {
-                write!(f, "no memory for a frame of {requested} bytes")
-            }
+            Self::OutOfMemory(error) => error.fmt(f),
         }
     }
 }
 
-impl error::Error for EncodeError {}
+impl error::Error for EncodeError {
+    fn source(&self) -> Option<&(dyn error::Error + 'static)> {
+        match self {
+            Self::OutOfMemory(error) => Some(error),
+            _ => None,
+        }
+    }
+}
 
 impl From<EncodeError> for io::Error {
     fn from(error: EncodeError) -> Self {
@@ -202,9 +234,9 @@ impl EncodeError {
     /// Returns the kind of the corresponding [`io::Error`].
     pub(super) fn kind(&self) -> io::ErrorKind {
         match self {
-            Self::OutOfMemory { .. } => io::ErrorKind::OutOfMemory,
+            Self::OutOfMemory(_) => io::ErrorKind::OutOfMemory,
             Self::NoRoom { .. } => io::ErrorKind::WriteZero,
-            Self::FrameTooLarge { .. } | Self::ContainsDelimiter { .. } | Self::Refused { .. } => {
+            Self::PayloadTooLong { .. } | Self::ContainsDelimiter { .. } | Self::Refused { .. } => {
                 io::ErrorKind::InvalidInput
             }
         }
@@ -222,7 +254,7 @@ mod tests {
         assert_eq!(error.kind(), io::ErrorKind::InvalidData);
         let inner = error.get_ref().and_then(|error| error.downcast_ref());
         assert_eq!(inner, Some(&malformed));
-        let error = io::Error::from(DecodeError::OutOfMemory { requested: 1 });
+        let error = io::Error::from(DecodeError::from(OutOfMemory { requested: 1 }));
         assert_eq!(error.kind(), io::ErrorKind::OutOfMemory);
 
         let refused = EncodeError::Refused { expected: "less" };
@@ -230,7 +262,7 @@ mod tests {
         assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
         let inner = error.get_ref().and_then(|error| error.downcast_ref());
         assert_eq!(inner, Some(&refused));
-        let error = io::Error::from(EncodeError::OutOfMemory { requested: 1 });
+        let error = io::Error::from(EncodeError::from(OutOfMemory { requested: 1 }));
         assert_eq!(error.kind(), io::ErrorKind::OutOfMemory);
     }
 }

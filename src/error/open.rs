@@ -1,6 +1,7 @@
 //! Errors of opening a listener or a connection.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 use std::{error, fmt, io};
 
@@ -107,25 +108,24 @@ impl From<OptionsError> for io::Error {
     }
 }
 
-/// Why a listener could not be opened.
+/// Why a listener or a connection could not be opened.
+///
+/// An attempt to connect that was started and fails later is reported by
+/// [`on_disconnect`](crate::Handler::on_disconnect).
 #[derive(Debug)]
 #[non_exhaustive]
-pub enum ListenError {
+pub enum OpenError {
     /// The options contradict each other.
     Options(OptionsError),
     /// A [`shutdown`](crate::Net::shutdown) is in progress.
     ShuttingDown,
-    /// The address could not be resolved, or resolved to nothing.
-    Resolve(io::Error),
-    /// The operating system refused to listen on the path.
-    BindUnix {
-        /// The path.
-        path: std::path::PathBuf,
-        /// The error of the operating system.
-        error: io::Error,
+    /// The loop already has as many connections as [`Config`](crate::Config) allows.
+    TooManyConnections {
+        /// The limit.
+        max_connections: usize,
     },
-    /// The operating system refused an operation on an [adopted](crate::Net::adopt_listener) socket.
-    Adopt(io::Error),
+    /// The address to listen on could not be resolved, or resolved to nothing.
+    Resolve(io::Error),
     /// The operating system refused to listen on the address.
     Bind {
         /// The last address that was tried.
@@ -133,122 +133,83 @@ pub enum ListenError {
         /// The error of the operating system.
         error: io::Error,
     },
-}
-
-impl fmt::Display for ListenError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Options(error) => write!(f, "cannot listen: {error}"),
-            Self::ShuttingDown => f.write_str("cannot listen: the loop is shutting down"),
-            Self::Resolve(error) => write!(f, "cannot resolve the address to listen on: {error}"),
-            Self::Bind { addr, error } => write!(f, "cannot listen on {addr}: {error}"),
-            Self::BindUnix { path, error } => write!(f, "cannot listen on {path:?}: {error}"),
-            Self::Adopt(error) => write!(f, "cannot take over a listener: {error}"),
-        }
-    }
-}
-
-impl error::Error for ListenError {
-    fn source(&self) -> Option<&(dyn error::Error + 'static)> {
-        match self {
-            Self::Options(error) => Some(error),
-            Self::Resolve(error)
-            | Self::Bind { error, .. }
-            | Self::BindUnix { error, .. }
-            | Self::Adopt(error) => Some(error),
-            Self::ShuttingDown => None,
-        }
-    }
-}
-
-impl ListenError {
-    pub(crate) fn kind(&self) -> io::ErrorKind {
-        match self {
-            Self::Options(_) => io::ErrorKind::InvalidInput,
-            Self::ShuttingDown => io::ErrorKind::NotConnected,
-            Self::Resolve(error)
-            | Self::Bind { error, .. }
-            | Self::BindUnix { error, .. }
-            | Self::Adopt(error) => error.kind(),
-        }
-    }
-}
-
-impl From<ListenError> for io::Error {
-    fn from(error: ListenError) -> Self {
-        Self::new(error.kind(), error)
-    }
-}
-
-/// Why a connection attempt could not be started.
-///
-/// An attempt that was started and fails later is reported by [`on_disconnect`](crate::Handler::on_disconnect).
-#[derive(Debug)]
-#[non_exhaustive]
-pub enum ConnectError {
-    /// The options contradict each other.
-    Options(OptionsError),
-    /// The loop already has as many connections as [`Config`](crate::Config) allows.
-    TooManyConnections {
-        /// The limit.
-        max_connections: usize,
-    },
-    /// A [`shutdown`](crate::Net::shutdown) is in progress.
-    ShuttingDown,
-    /// The operating system refused to connect to a Unix domain socket.
-    OsUnix {
+    /// The operating system refused to listen on the path.
+    BindUnix {
         /// The path.
-        path: std::path::PathBuf,
+        path: PathBuf,
         /// The error of the operating system.
         error: io::Error,
     },
-    /// The operating system refused an operation on a stream that was to be [adopted](crate::Net::adopt).
-    Adopt(io::Error),
     /// The operating system refused to connect to the address.
-    Os {
+    Connect {
         /// The address.
         addr: SocketAddr,
         /// The error of the operating system.
         error: io::Error,
     },
+    /// The operating system refused to connect to the path.
+    ConnectUnix {
+        /// The path.
+        path: PathBuf,
+        /// The error of the operating system.
+        error: io::Error,
+    },
+    /// The operating system refused an operation on a stream or listener that was to be
+    /// [adopted](crate::Net::adopt).
+    Adopt(io::Error),
 }
 
-impl fmt::Display for ConnectError {
+impl fmt::Display for OpenError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Options(error) => write!(f, "cannot connect: {error}"),
-            Self::TooManyConnections { max_connections } => write!(
-                f,
-                "cannot connect: the loop already has {max_connections} connections"
-            ),
-            Self::ShuttingDown => f.write_str("cannot connect: the loop is shutting down"),
-            Self::Os { addr, error } => write!(f, "cannot connect to {addr}: {error}"),
-            Self::OsUnix { path, error } => write!(f, "cannot connect to {path:?}: {error}"),
-            Self::Adopt(error) => write!(f, "cannot take over a stream: {error}"),
+            Self::Options(error) => write!(f, "invalid options: {error}"),
+            Self::ShuttingDown => f.write_str("the loop is shutting down"),
+            Self::TooManyConnections { max_connections } => {
+                write!(f, "the loop already has {max_connections} connections")
+            }
+            Self::Resolve(error) => write!(f, "cannot resolve the address to listen on: {error}"),
+            Self::Bind { addr, error } => write!(f, "cannot listen on {addr}: {error}"),
+            Self::BindUnix { path, error } => write!(f, "cannot listen on {path:?}: {error}"),
+            Self::Connect { addr, error } => write!(f, "cannot connect to {addr}: {error}"),
+            Self::ConnectUnix { path, error } => write!(f, "cannot connect to {path:?}: {error}"),
+            Self::Adopt(error) => write!(f, "cannot take over a socket: {error}"),
         }
     }
 }
 
-impl error::Error for ConnectError {
+impl error::Error for OpenError {
     fn source(&self) -> Option<&(dyn error::Error + 'static)> {
         match self {
             Self::Options(error) => Some(error),
-            Self::Os { error, .. } | Self::OsUnix { error, .. } | Self::Adopt(error) => Some(error),
-            Self::TooManyConnections { .. } | Self::ShuttingDown => None,
+            Self::Resolve(error)
+            | Self::Bind { error, .. }
+            | Self::BindUnix { error, .. }
+            | Self::Connect { error, .. }
+            | Self::ConnectUnix { error, .. }
+            | Self::Adopt(error) => Some(error),
+            Self::ShuttingDown | Self::TooManyConnections { .. } => None,
         }
     }
 }
 
-impl From<ConnectError> for io::Error {
-    fn from(error: ConnectError) -> Self {
-        let kind = match &error {
-            ConnectError::Options(_) => io::ErrorKind::InvalidInput,
-            ConnectError::ShuttingDown => io::ErrorKind::NotConnected,
-            ConnectError::TooManyConnections { .. } => io::ErrorKind::QuotaExceeded,
-            ConnectError::Os { error, .. }
-            | ConnectError::OsUnix { error, .. }
-            | ConnectError::Adopt(error) => error.kind(),
-        };
-        Self::new(kind, error)
+impl OpenError {
+    pub(crate) fn kind(&self) -> io::ErrorKind {
+        match self {
+            Self::Options(_) => io::ErrorKind::InvalidInput,
+            Self::ShuttingDown => io::ErrorKind::NotConnected,
+            Self::TooManyConnections { .. } => io::ErrorKind::QuotaExceeded,
+            Self::Resolve(error)
+            | Self::Bind { error, .. }
+            | Self::BindUnix { error, .. }
+            | Self::Connect { error, .. }
+            | Self::ConnectUnix { error, .. }
+            | Self::Adopt(error) => error.kind(),
+        }
+    }
+}
+
+impl From<OpenError> for io::Error {
+    fn from(error: OpenError) -> Self {
+        Self::new(error.kind(), error)
     }
 }

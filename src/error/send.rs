@@ -4,7 +4,8 @@ use std::{error, fmt, io};
 
 use super::framing::EncodeError;
 
-/// Why a frame was not queued. No part of it was queued: the stream is unchanged.
+/// Why a frame was not queued, or a connection was not [half-closed](crate::Net::half_close) or
+/// [released](crate::Net::release). The connection is unchanged: no part of the frame was queued.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum SendError {
@@ -48,10 +49,10 @@ pub enum SendError {
 impl fmt::Display for SendError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Disconnected => f.write_str("not sent: the connection is closed or closing"),
-            Self::Connecting => f.write_str("not sent: the connection is not established yet"),
-            Self::WriteFailed => f.write_str("not sent: an earlier write to the peer failed"),
-            Self::HalfClosed => f.write_str("not sent: this side was half-closed"),
+            Self::Disconnected => f.write_str("the connection is closed or closing"),
+            Self::Connecting => f.write_str("the connection is not established yet"),
+            Self::WriteFailed => f.write_str("an earlier write to the peer failed"),
+            Self::HalfClosed => f.write_str("this side was half-closed"),
             Self::Encode(error) => write!(f, "not sent: {error}"),
             Self::Writer(error) => write!(f, "not sent: the encoding closure failed: {error}"),
             Self::FrameOpen { missing } => write!(

@@ -8,7 +8,7 @@ use bytes::BufMut;
 
 use super::format::Envelope;
 use super::framing::Framing;
-use crate::error::EncodeError;
+use crate::error::{EncodeError, OutOfMemory};
 
 /// Encodes payloads as frames. Pure: it writes to a buffer, not to a socket.
 ///
@@ -148,9 +148,9 @@ pub(crate) fn envelope(
 ) -> Result<Envelope, EncodeError> {
     let len = payload.len() as u64;
     if len > limit {
-        return Err(EncodeError::FrameTooLarge { len, max: limit });
+        return Err(EncodeError::PayloadTooLong { len, max: limit });
     }
-    framing.check(payload)?;
+    framing.check(payload, true)?;
     framing.envelope(len)
 }
 
@@ -161,16 +161,15 @@ pub(crate) fn envelope_of(
     len: u64,
 ) -> Result<Envelope, EncodeError> {
     if len > limit {
-        return Err(EncodeError::FrameTooLarge { len, max: limit });
+        return Err(EncodeError::PayloadTooLong { len, max: limit });
     }
     framing.envelope(len)
 }
 
 fn reserve(out: &mut Vec<u8>, additional: usize) -> Result<(), EncodeError> {
+    let requested = additional;
     out.try_reserve(additional)
-        .map_err(|_| EncodeError::OutOfMemory {
-            requested: additional,
-        })
+        .map_err(|_| OutOfMemory { requested }.into())
 }
 
 /// Writes one payload directly into the outbound queue; see [`Net::send_with`](crate::Net::send_with).

@@ -2,18 +2,21 @@
 
 use std::sync::Arc;
 
+use super::delimiter::Delimiter;
 use super::format::{Decoded, Envelope, FrameFormat};
 use super::length_prefix::LengthPrefix;
-use super::{delimiter, varint};
+use super::lines::Lines;
+use super::varint;
 use crate::error::{DecodeError, EncodeError};
 
 /// How a byte stream is cut into frames. Set per listener and per outbound connection.
 ///
 /// | | on the wire | longest payload |
 /// |---|---|---|
-/// | [`length_prefix`](Self::length_prefix) | length of 1, 2, 4 or 8 bytes, payload | what the length can encode |
+/// | [`length_prefix`](Self::length_prefix) | length of 1, 2, 3, 4 or 8 bytes, payload | what the length can encode |
 /// | [`varint`](Self::varint) | length as canonical LEB128, payload | 2^64-1 bytes |
 /// | [`delimiter`](Self::delimiter) | payload, then the delimiter byte | unlimited |
+/// | [`lines`](Self::lines) | payload, then LF or CR LF | unlimited |
 /// | [`raw`](Self::raw) | payload | what one read returns |
 /// | [`custom`](Self::custom) | defined by a [`FrameFormat`] | defined by the format |
 ///
@@ -25,7 +28,7 @@ pub struct Framing(Kind);
 enum Kind {
     LengthPrefix(LengthPrefix),
     Varint,
-    Delimiter(u8),
+    Delimiter(Delimiter),
     Raw,
     /// Boxed, so that the reference is a thin pointer: each connection stores a framing.
     Custom(Arc<Box<dyn FrameFormat>>),
@@ -45,13 +48,22 @@ impl Framing {
         Self(Kind::Varint)
     }
 
-    /// Returns a framing in which each payload ends with `delimiter`, which is not part of it:
-    /// `Framing::delimiter(b'\n')` yields lines.
+    /// Returns a framing in which each payload ends with `delimiter`, which is not part of it. For lines of text see
+    /// [`lines`](Self::lines).
     ///
     /// A payload that contains the delimiter is refused when sent. A line grows in memory until its end arrives: set
     /// [`max_frame_len`](crate::ListenOptions::max_frame_len) if peers are not trusted.
     pub fn delimiter(delimiter: u8) -> Self {
-        Self(Kind::Delimiter(delimiter))
+        Self(Kind::Delimiter(Delimiter::byte(delimiter)))
+    }
+
+    /// Returns a framing in which each payload is a line, which ends with LF or CR LF. [`Lines`] has settings for the
+    /// end of the lines that are sent, and for a last line without an end.
+    ///
+    /// A payload that contains LF is refused when sent. A line grows in memory until its end arrives: set
+    /// [`max_frame_len`](crate::ListenOptions::max_frame_len) if peers are not trusted.
+    pub fn lines() -> Lines {
+        Lines::new()
     }
 
     /// Returns the framing without frames: the bytes of one read are one frame. A frame is never empty and at most as
@@ -79,21 +91,23 @@ impl Framing {
     }
 
     /// Returns the delimiter, if frames end with one.
-    pub(super) fn as_delimiter(&self) -> Option<u8> {
+    pub(super) fn as_delimiter(&self) -> Option<Delimiter> {
         match self.0 {
             Kind::Delimiter(delimiter) => Some(delimiter),
             _ => None,
         }
     }
 
-    /// Returns the longest header that a frame can have, in bytes.
-    pub(super) fn max_header_len(&self) -> u64 {
-        match &self.0 {
-            Kind::LengthPrefix(_) => 8,
-            Kind::Varint => 10,
-            Kind::Delimiter(_) | Kind::Raw => 0,
-            Kind::Custom(_) => Envelope::MAX as u64,
-        }
+    /// Returns the least length of the payload of a frame of which `begun` has arrived, and whose extent is not known.
+    pub(super) fn least_payload(&self, begun: &[u8]) -> u64 {
+        let header = match &self.0 {
+            Kind::LengthPrefix(_) => LengthPrefix::MAX_WIDTH,
+            Kind::Varint => varint::MAX_LEN,
+            Kind::Raw => 0,
+            Kind::Delimiter(delimiter) => return delimiter.payload(begun).len() as u64,
+            Kind::Custom(_) => Envelope::MAX,
+        };
+        begun.len().saturating_sub(header) as u64
     }
 
     /// Returns `true` if both encode frames identically, so that one encoding serves both.
@@ -112,9 +126,9 @@ impl Framing {
             return Ok(Decoded::Incomplete);
         }
         match &self.0 {
-            Kind::LengthPrefix(prefix) => Ok(prefix.decode(input)),
+            Kind::LengthPrefix(prefix) => prefix.decode(input),
             Kind::Varint => varint::decode(input),
-            Kind::Delimiter(delimiter) => Ok(delimiter::decode(*delimiter, input, scanned)),
+            Kind::Delimiter(delimiter) => Ok(delimiter.decode(input, scanned)),
             Kind::Raw => Ok(Decoded::Frame {
                 header: 0,
                 payload: input.len() as u64,
@@ -146,7 +160,7 @@ impl Framing {
                 envelope.push_header(&bytes[..len]);
             }
             Kind::Varint => varint::encode(payload_len, &mut envelope),
-            Kind::Delimiter(delimiter) => envelope.push_trailer(&[*delimiter]),
+            Kind::Delimiter(delimiter) => delimiter.encode(&mut envelope),
             Kind::Raw => {}
             Kind::Custom(format) => format.encode(payload_len, &mut envelope)?,
         }
@@ -174,11 +188,11 @@ impl Framing {
         }
     }
 
-    /// Checks whether the framing can carry the payload.
-    pub(crate) fn check(&self, payload: &[u8]) -> Result<(), EncodeError> {
+    /// Checks whether the framing can carry a payload, or a piece of one; `is_last`: which ends with it.
+    pub(crate) fn check(&self, piece: &[u8], is_last: bool) -> Result<(), EncodeError> {
         match &self.0 {
-            Kind::Delimiter(delimiter) => delimiter::check(*delimiter, payload),
-            Kind::Custom(format) => format.check(payload),
+            Kind::Delimiter(delimiter) => delimiter.check(piece, is_last),
+            Kind::Custom(format) => format.check(piece),
             Kind::LengthPrefix(_) | Kind::Varint | Kind::Raw => Ok(()),
         }
     }
@@ -212,5 +226,11 @@ impl Default for Framing {
 impl From<LengthPrefix> for Framing {
     fn from(prefix: LengthPrefix) -> Self {
         Self(Kind::LengthPrefix(prefix))
+    }
+}
+
+impl From<Lines> for Framing {
+    fn from(lines: Lines) -> Self {
+        Self(Kind::Delimiter(lines.0))
     }
 }

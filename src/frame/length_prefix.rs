@@ -1,14 +1,18 @@
-//! Frames that begin with their length: an unsigned integer of fixed width that does not count itself.
+//! Frames that begin with their length: an unsigned integer of fixed width.
+
+use std::fmt;
 
 use super::format::Decoded;
+use crate::error::DecodeError;
 
-/// A fixed-width length before each payload; the length does not count the header.
+/// A fixed-width length before each payload; the length does not count itself unless it is set to.
 ///
 /// Created by [`Framing::length_prefix`](super::Framing::length_prefix). Default: 4 bytes, little-endian.
 ///
 /// ```text
 /// | 05 00 00 00 | h e l l o |        u32, little-endian
-/// | 00 05 | h e l l o |              u16, big-endian
+/// | 00 00 05 | h e l l o |           u24, big-endian
+/// | 00 07 | h e l l o |              u16, big-endian, inclusive
 /// ```
 ///
 /// ```
@@ -19,20 +23,23 @@ use super::format::Decoded;
 /// assert_eq!(wire, b"\x00\x05hello");
 /// # Ok::<(), throng::EncodeError>(())
 /// ```
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct LengthPrefix(Layout);
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct LengthPrefix(
+    /// The width in bytes, and flags. One number, because it is read for each frame.
+    u8,
+);
 
-/// Width in bits and byte order as one number, because it is read for each frame.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-enum Layout {
-    Little8,
-    Little16,
-    Little32,
-    Little64,
-    Big8,
-    Big16,
-    Big32,
-    Big64,
+const WIDTH: u8 = 0x0F;
+const BIG_ENDIAN: u8 = 0x10;
+const INCLUSIVE: u8 = 0x20;
+/// Four bytes, little-endian, not inclusive.
+const LITTLE32: LengthPrefix = LengthPrefix(4);
+
+/// 4 bytes, little-endian.
+impl Default for LengthPrefix {
+    fn default() -> Self {
+        Self::new()
+    }
 }
 
 impl LengthPrefix {
@@ -40,121 +47,178 @@ impl LengthPrefix {
     pub(crate) const MAX_WIDTH: usize = 8;
 
     pub(super) fn new() -> Self {
-        Self(Layout::Little32)
+        LITTLE32
     }
 
     /// Sets the width to one byte: payloads of up to 255 bytes.
     pub fn u8(self) -> Self {
-        self.either(Layout::Little8, Layout::Big8)
+        self.with_width(1)
     }
 
     /// Sets the width to two bytes: payloads of up to 65,535 bytes.
     pub fn u16(self) -> Self {
-        self.either(Layout::Little16, Layout::Big16)
+        self.with_width(2)
+    }
+
+    /// Sets the width to three bytes: payloads of up to 16,777,215 bytes.
+    pub fn u24(self) -> Self {
+        self.with_width(3)
     }
 
     /// Sets the width to four bytes: payloads of up to 2^32 - 1 bytes. The default.
     pub fn u32(self) -> Self {
-        self.either(Layout::Little32, Layout::Big32)
+        self.with_width(4)
     }
 
     /// Sets the width to eight bytes: payloads of up to 2^64 - 1 bytes.
     pub fn u64(self) -> Self {
-        self.either(Layout::Little64, Layout::Big64)
+        self.with_width(8)
     }
 
     /// Sets the byte order to little-endian: least significant byte first. The default.
     pub fn little_endian(self) -> Self {
-        Self(match self.0 {
-            Layout::Little8 | Layout::Big8 => Layout::Little8,
-            Layout::Little16 | Layout::Big16 => Layout::Little16,
-            Layout::Little32 | Layout::Big32 => Layout::Little32,
-            Layout::Little64 | Layout::Big64 => Layout::Little64,
-        })
+        Self(self.0 & !BIG_ENDIAN)
     }
 
     /// Sets the byte order to big-endian (network order): most significant byte first.
     pub fn big_endian(self) -> Self {
-        Self(match self.0 {
-            Layout::Little8 | Layout::Big8 => Layout::Big8,
-            Layout::Little16 | Layout::Big16 => Layout::Big16,
-            Layout::Little32 | Layout::Big32 => Layout::Big32,
-            Layout::Little64 | Layout::Big64 => Layout::Big64,
-        })
+        Self(self.0 | BIG_ENDIAN)
     }
 
-    /// Selects a layout and keeps the byte order.
-    fn either(self, little: Layout, big: Layout) -> Self {
-        Self(if self.is_big_endian() { big } else { little })
+    /// Makes the length count its own bytes as well: that of an empty payload is the width. The longest payload is
+    /// shorter by as much. A length below the width is not valid.
+    ///
+    /// ```
+    /// use throng::{FrameEncoder, Framing};
+    ///
+    /// let mut wire = Vec::new();
+    /// FrameEncoder::new(Framing::length_prefix().u32().big_endian().inclusive()).encode(b"hello", &mut wire)?;
+    /// assert_eq!(wire, b"\x00\x00\x00\x09hello");
+    /// # Ok::<(), throng::EncodeError>(())
+    /// ```
+    pub fn inclusive(self) -> Self {
+        Self(self.0 | INCLUSIVE)
+    }
+
+    /// Sets the width and keeps the rest.
+    fn with_width(self, bytes: u8) -> Self {
+        Self(self.0 & !WIDTH | bytes)
     }
 
     fn is_big_endian(self) -> bool {
-        self == self.big_endian()
+        self.0 & BIG_ENDIAN != 0
     }
 
     fn width(self) -> usize {
-        match self.0 {
-            Layout::Little8 | Layout::Big8 => 1,
-            Layout::Little16 | Layout::Big16 => 2,
-            Layout::Little32 | Layout::Big32 => 4,
-            Layout::Little64 | Layout::Big64 => 8,
+        usize::from(self.0 & WIDTH)
+    }
+
+    /// Returns what the length counts besides the payload.
+    fn counted(self) -> u64 {
+        match self.0 & INCLUSIVE {
+            0 => 0,
+            _ => u64::from(self.0 & WIDTH),
         }
     }
 
     pub(super) fn max_payload_len(self) -> u64 {
-        u64::MAX >> (64 - 8 * self.width())
+        (u64::MAX >> (64 - 8 * self.width())) - self.counted()
     }
 
     #[inline]
-    pub(super) fn decode(self, input: &[u8]) -> Decoded {
-        let (header, payload) = match self.0 {
-            Layout::Little32 => match input.first_chunk() {
+    pub(super) fn decode(self, input: &[u8]) -> Result<Decoded, DecodeError> {
+        let (header, payload) = if self == LITTLE32 {
+            match input.first_chunk() {
                 Some(prefix) => (4, u64::from(u32::from_le_bytes(*prefix))),
-                None => return Decoded::Incomplete,
-            },
-            _ => match self.read(input) {
+                None => return Ok(Decoded::Incomplete),
+            }
+        } else {
+            match self.read(input)? {
                 Some(payload) => (self.width(), payload),
-                None => return Decoded::Incomplete,
-            },
+                None => return Ok(Decoded::Incomplete),
+            }
         };
-        Decoded::Frame {
+        Ok(Decoded::Frame {
             header,
             payload,
             trailer: 0,
-        }
+        })
     }
 
-    fn read(self, input: &[u8]) -> Option<u64> {
+    /// Returns the length of the payload, if the whole prefix is there.
+    fn read(self, input: &[u8]) -> Result<Option<u64>, DecodeError> {
         let width = self.width();
-        let prefix = input.get(..width)?;
+        let Some(prefix) = input.get(..width) else {
+            return Ok(None);
+        };
         let mut wide = [0; 8];
-        Some(if self.is_big_endian() {
+        let length = if self.is_big_endian() {
             wide[8 - width..].copy_from_slice(prefix);
             u64::from_be_bytes(wide)
         } else {
             wide[..width].copy_from_slice(prefix);
             u64::from_le_bytes(wide)
-        })
+        };
+        match length.checked_sub(self.counted()) {
+            Some(payload) => Ok(Some(payload)),
+            None => Err(DecodeError::malformed(
+                "a length that counts its own bytes",
+                input,
+            )),
+        }
     }
 
     /// Cuts a frame that is complete at the front of `input` and within the limit. Fast path; `None` means: try the
     /// slow path.
-    #[inline]
-    pub(super) fn cut_whole<'i>(self, limit: u64, input: &mut &'i [u8]) -> Option<&'i [u8]> {
-        let Decoded::Frame {
-            header, payload, ..
-        } = self.decode(input)
-        else {
+    #[inline(always)]
+    pub(crate) fn cut_whole<'i>(self, limit: u64, input: &mut &'i [u8]) -> Option<&'i [u8]> {
+        if self != LITTLE32 {
+            return self.cut_any(limit, input);
+        }
+        let (header, rest) = input.split_first_chunk()?;
+        let payload = u32::from_le_bytes(*header);
+        if u64::from(payload) > limit {
             return None;
-        };
+        }
+        let (frame, rest) = rest.split_at_checked(payload as usize)?;
+        *input = rest;
+        Some(frame)
+    }
+
+    #[inline(never)]
+    fn cut_any<'i>(self, limit: u64, input: &mut &'i [u8]) -> Option<&'i [u8]> {
+        let payload = self.read(input).ok()??;
         if payload > limit {
             return None;
         }
-        let (frame, rest) = input
-            .get(header..)?
-            .split_at_checked(usize::try_from(payload).ok()?)?;
+        let rest = &input[self.width()..];
+        let (frame, rest) = rest.split_at_checked(usize::try_from(payload).ok()?)?;
         *input = rest;
         Some(frame)
+    }
+
+    /// Writes header and payload to the front of `room`, if they fit. Returns the number of bytes written. The length must
+    /// have been checked against [`max_payload_len`](Self::max_payload_len).
+    #[inline(always)]
+    pub(crate) fn write(self, payload: &[u8], room: &mut [u8]) -> Option<usize> {
+        if self != LITTLE32 {
+            return self.write_any(payload, room);
+        }
+        let len = 4 + payload.len();
+        let (header, body) = room.get_mut(..len)?.split_first_chunk_mut()?;
+        *header = (payload.len() as u32).to_le_bytes();
+        body.copy_from_slice(payload);
+        Some(len)
+    }
+
+    #[inline(never)]
+    fn write_any(self, payload: &[u8], room: &mut [u8]) -> Option<usize> {
+        let (header, width) = self.header(payload.len() as u64);
+        let len = width + payload.len();
+        let (front, body) = room.get_mut(..len)?.split_at_mut(width);
+        front.copy_from_slice(&header[..width]);
+        body.copy_from_slice(payload);
+        Some(len)
     }
 
     /// Appends header and payload if they fit without growing the buffer, and returns the number of bytes appended.
@@ -164,7 +228,7 @@ impl LengthPrefix {
         if out.capacity() - before < Self::MAX_WIDTH + payload.len() {
             return None;
         }
-        if self.0 == Layout::Little32 {
+        if self == LITTLE32 {
             out.extend_from_slice(&(payload.len() as u32).to_le_bytes());
         } else {
             let (header, width) = self.header(payload.len() as u64);
@@ -178,11 +242,22 @@ impl LengthPrefix {
     /// bytes, and how many of them are used.
     pub(super) fn header(self, payload_len: u64) -> ([u8; 8], usize) {
         let width = self.width();
+        let length = payload_len + self.counted();
         let bytes = if self.is_big_endian() {
-            (payload_len << (64 - 8 * width)).to_be_bytes()
+            (length << (64 - 8 * width)).to_be_bytes()
         } else {
-            payload_len.to_le_bytes()
+            length.to_le_bytes()
         };
         (bytes, width)
+    }
+}
+
+impl fmt::Debug for LengthPrefix {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LengthPrefix")
+            .field("width", &self.width())
+            .field("big_endian", &self.is_big_endian())
+            .field("inclusive", &(self.counted() > 0))
+            .finish()
     }
 }

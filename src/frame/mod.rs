@@ -9,6 +9,7 @@ mod encoder;
 mod format;
 mod framing;
 mod length_prefix;
+mod lines;
 mod payload;
 mod varint;
 
@@ -20,4 +21,5 @@ pub(crate) use encoder::{append, append_at_once, envelope, envelope_of, write_li
 pub use format::{Decoded, Envelope, FrameFormat};
 pub use framing::Framing;
 pub use length_prefix::LengthPrefix;
+pub use lines::Lines;
 pub use payload::Frame;

@@ -7,7 +7,7 @@ use super::format::{Decoded, Envelope};
 use crate::error::DecodeError;
 
 /// A 64-bit number takes ten groups of seven bits; the last group has one bit.
-const MAX_LEN: usize = 10;
+pub(super) const MAX_LEN: usize = 10;
 
 pub(super) fn decode(input: &[u8]) -> Result<Decoded, DecodeError> {
     let mut value = 0_u64;

@@ -11,7 +11,7 @@ use log::debug;
 use crate::config::ConnectOptions;
 use crate::connection::Backlog;
 use crate::connection_id::{ConnectionId, ListenerId};
-use crate::error::ConnectError;
+use crate::error::OpenError;
 use crate::net::{Encoded, Net, Peer, SendReport};
 
 type Closure<H> = Box<dyn FnOnce(&mut H, &mut Net) + Send>;
@@ -48,7 +48,7 @@ pub(super) type Filter = Box<dyn FnMut(ConnectionId) -> bool + Send>;
 
 /// Called with the result of an attempt to connect.
 pub(super) type Connected<H> =
-    Box<dyn FnOnce(&mut H, &mut Net, Result<ConnectionId, ConnectError>) + Send>;
+    Box<dyn FnOnce(&mut H, &mut Net, Result<ConnectionId, OpenError>) + Send>;
 
 pub(super) enum Command<H: ?Sized> {
     Send(ConnectionId, Bytes),

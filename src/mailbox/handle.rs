@@ -12,7 +12,7 @@ use super::command::{Command, Post};
 use crate::config::ConnectOptions;
 use crate::connection::Backlog;
 use crate::connection_id::{ConnectionId, ListenerId};
-use crate::error::{ConnectError, MailboxError, Rejected};
+use crate::error::{MailboxError, OpenError, Rejected};
 use crate::in_loop::InLoop;
 use crate::net::{Encoded, Net, Peer};
 
@@ -180,7 +180,7 @@ impl<H: ?Sized> Handle<H> {
         &self,
         addr: SocketAddr,
         options: ConnectOptions,
-        then: impl FnOnce(&mut H, &mut Net, Result<ConnectionId, ConnectError>) + Send + 'static,
+        then: impl FnOnce(&mut H, &mut Net, Result<ConnectionId, OpenError>) + Send + 'static,
     ) -> Result<(), MailboxError> {
         self.put_plain(Command::Connect(Box::new((addr, options)), Box::new(then)))
     }

@@ -10,7 +10,7 @@ use super::handle::Handle;
 use crate::config::ConnectOptions;
 use crate::connection::Backlog;
 use crate::connection_id::ConnectionId;
-use crate::error::{ConnectError, MailboxError, Rejected};
+use crate::error::{MailboxError, OpenError, Rejected};
 use crate::net::{Encoded, Net};
 
 /// # Commands that never block
@@ -117,7 +117,7 @@ impl<H: ?Sized> Handle<H> {
         &self,
         addr: SocketAddr,
         options: ConnectOptions,
-        then: impl FnOnce(&mut H, &mut Net, Result<ConnectionId, ConnectError>) + Send + 'static,
+        then: impl FnOnce(&mut H, &mut Net, Result<ConnectionId, OpenError>) + Send + 'static,
     ) -> Result<(), MailboxError> {
         // Check first, so that a repeated try allocates nothing.
         self.commands.check_room()?;

@@ -152,7 +152,7 @@ impl Net {
             listener.paused = false;
             if listener.readable && !listener.listed {
                 listener.listed = true;
-                self.work.add_fresh(Source::Listener(id));
+                self.work.add_to_next_turn(Source::Listener(id));
             }
         }
     }

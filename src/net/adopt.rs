@@ -8,7 +8,7 @@ use super::Net;
 use crate::config::ConnectOptions;
 use crate::connection::Origin;
 use crate::connection_id::ConnectionId;
-use crate::error::{ConnectError, Rejected, ReleaseError};
+use crate::error::{OpenError, Rejected, SendError};
 use crate::socket::Stream;
 
 impl Net {
@@ -24,7 +24,7 @@ impl Net {
         &mut self,
         path: impl AsRef<std::path::Path>,
         options: ConnectOptions,
-    ) -> Result<ConnectionId, ConnectError> {
+    ) -> Result<ConnectionId, OpenError> {
         let path = path.as_ref();
         let terms = self.terms_of_one(Origin::Outbound, &options)?;
         let started = Stream::connect_unix(path)
@@ -35,7 +35,7 @@ impl Net {
                 format_args!("connecting to {path:?} failed: {error}"),
             );
             let path = path.into();
-            ConnectError::OsUnix { path, error }
+            OpenError::ConnectUnix { path, error }
         })?;
         info!("{id} connecting to {path:?}");
         Ok(id)
@@ -65,7 +65,7 @@ impl Net {
         &mut self,
         stream: impl Into<Stream>,
         options: ConnectOptions,
-    ) -> Result<ConnectionId, Rejected<Stream, ConnectError>> {
+    ) -> Result<ConnectionId, Rejected<Stream, OpenError>> {
         self.adopt_with(stream, options, &[])
     }
 
@@ -100,12 +100,12 @@ impl Net {
         stream: impl Into<Stream>,
         options: ConnectOptions,
         received: &[u8],
-    ) -> Result<ConnectionId, Rejected<Stream, ConnectError>> {
+    ) -> Result<ConnectionId, Rejected<Stream, OpenError>> {
         let stream = stream.into();
         let mut ahead = Vec::new();
         if ahead.try_reserve_exact(received.len()).is_err() {
             let error = io::Error::from(io::ErrorKind::OutOfMemory);
-            return Err(Rejected::new(ConnectError::Adopt(error), stream));
+            return Err(Rejected::new(OpenError::Adopt(error), stream));
         }
         ahead.extend_from_slice(received);
         let terms = match self.terms_of_one(Origin::Adopted, &options) {
@@ -117,7 +117,7 @@ impl Net {
             Ok(peer) => self.start(stream, peer, terms, options.timeout),
             Err(error) => Err(Rejected::new(error, stream)),
         };
-        let id = started.map_err(|rejected| rejected.map(ConnectError::Adopt))?;
+        let id = started.map_err(|rejected| rejected.map(OpenError::Adopt))?;
         if let Some(connection) = self.connections.get_mut(id)
             && let Err(error) = connection.put_ahead(ahead, &mut self.common)
         {
@@ -163,11 +163,13 @@ impl Net {
     /// ```
     ///
     /// # Errors
-    /// If the connection is closed, closing, or not established. Also if a frame is [open](Self::begin_frame), because
-    /// it could not be finished any more. On error nothing changes.
-    pub fn release(&mut self, id: ConnectionId) -> Result<(), ReleaseError> {
+    /// [`Disconnected`](SendError::Disconnected), [`Connecting`](SendError::Connecting),
+    /// [`WriteFailed`](SendError::WriteFailed) or [`HalfClosed`](SendError::HalfClosed): the connection is not open for
+    /// sending. [`FrameOpen`](SendError::FrameOpen): a frame was [begun](Self::begin_frame), and could not be finished
+    /// any more. On error nothing changes.
+    pub fn release(&mut self, id: ConnectionId) -> Result<(), SendError> {
         let connection = self.connections.get_mut(id);
-        let connection = connection.ok_or(ReleaseError::Disconnected)?;
+        let connection = connection.ok_or(SendError::Disconnected)?;
         connection.begin_release()?;
         if let Some(timer) = connection.timer.take() {
             self.timers.cancel(timer);

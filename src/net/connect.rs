@@ -12,7 +12,7 @@ use super::{Deadline, Net, Warning};
 use crate::config::ConnectOptions;
 use crate::connection::{Connection, Origin, Phase, Terms};
 use crate::connection_id::{ConnectionId, Source};
-use crate::error::{ConnectError, Rejected};
+use crate::error::{OpenError, Rejected};
 use crate::link::Link;
 use crate::reason::DisconnectCause;
 use crate::socket::{READ_INTEREST, Shown, Stream};
@@ -67,7 +67,7 @@ impl Net {
     ///
     /// # Errors
     /// If the attempt cannot be started: no file descriptor left, too many connections, no route.
-    pub fn connect(&mut self, addr: SocketAddr) -> Result<ConnectionId, ConnectError> {
+    pub fn connect(&mut self, addr: SocketAddr) -> Result<ConnectionId, OpenError> {
         self.connect_with(addr, ConnectOptions::default())
     }
 
@@ -76,9 +76,9 @@ impl Net {
     /// ```
     /// use std::net::SocketAddr;
     /// use std::time::Duration;
-    /// use throng::{ConnectError, ConnectOptions, ConnectionId, Framing, Net};
+    /// use throng::{OpenError, ConnectOptions, ConnectionId, Framing, Net};
     ///
-    /// fn connect_to_relay(net: &mut Net, addr: SocketAddr) -> Result<ConnectionId, ConnectError> {
+    /// fn connect_to_relay(net: &mut Net, addr: SocketAddr) -> Result<ConnectionId, OpenError> {
     ///     let options = ConnectOptions::default()
     ///         .framing(Framing::varint())
     ///         .max_frame_len(64 * 1024)
@@ -93,7 +93,7 @@ impl Net {
         &mut self,
         addr: SocketAddr,
         options: ConnectOptions,
-    ) -> Result<ConnectionId, ConnectError> {
+    ) -> Result<ConnectionId, OpenError> {
         let terms = self.terms_of_one(Origin::Outbound, &options)?;
         let started = Stream::connect(addr, &terms.options)
             .and_then(|stream| Ok(self.start(stream, Some(addr), terms, options.timeout)?));
@@ -107,7 +107,7 @@ impl Net {
                     Warning::ConnectFailed,
                     format_args!("connecting to {addr} failed: {error}"),
                 );
-                Err(ConnectError::Os { addr, error })
+                Err(OpenError::Connect { addr, error })
             }
         }
     }
@@ -117,15 +117,15 @@ impl Net {
         &self,
         origin: Origin,
         options: &ConnectOptions,
-    ) -> Result<Arc<Terms>, ConnectError> {
+    ) -> Result<Arc<Terms>, OpenError> {
         let options = options
             .connection(&self.config)
-            .map_err(ConnectError::Options)?;
+            .map_err(OpenError::Options)?;
         if self.is_shutting_down() {
-            return Err(ConnectError::ShuttingDown);
+            return Err(OpenError::ShuttingDown);
         }
         if self.occupied() >= self.config.max_connections {
-            return Err(ConnectError::TooManyConnections {
+            return Err(OpenError::TooManyConnections {
                 max_connections: self.config.max_connections,
             });
         }

@@ -15,8 +15,6 @@ impl Net {
             return;
         };
         connection.dirty = false;
-        let is_open = connection.is_open();
-        let sends_fin = is_open && connection.is_half_closed() && !connection.has_sent_fin();
         if connection.has_queued() || connection.pressure() != Pressure::NONE {
             let token = Source::Connection(id).token();
             let (budget, before) = (self.config.write_budget, self.common.written.bytes);
@@ -26,27 +24,36 @@ impl Net {
             if connection.pressure().has_eased(pressure) {
                 self.relieved(id);
             }
-            match outcome {
-                // An open connection has nothing more to do.
-                Flush::Done if is_open && !sends_fin => return,
-                Flush::Done => {}
-                Flush::Blocked => {
-                    self.watch_blocked(id);
-                    return self.continue_closing(id);
-                }
-                // The missing part cannot come any more.
-                Flush::Waiting if self.is_left_open(id) => {}
-                Flush::Waiting => return self.continue_closing(id),
-                Flush::Budget => {
-                    self.continue_closing(id);
-                    return self.list(id);
-                }
-                Flush::Failed(failure) => return self.fail(id, failure),
-            }
+            return self.follow_up(id, outcome);
         }
+        self.continue_ending(id);
+    }
+
+    /// Handles the outcome of a flush.
+    pub(super) fn follow_up(&mut self, id: ConnectionId, outcome: Flush) {
+        match outcome {
+            Flush::Done => self.continue_ending(id),
+            Flush::Blocked => {
+                self.watch_blocked(id);
+                self.continue_closing(id);
+            }
+            // The missing part cannot come any more.
+            Flush::Waiting if self.is_left_open(id) => self.continue_ending(id),
+            Flush::Waiting => self.continue_closing(id),
+            Flush::Budget => {
+                self.continue_closing(id);
+                self.list(id);
+            }
+            Flush::Failed(failure) => self.fail(id, failure),
+        }
+    }
+
+    /// Ends or half-closes a connection that is to do so when its queue is empty, as it is now.
+    fn continue_ending(&mut self, id: ConnectionId) {
         let Some(connection) = self.connections.get_mut(id) else {
             return;
         };
+        let sends_fin = connection.is_half_closed() && !connection.has_sent_fin();
         match connection.phase {
             Phase::Closing if !connection.read_ended() => {}
             // The peer's EOF was read, or the stream is released.

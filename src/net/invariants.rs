@@ -23,13 +23,13 @@ impl Net {
 
     /// Each connection and listener by itself, and its place in the lists.
     fn check_connections(&self) {
-        let mut listings = count(self.work.listings());
+        let mut left_over = count(self.work.all_left_over());
         let mut ended = count(self.work.all_ended());
         let dirty = count(self.work.all_dirty());
         let mut check_listed = |source, listed: bool, runnable: bool| {
-            let lists = listings.remove(&source).unwrap_or(0);
+            let lists = left_over.remove(&source).unwrap_or(0);
             let once = usize::from(listed);
-            assert_eq!(lists, once, "{source:?} is in one list if it is listed");
+            assert_eq!(lists, once, "{source:?} is left over once if it is listed");
             assert!(
                 listed || !runnable,
                 "{source:?} is listed if it is runnable"
@@ -182,29 +182,29 @@ mod tests {
     }
 
     #[test]
-    #[should_panic(expected = "is in one list if it is listed")]
-    fn listed_connection_in_no_list_is_caught() {
+    #[should_panic(expected = "is left over once if it is listed")]
+    fn listed_connection_that_is_not_left_over_is_caught() {
         check_after(|scene| scene.connection().listed = true);
     }
 
     #[test]
-    #[should_panic(expected = "is in one list if it is listed")]
-    fn connection_in_a_list_that_is_not_listed_is_caught() {
-        check_after(|scene| scene.net.work.add_fresh(Source::Connection(scene.id)));
+    #[should_panic(expected = "is left over once if it is listed")]
+    fn left_over_connection_that_is_not_listed_is_caught() {
+        check_after(|scene| scene.net.work.add_left_over(Source::Connection(scene.id)));
     }
 
     #[test]
-    #[should_panic(expected = "is in one list if it is listed")]
-    fn connection_in_two_lists_is_caught() {
+    #[should_panic(expected = "is left over once if it is listed")]
+    fn connection_that_is_left_over_twice_is_caught() {
         check_after(|scene| {
             scene.net.list(scene.id);
-            scene.net.work.add_fresh(Source::Connection(scene.id));
+            scene.net.work.add_left_over(Source::Connection(scene.id));
         });
     }
 
     #[test]
-    #[should_panic(expected = "is in one list if it is listed")]
-    fn listed_listener_in_no_list_is_caught() {
+    #[should_panic(expected = "is left over once if it is listed")]
+    fn listed_listener_that_is_not_left_over_is_caught() {
         check_after(|scene| scene.listener().listed = true);
     }
 

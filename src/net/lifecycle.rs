@@ -380,7 +380,7 @@ impl Net {
                 Fill::Failed(error) => {
                     return self.end(id, Some(DisconnectCause::of_socket(error)));
                 }
-                Fill::NoMemory { .. } | Fill::Metered { .. } => return,
+                Fill::NoMemory(_) => return,
             }
         }
     }

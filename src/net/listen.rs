@@ -12,7 +12,7 @@ use super::{Net, Refusal};
 use crate::config::ListenOptions;
 use crate::connection::{Origin, Terms};
 use crate::connection_id::{ListenerId, Source};
-use crate::error::{ListenError, Rejected};
+use crate::error::{OpenError, Rejected};
 #[cfg(unix)]
 use crate::socket::SocketFile;
 use crate::socket::{ListenSocket, Local, Sharing, Stream};
@@ -68,7 +68,7 @@ impl Net {
     ///
     /// # Errors
     /// If the address cannot be resolved or is in use.
-    pub fn listen(&mut self, addr: impl ToSocketAddrs) -> Result<ListenerId, ListenError> {
+    pub fn listen(&mut self, addr: impl ToSocketAddrs) -> Result<ListenerId, OpenError> {
         self.listen_with(addr, ListenOptions::default())
     }
 
@@ -81,15 +81,15 @@ impl Net {
         &mut self,
         addr: impl ToSocketAddrs,
         options: ListenOptions,
-    ) -> Result<ListenerId, ListenError> {
+    ) -> Result<ListenerId, OpenError> {
         let terms = self.terms_of_next(&options)?;
-        let addrs = addr.to_socket_addrs().map_err(ListenError::Resolve)?;
+        let addrs = addr.to_socket_addrs().map_err(OpenError::Resolve)?;
         let nothing = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
-        let mut result = Err(ListenError::Resolve(nothing));
+        let mut result = Err(OpenError::Resolve(nothing));
         for addr in addrs {
             result = ListenSocket::bind(addr, &options, &terms.options, Sharing::of(&options))
                 .and_then(|socket| Ok(self.open_listener(socket, Arc::clone(&terms))?))
-                .map_err(|error| ListenError::Bind { addr, error });
+                .map_err(|error| OpenError::Bind { addr, error });
             if result.is_ok() {
                 break;
             }
@@ -115,7 +115,7 @@ impl Net {
         &mut self,
         path: impl AsRef<std::path::Path>,
         options: ListenOptions,
-    ) -> Result<ListenerId, ListenError> {
+    ) -> Result<ListenerId, OpenError> {
         let terms = self.terms_of_next(&options)?;
         let path = path.as_ref();
         let opened = ListenSocket::bind_unix(path, &options).and_then(|(socket, file)| {
@@ -123,7 +123,7 @@ impl Net {
             self.own_file(id, file, &options);
             Ok(id)
         });
-        opened.map_err(|error| ListenError::BindUnix {
+        opened.map_err(|error| OpenError::BindUnix {
             path: path.into(),
             error,
         })
@@ -164,12 +164,12 @@ impl Net {
         &mut self,
         socket: impl Into<ListenSocket>,
         options: ListenOptions,
-    ) -> Result<ListenerId, Rejected<ListenSocket, ListenError>> {
+    ) -> Result<ListenerId, Rejected<ListenSocket, OpenError>> {
         let socket = socket.into();
         match self.terms_of_next(&options) {
             Ok(terms) => self
                 .open_listener(socket, terms)
-                .map_err(|rejected| rejected.map(ListenError::Adopt)),
+                .map_err(|rejected| rejected.map(OpenError::Adopt)),
             Err(error) => Err(Rejected::new(error, socket)),
         }
     }
@@ -181,7 +181,7 @@ impl Net {
         options: &ListenOptions,
         local: Local,
         presence: Arc<()>,
-    ) -> Result<ListenerId, ListenError> {
+    ) -> Result<ListenerId, OpenError> {
         let terms = self.terms_of_next(options)?;
         let id = self.add_listener(None, local, terms);
         if let Some(listener) = self.listeners.get_mut(id) {
@@ -260,12 +260,12 @@ impl Net {
     }
 
     /// Returns the terms of the connections of a new listener.
-    fn terms_of_next(&self, options: &ListenOptions) -> Result<Arc<Terms>, ListenError> {
+    fn terms_of_next(&self, options: &ListenOptions) -> Result<Arc<Terms>, OpenError> {
         let options = options
             .connection(&self.config)
-            .map_err(ListenError::Options)?;
+            .map_err(OpenError::Options)?;
         if self.is_shutting_down() {
-            return Err(ListenError::ShuttingDown);
+            return Err(OpenError::ShuttingDown);
         }
         let origin = Origin::Listener(self.listeners.next_id());
         Ok(Arc::new(Terms { origin, options }))
@@ -305,7 +305,7 @@ impl Net {
         listener.readable = true;
         if !listener.listed && !listener.paused {
             listener.listed = true;
-            self.work.add_fresh(Source::Listener(id));
+            self.work.add_to_next_turn(Source::Listener(id));
         }
     }
 }

@@ -14,6 +14,7 @@ mod adopt;
 mod backpressure;
 mod budget;
 mod connect;
+mod connections;
 mod deadlines;
 mod fanout;
 mod flush;
@@ -22,6 +23,7 @@ mod invariants;
 mod lifecycle;
 mod listen;
 mod queries;
+mod replies;
 mod send;
 mod service;
 mod shutdown;
@@ -44,10 +46,10 @@ use mio::Registry;
 use crate::config::Config;
 use crate::connection::Common;
 use crate::connection_id::{ConnectionId, ListenerId};
-use crate::link::Link;
 use crate::timers::{TimerKey, Timers};
 use crate::work::Work;
 use admission::Admissions;
+use connections::Connections;
 use shutdown::Shutdown;
 use table::Table;
 use timers::UserTimer;
@@ -59,7 +61,7 @@ pub(crate) use fanout::Encoded;
 pub use fanout::SendReport;
 use listen::Listener;
 pub(crate) use listen::Peer;
-pub(crate) use service::EndOfStream;
+pub(crate) use service::{EndOfStream, Input, Received};
 pub use stats::Stats;
 pub use timers::{Expired, Timer, TimerId};
 pub use view::ConnectionRef;
@@ -128,7 +130,7 @@ pub struct Net {
     now: Instant,
     /// The end of the last turn, if it was reported by `note_turn_end`.
     turn_ended: Instant,
-    connections: Table<Link, ConnectionId>,
+    connections: Connections,
     listeners: Table<Listener, ListenerId>,
     work: Work,
     /// The number of connections in phase `Open`.
@@ -183,7 +185,7 @@ impl Net {
             common: Common::new(registry),
             now,
             turn_ended: now,
-            connections: Table::new(),
+            connections: Connections::new(),
             listeners: Table::new(),
             work: Work::default(),
             open: 0,

@@ -41,15 +41,36 @@ impl Net {
     /// # Errors
     /// If the connection is closed or not established, if the framing cannot encode the payload, or if
     /// [`max_queued_bytes`](crate::Config::max_queued_bytes) are queued already. On error nothing is queued.
+    #[inline]
     pub fn send(&mut self, id: ConnectionId, payload: &[u8]) -> Result<(), SendError> {
+        if self.reply(id, payload) {
+            return Ok(());
+        }
+        self.send_to(id, payload)
+    }
+
+    /// Fast path to the connection that is being served; `false` means: try the other paths.
+    #[inline(always)]
+    fn reply(&mut self, id: ConnectionId, payload: &[u8]) -> bool {
+        let len = self.connections.reply(id, payload);
+        self.common.memory.add(len.unwrap_or(0));
+        len.is_some()
+    }
+
+    #[inline(never)]
+    fn send_to(&mut self, id: ConnectionId, payload: &[u8]) -> Result<(), SendError> {
+        let spare = || self.common.buffers.take_queue();
+        if let Some(len) = self.connections.reply_and_grow(id, payload, spare) {
+            self.common.memory.add(len);
+            return Ok(());
+        }
         if self.send_at_once(id, payload) {
             return Ok(());
         }
         self.send_with_care(id, payload)
     }
 
-    /// Fast path; `false` means: try the slow path. Inlined into each caller; the callers are not inlined, so its cost
-    /// does not depend on their number.
+    /// Fast path to any other connection; `false` means: try the slow path.
     #[inline(always)]
     fn send_at_once(&mut self, id: ConnectionId, payload: &[u8]) -> bool {
         let Some(connection) = self.connections.get_mut(id) else {
@@ -122,15 +143,29 @@ impl Net {
     ///
     /// # Errors
     /// As [`send`](Self::send); the frame is returned in the error.
+    #[inline]
     pub fn send_frame<'a>(
         &mut self,
         id: ConnectionId,
         frame: Frame<'a>,
     ) -> Result<(), Rejected<Frame<'a>>> {
+        if let Some(borrowed) = frame.as_borrowed()
+            && self.reply(id, borrowed)
+        {
+            return Ok(());
+        }
+        self.send_frame_to(id, frame)
+    }
+
+    #[inline(never)]
+    fn send_frame_to<'a>(
+        &mut self,
+        id: ConnectionId,
+        frame: Frame<'a>,
+    ) -> Result<(), Rejected<Frame<'a>>> {
         match frame.as_borrowed() {
-            Some(borrowed) if self.send_at_once(id, borrowed) => Ok(()),
             Some(borrowed) => self
-                .send_with_care(id, borrowed)
+                .send_to(id, borrowed)
                 .map_err(|error| Rejected::new(error, borrowed.into())),
             None => self.pass_on(id, frame),
         }

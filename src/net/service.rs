@@ -3,12 +3,14 @@
 use std::io;
 use std::net::SocketAddr;
 
+use log::{Level, log_enabled, trace};
+
 use super::Net;
 use crate::config::Config;
-use crate::connection::{Connection, Fill, Origin, Phase};
-use crate::connection_id::{ConnectionId, ListenerId};
+use crate::connection::{Connection, Fill, Flush, Origin, Phase};
+use crate::connection_id::{ConnectionId, ListenerId, Source};
 use crate::error::DecodeError;
-use crate::frame::Cut;
+use crate::frame::{Cut, WholeFrames};
 use crate::reason::{DisconnectCause, DisconnectReason};
 use crate::socket::Readiness;
 
@@ -21,6 +23,30 @@ pub(crate) enum EndOfStream {
     Closes(DisconnectCause),
 }
 
+/// The outcome of a read.
+#[derive(Debug)]
+pub(crate) enum Received {
+    Input(Input),
+    /// The connection is heavy, or left over: it is served after the light ones.
+    Later,
+    /// The connection is not to be read now, or not in this way.
+    Nothing,
+    /// No bytes were read.
+    Fill(Fill),
+    NotOpen(Phase),
+}
+
+/// Bytes in the read buffer.
+#[derive(Debug)]
+pub(crate) struct Input {
+    /// How many there are, counted from the front of the buffer.
+    pub(crate) len: usize,
+    /// How many of them are new.
+    pub(crate) read: usize,
+    /// The fast path for whole frames, if it can be used.
+    pub(crate) whole: Option<WholeFrames>,
+}
+
 impl Net {
     #[inline]
     pub(crate) fn config(&self) -> &Config {
@@ -31,37 +57,20 @@ impl Net {
         Some(self.connections.get(id)?.phase)
     }
 
-    /// Returns the phase of a connection, and whether it is heavy.
-    #[inline]
-    pub(crate) fn phase_and_weight(&self, id: ConnectionId) -> Option<(Phase, bool)> {
-        let connection = self.connections.get(id)?;
-        Some((connection.phase, connection.is_heavy))
-    }
-
-    /// Notes that a connection was served. Returns whether it has more to do and stays listed.
-    #[inline]
-    pub(crate) fn connection_served(&mut self, id: ConnectionId, is_heavy: bool) -> bool {
-        self.connections.get_mut(id).is_some_and(|connection| {
-            connection.is_heavy = is_heavy;
-            connection.listed = connection.is_runnable();
-            connection.listed
-        })
-    }
-
-    /// Notes that a listener was served. Returns whether it has more to do and stays listed.
-    pub(crate) fn listener_served(&mut self, id: ListenerId) -> bool {
+    /// Notes an event of a listener. Returns whether it is to be served.
+    pub(crate) fn wake_listener(&mut self, id: ListenerId) -> bool {
         self.listeners.get_mut(id).is_some_and(|listener| {
-            listener.listed = listener.is_runnable();
-            listener.listed
+            listener.readable = true;
+            listener.is_runnable() && !listener.listed
         })
     }
 
-    /// Keeps a connection listed that was [listed](Self::list) and served, or removes it from the end of its list. One
-    /// that had been listed before is not at the end, and stays.
-    pub(crate) fn stay_listed(&mut self, id: ConnectionId, stay: bool) {
-        let is_out = !stay && self.work.take_back(id.into());
-        if let Some(connection) = self.connections.get_mut(id) {
-            connection.listed = !is_out;
+    /// Lists a listener that was served, if there is more to do.
+    pub(crate) fn finish_listener(&mut self, id: ListenerId) {
+        if let Some(listener) = self.listeners.get_mut(id)
+            && listener.is_runnable()
+        {
+            self.list_listener(id);
         }
     }
 
@@ -74,36 +83,173 @@ impl Net {
         }
     }
 
-    /// Reads once from an open connection into the read buffer. `None`: it is not to be read now.
+    /// Merges an event into its connection, and reads from it as [`receive`](Self::receive) does. A heavy connection is
+    /// listed instead.
+    #[inline(always)]
+    pub(crate) fn receive_event(
+        &mut self,
+        id: ConnectionId,
+        event: Readiness,
+        buffer: &mut [u8],
+        most: usize,
+    ) -> Received {
+        self.receive_after::<false>(Some(event), id, buffer, most)
+    }
+
+    /// Reads once from a connection into the read buffer, at most `most` bytes.
     #[inline]
-    pub(crate) fn fill(
+    pub(crate) fn receive(&mut self, id: ConnectionId, buffer: &mut [u8], most: usize) -> Received {
+        self.receive_after::<false>(None, id, buffer, most)
+    }
+
+    /// The same for a connection with a rate limit, of which the others read nothing.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn receive_metered(
         &mut self,
         id: ConnectionId,
         buffer: &mut [u8],
         most: usize,
-    ) -> Option<Fill> {
-        let connection = self.connections.get_mut(id)?;
-        // Its own callbacks' sends are flushed right after, not at the end of the turn.
-        connection.dirty = true;
-        if !connection.wants_delivery() || connection.reads_with_care() {
-            return self.fill_with_care(id, buffer, most);
-        }
-        let fill = connection.fill(buffer, most, &mut self.common);
-        self.count_fill(&fill);
-        Some(fill)
+    ) -> Received {
+        self.receive_after::<true>(None, id, buffer, most)
     }
 
-    #[inline]
-    pub(super) fn count_fill(&mut self, fill: &Fill) {
-        if let Fill::Bytes { read, .. } = *fill {
-            self.stats.reads += u64::from(read > 0);
-            self.stats.bytes_received += read as u64;
+    #[inline(always)]
+    fn receive_after<const METERED: bool>(
+        &mut self,
+        event: Option<Readiness>,
+        id: ConnectionId,
+        buffer: &mut [u8],
+        most: usize,
+    ) -> Received {
+        let Self {
+            connections,
+            common,
+            stats,
+            config,
+            work,
+            ..
+        } = self;
+        let Some(connection) = connections.receiving(id) else {
+            return Received::Nothing;
+        };
+        if let Some(readiness) = event {
+            connection.readiness |= readiness;
+            if connection.listed {
+                return Received::Later;
+            }
+            if connection.is_heavy {
+                connection.listed = true;
+                work.add_left_over(id.into());
+                return Received::Later;
+            }
+        }
+        if connection.phase != Phase::Open {
+            return Received::NotOpen(connection.phase);
+        }
+        let is_other = if METERED {
+            connection.read_ended()
+        } else {
+            connection.reads_with_care()
+        };
+        if !connection.wants_delivery() || is_other {
+            return Received::Nothing;
+        }
+        let most = if METERED {
+            connection.allowance(common.now).bytes.min(most)
+        } else {
+            most
+        };
+        let (len, read) = match connection.fill(buffer, most, common) {
+            Fill::Bytes { len, read } => (len, read),
+            fill => {
+                connection.dirty = true;
+                return Received::Fill(fill);
+            }
+        };
+        if log_enabled!(Level::Trace) {
+            log_read(id, read);
+        }
+        stats.reads += u64::from(read > 0);
+        stats.bytes_received += read as u64;
+        let timed = config.slow_callback.is_some();
+        let whole = connection.whole_frames().filter(|_| !timed);
+        // What its own callbacks send is written right after, not at the end of the turn.
+        match (&whole, connection.room_for_replies()) {
+            // What is charged afterwards may hold a metered connection back.
+            (Some(whole), Some((longest, most))) if !METERED => {
+                connections.begin_replies(id, whole, longest, most, || common.buffers.take_queue());
+            }
+            _ => connection.dirty = true,
+        }
+        Received::Input(Input { len, read, whole })
+    }
+
+    /// Finishes the service of a connection: writes what its callbacks have sent, and lists it if there is more to do.
+    #[inline(always)]
+    pub(crate) fn finish_service(&mut self, id: ConnectionId, is_heavy: bool) {
+        let Some((connection, mut replies)) = self.connections.take_replies(id) else {
+            return self.finish_with_care(id, is_heavy);
+        };
+        connection.is_heavy = is_heavy;
+        connection.dirty = false;
+        match connection.write_replies(replies.wire(), &mut self.common) {
+            None => {
+                if log_enabled!(Level::Trace) {
+                    log_written(id, replies.wire().len());
+                }
+                let more = connection.has_input();
+                self.common.written.frames += replies.written();
+                if more {
+                    self.list(id);
+                }
+            }
+            Some(result) => {
+                if let Some(queue) = replies.queue() {
+                    connection.set_queue(queue);
+                }
+                let token = Source::Connection(id).token();
+                let outcome = connection.replies_left(result, token, &mut self.common);
+                self.finish_flush(id, outcome);
+            }
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn finish_with_care(&mut self, id: ConnectionId, is_heavy: bool) {
+        self.flush(id);
+        if let Some(connection) = self.connections.get_mut(id) {
+            connection.is_heavy = is_heavy;
+            if connection.is_runnable() {
+                self.list(id);
+            }
+        }
+    }
+
+    /// Lists a connection that was served, if there is more to do.
+    pub(crate) fn list_if_runnable(&mut self, id: ConnectionId) {
+        let connection = self.connections.get(id);
+        if connection.is_some_and(|connection| connection.is_runnable()) {
+            self.list(id);
+        }
+    }
+
+    /// Handles the outcome of a flush of replies that has not written all of them.
+    #[cold]
+    #[inline(never)]
+    fn finish_flush(&mut self, id: ConnectionId, outcome: Flush) {
+        self.follow_up(id, outcome);
+        if let Some(connection) = self.connections.get_mut(id)
+            && connection.is_runnable()
+        {
+            self.list(id);
         }
     }
 
     /// Checks for an error that no read will return: after the peer's EOF, or while the connection is held back.
     #[cold]
-    pub(super) fn look_at_error(&mut self, id: ConnectionId) {
+    pub(crate) fn look_at_error(&mut self, id: ConnectionId) {
         let Some(connection) = self.connections.get_mut(id) else {
             return;
         };
@@ -183,21 +329,21 @@ impl Net {
         id: ConnectionId,
         input: &mut &'i [u8],
     ) -> Result<Option<Cut<'i>>, DecodeError> {
-        match self.connections.get_mut(id) {
+        match self.connections.receiving(id) {
             Some(connection) => connection.cut(input, &mut self.common.memory),
             None => Ok(None),
         }
     }
 
     pub(crate) fn note_finished(&mut self, id: ConnectionId) {
-        if let Some(connection) = self.connections.get_mut(id) {
+        if let Some(connection) = self.connections.receiving(id) {
             connection.note_finished();
         }
     }
 
     /// Notes that no whole frame is left. A part of a header or line may be left.
     pub(crate) fn note_unfinished(&mut self, id: ConnectionId, rest: &[u8], read: usize) {
-        if let Some(connection) = self.connections.get_mut(id)
+        if let Some(connection) = self.connections.receiving(id)
             && (!rest.is_empty() || connection.is_inside_frame())
         {
             let look = connection.note_unfinished(read, self.common.now);
@@ -217,7 +363,7 @@ impl Net {
 
     /// Keeps bytes that were read and not delivered. `exhausted`: they contain no whole frame.
     pub(crate) fn keep(&mut self, id: ConnectionId, rest: &[u8], exhausted: bool) {
-        if let Some(connection) = self.connections.get_mut(id)
+        if let Some(connection) = self.connections.receiving(id)
             && connection.wants_input()
             && let Err(error) = connection.keep(rest, exhausted, &mut self.common)
         {
@@ -242,4 +388,17 @@ impl Net {
         let connection = self.connections.get_mut(id)?;
         Some((id, connection.peer, connection.take_reason()?))
     }
+}
+
+/// These are functions of their own because formatting would keep its arguments in memory on the path of every event.
+#[cold]
+#[inline(never)]
+fn log_read(id: ConnectionId, bytes: usize) {
+    trace!("{id} read {bytes} bytes");
+}
+
+#[cold]
+#[inline(never)]
+fn log_written(id: ConnectionId, bytes: usize) {
+    trace!("{id} wrote {bytes} bytes");
 }

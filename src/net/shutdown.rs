@@ -28,7 +28,7 @@ impl Net {
     /// dropped.
     ///
     /// [`on_disconnect`](crate::Handler::on_disconnect) is called for each connection, with the cause
-    /// [`ShuttingDown`](crate::DisconnectCause::ShuttingDown), or
+    /// [`ShuttingDown`](crate::DisconnectCause::ShutDown), or
     /// [`DrainTimedOut`](crate::DisconnectCause::DrainTimedOut) if it did not close in time. `timeout` replaces
     /// [`disconnect_timeout`](crate::Config::disconnect_timeout).
     ///
@@ -93,10 +93,10 @@ impl Net {
         self.close_listeners();
         for id in self.in_phase(|phase| matches!(phase, Phase::Connecting | Phase::Open)) {
             if self.is_connected(id) {
-                self.close(id, DisconnectCause::ShuttingDown);
+                self.close(id, DisconnectCause::ShutDown);
                 self.mark_dirty(id);
             } else {
-                self.end(id, Some(DisconnectCause::ShuttingDown));
+                self.end(id, Some(DisconnectCause::ShutDown));
             }
         }
     }

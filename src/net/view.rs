@@ -24,6 +24,8 @@ use crate::link::Link;
 pub struct ConnectionRef<'n> {
     id: ConnectionId,
     link: &'n Link,
+    /// The bytes of replies that are not in its queue yet.
+    replies: u64,
 }
 
 impl Net {
@@ -31,7 +33,8 @@ impl Net {
     /// [`on_disconnect`](crate::Handler::on_disconnect) it is still available.
     pub fn connection(&self, id: ConnectionId) -> Option<ConnectionRef<'_>> {
         let link = self.connections.get(id)?;
-        Some(ConnectionRef { id, link })
+        let replies = self.connections.replies(id);
+        Some(ConnectionRef { id, link, replies })
     }
 }
 
@@ -68,7 +71,7 @@ impl ConnectionRef<'_> {
 
     /// Returns the bytes that are queued and not written to the socket yet, headers included.
     pub fn queued_bytes(&self) -> u64 {
-        self.link.queued_bytes()
+        self.link.queued_bytes() + self.replies
     }
 
     /// Returns whether the connection is [paused](Net::pause).

@@ -7,17 +7,24 @@ use crate::net::{Accepted, Refusal};
 use crate::socket::Shown;
 
 impl Reactor {
-    /// Accepts peers, within the budget. Returns whether there is more to do.
+    /// Serves a listener that has an event.
+    pub(super) fn wake_listener<H: Handler + ?Sized>(
+        &mut self,
+        handler: &mut H,
+        listener: ListenerId,
+    ) {
+        if self.net.wake_listener(listener) {
+            self.serve_listener(handler, listener);
+            self.net.finish_listener(listener);
+        }
+    }
+
+    /// Accepts peers, within the budget.
     pub(super) fn serve_listener<H: Handler + ?Sized>(
         &mut self,
         handler: &mut H,
         listener: ListenerId,
-    ) -> bool {
-        self.accept_peers(handler, listener);
-        self.net.listener_served(listener)
-    }
-
-    fn accept_peers<H: Handler + ?Sized>(&mut self, handler: &mut H, listener: ListenerId) {
+    ) {
         for _ in 0..self.net.config().accepts_per_turn {
             let (stream, peer) = match self.net.accept(listener) {
                 Accepted::Peer(stream, peer) => (stream, peer),

@@ -115,10 +115,9 @@ impl Reactor {
     #[cold]
     #[inline(never)]
     fn serve_now<H: Handler + ?Sized>(&mut self, handler: &mut H, id: ConnectionId) {
-        // It is listed meanwhile, and stays listed if a callback panics.
+        // If a callback panics, the next turn serves it again.
         self.net.list(id);
         self.net.pretend_ready(id);
-        let again = self.serve_connection(handler, id);
-        self.net.stay_listed(id, again);
+        self.serve_again(handler, id);
     }
 }

@@ -1,143 +1,191 @@
 //! Delivery: from the bytes of one read to callbacks, frame by frame.
 
+use super::Reactor;
 use crate::connection_id::ConnectionId;
 use crate::error::DecodeError;
 use crate::frame::{Chunk, Cut, Frame, WholeFrames};
 use crate::handler::Handler;
-use crate::net::Net;
+use crate::net::Input;
 
-/// The bytes of one read, on their way to the handler.
-pub(super) struct Delivery<'n> {
-    net: &'n mut Net,
-    id: ConnectionId,
-    /// Undelivered bytes.
-    input: &'n [u8],
-    /// The number of bytes that are new.
-    read: usize,
-    /// How many of `most` frames may still be delivered.
-    left: u64,
-    most: u64,
-    /// The input contains no further whole frame.
-    exhausted: bool,
+/// The bytes in the read buffer that are being delivered. If a callback panics, the next turn finds them here.
+#[derive(Debug, Default)]
+pub(super) struct Delivery {
+    to: Option<ConnectionId>,
+    /// Where the bytes of the read end in the buffer.
+    end: usize,
+    /// How many of them are not delivered yet.
+    rest: usize,
 }
 
-impl<'n> Delivery<'n> {
-    #[inline]
-    pub(super) fn new(
-        net: &'n mut Net,
+impl Reactor {
+    /// Delivers all frames of a read, but at most `most`. Returns how many.
+    #[inline(always)]
+    pub(super) fn deliver<H: Handler + ?Sized>(
+        &mut self,
+        handler: &mut H,
         id: ConnectionId,
-        input: &'n [u8],
-        read: usize,
+        input: &Input,
         most: u64,
-    ) -> Self {
-        Self {
-            net,
-            id,
-            input,
-            read,
-            left: most,
-            most,
-            exhausted: false,
+    ) -> u64 {
+        self.delivery = Delivery {
+            to: Some(id),
+            end: input.len,
+            rest: input.len,
+        };
+        let mut left = most;
+        if let Some(whole) = input.whole {
+            left = self.deliver_whole(handler, id, whole, left);
         }
-    }
-
-    /// Delivers all frames, up to the budget. Returns how many.
-    pub(super) fn deliver<H: Handler + ?Sized>(mut self, handler: &mut H) -> u64 {
-        while !self.exhausted
-            && self.left > 0
-            // A callback may have ended or paused the connection.
-            && let Some(connection) = self.net.deliverable(self.id)
-        {
-            match connection.whole_frames() {
-                Some(_) if self.input.is_empty() => self.exhausted = true,
-                Some(whole) if !connection.has_begun_frame() && !self.net.times_callbacks() => {
-                    self.deliver_whole(whole, handler);
-                }
-                _ => self.deliver_next(handler),
-            }
+        if self.delivery.rest > 0 || input.len == 0 {
+            left = self.deliver_rest(handler, id, input.read, left);
         }
-        self.most - self.left
+        self.delivery.to = None;
+        self.net.count_received(most - left);
+        most - left
     }
 
     /// Delivers frames that lie whole in the input, without looking up the connection for each, until a callback
-    /// changes the state of a connection. Then delivers the frame that only begins in the input, if it can be
-    /// completed.
-    fn deliver_whole<H: Handler + ?Sized>(&mut self, whole: WholeFrames, handler: &mut H) {
-        self.net.expect_no_change();
-        let mut input = self.input;
+    /// changes the state of a connection. Returns how many frames may still be delivered.
+    #[inline(never)]
+    fn deliver_whole<H: Handler + ?Sized>(
+        &mut self,
+        handler: &mut H,
+        id: ConnectionId,
+        whole: WholeFrames,
+        mut left: u64,
+    ) -> u64 {
+        let Self {
+            net,
+            read_buffer,
+            delivery,
+        } = self;
+        net.expect_no_change();
+        let mut input = read_buffer
+            .get(delivery.end - delivery.rest..delivery.end)
+            .unwrap_or_default();
         while let Some(payload) = whole.cut(&mut input) {
-            self.input = input;
-            self.left -= 1;
-            handler.on_data(self.net, self.id, Frame::from(payload));
-            if self.left == 0 || self.net.has_changed() {
-                self.exhausted = self.input.is_empty();
-                return;
+            delivery.rest = input.len();
+            left -= 1;
+            handler.on_data(net, id, Frame::from(payload));
+            if left == 0 || net.has_changed() {
+                break;
             }
         }
-        if self.input.is_empty() {
-            self.exhausted = true;
-        } else {
-            self.deliver_next(handler);
-        }
+        left
     }
 
-    /// Delivers one frame, or finds that there is none. An error ends the connection.
+    /// Delivers what does not lie whole in the input, or not in a format with a fast path. Then returns undelivered bytes
+    /// to the connection.
     #[inline(never)]
-    fn deliver_next<H: Handler + ?Sized>(&mut self, handler: &mut H) {
-        let id = self.id;
-        match self.net.cut(id, &mut self.input) {
-            Ok(Some(Cut::Borrowed(payload))) => self.on_data(handler, Frame::from(payload)),
+    fn deliver_rest<H: Handler + ?Sized>(
+        &mut self,
+        handler: &mut H,
+        id: ConnectionId,
+        read: usize,
+        mut left: u64,
+    ) -> u64 {
+        let mut exhausted = false;
+        while left > 0
+            // A callback may have ended or paused the connection.
+            && let Some(connection) = self.net.deliverable(id)
+        {
+            match connection.whole_frames() {
+                Some(_) if self.delivery.rest == 0 => return left,
+                Some(whole) if !connection.has_begun_frame() && !self.net.times_callbacks() => {
+                    let before = left;
+                    left = self.deliver_whole(handler, id, whole, left);
+                    if left < before {
+                        continue;
+                    }
+                }
+                _ => {}
+            }
+            match self.deliver_next(handler, id, read) {
+                Some(frames) => left -= frames,
+                None => {
+                    exhausted = true;
+                    break;
+                }
+            }
+        }
+        self.keep_rest(id, exhausted);
+        left
+    }
+
+    /// Delivers one frame or chunk. Returns how many frames are complete with it, or `None` if the rest of the input
+    /// contains no further frame or chunk. An error ends the connection.
+    fn deliver_next<H: Handler + ?Sized>(
+        &mut self,
+        handler: &mut H,
+        id: ConnectionId,
+        read: usize,
+    ) -> Option<u64> {
+        let Self {
+            net,
+            read_buffer,
+            delivery,
+        } = self;
+        let mut input = read_buffer.get(delivery.end - delivery.rest..delivery.end)?;
+        let cut = net.cut(id, &mut input);
+        delivery.rest = input.len();
+        match cut {
+            Ok(Some(Cut::Borrowed(payload))) => {
+                net.note_finished(id);
+                net.call("on_data", id, |net| {
+                    handler.on_data(net, id, Frame::from(payload));
+                });
+            }
             Ok(Some(Cut::Assembled(mut payload))) => {
-                self.on_data(handler, Frame::assembled(&mut payload));
-                self.net.recycle(payload);
+                net.note_finished(id);
+                net.call("on_data", id, |net| {
+                    handler.on_data(net, id, Frame::assembled(&mut payload));
+                });
+                net.recycle(payload);
             }
             Ok(Some(Cut::Chunk(extent, bytes))) => {
-                self.on_chunk(handler, Chunk::new(extent, bytes.into()));
+                let chunk = Chunk::new(extent, bytes.into());
+                let is_last = chunk.is_last();
+                net.note_chunk(id, is_last);
+                net.call("on_chunk", id, |net| handler.on_chunk(net, id, chunk));
+                return Some(u64::from(is_last));
             }
             Ok(Some(Cut::HeldChunk(extent, mut bytes))) => {
-                self.on_chunk(handler, Chunk::new(extent, Frame::assembled(&mut bytes)));
-                self.net.recycle(bytes);
+                let chunk = Chunk::new(extent, Frame::assembled(&mut bytes));
+                let is_last = chunk.is_last();
+                net.note_chunk(id, is_last);
+                net.call("on_chunk", id, |net| handler.on_chunk(net, id, chunk));
+                net.recycle(bytes);
+                return Some(u64::from(is_last));
             }
             Ok(None) => {
-                self.exhausted = true;
-                self.net.note_unfinished(id, self.input, self.read);
+                net.note_unfinished(id, input, read);
+                return None;
             }
-            Err(error) => self.fail(error),
+            Err(error) => self.fail(id, error),
         }
-    }
-
-    fn on_data<H: Handler + ?Sized>(&mut self, handler: &mut H, frame: Frame<'_>) {
-        let id = self.id;
-        self.net.note_finished(id);
-        self.left -= 1;
-        self.net
-            .call("on_data", id, |net| handler.on_data(net, id, frame));
-    }
-
-    fn on_chunk<H: Handler + ?Sized>(&mut self, handler: &mut H, chunk: Chunk<'_>) {
-        let id = self.id;
-        self.left -= u64::from(chunk.is_last());
-        self.net.note_chunk(id, chunk.is_last());
-        self.net
-            .call("on_chunk", id, |net| handler.on_chunk(net, id, chunk));
+        Some(1)
     }
 
     /// Ends the connection because of a decode error. Replies to earlier frames are written first.
     #[cold]
-    fn fail(&mut self, error: DecodeError) {
-        self.net.flush(self.id);
-        self.net.end(self.id, Some(error.into()));
+    fn fail(&mut self, id: ConnectionId, error: DecodeError) {
+        self.net.flush(id);
+        self.net.end(id, Some(error.into()));
     }
-}
 
-impl Drop for Delivery<'_> {
-    /// Returns undelivered bytes to the connection, even if a callback panics.
+    /// Returns undelivered bytes to the connection. `exhausted`: they contain no whole frame.
+    fn keep_rest(&mut self, id: ConnectionId, exhausted: bool) {
+        let Delivery { end, rest, .. } = std::mem::take(&mut self.delivery);
+        if let Some(rest) = self.read_buffer.get(end - rest..end) {
+            self.net.keep(id, rest, exhausted);
+        }
+    }
+
+    /// Returns the bytes to the connection whose delivery was interrupted by a panic.
     #[inline]
-    fn drop(&mut self) {
-        self.net.count_received(self.most - self.left);
-        // Usually there is nothing to keep.
-        if !self.input.is_empty() {
-            self.net.keep(self.id, self.input, self.exhausted);
+    pub(super) fn finish_interrupted(&mut self) {
+        if let Some(id) = self.delivery.to {
+            self.keep_rest(id, false);
         }
     }
 }

@@ -25,6 +25,7 @@ use crate::handler::Handler;
 use crate::in_loop::InLoop;
 use crate::net::Net;
 use crate::socket::{Readiness, claim, give_up};
+use deliver::Delivery;
 
 /// Drives the connections of a [`Net`] in a [`mio::Poll`] of your own. An [`EventLoop`](crate::EventLoop) contains a
 /// reactor and a poll.
@@ -40,8 +41,9 @@ use crate::socket::{Readiness, claim, give_up};
 ///     finish_turn(handler)
 ///   finish_turn
 ///     user events            of your own sources                               on_event
-///     serve                  each listed source once, within budgets;
-///                            fresh sources first
+///     serve                  sources with an event, except heavy connections;
+///                            then heavy ones and those with more to do, in
+///                            rotation, until the budget of the turn is spent
 ///       listener               accept                                          on_accept, on_connect
 ///       connection             read, cut, deliver, flush                       on_connect, on_data, on_chunk,
 ///                                                                              on_half_close
@@ -104,6 +106,8 @@ pub struct Reactor {
     net: Net,
     /// The read buffer of all connections.
     read_buffer: Vec<u8>,
+    /// Which of its bytes are being delivered.
+    delivery: Delivery,
 }
 
 impl Reactor {
@@ -122,6 +126,7 @@ impl Reactor {
         Ok(Self {
             read_buffer: vec![0; config.read_buffer],
             net: Net::new(registry, config, now),
+            delivery: Delivery::default(),
         })
     }
 
@@ -163,8 +168,10 @@ impl Reactor {
     pub fn finish_turn<H: Handler + ?Sized>(&mut self, handler: &mut H) {
         let _callbacks = InLoop::enter();
         self.net.count_turn();
+        self.finish_interrupted();
         self.report_user_events(handler);
-        self.serve_ready(handler);
+        self.serve_events(handler);
+        self.serve_left_over(handler);
         self.judge_deadlines(handler);
         self.fire_timers(handler);
         self.announce_drained(handler);
@@ -218,18 +225,37 @@ impl Reactor {
         }
     }
 
-    /// Serves each ready source once. A source counts as served when that is complete, not before.
-    fn serve_ready<H: Handler + ?Sized>(&mut self, handler: &mut H) {
-        self.net.begin_serving();
-        while let Some(source) = self.net.next_source() {
-            let again = match source {
-                Source::Connection(id) => self.serve_connection(handler, id),
-                Source::Listener(id) => self.serve_listener(handler, id),
-            };
+    /// Serves each source that has an event, except for heavy connections. An event counts as served when that is
+    /// complete, not before.
+    fn serve_events<H: Handler + ?Sized>(&mut self, handler: &mut H) {
+        while let Some((source, readiness)) = self.net.next_event() {
+            match source {
+                Source::Connection(id) => self.serve_event(handler, id, readiness),
+                Source::Listener(id) => self.wake_listener(handler, id),
+            }
             self.net.enforce_budget();
-            self.net.served(source, again);
+            self.net.event_served();
         }
-        self.net.finish_serving();
+        self.net.finish_events();
+    }
+
+    /// Serves sources that are left over, each at most once, until the budget of the turn is spent.
+    fn serve_left_over<H: Handler + ?Sized>(&mut self, handler: &mut H) {
+        let end = self.net.work_done() + self.net.config().turn_budget;
+        for _ in 0..self.net.left_over() {
+            let Some(source) = self.net.next_left_over() else {
+                break;
+            };
+            match source {
+                Source::Connection(id) => self.serve_again(handler, id),
+                Source::Listener(id) => self.serve_listener(handler, id),
+            }
+            self.net.enforce_budget();
+            self.net.left_over_served(source);
+            if self.net.work_done() >= end {
+                break;
+            }
+        }
     }
 
     /// Fires user timers, within the budget. A timer that is set meanwhile waits for the next turn.

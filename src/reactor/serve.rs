@@ -1,35 +1,132 @@
 //! Serves a connection: reads, delivers, and writes the replies while the connection is in the cache.
 
-use log::trace;
-
 use super::Reactor;
-use super::deliver::Delivery;
 use crate::connection::{Fill, Origin, Phase};
 use crate::connection_id::ConnectionId;
+use crate::error::DecodeError;
 use crate::handler::Handler;
-use crate::net::EndOfStream;
+use crate::net::{EndOfStream, Received};
 use crate::reason::DisconnectCause;
+use crate::socket::Readiness;
+
+/// A light connection is read once, at most this many bytes, whatever it may be as a heavy one.
+const LIGHT: usize = 64 * 1024;
 
 impl Reactor {
-    /// Serves a connection according to its phase. Returns whether there is more to do. Inlined into its callers, so
-    /// that the path of every event has no call for it.
+    /// Serves a connection that has an event: reads once, delivers, and writes the replies. A heavy connection is listed
+    /// instead, to be [served again](Self::serve_again) after the light ones.
     #[inline(always)]
-    pub(super) fn serve_connection<H: Handler + ?Sized>(
+    pub(super) fn serve_event<H: Handler + ?Sized>(
         &mut self,
         handler: &mut H,
         id: ConnectionId,
-    ) -> bool {
-        let Some((phase, mut is_heavy)) = self.net.phase_and_weight(id) else {
-            return false;
-        };
+        readiness: Readiness,
+    ) {
+        let most = self.net.config().read_budget.min(LIGHT);
+        match self
+            .net
+            .receive_event(id, readiness, &mut self.read_buffer, most)
+        {
+            Received::Input(input) => {
+                let frames = self.net.config().frames_per_turn;
+                let delivered = self.deliver(handler, id, &input, frames);
+                let is_heavy = input.read >= most / 2 || delivered >= frames.div_ceil(2);
+                self.net.finish_service(id, is_heavy);
+            }
+            received => self.serve_otherwise(handler, id, received, false),
+        }
+    }
+
+    /// Serves a connection that is left over, within its budgets.
+    #[inline(never)]
+    pub(super) fn serve_again<H: Handler + ?Sized>(&mut self, handler: &mut H, id: ConnectionId) {
+        let config = self.net.config();
+        let (mut bytes, mut frames) = (config.read_budget, config.frames_per_turn);
+        let (half_of_bytes, half_of_frames) = (bytes.min(LIGHT) / 2, frames / 2);
+        let (all_bytes, all_frames) = (bytes, frames);
+        let mut is_heavy = false;
+        loop {
+            match self.net.receive(id, &mut self.read_buffer, bytes) {
+                Received::Input(input) => {
+                    bytes = bytes.saturating_sub(input.read);
+                    frames -= self.deliver(handler, id, &input, frames);
+                    is_heavy =
+                        all_bytes - bytes >= half_of_bytes || all_frames - frames >= half_of_frames;
+                    self.net.finish_service(id, is_heavy);
+                    if bytes == 0 || frames == 0 || self.net.has_nothing_to_deliver(id) {
+                        return;
+                    }
+                }
+                received => return self.serve_otherwise(handler, id, received, is_heavy),
+            }
+        }
+    }
+
+    /// Serves a connection from which nothing was read.
+    #[cold]
+    #[inline(never)]
+    fn serve_otherwise<H: Handler + ?Sized>(
+        &mut self,
+        handler: &mut H,
+        id: ConnectionId,
+        received: Received,
+        is_heavy: bool,
+    ) {
+        match received {
+            Received::Later | Received::Input(_) => return,
+            Received::Nothing => return self.serve_with_care(handler, id),
+            Received::Fill(Fill::Ended) => self.end_of_stream(handler, id),
+            Received::Fill(Fill::Failed(error)) => {
+                self.net.end(id, Some(DisconnectCause::of_socket(error)));
+            }
+            Received::Fill(Fill::NoMemory(error)) => {
+                let error = DecodeError::from(error);
+                self.net.end(id, Some(error.into()));
+            }
+            Received::Fill(Fill::Blocked | Fill::Bytes { .. }) => {}
+            Received::NotOpen(phase) => return self.serve_ending(handler, id, phase),
+        }
+        self.net.finish_service(id, is_heavy);
+    }
+
+    /// Serves a connection that has a rate limit, or is not to be read now. Reads once, within the limit; what is left is
+    /// listed.
+    fn serve_with_care<H: Handler + ?Sized>(&mut self, handler: &mut H, id: ConnectionId) {
+        let config = self.net.config();
+        let (bytes, frames) = (config.read_budget.min(LIGHT), config.frames_per_turn);
+        match self.net.receive_metered(id, &mut self.read_buffer, bytes) {
+            Received::Input(input) => {
+                let most = self.net.frames_allowed(id).min(frames);
+                let delivered = self.deliver(handler, id, &input, most);
+                let excess = self.net.charge(id, input.read, delivered);
+                let is_heavy = input.read >= bytes / 2 || delivered >= frames.div_ceil(2);
+                self.net.finish_service(id, is_heavy);
+                if excess.is_some() {
+                    self.net.end(id, excess);
+                }
+            }
+            Received::Nothing => {
+                self.net.look_at_error(id);
+                self.net.finish_service(id, false);
+            }
+            received => self.serve_otherwise(handler, id, received, false),
+        }
+    }
+
+    /// Serves a connection that is not open.
+    fn serve_ending<H: Handler + ?Sized>(
+        &mut self,
+        handler: &mut H,
+        id: ConnectionId,
+        phase: Phase,
+    ) {
         match phase {
-            Phase::Open => is_heavy = self.serve(handler, id, is_heavy),
             Phase::Closing | Phase::Draining => self.net.drain(id, &mut self.read_buffer),
             Phase::Releasing => self.net.serve_releasing(id),
             Phase::Connecting => self.finish_connect(handler, id),
-            Phase::Closed => {}
+            Phase::Open | Phase::Closed => {}
         }
-        self.net.connection_served(id, is_heavy)
+        self.net.list_if_runnable(id);
     }
 
     fn finish_connect<H: Handler + ?Sized>(&mut self, handler: &mut H, id: ConnectionId) {
@@ -52,88 +149,6 @@ impl Reactor {
         }
     }
 
-    /// Reads, cuts frames, delivers them, and writes the replies. Returns whether the connection is heavy.
-    ///
-    /// A light connection may be served before others in this turn and after them in the last. So it has half a budget
-    /// each time, and takes no more than one budget between two services of any other.
-    #[inline(always)]
-    fn serve<H: Handler + ?Sized>(
-        &mut self,
-        handler: &mut H,
-        id: ConnectionId,
-        is_heavy: bool,
-    ) -> bool {
-        let config = self.net.config();
-        let whole = Budget {
-            bytes: config.read_budget,
-            frames: config.frames_per_turn,
-        };
-        let half = whole.half();
-        let all = if is_heavy { whole } else { half };
-        let mut left = all;
-        loop {
-            let read = self.receive(handler, id, &mut left);
-            self.net.flush(id);
-            if read == 0 || left.is_spent() || self.net.has_nothing_to_deliver(id) {
-                return all.bytes - left.bytes >= half.bytes
-                    || all.frames - left.frames >= half.frames;
-            }
-        }
-    }
-
-    /// Reads once and delivers frames, as far as the budget allows. Returns the number of bytes read.
-    #[inline(always)]
-    fn receive<H: Handler + ?Sized>(
-        &mut self,
-        handler: &mut H,
-        id: ConnectionId,
-        budget: &mut Budget,
-    ) -> usize {
-        match self.net.fill(id, &mut self.read_buffer, budget.bytes) {
-            Some(Fill::Bytes { len, read }) => {
-                trace!("{id} read {read} bytes");
-                budget.bytes = budget.bytes.saturating_sub(read);
-                let input = &self.read_buffer[..len];
-                let delivery = Delivery::new(&mut self.net, id, input, read, budget.frames);
-                budget.frames -= delivery.deliver(handler);
-                return read;
-            }
-            Some(Fill::Metered { len, read }) => {
-                self.deliver_metered(handler, id, budget, len, read);
-                return read;
-            }
-            None | Some(Fill::Blocked) => {}
-            Some(Fill::Ended) => self.end_of_stream(handler, id),
-            Some(Fill::Failed(error)) => {
-                self.net.end(id, Some(DisconnectCause::of_socket(error)));
-            }
-            Some(Fill::NoMemory { requested }) => {
-                self.net
-                    .end(id, Some(DisconnectCause::OutOfMemory { requested }));
-            }
-        }
-        0
-    }
-
-    /// Delivers frames of a connection with a rate limit, as far as that and the budget allow.
-    #[cold]
-    #[inline(never)]
-    fn deliver_metered<H: Handler + ?Sized>(
-        &mut self,
-        handler: &mut H,
-        id: ConnectionId,
-        budget: &mut Budget,
-        len: usize,
-        read: usize,
-    ) {
-        let most = self.net.frames_allowed(id).min(budget.frames);
-        let input = &self.read_buffer[..len];
-        let delivered = Delivery::new(&mut self.net, id, input, read, most).deliver(handler);
-        self.net.charge(id, read, delivered);
-        budget.bytes = budget.bytes.saturating_sub(read);
-        budget.frames -= delivered;
-    }
-
     fn end_of_stream<H: Handler + ?Sized>(&mut self, handler: &mut H, id: ConnectionId) {
         match self.net.end_of_stream(id) {
             EndOfStream::HalfOpen => {
@@ -142,27 +157,5 @@ impl Reactor {
             }
             EndOfStream::Closes(cause) => self.net.close(id, cause),
         }
-    }
-}
-
-/// What a connection may still do in this turn.
-#[derive(Clone, Copy)]
-struct Budget {
-    /// Bytes to read.
-    bytes: usize,
-    /// Frames to deliver.
-    frames: u64,
-}
-
-impl Budget {
-    fn half(self) -> Self {
-        Self {
-            bytes: self.bytes.div_ceil(2),
-            frames: self.frames.div_ceil(2),
-        }
-    }
-
-    fn is_spent(self) -> bool {
-        self.bytes == 0 || self.frames == 0
     }
 }

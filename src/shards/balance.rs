@@ -9,7 +9,7 @@ use super::error::{ShardError, ShardFailure};
 use super::handles::ShardHandles;
 use crate::config::{Config, ConnectionOptions, ListenOptions};
 use crate::connection_id::ListenerId;
-use crate::error::ListenError;
+use crate::error::OpenError;
 use crate::event_loop::EventLoop;
 use crate::handler::Handler;
 use crate::net::Peer;
@@ -63,7 +63,7 @@ pub(super) enum Place {
 }
 
 /// The listener, which has the same id in all shards; or the shard that could not listen, and the error.
-type Listened = Result<Option<ListenerId>, (usize, ListenError)>;
+type Listened = Result<Option<ListenerId>, (usize, OpenError)>;
 
 impl Place {
     /// Opens a listener for all shards. The kernel balances TCP addresses only.
@@ -78,11 +78,11 @@ impl Place {
         let failed = |(shard, error)| ShardError::new(shard, ShardFailure::Listen(error));
         let connection = options
             .connection(config)
-            .map_err(|error| failed((0, ListenError::Options(error))))?;
+            .map_err(|error| failed((0, OpenError::Options(error))))?;
         let listened = match self {
             Self::Addrs(addrs) => {
                 let nothing = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
-                let mut result = Err((0, ListenError::Resolve(nothing)));
+                let mut result = Err((0, OpenError::Resolve(nothing)));
                 for addr in addrs {
                     result = match balance {
                         Balance::Kernel => listen_everywhere(addr, options, &connection, loops),
@@ -98,7 +98,7 @@ impl Place {
             }
             #[cfg(unix)]
             Self::Path(path) => ListenSocket::bind_unix(&path, options)
-                .map_err(|error| (0, ListenError::BindUnix { path, error }))
+                .map_err(|error| (0, OpenError::BindUnix { path, error }))
                 .and_then(|(socket, file)| {
                     let listener = listen_once(socket, options, loops, handles)?;
                     if let (Some(first), Some(id)) = (loops.first_mut(), listener) {
@@ -119,13 +119,13 @@ fn bind(
     options: &ListenOptions,
     connection: &ConnectionOptions,
     sharing: Sharing,
-) -> Result<(ListenSocket, SocketAddr), ListenError> {
+) -> Result<(ListenSocket, SocketAddr), OpenError> {
     let bound = ListenSocket::bind(addr, options, connection, sharing).and_then(|socket| {
         // If the port was 0, use the assigned port from here on.
         let local_addr = socket.local()?.addr.unwrap_or(addr);
         Ok((socket, local_addr))
     });
-    bound.map_err(|error| ListenError::Bind { addr, error })
+    bound.map_err(|error| OpenError::Bind { addr, error })
 }
 
 fn listen_everywhere<H: Handler>(

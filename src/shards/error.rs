@@ -3,7 +3,7 @@
 use std::any::Any;
 use std::{error, fmt, io};
 
-use crate::error::ListenError;
+use crate::error::OpenError;
 
 /// A shard that could not start, or that failed.
 #[derive(Debug)]
@@ -20,7 +20,7 @@ pub struct ShardError {
 #[non_exhaustive]
 pub enum ShardFailure {
     /// The shard could not listen.
-    Listen(ListenError),
+    Listen(OpenError),
     /// The loop returned an error, or the handler could not be created.
     Failed(io::Error),
     /// The shard panicked, with this message.

@@ -19,7 +19,7 @@ use std::thread;
 use log::error;
 
 use crate::config::{Config, ListenOptions};
-use crate::error::ListenError;
+use crate::error::OpenError;
 use crate::event_loop::EventLoop;
 use crate::handler::Handler;
 use crate::in_loop::InLoop;
@@ -179,8 +179,8 @@ impl ShardsBuilder {
         mut self,
         addr: impl ToSocketAddrs,
         options: ListenOptions,
-    ) -> Result<Self, ListenError> {
-        let addrs = addr.to_socket_addrs().map_err(ListenError::Resolve)?;
+    ) -> Result<Self, OpenError> {
+        let addrs = addr.to_socket_addrs().map_err(OpenError::Resolve)?;
         self.listeners
             .push((Place::Addrs(addrs.collect()), options));
         Ok(self)

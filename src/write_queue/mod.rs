@@ -31,7 +31,7 @@ use std::io::{IoSlice, Read};
 
 use bytes::Bytes;
 
-use crate::error::EncodeError;
+use crate::error::{EncodeError, OutOfMemory};
 use crate::frame::{self, FrameWriter, Framing, LengthPrefix};
 use crate::tick::Tick;
 use latest::Latest;
@@ -195,6 +195,20 @@ impl WriteQueue {
         Some(len)
     }
 
+    /// Appends whole frames that have this prefix.
+    pub(crate) fn push_wire(&mut self, prefix: LengthPrefix, wire: &[u8]) {
+        self.tail.extend_from_slice(wire);
+        let mut rest = wire;
+        while !rest.is_empty() {
+            let before = rest.len();
+            if prefix.cut_whole(u64::MAX, &mut rest).is_none() {
+                debug_assert!(false, "only whole frames were collected");
+                rest = &[];
+            }
+            self.count(before - rest.len());
+        }
+    }
+
     /// Appends a frame, copying the payload.
     pub(crate) fn push_copied(
         &mut self,
@@ -224,11 +238,10 @@ impl WriteQueue {
         if self.tail.len() >= SEAL_AT {
             self.seal();
         }
+        let requested = additional;
         self.tail
             .try_reserve(additional)
-            .map_err(|_| EncodeError::OutOfMemory {
-                requested: additional,
-            })
+            .map_err(|_| OutOfMemory { requested }.into())
     }
 
     /// Appends a frame: by reference if the payload is large, otherwise by copying.

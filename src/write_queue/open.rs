@@ -52,7 +52,7 @@ impl WriteQueue {
                 left: open.left,
             });
         };
-        open.framing.check(piece)?;
+        open.framing.check(piece, left == 0)?;
         self.append_bytes(piece)?;
         if let Some(open) = &mut self.open {
             open.left = left;

@@ -127,7 +127,9 @@ impl Source {
             }
         }
         let bytes = &window[..filled];
-        self.framing.check(bytes).map_err(SourceError::Unfit)?;
+        let is_last = filled as u64 == self.left;
+        let checked = self.framing.check(bytes, is_last);
+        checked.map_err(SourceError::Unfit)?;
         Ok(Some(filled))
     }
 }

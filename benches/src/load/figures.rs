@@ -22,6 +22,18 @@ pub(crate) struct Figures {
 }
 
 impl Figures {
+    /// Adds those of a later stretch of the same load.
+    pub(crate) fn add(&mut self, later: &Self) {
+        self.frames += later.frames;
+        self.elapsed += later.elapsed;
+        let own_cpu = self.own_cpu.zip(later.own_cpu);
+        self.own_cpu = own_cpu.map(|(one, other)| one + other);
+        if let (Some(all), Some(more)) = (&mut self.latency, &later.latency) {
+            // Both have the same bounds, so that all fit.
+            let _ = all.add(more);
+        }
+    }
+
     /// Below which so much of the frames were, if that was measured.
     pub(crate) fn quantile(&self, quantile: f64) -> Option<Duration> {
         let histogram = self.measured()?;

@@ -5,10 +5,14 @@
 //! counts from when it was due: a server that stalls is not spared the frames it would have got meanwhile. What cannot be
 //! sent is counted, and the load goes on.
 
-mod clients;
+mod broadcast;
+mod churn;
+mod echo;
 mod figures;
 mod schedule;
 mod spec;
+mod tally;
+mod traffic;
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -24,9 +28,10 @@ use crate::report::{self, grouped};
 use crate::values::{self, seconds};
 use crate::watch::{TICK, Watch};
 use crate::{limits, pause, usage};
-use clients::Clients;
 pub(crate) use figures::Figures;
-pub(crate) use spec::{Pace, Spec};
+pub(crate) use spec::{Pace, Shape, Spec};
+pub(crate) use traffic::Kind;
+use traffic::Traffic;
 
 #[derive(Debug, Args)]
 pub(crate) struct Options {
@@ -36,7 +41,13 @@ pub(crate) struct Options {
     /// How many connections; as many as the open-file limit allows, if that is less.
     #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) connections: u32,
-    /// Frames in flight on each connection.
+    /// What the connections do.
+    #[arg(long, value_enum, default_value_t = Kind::Echo)]
+    traffic: Kind,
+    /// How many of them send; the others are idle. All, unless given; an echo only.
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
+    active: Option<u32>,
+    /// Frames in flight on each connection, or sent at a time if they are broadcast.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1024))]
     pipeline: u32,
     /// So many frames a second, on all connections together, instead of a number in flight; latency counts from when a
@@ -52,11 +63,22 @@ pub(crate) struct Options {
 }
 
 impl Options {
-    pub(crate) fn pace(&self) -> Pace {
-        match self.rate {
-            Some(rate) => Pace::PerSecond(rate),
-            None => Pace::InFlight(self.pipeline),
+    pub(crate) fn shape(&self) -> Result<Shape, Problem> {
+        if self.traffic != Kind::Echo && (self.rate.is_some() || self.active.is_some()) {
+            return Err(Problem::usage(
+                "--rate and --active are for the traffic echo only",
+            ));
         }
+        Ok(Shape {
+            kind: self.traffic,
+            connections: self.connections,
+            active: self.active,
+            pace: match self.rate {
+                Some(rate) => Pace::PerSecond(rate),
+                None => Pace::InFlight(self.pipeline),
+            },
+            size: self.size,
+        })
     }
 }
 
@@ -67,30 +89,33 @@ const OVERTIME: Duration = Duration::from_secs(2);
 
 /// Loads a server and tells how it did.
 pub(crate) fn run(options: &Options, json: Option<&Path>) -> Result<(), Problem> {
+    let shape = options.shape()?;
+    let shape = Shape {
+        connections: limits::fit(shape.connections),
+        ..shape
+    };
     let spec = Spec {
         addrs: values::resolve(&options.addr)?,
-        connections: limits::fit(options.connections),
-        pace: options.pace(),
-        size: options.size,
-        latency: true,
+        shape,
+        time_every: Some(1),
     };
     let mut load = Load::connect(&spec)?;
     report::say(format_args!(
         "connected     {} to {}",
-        grouped(spec.connections.into()),
+        grouped(shape.connections.into()),
         load.addr
     ));
     let figures = load.measure_with_progress(options.seconds)?;
-    figures.say(spec.size);
+    figures.say(shape.size);
     report::write_json(
         json,
         &json!({
             "addr": load.addr.to_string(),
-            "connections": spec.connections,
+            "connections": shape.connections,
             "pipeline": options.rate.is_none().then_some(options.pipeline),
             "rate": options.rate,
-            "size": spec.size,
-            "load": figures.as_json(spec.size),
+            "size": shape.size,
+            "load": figures.as_json(shape.size),
         }),
     )
 }
@@ -98,36 +123,40 @@ pub(crate) fn run(options: &Options, json: Option<&Path>) -> Result<(), Problem>
 /// Connections under load.
 pub(crate) struct Load {
     event_loop: EventLoop,
-    clients: Clients,
+    traffic: Box<dyn Traffic>,
+    pace: Pace,
     addr: SocketAddr,
 }
 
 impl Load {
     /// Opens all connections. They stay idle for now.
     pub(crate) fn connect(spec: &Spec) -> Result<Self, Problem> {
-        let mut event_loop = EventLoop::new(spec.pace.config())?;
-        let mut clients = Clients::new(spec);
-        let addr = reach(&mut event_loop, &mut clients, &spec.addrs)?;
+        let pace = spec.shape.pace;
+        let mut event_loop = EventLoop::new(pace.config())?;
+        let mut traffic = spec.shape.kind.traffic(spec);
+        let addr = reach(&mut event_loop, &mut *traffic, &spec.addrs)?;
         let mut load = Self {
             event_loop,
-            clients,
+            traffic,
+            pace,
             addr,
         };
-        let total = spec.connections as usize;
+        let total = spec.shape.connections as usize;
         let mut progress = Progress::new(total as u64);
-        let mut started = load.clients.connected;
+        let mut connected = load.traffic.tally().connected;
+        let mut started = connected;
         let mut watch = Watch::new();
-        while load.clients.connected < total {
-            while started < total && started - load.clients.connected < CONNECTING_AT_ONCE {
+        while connected < total {
+            while started < total && started - connected < CONNECTING_AT_ONCE {
                 let id = load.event_loop.net().connect(addr);
                 id.map_err(std::io::Error::from)?;
                 started += 1;
             }
-            turn(&mut load.event_loop, &mut load.clients, TICK)?;
-            let connected = load.clients.connected as u64;
-            watch.expect(connected, "no connection was established")?;
-            progress.at(connected, || {
-                format!("              {} connections", grouped(connected))
+            turn(&mut load.event_loop, &mut *load.traffic, TICK)?;
+            connected = load.traffic.tally().connected;
+            watch.expect(connected as u64, "no connection was established")?;
+            progress.at(connected as u64, || {
+                format!("              {} connections", grouped(connected as u64))
             });
         }
         Ok(load)
@@ -154,45 +183,47 @@ impl Load {
         length: Duration,
         mut tell: impl FnMut(Duration, u64),
     ) -> Result<Figures, Problem> {
-        let clients = &mut self.clients;
-        if let Some(latency) = &mut clients.latency {
+        let traffic = &mut *self.traffic;
+        if let Some(latency) = &mut traffic.tally().latency {
             latency.reset();
         }
-        let frames = clients.frames;
+        let frames = traffic.tally().frames;
         let own_cpu = usage::cpu_time(std::process::id());
         let start = Instant::now();
         let mut watch = Watch::new();
         let mut idle = Duration::ZERO;
-        clients.start(self.event_loop.net(), start, length);
-        while clients.is_sending || clients.in_flight > 0 {
-            let due = clients.send_due(self.event_loop.net(), Instant::now());
+        traffic.start(self.event_loop.net(), start, length);
+        while traffic.tally().is_sending || traffic.tally().in_flight > 0 {
+            let due = traffic.send_due(self.event_loop.net(), Instant::now());
             let now = Instant::now();
             let wait = due.map_or(TICK, |due| due.saturating_duration_since(now).min(TICK));
             let wait = pause::until_readable(&self.event_loop, wait);
             if due.is_some() {
                 idle += now.elapsed();
             }
-            turn(&mut self.event_loop, clients, wait)?;
+            turn(&mut self.event_loop, traffic, wait)?;
             let elapsed = start.elapsed();
-            match clients.pace {
+            let tally = traffic.tally();
+            match self.pace {
                 Pace::InFlight(_) => {
-                    watch.expect(clients.frames, "no frame came back")?;
-                    clients.is_sending = elapsed < length;
+                    watch.expect(tally.frames, "no frame came back")?;
+                    tally.is_sending = elapsed < length;
                 }
                 // Frames that are not answered by then are counted: a server that does not answer is a result.
                 Pace::PerSecond(_) if elapsed > length + OVERTIME => break,
                 Pace::PerSecond(_) => {}
             }
-            tell(elapsed, clients.frames - frames);
+            tell(elapsed, tally.frames - frames);
         }
         let now = usage::cpu_time(std::process::id());
         let idle = idle.as_secs_f64() / length.as_secs_f64();
+        let tally = traffic.tally();
         Ok(Figures {
-            frames: clients.frames - frames,
+            frames: tally.frames - frames,
             elapsed: start.elapsed(),
             own_cpu: now.zip(own_cpu).map(|(now, before)| now - before),
-            latency: clients.latency.clone(),
-            open_loop: clients.outcome(idle),
+            latency: tally.latency.clone(),
+            open_loop: traffic.outcome(idle),
         })
     }
 }
@@ -201,15 +232,15 @@ impl Load {
 /// listens at one of them.
 fn reach(
     event_loop: &mut EventLoop,
-    clients: &mut Clients,
+    traffic: &mut (dyn Traffic + 'static),
     addrs: &[SocketAddr],
 ) -> Result<SocketAddr, Problem> {
     let mut open = |addr| {
         let id = event_loop.net().connect(addr);
         id.map_err(std::io::Error::from)?;
         let mut watch = Watch::new();
-        while clients.connected == 0 {
-            turn(event_loop, clients, TICK)?;
+        while traffic.tally().connected == 0 {
+            turn(event_loop, traffic, TICK)?;
             watch.expect(0, "no connection was established")?;
         }
         Ok(addr)
@@ -224,9 +255,13 @@ fn reach(
     Err(Problem::failed(problems.join("; ")))
 }
 
-fn turn(event_loop: &mut EventLoop, clients: &mut Clients, wait: Duration) -> Result<(), Problem> {
-    event_loop.turn(clients, Some(wait))?;
-    match clients.problem.take() {
+fn turn(
+    event_loop: &mut EventLoop,
+    traffic: &mut (dyn Traffic + 'static),
+    wait: Duration,
+) -> Result<(), Problem> {
+    event_loop.turn(traffic, Some(wait))?;
+    match traffic.tally().problem.take() {
         Some(message) => Err(Problem::failed(message)),
         None => Ok(()),
     }
@@ -241,10 +276,8 @@ mod tests {
     fn spec(addrs: Vec<SocketAddr>) -> Spec {
         Spec {
             addrs,
-            connections: 3,
-            pace: Pace::InFlight(1),
-            size: 64,
-            latency: false,
+            shape: Shape::echo(3, Pace::InFlight(1), 64),
+            time_every: None,
         }
     }
 
@@ -258,8 +291,9 @@ mod tests {
     fn load_tries_all_addresses_of_a_name() {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let addr = listener.local_addr().expect("its address");
-        let load = Load::connect(&spec(vec![refusing(), refusing(), addr])).expect("one listens");
-        assert_eq!((load.addr, load.clients.connected), (addr, 3));
+        let spec = spec(vec![refusing(), refusing(), addr]);
+        let mut load = Load::connect(&spec).expect("one listens");
+        assert_eq!((load.addr, load.traffic.tally().connected), (addr, 3));
     }
 
     #[test]

@@ -4,17 +4,28 @@ use std::net::SocketAddr;
 
 use throng::Config;
 
+use super::traffic::Kind;
+
 /// What to do to a server.
 #[derive(Debug, Clone)]
 pub(crate) struct Spec {
     /// Where the server may be. The first address that can be reached is loaded.
     pub(crate) addrs: Vec<SocketAddr>,
+    pub(crate) shape: Shape,
+    /// Of so many frames of a connection one is timed; `None` for none. Reading the clock takes its time.
+    pub(crate) time_every: Option<u32>,
+}
+
+/// How many connections do what.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Shape {
+    pub(crate) kind: Kind,
     pub(crate) connections: u32,
+    /// How many of them send, if not all.
+    pub(crate) active: Option<u32>,
     pub(crate) pace: Pace,
     /// Bytes of payload.
     pub(crate) size: u32,
-    /// Whether to note how long each frame takes.
-    pub(crate) latency: bool,
 }
 
 /// What makes a frame be sent.
@@ -24,6 +35,19 @@ pub(crate) enum Pace {
     InFlight(u32),
     /// The time: so many are due each second, on all connections together.
     PerSecond(u32),
+}
+
+impl Shape {
+    /// All connections get back what they send.
+    pub(crate) fn echo(connections: u32, pace: Pace, size: u32) -> Self {
+        Self {
+            kind: Kind::Echo,
+            connections,
+            active: None,
+            pace,
+            size,
+        }
+    }
 }
 
 impl Pace {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::verdict::Verdict;
 use crate::limits;
-use crate::load::Pace;
+use crate::load::{Pace, Shape};
 use crate::loader::Loader;
 use crate::problem::Problem;
 use crate::process::Server;
@@ -61,7 +61,7 @@ impl Bench {
     ) -> Result<(Duration, Duration), Problem> {
         // They are in a process of their own.
         let pingers = self.connections(1000, 0);
-        let mut pinger = Loader::start(server, pingers, Pace::PerSecond(5000), 64)?;
+        let mut pinger = Loader::start(server, Shape::echo(pingers, Pace::PerSecond(5000), 64))?;
         pinger.work(self.time(1))?;
         let (mut calm, mut under) = (Vec::new(), Vec::new());
         for _ in 0..if self.quick { 1 } else { 5 } {

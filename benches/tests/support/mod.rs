@@ -45,8 +45,13 @@ pub struct Serve {
 
 impl Serve {
     pub fn start(arguments: &[&str]) -> Self {
-        let mut child = tool(&["serve", "--addr", "127.0.0.1:0"])
-            .args(arguments)
+        Self::start_other(&[&["serve"], arguments].concat())
+    }
+
+    /// A server that is not this crate's.
+    pub fn start_other(words: &[&str]) -> Self {
+        let mut child = tool(words)
+            .args(["--addr", "127.0.0.1:0"])
             .stdout(Stdio::piped())
             .spawn()
             .expect("the tool runs");

@@ -219,7 +219,6 @@ impl Pair {
                 side.heard += read;
                 self.deliver(i, len, read);
             }
-            Fill::Metered { .. } => unreachable!("only `net` meters"),
             Fill::Blocked => {}
             Fill::Ended => match connection.end_of_stream() {
                 DisconnectCause::PeerClosed
@@ -227,7 +226,7 @@ impl Pair {
                 cause => self.close(i, cause),
             },
             Fill::Failed(error) => self.end(i, Some(DisconnectCause::of_socket(error))),
-            Fill::NoMemory { .. } => unreachable!("frames are small"),
+            Fill::NoMemory(_) => unreachable!("frames are small"),
         }
     }
 

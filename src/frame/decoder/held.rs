@@ -19,8 +19,8 @@ impl FrameDecoder {
             *input = &[];
             match self.framing.decode(&self.held, scanned)? {
                 Decoded::Incomplete => {
-                    self.admit_unfinished(&self.held)?;
-                    if self.begin_line(self.held.len()) {
+                    let least = self.admit_unfinished(&self.held)?;
+                    if self.begin_line(least) {
                         return Ok(self.cut_held_chunk());
                     }
                     self.state = State::Header {

@@ -18,12 +18,13 @@ mod room;
 mod stream;
 
 use super::chunk::Extent;
+use super::delimiter::Delimiter;
 use super::encoder::write_limit;
 use super::format::Decoded;
 use super::framing::Framing;
 use super::length_prefix::LengthPrefix;
 use super::payload::Frame;
-use crate::error::{DecodeError, FirstBytes};
+use crate::error::{DecodeError, FirstBytes, OutOfMemory};
 
 pub(crate) use room::Need;
 use stream::whole_max;
@@ -82,8 +83,8 @@ enum State {
         trailer: u32,
         checked: bool,
     },
-    /// Like `Stream`, in a format that does not declare the length.
-    Line { at: u64, delimiter: u8 },
+    /// Like `Stream`, in a format that does not declare the length. Only a byte that may belong to the delimiter is held.
+    Line { at: u64, delimiter: Delimiter },
 }
 
 const BOUNDARY: State = State::Header { scanned: 0 };
@@ -106,8 +107,13 @@ pub(crate) struct WholeFrames {
 }
 
 impl WholeFrames {
-    /// Returns the next frame. Fast path; `None` means: ask the decoder.
     #[inline]
+    pub(crate) fn prefix(&self) -> LengthPrefix {
+        self.prefix
+    }
+
+    /// Returns the next frame. Fast path; `None` means: ask the decoder.
+    #[inline(always)]
     pub(crate) fn cut<'i>(&self, input: &mut &'i [u8]) -> Option<&'i [u8]> {
         self.prefix.cut_whole(self.limit, input)
     }
@@ -161,6 +167,20 @@ impl FrameDecoder {
                 None
             }
         })
+    }
+
+    /// Ends the stream. Returns the last line, if it has no end and [is delivered
+    /// nevertheless](super::Lines::deliver_unterminated). Then [`is_inside_frame`](Self::is_inside_frame) returns
+    /// `true` if the stream ends inside a frame.
+    ///
+    /// # Errors
+    /// Returns an error if memory cannot be allocated.
+    pub fn finish(&mut self) -> Result<Option<Frame<'static>>, DecodeError> {
+        match self.end_at_eof() {
+            // The only delimiter that EOF can replace.
+            Some(_) => self.decode(&mut &b"\n"[..]),
+            None => Ok(None),
+        }
     }
 
     /// Returns `true` if the stream is inside a frame, so that an EOF here would leave it unfinished.
@@ -292,8 +312,8 @@ impl FrameDecoder {
                     (payload, trailer)
                 }
                 Decoded::Incomplete => {
-                    self.admit_unfinished(input)?;
-                    if self.begin_line(input.len()) {
+                    let least = self.admit_unfinished(input)?;
+                    if self.begin_line(least) {
                         return self.cut_chunk(input);
                     }
                     self.state = State::Header {
@@ -335,13 +355,13 @@ impl FrameDecoder {
         }
     }
 
-    /// Checks a frame whose end was not found: it is at least as long as the bytes seen so far.
-    fn admit_unfinished(&self, input: &[u8]) -> Result<(), DecodeError> {
-        let seen = (input.len() as u64).saturating_sub(self.framing.max_header_len());
-        if seen > self.max_frame_len {
-            return Err(self.too_large(seen, input));
+    /// Checks a frame whose extent is not known. Returns how long its payload is at least.
+    fn admit_unfinished(&self, input: &[u8]) -> Result<u64, DecodeError> {
+        let least = self.framing.least_payload(input);
+        if least > self.max_frame_len {
+            return Err(self.too_large(least, input));
         }
-        Ok(())
+        Ok(least)
     }
 
     #[cold]
@@ -355,7 +375,7 @@ impl FrameDecoder {
 }
 
 /// Reserves `additional` bytes; the capacity grows geometrically, but not beyond `whole`.
-fn reserve(buffer: &mut Vec<u8>, additional: usize, whole: usize) -> Result<(), DecodeError> {
+fn reserve(buffer: &mut Vec<u8>, additional: usize, whole: usize) -> Result<(), OutOfMemory> {
     let required = buffer.len().saturating_add(additional);
     if required <= buffer.capacity() {
         return Ok(());
@@ -363,7 +383,7 @@ fn reserve(buffer: &mut Vec<u8>, additional: usize, whole: usize) -> Result<(), 
     let target = required.max(whole.min(buffer.capacity().saturating_mul(2)));
     buffer
         .try_reserve_exact(target - buffer.len())
-        .map_err(|_| DecodeError::OutOfMemory {
+        .map_err(|_| OutOfMemory {
             requested: additional,
         })
 }

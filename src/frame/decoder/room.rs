@@ -2,6 +2,7 @@
 //! reading from a socket; for bytes in memory use [`FrameDecoder::decode`].
 
 use super::{FrameDecoder, State, reserve};
+use crate::error::OutOfMemory;
 
 /// The most bytes read at a time into a large frame. Small enough to be zeroed while in the cache.
 const WINDOW: usize = 256 * 1024;
@@ -23,6 +24,12 @@ pub(crate) enum Need {
 }
 
 impl FrameDecoder {
+    /// Returns whether no part of a frame is held.
+    #[inline]
+    pub(crate) fn holds_nothing(&self) -> bool {
+        self.held.is_empty()
+    }
+
     /// Returns where the next bytes should be read to, for a read buffer of `buffer_len` bytes.
     pub(crate) fn need(&self, buffer_len: usize) -> Need {
         if self.held.is_empty() {
@@ -51,8 +58,8 @@ impl FrameDecoder {
     }
 
     /// Returns room for the next bytes of a frame that is larger than the read buffer. It grows geometrically with the
-    /// bytes that have arrived. If allocation fails, the error is the number of additional bytes requested.
-    pub(crate) fn window(&mut self, most: usize) -> Result<&mut [u8], usize> {
+    /// bytes that have arrived.
+    pub(crate) fn window(&mut self, most: usize) -> Result<&mut [u8], OutOfMemory> {
         let State::Body {
             payload,
             trailer,
@@ -67,7 +74,7 @@ impl FrameDecoder {
         let end = need.min(filled.saturating_add(room));
         if self.held.len() < end {
             let missing = end - self.held.len();
-            reserve(&mut self.held, missing, need).map_err(|_| missing)?;
+            reserve(&mut self.held, missing, need)?;
             self.held.resize(end, 0);
         }
         Ok(&mut self.held[filled..end])

@@ -2,8 +2,9 @@
 
 use super::{BOUNDARY, Cut, FrameDecoder, State};
 use crate::error::DecodeError;
+use crate::frame::Framing;
 use crate::frame::chunk::Extent;
-use crate::frame::{Framing, delimiter};
+use crate::frame::delimiter::Delimiter;
 
 /// The bytes taken from the front of the input in one step.
 #[derive(Default)]
@@ -42,10 +43,11 @@ impl FrameDecoder {
         Ok(())
     }
 
-    /// Starts a frame of unknown length, if it is too long to be held and its format does not need to see it whole.
-    pub(super) fn begin_line(&mut self, seen: usize) -> bool {
+    /// Starts a frame of unknown length, if it is too long to be held and its format does not need to see it whole. Its
+    /// payload has at least `least` bytes.
+    pub(super) fn begin_line(&mut self, least: u64) -> bool {
         let delimiter = self.framing.as_delimiter();
-        match delimiter.filter(|_| seen as u64 > self.whole_max) {
+        match delimiter.filter(|_| least > self.whole_max) {
             Some(delimiter) => {
                 self.state = State::Line { at: 0, delimiter };
                 true
@@ -56,9 +58,11 @@ impl FrameDecoder {
 
     /// Delivers the held part of a frame that turned out to be too long to be held.
     pub(super) fn cut_held_chunk<'i>(&mut self) -> Option<Cut<'i>> {
-        let held = std::mem::take(&mut self.held);
-        if let State::Line { at, .. } = &mut self.state {
-            *at = held.len() as u64;
+        let mut held = std::mem::take(&mut self.held);
+        if let State::Line { at, delimiter } = &mut self.state {
+            let payload = delimiter.payload(&held).len();
+            self.held = held.split_off(payload);
+            *at = payload as u64;
         }
         let extent = Extent {
             offset: 0,
@@ -120,7 +124,7 @@ impl FrameDecoder {
                     Piece { len, extent, .. } => Ok(Some(Cut::Chunk(extent, &front[..len]))),
                 }
             }
-            State::Line { at, delimiter } => Ok(Some(self.cut_line(input, at, delimiter))),
+            State::Line { at, delimiter } => Ok(self.cut_line(input, at, delimiter)),
             State::Header { .. } | State::Body { .. } => self.cut_borrowed(input),
         }
     }
@@ -174,27 +178,45 @@ impl FrameDecoder {
         })
     }
 
-    fn cut_line<'i>(&mut self, input: &mut &'i [u8], at: u64, delimiter: u8) -> Cut<'i> {
-        let (bytes, is_last) = match delimiter::position(delimiter, input) {
-            Some(end) => {
-                let bytes = &input[..end];
-                *input = &input[end + 1..];
-                self.state = BOUNDARY;
-                (bytes, true)
-            }
-            None => {
-                let bytes = std::mem::take(input);
-                let at = at.saturating_add(bytes.len() as u64);
-                self.state = State::Line { at, delimiter };
-                (bytes, false)
-            }
+    fn cut_line<'i>(
+        &mut self,
+        input: &mut &'i [u8],
+        at: u64,
+        delimiter: Delimiter,
+    ) -> Option<Cut<'i>> {
+        let end = delimiter.cut(input);
+        let is_last = end.is_some();
+        let bytes = end.unwrap_or_else(|| {
+            let bytes = delimiter.payload(input);
+            *input = &input[bytes.len()..];
+            bytes
+        });
+        if bytes.is_empty() && !is_last {
+            return None;
+        }
+        let end = at.saturating_add(bytes.len() as u64);
+        self.state = if is_last {
+            BOUNDARY
+        } else {
+            State::Line { at: end, delimiter }
         };
         let extent = Extent {
             offset: at,
-            total: is_last.then(|| at.saturating_add(bytes.len() as u64)),
+            total: is_last.then_some(end),
             is_last,
         };
-        Cut::Chunk(extent, bytes)
+        Some(Cut::Chunk(extent, bytes))
+    }
+
+    /// Returns the byte that ends an unfinished line at EOF, if EOF ends it.
+    pub(crate) fn end_at_eof(&self) -> Option<u8> {
+        match self.state {
+            State::Line { delimiter, .. } => delimiter.at_eof(),
+            State::Header { .. } if !self.held.is_empty() => {
+                self.framing.as_delimiter().and_then(Delimiter::at_eof)
+            }
+            _ => None,
+        }
     }
 }
 
@@ -287,6 +309,10 @@ mod tests {
             Framing::varint(),
             Framing::delimiter(b'\n'),
             Framing::custom(Trailing),
+            Framing::length_prefix().u24().big_endian().into(),
+            Framing::length_prefix().u16().inclusive().into(),
+            Framing::lines().into(),
+            Framing::lines().crlf().into(),
         ]
     }
 
@@ -368,7 +394,7 @@ mod tests {
     proptest! {
         #[test]
         fn what_is_longer_comes_in_chunks_and_the_rest_whole(
-            which in 0..5_usize,
+            which in 0..framings().len(),
             lens in prop::collection::vec(0..250_usize, 0..12),
             over in 0..250_u64,
             cuts in prop::collection::vec(1..90_usize, 1..40),
@@ -440,6 +466,47 @@ mod tests {
             seen.feed_all(&wire, &cuts, u64::MAX).expect("good frames");
             prop_assert!(!seen.decoder.is_inside_frame());
             prop_assert_eq!(seen.frames, expected);
+        }
+    }
+
+    /// Every short text, in every split: a CR belongs to the line exactly if no LF follows it, in chunks as well.
+    #[test]
+    fn lines_come_whole_or_in_chunks_in_every_split() {
+        let texts = (1..=5_u32).flat_map(|len| {
+            let letter = move |code: u32, at| b"a\r\n"[code as usize / 3_usize.pow(at) % 3];
+            (0..3_u32.pow(len)).map(move |code| (0..len).map(|at| letter(code, at)).collect())
+        });
+        let framing = Framing::from(Framing::lines().deliver_unterminated());
+        for text in texts {
+            let text: Vec<u8> = text;
+            let mut lines: Vec<_> = text.split(|&byte| byte == b'\n').collect();
+            // Behind the last LF is a line only if something is there.
+            lines.pop_if(|line| line.is_empty());
+            let lines = lines
+                .into_iter()
+                .map(|line| line.strip_suffix(b"\r").unwrap_or(line).to_vec());
+            let lines: Vec<_> = lines.collect();
+            for (over, buffer) in [(0, 0), (0, 100), (1, 0), (1, 100), (2, 100)] {
+                let whole = |line: &Vec<u8>| (line.clone(), line.len() > over);
+                let expected: Vec<_> = lines.iter().map(whole).collect();
+                for mask in 0..1_u32 << (text.len() - 1) {
+                    let mut seen = Seen::new(&framing, over as u64, buffer);
+                    let mut start = 0;
+                    for end in 1..=text.len() {
+                        if end == text.len() || mask & 1 << (end - 1) != 0 {
+                            seen.feed(&text[start..end]).expect("no line is too long");
+                            assert!(seen.decoder.held_bytes() <= over + 1);
+                            start = end;
+                        }
+                    }
+                    if let Some(end) = seen.decoder.end_at_eof() {
+                        seen.feed(&[end]).expect("no line is too long");
+                    }
+                    let context = format!("{:?} in {mask:b} over {over}", text.escape_ascii());
+                    assert_eq!(seen.frames, expected, "{context}");
+                    assert!(!seen.decoder.is_inside_frame(), "{context}");
+                }
+            }
         }
     }
 

@@ -27,6 +27,7 @@ impl Net {
     #[cold]
     fn evict(&mut self) {
         let budget = self.config.memory_budget;
+        self.connections.end_replies();
         self.flush_dirty();
         self.write_what_can_be();
         for id in self.choose_evicted() {

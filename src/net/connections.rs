@@ -1,0 +1,204 @@
+//! The connections of a loop, and the [replies](super::replies) to the one that is being served.
+//!
+//! Whoever looks up that connection must not miss the replies: [`get_mut`](Connections::get_mut) queues them first. Only
+//! [`receiving`](Connections::receiving) does not.
+
+use super::replies::Replies;
+use super::table::Table;
+use crate::connection_id::ConnectionId;
+use crate::frame::WholeFrames;
+use crate::link::Link;
+use crate::write_queue::WriteQueue;
+
+#[derive(Debug)]
+pub(super) struct Connections {
+    table: Table<Link, ConnectionId>,
+    replies: Replies,
+    /// A queue for replies that cannot be written at once. It is there while there may be any.
+    spare: Option<Box<WriteQueue>>,
+}
+
+impl Connections {
+    pub(super) fn new() -> Self {
+        Self {
+            table: Table::new(),
+            replies: Replies::new(),
+            spare: None,
+        }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.table.len()
+    }
+
+    pub(super) fn next_id(&self) -> ConnectionId {
+        self.table.next_id()
+    }
+
+    pub(super) fn insert(&mut self, link: Link) -> ConnectionId {
+        self.table.insert(link)
+    }
+
+    pub(super) fn free(&mut self, id: ConnectionId) {
+        self.table.free(id);
+    }
+
+    pub(super) fn generation(&self, index: usize) -> u32 {
+        self.table.generation(index)
+    }
+
+    /// Returns a connection; without the replies, if it is being served. See [`replies`](Self::replies).
+    #[inline]
+    pub(super) fn get(&self, id: ConnectionId) -> Option<&Link> {
+        self.table.get(id)
+    }
+
+    #[inline]
+    pub(super) fn get_mut(&mut self, id: ConnectionId) -> Option<&mut Link> {
+        if self.replies.are_to(id) {
+            self.queue_replies(id);
+        }
+        self.table.get_mut(id)
+    }
+
+    /// Returns a connection for operations that do not look at its queue.
+    #[inline]
+    pub(super) fn receiving(&mut self, id: ConnectionId) -> Option<&mut Link> {
+        self.table.get_mut(id)
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = (ConnectionId, &Link)> {
+        self.table.iter()
+    }
+
+    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = (ConnectionId, &mut Link)> {
+        self.end_replies();
+        self.table.iter_mut()
+    }
+
+    /// Begins to collect the replies to a connection that has no queue; see [`Replies::begin`]. `spare` supplies one.
+    #[inline(always)]
+    pub(super) fn begin_replies(
+        &mut self,
+        to: ConnectionId,
+        whole: &WholeFrames,
+        longest: usize,
+        most: usize,
+        spare: impl FnOnce() -> Box<WriteQueue>,
+    ) {
+        if self.spare.is_none() && self.replies.is_retaining() {
+            self.spare = Some(spare());
+        }
+        self.replies.begin(to, whole, longest, most);
+    }
+
+    /// Collects a reply. Returns its length, or `None` if it has to be sent in the general way.
+    #[inline(always)]
+    pub(super) fn reply(&mut self, to: ConnectionId, payload: &[u8]) -> Option<usize> {
+        self.replies.push(to, payload)
+    }
+
+    /// The same, if the buffer for replies has to grow first.
+    #[cold]
+    pub(super) fn reply_and_grow(
+        &mut self,
+        to: ConnectionId,
+        payload: &[u8],
+        spare: impl FnOnce() -> Box<WriteQueue>,
+    ) -> Option<usize> {
+        let has_grown = self.replies.grow(to, payload);
+        if has_grown && self.spare.is_none() {
+            self.spare = Some(spare());
+        }
+        has_grown.then(|| self.replies.push(to, payload))?
+    }
+
+    /// Returns the bytes of the replies to a connection.
+    pub(super) fn replies(&self, to: ConnectionId) -> u64 {
+        let replies = &self.replies;
+        if replies.are_to(to) {
+            replies.len() as u64
+        } else {
+            0
+        }
+    }
+
+    /// Stops collecting replies to a connection, and returns both. `None` if another lookup has queued them before.
+    #[inline(always)]
+    pub(super) fn take_replies(&mut self, to: ConnectionId) -> Option<(&mut Link, Taken<'_>)> {
+        if !self.replies.are_to(to) {
+            return None;
+        }
+        self.replies.end();
+        let link = self.table.get_mut(to)?;
+        let (replies, spare) = (&mut self.replies, &mut self.spare);
+        Some((link, Taken { replies, spare }))
+    }
+
+    /// Queues replies that are being collected, if there are any.
+    #[inline]
+    pub(super) fn end_replies(&mut self) {
+        if let Some(to) = self.replies.to() {
+            self.queue_replies(to);
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn queue_replies(&mut self, to: ConnectionId) {
+        if let Some((link, mut taken)) = self.take_replies(to) {
+            // What its own callbacks send is written when it was served.
+            link.dirty = true;
+            if let Some(queue) = taken.queue() {
+                link.set_queue(queue);
+            }
+        }
+    }
+
+    /// Frees the buffer for replies if it was not used since the last call, and returns the spare queue to be pooled.
+    pub(super) fn trim(&mut self) -> Option<Box<WriteQueue>> {
+        self.end_replies();
+        self.replies.trim();
+        self.spare.take()
+    }
+
+    /// Returns whether a later [`trim`](Self::trim) may free anything.
+    pub(super) fn is_retaining(&self) -> bool {
+        self.spare.is_some() || self.replies.is_retaining()
+    }
+}
+
+/// Replies that are no longer collected, to be written or queued.
+pub(crate) struct Taken<'c> {
+    replies: &'c mut Replies,
+    spare: &'c mut Option<Box<WriteQueue>>,
+}
+
+impl Taken<'_> {
+    #[inline(always)]
+    pub(crate) fn wire(&self) -> &[u8] {
+        self.replies.wire()
+    }
+
+    /// Notes that all were written. Returns how many frames that were.
+    #[inline(always)]
+    pub(crate) fn written(self) -> u64 {
+        self.replies.clear()
+    }
+
+    /// Returns a queue of the replies, if there are any.
+    pub(crate) fn queue(&mut self) -> Option<Box<WriteQueue>> {
+        let queue = self.spare.take_if(|_| self.replies.len() > 0);
+        let mut queue = queue?;
+        queue.push_wire(self.replies.prefix(), self.replies.wire());
+        self.replies.clear();
+        Some(queue)
+    }
+}
+
+impl Drop for Connections {
+    /// Replies that were not written are unsent bytes of their connection.
+    fn drop(&mut self) {
+        self.end_replies();
+    }
+}
