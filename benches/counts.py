@@ -1,16 +1,21 @@
 #!/usr/bin/env python3
-"""Counts that do not drift: user-space instructions (valgrind's callgrind) and system calls (strace) of the server.
+"""Counts that do not drift: user-space instructions and allocations (valgrind's callgrind), system calls (strace).
 
     cargo build --release
+    benches/counts.py --check     the steady state, compared with benches/counts.json: fails if a count has grown by more than 3 %
+    benches/counts.py --record    the same, written to that file
     benches/counts.py drivers     for a frame, by each way to drive the loop
     benches/counts.py idle        for a turn, beside 1,000 and 18,000 idle connections that have deadlines
     benches/counts.py timers      to set, to cancel and to expire one of a million timers
 
 Each figure is a difference between two runs, a short and a long one, so that starting, connecting and ending are not in it.
+What valgrind or strace counts is left out, with a line that says so, where it is missing.
 """
 
 import json
+import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -20,6 +25,14 @@ from pathlib import Path
 TOOL = Path(__file__).parent.parent / "target/release/throng-bench"
 SHORT, LONG = 1, 4  # seconds of load
 DRIVERS = ["run", "turn", "outer", "attached"]
+
+RECORDED = Path(__file__).with_suffix(".json")
+SCENARIOS = ["echo-1", "echo-32", "echo-large", "broadcast"]
+FEW, MANY = 20, 60  # rounds
+GROWTH = 1.03
+# Less than this for a frame is once in a while, not in the steady state.
+NEVER = 0.001
+ALLOCATES = r"(?:malloc|calloc|realloc|posix_memalign|aligned_alloc)"
 
 
 def callgrind(words, log):
@@ -58,6 +71,81 @@ def serve(observed, options, load):
             pass
         read = instructions if observed is callgrind else calls
         return read(log), json.loads(figures.read_text())
+
+
+def allocations(profile):
+    """How often memory was asked for: the calls of these functions in a profile of callgrind."""
+    text = profile.read_text()
+    ids = re.findall(rf"^c?fn=(\(\d+\)) {ALLOCATES}$", text, re.MULTILINE)
+    each = [re.findall(rf"^cfn={re.escape(id)}.*\ncalls=(\d+)", text, re.MULTILINE) for id in ids]
+    return sum(int(calls) for found in each for calls in found)
+
+
+def steady(scenario, rounds):
+    """What the loop does in so many rounds, by `throng-bench steady`."""
+    with tempfile.TemporaryDirectory() as directory:
+        log, profile, figures = (Path(directory, name) for name in ["log", "profile", "figures"])
+        words = [str(TOOL), "steady", scenario, "--rounds", str(rounds), "--json", str(figures)]
+        seen = {}
+        if shutil.which("valgrind"):
+            counted = ["--collect-atstart=no", "--toggle-collect=*measured_turns*", f"--callgrind-out-file={profile}"]
+            valgrind = ["valgrind", "--tool=callgrind", *counted, f"--log-file={log}", *words]
+            # Valgrind counts each byte that `rep movsb` copies. Whether the C library uses it depends on the processor.
+            env = os.environ | {"GLIBC_TUNABLES": "glibc.cpu.hwcaps=-ERMS,-FSRM"}
+            subprocess.run(valgrind, stdout=subprocess.DEVNULL, check=True, env=env)
+            seen |= {"instructions": instructions(log), "allocations": allocations(profile)}
+        if shutil.which("strace"):
+            strace = ["strace", "-f", "-c", "-o", str(log), *words]
+            subprocess.run(strace, stdout=subprocess.DEVNULL, check=True)
+            made = sum(calls(log).values())
+            seen["system calls"] = made - json.loads(figures.read_text())["client_calls"]
+        frames = json.loads(figures.read_text())["frames"] if seen else 1
+        return frames, seen
+
+
+def for_a_frame(scenario):
+    (few, less), (many, more) = steady(scenario, FEW), steady(scenario, MANY)
+    if more.get("instructions") == 0:
+        sys.exit("callgrind does not find measured_turns in throng-bench")
+    return {count: round((more[count] - less[count]) / (many - few), 4) for count in more}
+
+
+def compiler():
+    return subprocess.run(["rustc", "--version"], capture_output=True, text=True, check=True).stdout.strip()
+
+
+def record():
+    if not (shutil.which("valgrind") and shutil.which("strace")):
+        sys.exit("valgrind and strace are needed to record counts")
+    counts = {scenario: for_a_frame(scenario) for scenario in SCENARIOS}
+    RECORDED.write_text(json.dumps({"compiler": compiler(), "for a frame": counts}, indent=4) + "\n")
+    print(RECORDED.read_text(), end="")
+
+
+def check():
+    """Compares what a frame costs with what was recorded."""
+    for tool, what in [("valgrind", "instructions and allocations"), ("strace", "system calls")]:
+        if not shutil.which(tool):
+            print(f"skipped: {what} of the steady state ({tool} is missing)")
+    recorded = json.loads(RECORDED.read_text())
+    is_comparable = recorded["compiler"] == compiler()
+    if not is_comparable:
+        print(f"skipped: instructions of the steady state (recorded with {recorded['compiler']})")
+    grown = shrunk = False
+    for scenario in SCENARIOS:
+        for count, now in for_a_frame(scenario).items():
+            before = recorded["for a frame"][scenario][count]
+            verdict = ""
+            if count != "instructions" or is_comparable:
+                if now > max(before * GROWTH, NEVER):
+                    grown, verdict = True, "  GROWN"
+                elif before > max(now * GROWTH, NEVER):
+                    shrunk, verdict = True, "  less"
+            print(f"{scenario:<11}{count:<13}{now:>11,.3f}  recorded {before:>11,.3f}{verdict}", flush=True)
+    if shrunk:
+        print("what has become less is to be recorded: benches/counts.py --record")
+    if grown:
+        sys.exit("a count has grown by more than 3 %; if that is intended: benches/counts.py --record")
 
 
 def drivers():
@@ -118,7 +206,7 @@ def timers(count=1_000_000):
 
 
 if __name__ == "__main__":
-    jobs = {"drivers": drivers, "idle": idle, "timers": timers}
+    jobs = {"--check": check, "--record": record, "drivers": drivers, "idle": idle, "timers": timers}
     if len(sys.argv) != 2 or sys.argv[1] not in jobs:
         sys.exit(__doc__.strip())
     jobs[sys.argv[1]]()

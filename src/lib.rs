@@ -48,6 +48,7 @@ mod reactor;
 mod reason;
 mod shards;
 mod socket;
+mod stats;
 mod tick;
 mod timers;
 mod work;
@@ -67,7 +68,7 @@ pub use frame::{
 };
 pub use handler::{Admission, Handler};
 pub use mailbox::{Answer, Handle, Mailbox, Post, Ready};
-pub use net::{ConnectionRef, Expired, Net, SendReport, Stats, Timer, TimerId};
+pub use net::{ConnectionRef, Expired, Net, SendReport, Timer, TimerId};
 pub use reactor::Reactor;
 pub use reason::{DisconnectCause, DisconnectReason, RateLimit, Released, Side, Stage};
 pub use shards::{
@@ -75,6 +76,7 @@ pub use shards::{
     ShardsBuilder,
 };
 pub use socket::{ListenSocket, Readiness, Stream};
+pub use stats::{ConnectionsByStage, DisconnectsByCause, RefusalsByReason, Stats, TurnTimes};
 
 /// Re-export of mio, whose types are part of this crate's API.
 pub use mio;
@@ -86,6 +88,7 @@ pub use mio;
 /// [`embed_smol`]: https://docs.rs/crate/throng/latest/source/examples/embed_smol.rs
 /// [`embed_calloop`]: https://docs.rs/crate/throng/latest/source/examples/embed_calloop.rs
 /// [`embed_mio`]: https://docs.rs/crate/throng/latest/source/examples/embed_mio.rs
+/// [`metrics`]: https://docs.rs/crate/throng/latest/source/examples/metrics.rs
 /// [`shards`]: https://docs.rs/crate/throng/latest/source/examples/shards.rs
 #[doc = include_str!("../docs/GUIDE.md")]
 pub mod guide {}

@@ -10,6 +10,8 @@ use bytes::Bytes;
 #[derive(Debug, Default)]
 pub(crate) struct Memory {
     used: u64,
+    /// The part that holds input: bytes that were read and not delivered.
+    input: u64,
     /// Payloads queued by reference, by address and length, each with the number of queues that hold it. While a queue
     /// holds it, its address cannot be reused.
     shared: HashMap<(usize, usize), usize>,
@@ -22,6 +24,31 @@ impl Memory {
         self.used
     }
 
+    /// Returns the number of bytes in write queues.
+    pub(crate) fn queued(&self) -> u64 {
+        self.used.saturating_sub(self.input())
+    }
+
+    /// Returns the number of bytes of undelivered input.
+    pub(crate) fn input(&self) -> u64 {
+        self.input
+    }
+
+    /// Records that input is held.
+    #[inline]
+    pub(crate) fn add_input(&mut self, bytes: usize) {
+        self.input += bytes as u64;
+        self.add(bytes);
+    }
+
+    /// Records that input is no longer held.
+    #[inline]
+    pub(crate) fn sub_input(&mut self, bytes: usize) {
+        self.input -= bytes as u64;
+        self.sub(bytes);
+    }
+
+    /// Records that bytes were queued.
     #[inline]
     pub(crate) fn add(&mut self, bytes: usize) {
         self.used += bytes as u64;

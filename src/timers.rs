@@ -159,6 +159,11 @@ impl<T> Timers<T> {
         Some((TimerKey { index, serial }, &mut entry.value))
     }
 
+    /// Returns the number of timers that are set.
+    pub(crate) fn len(&self) -> usize {
+        self.entries.len()
+    }
+
     /// Returns `true` if no timer is set.
     pub(crate) fn is_empty(&self) -> bool {
         self.entries.is_empty()

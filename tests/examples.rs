@@ -1,18 +1,12 @@
 //! The examples, as programs: they are started, talked to, and have to answer.
-//!
-//! `cargo test` builds them. Where only this file is built (`--test examples`), `cargo build --examples` has to come
-//! first.
 
 mod support;
 
-use std::io::{self, BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener};
-use std::path::PathBuf;
-use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
-use std::time::Instant;
-use std::{env, thread};
+use std::thread;
 
+use support::example::{Example, Output};
 use support::{PATIENCE, Peer, Server};
 use throng::{ConnectionId, Frame, Handler, ListenOptions, Net};
 
@@ -563,147 +557,4 @@ impl Chatter {
     fn hears(&mut self, line: &str) {
         assert_eq!(self.listen(), line);
     }
-}
-
-/// An example that runs, and does not outlive its test.
-struct Example {
-    child: Child,
-    /// What it prints, line by line.
-    stdout: Receiver<io::Result<String>>,
-    /// All that it logs, when it has ended.
-    stderr: Receiver<io::Result<String>>,
-}
-
-/// What an example has left behind.
-#[derive(Debug)]
-struct Output {
-    status: ExitStatus,
-    lines: Vec<String>,
-    stderr: String,
-}
-
-impl Example {
-    #[track_caller]
-    fn start(name: &str, args: &[&str]) -> Self {
-        let program = built(name);
-        let spawned = Command::new(&program)
-            .args(args)
-            .env_remove("RUST_LOG")
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn();
-        let mut child = match spawned {
-            Ok(child) => child,
-            Err(error) => panic!(
-                "{}: {error}; \"cargo build --examples\" makes it",
-                program.display()
-            ),
-        };
-        let stdout = BufReader::new(child.stdout.take().expect("a pipe"));
-        let mut stderr = child.stderr.take().expect("a pipe");
-        Self {
-            child,
-            stdout: in_background(move |sender| {
-                // Nobody may be listening any more: then there is nothing left to do.
-                let _ = stdout.lines().try_for_each(|line| sender.send(line));
-            }),
-            stderr: in_background(move |sender| {
-                let mut text = String::new();
-                let result = stderr.read_to_string(&mut text).map(|_| text);
-                let _ = sender.send(result);
-            }),
-        }
-    }
-
-    /// The address in the next line it prints.
-    #[track_caller]
-    fn listening_on(&mut self) -> SocketAddr {
-        let line = match self.stdout.recv_timeout(PATIENCE) {
-            Ok(line) => line.expect("its output is text"),
-            Err(_) => panic!("it does not say where it listens"),
-        };
-        let addr = line.strip_prefix("listening on ").and_then(|rest| {
-            let addr = rest.split_whitespace().next()?;
-            addr.parse().ok()
-        });
-        addr.unwrap_or_else(|| panic!("not an address: {line}"))
-    }
-
-    /// Types a line at its console.
-    #[track_caller]
-    fn type_in(&mut self, line: &str) {
-        let console = self.child.stdin.as_mut().expect("it is open");
-        writeln!(console, "{line}").expect("it listens");
-    }
-
-    /// Says that nothing more will be typed.
-    fn end_input(&mut self) {
-        self.child.stdin = None;
-    }
-
-    /// Waits until it prints a line with these words.
-    #[track_caller]
-    fn expect_line(&mut self, words: &str) {
-        loop {
-            let line = self.stdout.recv_timeout(PATIENCE);
-            let line = line.unwrap_or_else(|_| panic!("it does not say {words:?}"));
-            if line.expect("its output is text").contains(words) {
-                return;
-            }
-        }
-    }
-
-    /// Waits for its end.
-    #[track_caller]
-    fn finish(mut self) -> Output {
-        let deadline = Instant::now() + PATIENCE;
-        let mut lines = Vec::new();
-        let stderr = loop {
-            let left = deadline.saturating_duration_since(Instant::now());
-            match self.stdout.recv_timeout(left) {
-                Ok(line) => lines.push(line.expect("its output is text")),
-                Err(RecvTimeoutError::Timeout) => panic!("it did not end in time: {lines:?}"),
-                // It has closed its output.
-                Err(RecvTimeoutError::Disconnected) => match self.stderr.recv_timeout(left) {
-                    Ok(text) => break text.expect("its log is text"),
-                    Err(_) => panic!("it did not end in time: {lines:?}"),
-                },
-            }
-        };
-        Output {
-            status: self.child.wait().expect("its status"),
-            lines,
-            stderr,
-        }
-    }
-}
-
-impl Drop for Example {
-    fn drop(&mut self) {
-        // Both fail if it has ended by itself.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-        if thread::panicking()
-            && let Ok(Ok(log)) = self.stderr.recv_timeout(PATIENCE)
-        {
-            eprint!("{log}");
-        }
-    }
-}
-
-fn in_background<T: Send + 'static>(
-    work: impl FnOnce(mpsc::Sender<T>) + Send + 'static,
-) -> Receiver<T> {
-    let (sender, receiver) = mpsc::channel();
-    thread::spawn(move || work(sender));
-    receiver
-}
-
-/// Where cargo puts an example: `deps/` with this test and `examples/` are neighbours.
-fn built(name: &str) -> PathBuf {
-    let test = env::current_exe().expect("the path of this test");
-    let deps = test.parent().expect("the directory it is in");
-    let examples = deps.with_file_name("examples");
-    examples.join(format!("{name}{}", env::consts::EXE_SUFFIX))
 }

@@ -8,7 +8,8 @@ use clap::{Parser, Subcommand};
 
 use crate::problem::Problem;
 use crate::{
-    compare, demo, handles, load, loader, report, serve, ticks, timers, torture, yardstick,
+    compare, demo, handles, load, loader, report, serve, soak, steady, ticks, timers, torture,
+    yardstick,
 };
 
 /// Thousands of framed TCP connections on one thread: see it, serve it, load it, compare it.
@@ -35,6 +36,9 @@ impl Cli {
             Command::Handles(options) => handles::run(&options, json),
             Command::Ticks(options) => ticks::run(&options, json),
             Command::Timers(options) => timers::run(&options, json),
+            Command::Soak(options) => soak::run(&options, json),
+            Command::SoakServer(options) => soak::serve(&options),
+            Command::Steady(options) => steady::run(&options, json),
             Command::Loader(options) => loader::run(&options),
             Command::Yardstick(options) => yardstick::run(&options),
             #[cfg(all(feature = "peers", target_os = "linux"))]
@@ -55,12 +59,20 @@ enum Command {
     Compare(compare::Options),
     /// Does to a server what peers on the internet do, and tells whether it bears it.
     Torture(torture::Options),
+    /// Lets clients of all kinds use a server for minutes, and checks every byte.
+    Soak(soak::Options),
+    /// The server of `soak`.
+    #[command(hide = true)]
+    SoakServer(soak::ServerOptions),
     /// Sends from many threads through handles, and checks that all arrives in order.
     Handles(handles::Options),
     /// Measures how late a game's ticks are under echo load.
     Ticks(ticks::Options),
     /// Measures what timers cost.
     Timers(timers::Options),
+    /// Makes rounds that cost the same each time, to be counted.
+    #[command(hide = true)]
+    Steady(steady::Options),
     /// Loads a server when standard input says so.
     #[command(hide = true)]
     Loader(load::Options),

@@ -27,6 +27,8 @@ mod reply;
 mod report;
 mod serve;
 mod settings;
+mod soak;
+mod steady;
 mod ticks;
 mod timers;
 mod torture;

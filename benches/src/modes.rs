@@ -109,6 +109,20 @@ impl Handler for Relay {
         }
     }
 
+    /// Passes on that a peer has ended its stream.
+    fn on_half_close(&mut self, net: &mut Net, id: ConnectionId) {
+        match self.partners.get(&id) {
+            Some(&other) => {
+                if let Err(error) = net.half_close(other) {
+                    log::warn!("{other}: {error}");
+                }
+            }
+            None => {
+                net.disconnect(id);
+            }
+        }
+    }
+
     fn on_drain(&mut self, net: &mut Net, id: ConnectionId) {
         if let Some(&other) = self.partners.get(&id) {
             net.resume(other);

@@ -138,6 +138,11 @@ impl Server {
         Ok(Self { process, addr })
     }
 
+    /// See [`Process::expect_alive`].
+    pub(crate) fn expect_alive(&mut self) -> Result<(), Problem> {
+        self.process.expect_alive()
+    }
+
     pub(crate) fn pid(&self) -> u32 {
         self.process.child.id()
     }

@@ -1,4 +1,4 @@
-//! What a process has used: processor time and memory. `None` where the system does not tell.
+//! What a process has used: processor time, memory and descriptors. `None` where the system does not tell.
 
 use std::time::Duration;
 
@@ -35,4 +35,9 @@ fn of_line(path: &str, name: &str) -> Option<u64> {
     let line = text.lines().find_map(|line| line.strip_prefix(name))?;
     let kibibytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
     Some(kibibytes * 1024)
+}
+
+/// The descriptors that a process has open.
+pub(crate) fn descriptors(pid: u32) -> Option<usize> {
+    Some(std::fs::read_dir(format!("/proc/{pid}/fd")).ok()?.count())
 }

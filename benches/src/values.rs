@@ -14,6 +14,15 @@ pub(crate) fn seconds(text: &str) -> Result<Duration, String> {
     Ok(Duration::from_secs_f64(seconds))
 }
 
+/// A number of minutes: `30`, `0.1`.
+pub(crate) fn minutes(text: &str) -> Result<Duration, String> {
+    let minutes: f64 = text.parse().map_err(|_| "expected a number of minutes")?;
+    if !(0.001..=10_000.0).contains(&minutes) {
+        return Err("expected between 0.001 and 10000 minutes".into());
+    }
+    Ok(Duration::from_secs_f64(minutes * 60.0))
+}
+
 /// A number of bytes: `4096`, `64KiB`, `16MiB`, `8GiB`.
 pub(crate) fn bytes(text: &str) -> Result<u64, String> {
     let units = [("KiB", 10), ("MiB", 20), ("GiB", 30)];

@@ -26,9 +26,35 @@ fn torture_reports_and_judges_measurements() {
     assert_eq!(json["bounds"][0]["kept"], true);
 }
 
+#[cfg(target_os = "linux")]
+#[test]
+fn soak_checks_clients_of_all_kinds_for_a_moment() {
+    let path = scratch("soak.json");
+    let output = tool(&["soak", "--minutes", "0.03", "--json"])
+        .arg(&path)
+        .output()
+        .expect("the tool runs");
+    assert!(output.status.success(), "{output:?}");
+    let json = json(&path);
+    let count = |name: &str| json[name].as_u64().expect("a number");
+    assert_eq!(count("cycles"), 1);
+    // Those that wait for descriptors alone are more than this.
+    assert!(
+        count("connections") > 250 && count("frames") > 1000,
+        "{json}"
+    );
+    assert!(
+        count("bytes") > 1 << 20 && count("accept_pauses") > 0,
+        "{json}"
+    );
+    let ended = |cause: &str| json["disconnects"][cause].as_u64();
+    assert!(ended("closed_locally") > Some(0) && ended("reset") > Some(0));
+}
+
 #[test]
 fn invalid_argument_is_one_line_and_exit_code_2() {
-    let wrong: [&[&str]; 17] = [
+    let wrong: [&[&str]; 18] = [
+        &["soak", "--minutes", "0"],
         &["serve", "--max-queued-bytes", "much"],
         &["serve", "--high-watermark", "1GiB"],
         &["serve", "--prefix", "3"],
@@ -65,6 +91,26 @@ fn address_in_use_is_one_line_and_exit_code_2() {
     assert_eq!(output.status.code(), Some(2), "{said}");
     assert_eq!(said.lines().count(), 1, "{said}");
     assert!(said.contains(&addr), "{said}");
+}
+
+#[test]
+fn steady_makes_the_same_rounds_each_time() {
+    for (scenario, frames, calls) in [
+        ("echo-1", 50, 100),
+        ("echo-32", 1600, 100),
+        ("echo-large", 50, 100),
+        ("broadcast", 400, 51),
+    ] {
+        let path = scratch(&format!("steady-{scenario}.json"));
+        let output = tool(&["steady", scenario, "--rounds", "3", "--json"])
+            .arg(&path)
+            .output()
+            .expect("the tool runs");
+        assert!(output.status.success(), "{output:?}");
+        let json = json(&path);
+        assert_eq!(json["frames"], 3 * frames, "{scenario}");
+        assert_eq!(json["client_calls"], 3 * calls, "{scenario}");
+    }
 }
 
 #[test]

@@ -45,7 +45,7 @@ impl Connection {
                 .map_err(|_| OutOfMemory { requested })?;
             bytes.extend_from_slice(rest);
         }
-        common.memory.add(more);
+        common.memory.add_input(more);
         self.aside.get_or_insert_default().ahead = Some(Ahead {
             bytes,
             at: 0,
@@ -82,7 +82,7 @@ impl Connection {
             _ => ahead.rest_at..ahead.rest_at,
         };
         ahead.bytes.splice(place, rest.iter().copied());
-        common.memory.add(requested);
+        common.memory.add_input(requested);
         self.note_ahead();
         Ok(())
     }
@@ -116,14 +116,14 @@ impl Connection {
             bytes = ahead.bytes;
             bytes.drain(..ahead.at);
         }
-        common.memory.sub(bytes.len());
+        common.memory.sub_input(bytes.len());
         bytes
     }
 
     /// Drops the bytes ahead; usually they are used up.
     pub(super) fn drop_ahead(&mut self, common: &mut Common) {
         if let Some(ahead) = self.remove_ahead() {
-            common.memory.sub(ahead.rest().len());
+            common.memory.sub_input(ahead.rest().len());
             common.buffers.put_input(ahead.bytes);
         }
     }
@@ -162,7 +162,7 @@ impl Connection {
         }
         match start {
             Some(start) => {
-                common.memory.sub(taken);
+                common.memory.sub_input(taken);
                 if start > 0 {
                     self.bring_back(buffer, common);
                 }

@@ -146,7 +146,7 @@ impl Connection {
     pub(crate) fn take_unread(&mut self, common: &mut Common) -> Result<Vec<u8>, DecodeError> {
         let held = self.decoder.held_bytes();
         let unread = self.decoder.take_wire();
-        common.memory.sub(held);
+        common.memory.sub_input(held);
         let mut unread = unread?;
         let ahead = self.take_ahead(common);
         if unread.is_empty() {
@@ -158,6 +158,11 @@ impl Connection {
             .map_err(|_| OutOfMemory { requested })?;
         unread.extend_from_slice(&ahead);
         Ok(unread)
+    }
+
+    /// Returns the cause of the end, once it is decided and until it is reported.
+    pub(crate) fn cause(&self) -> Option<&DisconnectCause> {
+        Some(&self.aside.as_ref()?.ending.as_ref()?.cause)
     }
 
     /// Takes the reason of a finished connection.

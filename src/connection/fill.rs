@@ -92,7 +92,7 @@ impl Connection {
         let held = self.decoder.take_held();
         let len = held.len();
         buffer[..len].copy_from_slice(&held);
-        common.memory.sub(len);
+        common.memory.sub_input(len);
         common.buffers.put_input(held);
         len
     }
@@ -113,7 +113,7 @@ impl Connection {
             Ok(0) => self.ended(),
             Ok(read) => {
                 self.decoder.advance(read);
-                common.memory.add(read);
+                common.memory.add_input(read);
                 self.note_read(read, asked, stream.short_is_drained());
                 self.active_at = common.now;
                 Fill::Bytes { len: 0, read }

@@ -265,7 +265,7 @@ impl Connection {
     }
 
     /// Returns the bytes that have arrived and were not delivered.
-    fn unshown(&self) -> u64 {
+    pub(crate) fn unshown(&self) -> u64 {
         (self.decoder.held_bytes() + self.ahead_len()) as u64
     }
 
@@ -290,7 +290,7 @@ impl Connection {
             self.terms.options.stream_frames_over,
         );
         if self.decoder.held_bytes() == 0 {
-            common.memory.sub(held);
+            common.memory.sub_input(held);
         }
         self.put_ahead(anew?, common)
     }
@@ -312,8 +312,8 @@ impl Connection {
         let cut = self.decoder.cut(input);
         let after = self.decoder.held_bytes();
         if after != before {
-            memory.add(after);
-            memory.sub(before);
+            memory.add_input(after);
+            memory.sub_input(before);
         }
         cut
     }
@@ -333,7 +333,7 @@ impl Connection {
             return self.put_back(rest, common);
         }
         self.decoder.hold(rest, common.buffers.take_input())?;
-        common.memory.add(rest.len());
+        common.memory.add_input(rest.len());
         Ok(())
     }
 
@@ -397,7 +397,7 @@ impl Connection {
 
     fn drop_input(&mut self, common: &mut Common) {
         let held = self.decoder.take_held();
-        common.memory.sub(held.len());
+        common.memory.sub_input(held.len());
         common.buffers.put_input(held);
         self.drop_ahead(common);
     }

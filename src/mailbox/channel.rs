@@ -421,6 +421,11 @@ impl<T> Receiver<T> {
         self.wake_waiters();
     }
 
+    /// Returns the number of queued items, and of those that were taken and not released.
+    pub(super) fn pending(&self) -> u64 {
+        self.shared.load().0
+    }
+
     /// Returns the number of times the reader was woken.
     pub(super) fn wake_ups(&self) -> u64 {
         self.shared.wake_ups.load(Ordering::Relaxed)

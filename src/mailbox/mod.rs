@@ -153,8 +153,8 @@ impl<H: ?Sized> Drop for Batch<'_, H> {
             self.net.note_mail();
         }
         self.commands.release();
-        let wake_ups = self.commands.wake_ups();
-        self.net.count_commands(self.run, wake_ups);
+        let (pending, wake_ups) = (self.commands.pending(), self.commands.wake_ups());
+        self.net.count_commands(self.run, pending, wake_ups);
     }
 }
 

@@ -74,6 +74,7 @@ impl Net {
     /// Counts and logs a refused peer.
     pub(crate) fn refuse(&mut self, peer: Option<SocketAddr>, why: &Refusal) {
         self.stats.refused += 1;
+        *why.counter(&mut self.stats.refusals) += 1;
         let peer = Shown(peer);
         self.warn(why.warning(), format_args!("refused {peer}: {why}"));
     }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use super::Warning;
 use crate::config::Config;
 use crate::rate::Bucket;
+use crate::stats::RefusalsByReason;
 use crate::tick::Tick;
 
 /// Why a peer is refused.
@@ -42,6 +43,17 @@ impl Refusal {
             Self::TooFast { .. } => Warning::TooFast,
             Self::NotAdmitted => Warning::NotAdmitted,
             Self::ListenerClosed => Warning::ListenerClosed,
+        }
+    }
+
+    /// Returns where refusals for this reason are counted.
+    pub(super) fn counter<'r>(&self, refusals: &'r mut RefusalsByReason) -> &'r mut u64 {
+        match self {
+            Self::Full { .. } | Self::Recovering { .. } => &mut refusals.full,
+            Self::TooManyFrom { .. } => &mut refusals.per_address,
+            Self::TooFast { .. } => &mut refusals.rate,
+            Self::NotAdmitted => &mut refusals.on_accept,
+            Self::ListenerClosed => &mut refusals.listener_closed,
         }
     }
 }

@@ -168,6 +168,8 @@ impl Net {
         let connection = Connection::new(peer, phase, interest, terms, self.common.now);
         if connection.is_open() {
             self.open += 1;
+        } else {
+            self.stats.connections.connecting += 1;
         }
         Ok(self.connections.insert(Link::new(stream, connection)))
     }
@@ -180,6 +182,7 @@ impl Net {
         if let Some(timer) = connection.timer.take() {
             self.timers.cancel(timer);
         }
+        self.stats.connections.connecting -= 1;
         self.open += 1;
         match connection.establish(Source::Connection(id).token(), &self.common) {
             Ok(()) => {

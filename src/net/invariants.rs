@@ -63,14 +63,17 @@ impl Net {
         assert!(ended.is_empty(), "an end to report has a connection");
     }
 
-    /// The number of open connections is right, and the memory in use is the sum of what the connections hold, where a
-    /// payload that several share counts once.
+    /// The numbers of open and of connecting connections are right, and the memory in use is the sum of what the
+    /// connections hold, where a payload that several share counts once. Each end and each refusal has been counted
+    /// under one label.
     fn check_counts(&self) {
-        let (mut open, mut held) = (0, 0);
+        let (mut open, mut connecting, mut held, mut input) = (0, 0, 0, 0);
         let mut shared = HashMap::new();
         for (_, connection) in self.connections.iter() {
             open += usize::from(connection.is_open());
+            connecting += u64::from(connection.phase == Phase::Connecting);
             held += connection.held_alone();
+            input += connection.unshown();
             for payload in connection.shared_payloads() {
                 shared.insert((payload.as_ptr(), payload.len()), payload.len() as u64);
             }
@@ -79,6 +82,23 @@ impl Net {
         held += shared.values().sum::<u64>();
         let used = self.common.memory.used();
         assert_eq!(used, held, "memory in use is what connections hold");
+        let held = self.common.memory.input();
+        assert_eq!(held, input, "queued memory is not input");
+        let stats = &self.stats;
+        assert_eq!(
+            stats.connections.connecting, connecting,
+            "connecting connections are counted"
+        );
+        assert_eq!(
+            stats.disconnected,
+            stats.disconnects.total(),
+            "each end has one cause"
+        );
+        assert_eq!(
+            stats.refused,
+            stats.refusals.total(),
+            "each refusal has one reason"
+        );
     }
 }
 
@@ -283,6 +303,34 @@ mod tests {
     #[should_panic(expected = "open connections are counted")]
     fn open_connection_that_is_not_there_is_caught() {
         check_after(|scene| scene.net.open += 1);
+    }
+
+    #[test]
+    #[should_panic(expected = "connecting connections are counted")]
+    fn connecting_connection_that_is_not_there_is_caught() {
+        check_after(|scene| scene.net.stats.connections.connecting += 1);
+    }
+
+    #[test]
+    #[should_panic(expected = "each end has one cause")]
+    fn end_without_a_cause_is_caught() {
+        check_after(|scene| scene.net.stats.disconnected += 1);
+    }
+
+    #[test]
+    #[should_panic(expected = "each refusal has one reason")]
+    fn refusal_without_a_reason_is_caught() {
+        check_after(|scene| scene.net.stats.refused += 1);
+    }
+
+    #[test]
+    #[should_panic(expected = "queued memory is not input")]
+    fn input_that_counts_as_queued_is_caught() {
+        check_after(|scene| {
+            queue_one_payload_twice(scene);
+            scene.net.common.memory.add_input(1);
+            scene.net.common.memory.sub(1);
+        });
     }
 
     #[test]

@@ -191,7 +191,8 @@ impl Net {
         match connection.phase {
             Phase::Closed => return,
             Phase::Open => self.open -= 1,
-            Phase::Connecting | Phase::Closing | Phase::Releasing | Phase::Draining => {}
+            Phase::Connecting => self.stats.connections.connecting -= 1,
+            Phase::Closing | Phase::Releasing | Phase::Draining => {}
         }
         if let Some(timer) = connection.timer.take() {
             self.timers.cancel(timer);
@@ -200,6 +201,9 @@ impl Net {
             self.admissions.left(connection.peer);
         }
         connection.finish(cause, &mut self.common);
+        if let Some(cause) = connection.cause() {
+            self.stats.disconnects.count(cause);
+        }
         self.end_timers(id);
         self.upset = true;
         self.work.add_ended(id);

@@ -28,7 +28,6 @@ mod send;
 mod service;
 mod shutdown;
 mod slow_callbacks;
-mod stats;
 mod stream;
 mod table;
 mod throttle;
@@ -46,6 +45,7 @@ use mio::Registry;
 use crate::config::Config;
 use crate::connection::Common;
 use crate::connection_id::{ConnectionId, ListenerId};
+use crate::stats::Stats;
 use crate::timers::{TimerKey, Timers};
 use crate::work::Work;
 use admission::Admissions;
@@ -62,7 +62,6 @@ pub use fanout::SendReport;
 use listen::Listener;
 pub(crate) use listen::Peer;
 pub(crate) use service::{EndOfStream, Input, Received};
-pub use stats::Stats;
 pub use timers::{Expired, Timer, TimerId};
 pub use view::ConnectionRef;
 pub(crate) use warnings::Warning;
@@ -112,7 +111,7 @@ pub(crate) use warnings::Warning;
 /// | [`is_empty`](Self::is_empty) | whether none is established |
 /// | [`local_addr`](Self::local_addr), [`local_path`](Self::local_path) | where a listener listens |
 /// | [`memory_in_use`](Self::memory_in_use) | bytes held by all connections |
-/// | [`stats`](Self::stats) | counters |
+/// | [`stats`](Self::stats) | counters and gauges |
 /// | [`now`](Self::now) | the time of this turn |
 /// | **Timers and sources** | |
 /// | [`set_timer`](Self::set_timer) | set a timer, for the loop or a connection |

@@ -3,9 +3,10 @@
 use std::net::SocketAddr;
 use std::time::Instant;
 
-use super::{Net, Stats};
+use super::Net;
 use crate::connection_id::{ConnectionId, ListenerId};
 use crate::socket::Local;
+use crate::stats::{ConnectionsByStage, Stats};
 
 impl Net {
     /// Returns whether the connection is established: from [`on_connect`](crate::Handler::on_connect) until either side
@@ -63,9 +64,19 @@ impl Net {
         self.len() == 0
     }
 
-    /// Returns the counters of the loop.
+    /// Returns the counters and gauges of the loop, in a time that does not depend on the number of connections.
     pub fn stats(&self) -> Stats {
+        let connecting = self.stats.connections.connecting;
+        let open = self.open as u64;
         Stats {
+            connections: ConnectionsByStage {
+                connecting,
+                open,
+                closing: self.occupied() as u64 - open - connecting,
+            },
+            memory_bytes: self.common.memory.used(),
+            queued_bytes: self.common.memory.queued(),
+            timers: self.user_timers.len() as u64,
             frames_sent: self.common.written.frames,
             frames_replaced: self.common.written.replaced,
             bytes_sent: self.common.written.bytes,

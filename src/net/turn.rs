@@ -126,6 +126,7 @@ impl Net {
         self.stats.waited = self.stats.waited.saturating_add(waited);
         self.stats.busy = self.stats.busy.saturating_add(busy);
         self.stats.longest_turn = self.stats.longest_turn.max(busy);
+        self.stats.turn_times.add(busy);
         self.turn_ended = now.max(self.now);
     }
 
@@ -157,9 +158,10 @@ impl Net {
         self.mail_until = self.stats.turns + 2;
     }
 
-    /// Counts commands that were run, and sets the number of wake-ups for commands.
-    pub(crate) fn count_commands(&mut self, run: u64, wake_ups: u64) {
+    /// Counts commands that were run. Sets the number of those that are pending, and of wake-ups for commands.
+    pub(crate) fn count_commands(&mut self, run: u64, pending: u64, wake_ups: u64) {
         self.stats.commands += run;
+        self.stats.pending_commands = pending;
         self.stats.wake_ups = wake_ups;
     }
 

@@ -7,6 +7,7 @@
 
 pub mod by_hand;
 pub mod drivers;
+pub mod example;
 pub mod notes;
 pub mod open_files;
 pub mod peer;

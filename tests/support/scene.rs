@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use bytes::Bytes;
-use throng::{Config, ConnectionId, DisconnectReason, ListenOptions, Net};
+use throng::{Config, ConnectionId, DisconnectCause, DisconnectReason, ListenOptions, Net};
 
 use super::by_hand::Loop;
 use super::notes::Notes;
@@ -156,9 +156,28 @@ impl<H: Observer, P> Scene<H, P> {
         assert!(!self.looped.net().is_connected(self.id));
         self.expect_nothing_held();
         match self.seen.recorder_mut().events.pop() {
-            Some(Event::Disconnect(ended, reason)) if ended == self.id => reason,
+            Some(Event::Disconnect(ended, reason)) if ended == self.id => {
+                self.expect_counted(&reason);
+                reason
+            }
             other => panic!("the end is reported last, and not {other:?}"),
         }
+    }
+
+    /// Fails unless the end was counted under the name of its cause, or of its error if it could not be decoded.
+    #[track_caller]
+    fn expect_counted(&mut self, reason: &DisconnectReason) {
+        let counts = self.looped.net().stats().disconnects;
+        let cause = match &reason.cause {
+            DisconnectCause::Decode(error) => format!("{error:?}"),
+            cause => format!("{cause:?}"),
+        };
+        let cause = cause.to_lowercase();
+        let name = cause.split(|c: char| !c.is_alphanumeric()).next();
+        let count = counts
+            .iter()
+            .find(|(field, _)| Some(&*field.replace('_', "")) == name);
+        assert!(count.is_some_and(|(_, count)| count > 0), "{counts:?}");
     }
 
     #[track_caller]
