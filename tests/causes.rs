@@ -657,9 +657,9 @@ fn no_variant_is_declared_by_two_errors() {
         include_str!("../src/shards/error.rs"),
     ];
     let errors: Vec<_> = (sources.into_iter().flat_map(enums_in))
-        .filter(|(name, _)| *name != "Side" && *name != "Stage")
+        .filter(|(name, _)| !["RateLimit", "Side", "Stage"].contains(name))
         .collect();
-    assert_eq!(errors.len(), 10, "a new enum has to be listed: {errors:?}");
+    assert_eq!(errors.len(), 9, "a new enum has to be listed: {errors:?}");
     let mut seen = std::collections::BTreeMap::new();
     for (error, variants) in errors {
         for (variant, declaration) in variants {
