@@ -110,12 +110,13 @@ impl Stream {
                     front.extend_from_slice(&unread[..read]);
                     (front, read)
                 }
-                Need::Direct => {
+                Need::Own => {
                     let window = self.decoder.window(self.buffer).expect("memory");
-                    let read = unread.len().min(window.len());
-                    window[..read].copy_from_slice(&unread[..read]);
-                    self.decoder.advance(read);
-                    (Vec::new(), read)
+                    let own = unread.len().min(window.len());
+                    window[..own].copy_from_slice(&unread[..own]);
+                    self.decoder.advance(own);
+                    let read = unread.len().min(own + self.buffer);
+                    (unread[own..read].to_vec(), read)
                 }
             };
             assert!(read > 0, "there is no room to read into");
@@ -136,7 +137,9 @@ impl Stream {
             } else {
                 match self.decoder.cut(&mut input)? {
                     Some(Cut::Borrowed(frame)) => self.frames.push((frame.to_vec(), false)),
-                    Some(Cut::Assembled(frame)) => self.frames.push((frame, false)),
+                    Some(Cut::Assembled(frame, len)) => {
+                        self.frames.push((frame[..len].to_vec(), false))
+                    }
                     Some(Cut::Chunk(extent, bytes)) => self.chunk(extent, bytes),
                     Some(Cut::HeldChunk(extent, bytes)) => self.chunk(extent, &bytes),
                     None => {
