@@ -133,7 +133,7 @@ impl<T> Timers<T> {
     fn tick(&self, deadline: Instant) -> u64 {
         let ahead = deadline.saturating_duration_since(self.start);
         let millis = match mutated!("timer rounded down") {
-            true => ahead.subsec_nanos() / 1_000_000,
+            true => ahead.subsec_millis(),
             false => ahead.subsec_nanos().div_ceil(1_000_000),
         };
         ahead

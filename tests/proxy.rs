@@ -5,11 +5,9 @@ mod support;
 
 use std::io::{self, Read};
 use std::net::{SocketAddr, TcpListener};
-use std::sync::Arc;
 use std::time::Duration;
 
 use support::by_hand::Loop;
-use support::secure::{Authority, NAME, secured};
 use support::{Observer, Peer, Recorder, framed, pattern, refusing};
 use throng::{
     Admission, Config, ConnectOptions, ConnectionId, DecodeError, DisconnectCause,
@@ -695,11 +693,14 @@ fn address_of_a_client_is_passed_on_through_a_second_proxy() {
     assert_eq!(scene.seen.recorder.frames(), [b"hello"]);
 }
 
+#[cfg(all(feature = "tls", target_os = "linux"))]
 #[test]
 fn header_precedes_the_tls_handshake() {
+    use support::secure::{Authority, NAME, secured};
+
     let options = secured().proxy_protocol(trusting(&["127.0.0.0/8"]));
     let mut scene = Scene::with(Config::default(), options);
-    let client = Arc::new(Authority::of_all().client());
+    let client = std::sync::Arc::new(Authority::of_all().client());
     let options = ConnectOptions::default()
         .proxy_header(ProxyHeader::v2(addr(CLIENT), scene.addr))
         .tls(client, NAME.try_into().expect("a valid name"));

@@ -1,4 +1,5 @@
 //! TLS: handshakes, and what they negotiate.
+#![cfg(all(feature = "tls", target_os = "linux"))]
 
 mod support;
 

@@ -1,6 +1,7 @@
 //! TLS with peers that are not written in Rust: OpenSSL's `s_client` and `s_server`, and Python's `ssl`.
 //!
 //! Python 3 has to be there. Tests of OpenSSL are left out, with a line that says so, where it is not installed.
+#![cfg(all(feature = "tls", target_os = "linux"))]
 
 mod support;
 

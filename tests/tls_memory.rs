@@ -1,4 +1,5 @@
 //! The heap that sessions of TLS take, and what is counted of it.
+#![cfg(all(feature = "tls", target_os = "linux"))]
 
 #[path = "support/heap.rs"]
 mod heap;

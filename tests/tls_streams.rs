@@ -1,4 +1,5 @@
 //! Streams with TLS: delivery, backpressure, and ends. Most scenes are those of plain connections.
+#![cfg(all(feature = "tls", target_os = "linux"))]
 
 mod support;
 

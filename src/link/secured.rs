@@ -36,10 +36,21 @@ impl Io for Secured<'_> {
     }
 
     fn read_vectored(&mut self, slices: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
-        match slices.iter_mut().find(|slice| !slice.is_empty()) {
-            Some(slice) => self.read(slice),
-            None => Ok(0),
+        let mut read = 0;
+        for slice in slices {
+            match self.read(slice) {
+                Ok(more) => {
+                    read += more;
+                    if more < slice.len() {
+                        break;
+                    }
+                }
+                // It is found again by the next read.
+                Err(_) if read > 0 => break,
+                Err(error) => return Err(error),
+            }
         }
+        Ok(read)
     }
 
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
@@ -312,7 +323,8 @@ impl Link {
 
     /// Checks a session whose ciphertext blocks while nothing is queued.
     pub(super) fn check_session(&self, now: Tick) -> Clock {
-        let session = self.session().filter(|session| session.unsent() > 0);
+        let is_left = |session: &&Session| session.unsent() > 0 && !self.has_failed_write();
+        let session = self.session().filter(is_left);
         let (Some(session), Some(after)) = (session, self.look_when_blocked()) else {
             return Clock::Nothing;
         };

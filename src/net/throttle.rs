@@ -28,7 +28,8 @@ impl Net {
                 self.stats.reads += u64::from(read > 0);
                 self.stats.bytes_received += read as u64;
                 let whole = None;
-                Received::Metered(Input { len, read, whole }, allowed.frames)
+                // A connection that is read may deliver.
+                Received::Metered(Input { len, read, whole }, allowed.frames.max(1))
             }
             fill => Received::Fill(fill),
         }

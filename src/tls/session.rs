@@ -338,16 +338,15 @@ impl Session {
 
     /// Writes what is pending, and what rustls has to say. Returns whether nothing is left.
     pub(crate) fn send(&mut self, buffers: &mut Buffers, now: Tick) -> io::Result<bool> {
-        let pending = std::mem::take(&mut self.pending);
-        let from = std::mem::take(&mut self.written);
-        let written = write_out(&mut self.stream, &pending[from..])?;
+        let written = write_out(&mut self.stream, &self.pending[self.written..])?;
+        self.written += written;
         if written > 0 {
             self.progress_at = now;
         }
-        if from + written < pending.len() {
-            (self.pending, self.written) = (pending, from + written);
+        if self.unsent() > 0 {
             return Ok(false);
         }
+        (self.pending, self.written) = (Vec::new(), 0);
         if !self.tls.wants_write() {
             return Ok(true);
         }
@@ -355,10 +354,11 @@ impl Session {
         while self.tls.wants_write() {
             self.tls.write_tls(&mut buffers.output)?;
         }
-        let written = write_out(&mut self.stream, &buffers.output)?;
         self.progress_at = now;
+        let result = write_out(&mut self.stream, &buffers.output);
+        let written = *result.as_ref().unwrap_or(&0);
         self.pending.extend_from_slice(&buffers.output[written..]);
-        Ok(self.pending.is_empty())
+        result.map(|_| self.pending.is_empty())
     }
 }
 

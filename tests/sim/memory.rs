@@ -45,8 +45,6 @@ fn scenario(world: &World) {
     let host = world.host(Config::default().memory_budget(100_000), Hall::default());
     host.with(|_, net| net.listen(ADDR)).expect("a free port");
     let readers: Vec<_> = (0..world.up_to(5)).map(|_| world.connect(ADDR)).collect();
-    let hog = world.connect(ADDR);
-    hog.stall();
     world.run_for(SECOND);
     for reader in &readers {
         reader.stall();
@@ -54,6 +52,8 @@ fn scenario(world: &World) {
     // One payload, held by all of them.
     readers[0].send("all");
     world.run_for(SECOND);
+    let hog = world.connect(ADDR);
+    hog.stall();
     // The hog holds less than each of them, but ending one of them would free nothing.
     for _ in 0..40 {
         hog.send("own");

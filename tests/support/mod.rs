@@ -14,7 +14,7 @@ pub mod peer;
 pub mod random;
 pub mod recorder;
 pub mod scene;
-#[cfg(feature = "tls")]
+#[cfg(all(feature = "tls", target_os = "linux"))]
 pub mod secure;
 pub mod server;
 pub mod shards;
