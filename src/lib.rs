@@ -3,9 +3,11 @@
 //! [guide]: crate::guide
 //! [driving]: crate::guide#three-ways-to-drive-it
 //! [queued]: crate::guide#bytes-queued-per-connection
+//! [testing]: crate::guide#testing-your-handler
 //! [protocol]: crate::protocol
 //! [benchmarks]: crate::benchmarks
 //! [design]: crate::design
+//! [examples]: https://docs.rs/crate/throng/latest/source/examples/
 //! [MIT]: https://opensource.org/license/mit
 //! [Apache 2.0]: https://www.apache.org/licenses/LICENSE-2.0
 #![doc = include_str!("../README.md")]
@@ -26,6 +28,9 @@
 
 #![forbid(unsafe_code)]
 
+#[macro_use]
+mod mutation;
+
 mod buffers;
 mod config;
 mod connection;
@@ -36,15 +41,23 @@ mod error;
 mod event_loop;
 mod flood;
 mod frame;
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod fuzz;
 mod handler;
 mod in_loop;
 mod link;
 mod mailbox;
 mod memory;
 mod net;
+#[cfg(feature = "proxy")]
+mod proxy;
+mod rate;
 mod reactor;
 mod reason;
 mod shards;
+#[cfg(feature = "sim")]
+pub mod sim;
 mod socket;
 mod stats;
 mod tick;
@@ -54,7 +67,7 @@ mod tls;
 mod work;
 mod write_queue;
 
-pub use config::{Config, ConnectOptions, ListenOptions, Overflow};
+pub use config::{Config, ConnectOptions, Excess, ListenOptions, Overflow};
 pub use connection::{Backlog, Origin};
 pub use connection_id::{ConnectionId, ListenerId};
 pub use error::{
@@ -67,12 +80,14 @@ pub use frame::{
     LengthPrefix, Lines,
 };
 pub use handler::{Admission, Handler};
-pub use mailbox::{Handle, Mailbox, Post};
+pub use mailbox::{Answer, Handle, Mailbox, Post, Ready};
 #[cfg(feature = "tls")]
 pub use net::Tls;
 pub use net::{ConnectionRef, Expired, Net, SendReport, Timer, TimerId};
+#[cfg(feature = "proxy")]
+pub use proxy::{IpNetwork, ParseNetworkError, ProxyHeader, ProxyProtocol};
 pub use reactor::Reactor;
-pub use reason::{DisconnectCause, DisconnectReason, Released, Side, Stage};
+pub use reason::{DisconnectCause, DisconnectReason, RateLimit, Released, Side, Stage};
 pub use shards::{
     Balance, JoinError, Shard, ShardError, ShardFailure, ShardHandles, ShardedId, Shards,
     ShardsBuilder,
@@ -87,14 +102,18 @@ pub use mio;
 #[cfg(feature = "tls")]
 pub use rustls;
 
-/// Hardening a server against its peers, and embedding the loop in other programs.
+/// Hardening a server against its peers, operating it, and embedding the loop in other programs.
 ///
+/// [`restart`]: https://docs.rs/crate/throng/latest/source/examples/restart.rs
+/// [`socket_activation`]: https://docs.rs/crate/throng/latest/source/examples/socket_activation.rs
 /// [`game_tick`]: https://docs.rs/crate/throng/latest/source/examples/game_tick.rs
 /// [`embed_tokio`]: https://docs.rs/crate/throng/latest/source/examples/embed_tokio.rs
+/// [`embed_smol`]: https://docs.rs/crate/throng/latest/source/examples/embed_smol.rs
 /// [`embed_calloop`]: https://docs.rs/crate/throng/latest/source/examples/embed_calloop.rs
 /// [`embed_mio`]: https://docs.rs/crate/throng/latest/source/examples/embed_mio.rs
 /// [`metrics`]: https://docs.rs/crate/throng/latest/source/examples/metrics.rs
 /// [`shards`]: https://docs.rs/crate/throng/latest/source/examples/shards.rs
+/// [`simulated_game`]: https://docs.rs/crate/throng/latest/source/examples/simulated_game.rs
 #[doc = include_str!("../docs/GUIDE.md")]
 pub mod guide {}
 

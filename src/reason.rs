@@ -146,6 +146,12 @@ pub enum DisconnectCause {
         /// The number of queued bytes.
         queued: u64,
     },
+    /// The peer sent more frames or bytes per second than allowed, and [`Excess::Disconnect`](crate::Excess::Disconnect)
+    /// is set.
+    RateExceeded {
+        /// The limit.
+        limit: RateLimit,
+    },
     /// All connections of the loop together held more than the [`memory_budget`](crate::Config::memory_budget), and
     /// this connection is one of the smallest set whose end frees enough.
     MemoryBudget {
@@ -173,6 +179,16 @@ pub struct Released {
     /// The bytes that were read from the socket and not delivered, as they came over the wire. Pass them to
     /// [`adopt_with`](crate::Net::adopt_with).
     pub unread: Vec<u8>,
+}
+
+/// A limit of what a peer may send per second.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum RateLimit {
+    /// [`max_frames_per_second`](crate::Config::max_frames_per_second).
+    Frames(u64),
+    /// [`max_bytes_per_second`](crate::Config::max_bytes_per_second).
+    Bytes(u64),
 }
 
 /// The side that ended a connection.
@@ -228,6 +244,7 @@ impl DisconnectReason {
             | Cause::Idle { .. }
             | Cause::FrameStalled { .. }
             | Cause::WriteStalled { .. }
+            | Cause::RateExceeded { .. }
             | Cause::MemoryBudget { .. }
             | Cause::SlowConsumer { .. } => Side::Us,
         }
@@ -344,6 +361,13 @@ impl fmt::Display for DisconnectCause {
                 f,
                 "the peer accepted none of the {queued} queued bytes for {after:?}"
             ),
+            Self::RateExceeded { limit } => {
+                let (max, what) = match limit {
+                    RateLimit::Frames(max) => (max, "frames"),
+                    RateLimit::Bytes(max) => (max, "bytes"),
+                };
+                write!(f, "the peer sent more than {max} {what} per second")
+            }
             Self::MemoryBudget { held, budget } => write!(
                 f,
                 "the connections exceed the memory budget of {budget} bytes; this one held {held}"

@@ -132,7 +132,10 @@ impl<T> Timers<T> {
     /// Returns the tick of a deadline, rounded so that no timer fires early.
     fn tick(&self, deadline: Instant) -> u64 {
         let ahead = deadline.saturating_duration_since(self.start);
-        let millis = ahead.subsec_nanos().div_ceil(1_000_000);
+        let millis = match mutated!("timer rounded down") {
+            true => ahead.subsec_nanos() / 1_000_000,
+            false => ahead.subsec_nanos().div_ceil(1_000_000),
+        };
         ahead
             .as_secs()
             .saturating_mul(1000)

@@ -685,7 +685,7 @@ fn idle_timeout_applies_to_sessions() {
 fn connection_with_tls_is_not_released() {
     let mut scene = scene();
     let id = scene.id;
-    assert!(matches!(scene.net().release(id), Err(SendError::Tls)));
+    assert!(matches!(scene.net().release(id), Err(SendError::Secured)));
     scene.peer.send(b"it goes on");
     scene.until(|seen, _| seen.frames() == [b"it goes on"]);
 }

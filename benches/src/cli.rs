@@ -8,8 +8,7 @@ use clap::{Parser, Subcommand};
 
 use crate::problem::Problem;
 use crate::{
-    compare, demo, handles, load, loader, report, serve, soak, steady, ticks, timers, torture,
-    yardstick,
+    compare, demo, handles, load, loader, report, serve, soak, ticks, timers, torture, yardstick,
 };
 
 /// Thousands of framed TCP connections on one thread: see it, serve it, load it, compare it.
@@ -42,7 +41,6 @@ impl Cli {
             Command::TokioRustls(options) => crate::tls::tokio::run(&options),
             Command::Soak(options) => soak::run(&options, json),
             Command::SoakServer(options) => soak::serve(&options),
-            Command::Steady(options) => steady::run(&options, json),
             Command::Loader(options) => loader::run(&options),
             Command::Yardstick(options) => yardstick::run(&options),
             #[cfg(all(feature = "peers", target_os = "linux"))]
@@ -81,9 +79,6 @@ enum Command {
     #[cfg(feature = "tls")]
     #[command(hide = true, name = "tokio-rustls")]
     TokioRustls(crate::tls::tokio::Options),
-    /// Makes rounds that cost the same each time, to be counted.
-    #[command(hide = true)]
-    Steady(steady::Options),
     /// Loads a server when standard input says so.
     #[command(hide = true)]
     Loader(load::Options),

@@ -28,7 +28,6 @@ mod report;
 mod serve;
 mod settings;
 mod soak;
-mod steady;
 mod ticks;
 mod timers;
 #[cfg(feature = "tls")]

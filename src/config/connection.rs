@@ -4,11 +4,14 @@
 
 #[cfg(test)]
 use std::any::Any;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::Config;
 use crate::error::OptionsError;
 use crate::frame::Framing;
+#[cfg(feature = "proxy")]
+use crate::proxy::Proxying;
 
 /// The largest size that all systems accept, in bytes.
 const MAX_SIZE: u64 = i32::MAX as u64;
@@ -36,6 +39,18 @@ pub enum Overflow {
     Disconnect,
 }
 
+/// What happens if a peer sends more than [`max_frames_per_second`](Config::max_frames_per_second) or
+/// [`max_bytes_per_second`](Config::max_bytes_per_second).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Excess {
+    /// throng stops reading from the connection until the excess is paid for. Nothing is lost: what has arrived waits,
+    /// and TCP slows the peer down.
+    Pause,
+    /// The connection is closed with the cause [`RateExceeded`](crate::DisconnectCause::RateExceeded), after the frame
+    /// that exceeds the limit was delivered.
+    Disconnect,
+}
+
 /// The settings of a listener and of the connections it accepts. Settings that are not set default to those of the
 /// loop's [`Config`].
 ///
@@ -59,6 +74,8 @@ pub struct ListenOptions {
     pub(crate) remove_socket_file: bool,
     #[cfg(unix)]
     pub(crate) socket_file_mode: Option<u32>,
+    #[cfg(feature = "proxy")]
+    pub(crate) proxying: Proxying,
     #[cfg(feature = "tls")]
     pub(crate) security: super::Security,
 }
@@ -76,6 +93,8 @@ impl Default for ListenOptions {
             remove_socket_file: true,
             #[cfg(unix)]
             socket_file_mode: None,
+            #[cfg(feature = "proxy")]
+            proxying: Proxying::None,
             #[cfg(feature = "tls")]
             security: super::Security::default(),
         }
@@ -140,6 +159,8 @@ impl ListenOptions {
     }
 
     pub(crate) fn connection(&self, config: &Config) -> Result<ConnectionOptions, OptionsError> {
+        #[cfg(feature = "proxy")]
+        self.proxying.check()?;
         self.connection.over(&config.connection)
     }
 }
@@ -149,6 +170,9 @@ impl ListenOptions {
 pub struct ConnectOptions {
     connection: Overrides,
     pub(crate) timeout: Duration,
+    pub(crate) bind: Option<SocketAddr>,
+    #[cfg(feature = "proxy")]
+    pub(crate) proxying: Proxying,
     #[cfg(feature = "tls")]
     pub(crate) security: super::Security,
 }
@@ -158,6 +182,9 @@ impl Default for ConnectOptions {
         Self {
             connection: Overrides::default(),
             timeout: Duration::from_secs(10),
+            bind: None,
+            #[cfg(feature = "proxy")]
+            proxying: Proxying::None,
             #[cfg(feature = "tls")]
             security: super::Security::default(),
         }
@@ -170,6 +197,32 @@ impl ConnectOptions {
     /// succeeded by then.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;
+        self
+    }
+
+    /// Sets the local address from which [`connect_with`](crate::Net::connect_with) connects; with port 0 the system
+    /// chooses a free port. Default: `None`, so the system chooses both. Unix domain sockets and
+    /// [adopted](crate::Net::adopt) streams ignore it.
+    ///
+    /// Use it if the machine has several addresses: to be seen under a certain one, or to open more connections to one
+    /// server than there are ephemeral ports per local address (on Linux about 28,000).
+    ///
+    /// ```
+    /// use std::net::{Ipv4Addr, SocketAddr};
+    /// use throng::{OpenError, ConnectOptions, ConnectionId, Net};
+    ///
+    /// /// Spreads a load over the addresses of this machine.
+    /// fn connect_nth(net: &mut Net, server: SocketAddr, n: usize) -> Result<ConnectionId, OpenError> {
+    ///     let sources = [Ipv4Addr::new(192, 0, 2, 1), Ipv4Addr::new(192, 0, 2, 2)];
+    ///     let source = SocketAddr::from((sources[n % sources.len()], 0));
+    ///     net.connect_with(server, ConnectOptions::default().bind(source))
+    /// }
+    /// ```
+    ///
+    /// Connecting fails with `InvalidInput` if the address is not of the peer's family, and with `AddrNotAvailable` if
+    /// it is not an address of this machine.
+    pub fn bind(mut self, source: impl Into<Option<SocketAddr>>) -> Self {
+        self.bind = source.into();
         self
     }
 
@@ -297,6 +350,32 @@ connection_options! {
     /// stream; then only [`max_queued_bytes`](Self::max_queued_bytes) limits the queue. Set it to `false` on an
     /// outbound connection if the peer sends the requests.
     read_under_backpressure(read: bool): Option<bool> = None;
+
+    /// Sets how many frames a peer may send per second; at least 1. Default: `None`, no limit.
+    ///
+    /// A peer that was silent for a second may send one second's worth at once. Above the limit,
+    /// [`excess`](Self::excess) decides. Frames that arrive in chunks count at their end; with
+    /// [`Framing::raw`] each call of [`on_data`](crate::Handler::on_data) counts.
+    ///
+    /// Frames cost CPU time even if they are small: one connection that sends without pause can use a whole core. A
+    /// limit prevents that. A connection with a limit costs some hundred instructions more per read, one without costs
+    /// nothing.
+    max_frames_per_second(frames: impl Into<Option<u64>>): Option<u64> = None;
+
+    /// Sets how many bytes a peer may send per second, headers included; at least 1. Default: `None`, no limit.
+    ///
+    /// A peer that was silent for a second may send one second's worth at once. Above the limit,
+    /// [`excess`](Self::excess) decides. A frame may be longer than one second's worth: it is received over several
+    /// seconds.
+    max_bytes_per_second(bytes: impl Into<Option<u64>>): Option<u64> = None;
+
+    /// Sets what happens if a peer exceeds [`max_frames_per_second`](Self::max_frames_per_second) or
+    /// [`max_bytes_per_second`](Self::max_bytes_per_second). Default: [`Excess::Pause`].
+    ///
+    /// While reading is paused, the connection causes no wake-up except the one that ends the pause, after 10 ms at the
+    /// earliest. No timeout for what the peer sends runs meanwhile. [`Stats::throttled`](crate::Stats::throttled)
+    /// counts the pauses.
+    excess(policy: Excess): Excess = Excess::Pause;
 
     /// Sets how long a connection may be without a byte in either direction before it is closed with the cause
     /// [`Idle`](crate::DisconnectCause::Idle). More than 49 days means no limit. Default: `None`, no limit.
@@ -446,6 +525,15 @@ impl ConnectionOptions {
                     });
                 }
                 _ => {}
+            }
+        }
+        let rates = [
+            ("max_frames_per_second", self.max_frames_per_second),
+            ("max_bytes_per_second", self.max_bytes_per_second),
+        ];
+        for (setting, rate) in rates {
+            if rate == Some(0) {
+                return Err(OptionsError::ZeroRate { setting });
             }
         }
         let sizes = [

@@ -1,15 +1,14 @@
 //! State that all connections of a loop share and use one at a time.
 
-use mio::Registry;
-
 use crate::buffers::Buffers;
 use crate::memory::Memory;
+use crate::socket::Selector;
 use crate::tick::Tick;
 use crate::write_queue::Done;
 
 #[derive(Debug)]
 pub(crate) struct Common {
-    pub(crate) registry: Registry,
+    pub(crate) registry: Selector,
     pub(crate) buffers: Buffers,
     pub(crate) memory: Memory,
     pub(crate) written: Written,
@@ -44,7 +43,7 @@ pub(crate) struct Written {
 }
 
 impl Common {
-    pub(crate) fn new(registry: Registry) -> Self {
+    pub(crate) fn new(registry: Selector) -> Self {
         Self {
             registry,
             buffers: Buffers::default(),

@@ -2,6 +2,7 @@
 
 use super::ahead::Ahead;
 use super::common::recycle;
+use super::meter::Meter;
 use super::{Common, Connection, HeldBack, Phase};
 use crate::error::{DecodeError, OutOfMemory, SendError};
 use crate::reason::{DisconnectCause, DisconnectReason, Stage};
@@ -16,6 +17,8 @@ pub(super) struct Aside {
     pub(super) ending: Option<DisconnectReason>,
     /// The sending side is closed when the queue is flushed, or was closed already.
     pub(super) half_closed: bool,
+    /// What is left of its rate limits, unless that is everything.
+    pub(super) meter: Option<Meter>,
     /// The TLS session, with the stream in it.
     #[cfg(feature = "tls")]
     pub(super) session: Option<Box<crate::tls::Session>>,
@@ -27,7 +30,7 @@ impl Aside {
         if self.session.is_some() {
             return false;
         }
-        self.ahead.is_none() && self.ending.is_none() && !self.half_closed
+        self.ahead.is_none() && self.ending.is_none() && !self.half_closed && self.meter.is_none()
     }
 }
 
@@ -62,7 +65,7 @@ impl Connection {
         self.check_between_frames()?;
         #[cfg(feature = "tls")]
         if self.session().is_some() {
-            return Err(SendError::Tls);
+            return Err(SendError::Secured);
         }
         self.phase = Phase::Releasing;
         self.at_once_up_to = 0;
@@ -111,6 +114,7 @@ impl Connection {
         self.drop_input(common);
         let is_aborted = matches!(reason.cause, DisconnectCause::Aborted);
         let is_reset = is_aborted || (is_cut_off && reason.unsent_bytes > 0);
+        let is_reset = is_reset && !mutated!("cut-off stream ends with FIN");
         self.aside.get_or_insert_default().ending = Some(reason);
         self.phase = Phase::Closed;
         self.at_once_up_to = 0;
@@ -120,7 +124,8 @@ impl Connection {
     /// Drops the queue, and counts it in the reason.
     pub(super) fn drop_queue(&mut self, reason: &mut DisconnectReason, common: &mut Common) {
         if let Some(queue) = &mut self.queue {
-            reason.unsent_frames += queue.frames();
+            let twice = u64::from(mutated!("frame counted twice"));
+            reason.unsent_frames += queue.frames() * (1 + twice);
             reason.unsent_bytes = reason.unsent_bytes.saturating_add(queue.unsent_bytes());
             let Common {
                 memory, buffers, ..
@@ -152,6 +157,11 @@ impl Connection {
     pub(crate) fn take_unread(&mut self, common: &mut Common) -> Result<Vec<u8>, DecodeError> {
         let held = self.decoder.held_bytes();
         let unread = self.decoder.take_wire();
+        let unread = if mutated!("held bytes lost on release") {
+            Ok(Vec::new())
+        } else {
+            unread
+        };
         common.memory.sub_input(held);
         let mut unread = unread?;
         let ahead = self.take_ahead(common);

@@ -2,7 +2,7 @@
 
 use std::io::{self, IoSliceMut};
 
-use super::{Common, Connection, Io, Phase};
+use super::{Common, Connection, Io, Phase, Reading};
 use crate::error::OutOfMemory;
 use crate::frame::Need;
 use crate::socket::Readiness;
@@ -76,6 +76,9 @@ impl Connection {
         most: usize,
         common: &mut Common,
     ) -> Fill {
+        if mutated!("EOF before buffered data") && self.readiness.has(Readiness::READ_CLOSED) {
+            return self.ended();
+        }
         if self.readiness.has(Readiness::AHEAD) {
             return self.fill_from_ahead(buffer, most, common);
         }
@@ -106,7 +109,8 @@ impl Connection {
     pub(super) fn bring_back(&mut self, buffer: &mut [u8], common: &mut Common) -> usize {
         let held = self.decoder.take_held();
         let len = held.len();
-        buffer[..len].copy_from_slice(&held);
+        let kept = len - usize::from(mutated!("split header off by one"));
+        buffer[..kept].copy_from_slice(&held[..kept]);
         common.memory.sub_input(len);
         common.buffers.put_input(held);
         len
@@ -166,7 +170,8 @@ impl Connection {
     #[inline]
     fn note_read(&mut self, read: usize, asked: usize, short_is_drained: bool) {
         let more = Readiness::READ_CLOSED | Readiness::PRIORITY;
-        if read < asked && short_is_drained && !self.readiness.has(more) {
+        let is_short = read < asked || mutated!("edge dropped after a full read");
+        if is_short && short_is_drained && !self.readiness.has(more) {
             self.readiness.remove(Readiness::READABLE);
         }
     }
@@ -188,7 +193,7 @@ impl Connection {
     #[cold]
     fn ended(&mut self) -> Fill {
         self.nothing_to_read();
-        self.read_ended = true;
+        self.reading.0 |= Reading::ENDED.0;
         Fill::Ended
     }
 

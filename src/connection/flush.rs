@@ -147,7 +147,10 @@ impl Connection {
                 {
                     queue.progress_at = common.now;
                 }
-                self.note_written(WriteHalf::Blocked);
+                self.note_written(match mutated!("room not waited for") {
+                    true => WriteHalf::Ready,
+                    false => WriteHalf::Blocked,
+                });
             }
             // These say nothing about the stream, or the stream is no longer usable.
             Flush::Budget | Flush::Failed(_) => {}

@@ -3,6 +3,8 @@
 use super::Phase;
 use crate::config::ConnectionOptions;
 use crate::connection_id::ListenerId;
+#[cfg(feature = "proxy")]
+use crate::proxy::Proxying;
 
 /// Where a connection comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -17,10 +19,12 @@ pub enum Origin {
 }
 
 /// The origin and the options of connections: one copy for all connections of a listener.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Terms {
     pub(crate) origin: Origin,
     pub(crate) options: ConnectionOptions,
+    #[cfg(feature = "proxy")]
+    pub(crate) proxying: Proxying,
     #[cfg(feature = "tls")]
     pub(crate) security: crate::config::Security,
 }
@@ -40,5 +44,18 @@ impl Terms {
             return Phase::Connecting;
         }
         Phase::Open
+    }
+
+    /// Returns the terms of a connection whose bytes are frames and nothing else.
+    #[cfg(test)]
+    pub(crate) fn plain(origin: Origin, options: ConnectionOptions) -> Self {
+        Self {
+            origin,
+            options,
+            #[cfg(feature = "proxy")]
+            proxying: Proxying::default(),
+            #[cfg(feature = "tls")]
+            security: Default::default(),
+        }
     }
 }

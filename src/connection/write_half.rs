@@ -59,6 +59,18 @@ impl Connection {
         self.at_once_up_to == 0 && self.aside.as_ref().is_some_and(|aside| aside.half_closed)
     }
 
+    /// Returns whether a FIN is to be sent when the queue is written, because this side was half-closed.
+    #[inline]
+    pub(crate) fn owes_fin(&self) -> bool {
+        if mutated!("FIN of a half-close forgotten") {
+            return false;
+        }
+        if mutated!("FIN after a failed write") {
+            return self.is_half_closed() && self.write_half != WriteHalf::Closed;
+        }
+        self.is_half_closed() && matches!(self.write_half, WriteHalf::Ready | WriteHalf::Blocked)
+    }
+
     /// Returns whether a half-closed connection has sent its FIN.
     pub(crate) fn has_sent_fin(&self) -> bool {
         self.write_half == WriteHalf::Closed
@@ -72,7 +84,9 @@ impl Connection {
     /// arrived before a reset, and a peer that closed its read half may still write. The input of a paused connection
     /// would wait for the user, but a reset is reported immediately.
     pub(crate) fn outlives_failed_write(&self) -> bool {
-        self.phase == Phase::Open && !self.read_ended && !self.held_back.has(HeldBack::PAUSED)
+        let reads = self.phase == Phase::Open && !self.read_ended();
+        let reads = reads && !mutated!("unread input dropped on a failed write");
+        reads && !self.held_back.has(HeldBack::PAUSED)
     }
 
     /// Closes the write half after a failed write: drops the queue and decides why the connection will end, which is

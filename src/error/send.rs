@@ -24,7 +24,7 @@ pub enum SendError {
     Writer(io::Error),
     /// The connection has TLS and cannot be [released](crate::Net::release): its stream is of no use without the session.
     #[cfg(feature = "tls")]
-    Tls,
+    Secured,
     /// A frame was begun with [`begin_frame`](crate::Net::begin_frame) and is not complete.
     FrameOpen {
         /// The number of payload bytes that are missing.
@@ -59,7 +59,7 @@ impl fmt::Display for SendError {
             Self::Encode(error) => write!(f, "not sent: {error}"),
             Self::Writer(error) => write!(f, "not sent: the encoding closure failed: {error}"),
             #[cfg(feature = "tls")]
-            Self::Tls => f.write_str("a connection with TLS cannot be released"),
+            Self::Secured => f.write_str("a connection with TLS cannot be released"),
             Self::FrameOpen { missing } => write!(
                 f,
                 "a frame is open: {missing} bytes of its payload are missing"
@@ -103,7 +103,7 @@ impl From<SendError> for io::Error {
             | SendError::NoFrameOpen
             | SendError::ChunkTooLong { .. } => io::ErrorKind::InvalidInput,
             #[cfg(feature = "tls")]
-            SendError::Tls => io::ErrorKind::Unsupported,
+            SendError::Secured => io::ErrorKind::Unsupported,
             SendError::Writer(error) => error.kind(),
             SendError::QueueFull { .. } => io::ErrorKind::WouldBlock,
         };

@@ -13,6 +13,8 @@ use std::ops::{Deref, DerefMut};
 use mio::Token;
 
 use crate::connection::{Common, Connection, Fill, Flush, Io, Phase, Pressure};
+#[cfg(feature = "proxy")]
+use crate::proxy::Proxying;
 use crate::reason::{DisconnectCause, Released};
 use crate::socket::{READ_INTEREST, Stream, peer_has_closed};
 
@@ -166,11 +168,22 @@ impl Link {
         let Some(wanted) = self.connection.new_interest() else {
             return Ok(());
         };
-        if let Some(stream) = self.stream_mut() {
+        if let Some(stream) = self.stream_mut()
+            && !mutated!("interest not registered again")
+        {
             stream.reregister(&common.registry, token, wanted)?;
         }
         self.connection.note_interest(wanted);
         Ok(())
+    }
+
+    /// Returns the simulated stream, if it is one.
+    #[cfg(feature = "sim")]
+    pub(crate) fn simulated(&self) -> Option<&crate::socket::sim::Stream> {
+        match &self.stream {
+            Some(Stream::Sim(stream)) => Some(stream),
+            _ => None,
+        }
     }
 
     /// Marks the connection attempt as successful.
@@ -195,7 +208,7 @@ impl Link {
         self.connection.check_invariants();
     }
 
-    fn stream(&self) -> Option<&Stream> {
+    pub(crate) fn stream(&self) -> Option<&Stream> {
         #[cfg(feature = "tls")]
         if let Some(session) = self.connection.session() {
             return Some(session.stream());
@@ -221,6 +234,34 @@ impl Link {
         match self.stream()?.take_error() {
             Ok(error) => error,
             Err(error) => Some(error),
+        }
+    }
+
+    /// Returns the address of the proxy from which an inbound connection comes.
+    #[cfg(feature = "proxy")]
+    pub(crate) fn proxy_addr(&self) -> Option<SocketAddr> {
+        let addr = self.stream()?.peer_addr().ok()?;
+        self.connection.proxying().expected_from(addr)?;
+        addr
+    }
+
+    /// Writes the PROXY header with which an outbound connection begins, if it does: with TLS, before the handshake. A new
+    /// socket has room for it.
+    #[cfg(feature = "proxy")]
+    pub(crate) fn send_header(&mut self, common: &mut Common) -> io::Result<()> {
+        let Proxying::Sends(header) = self.connection.proxying().clone() else {
+            return Ok(());
+        };
+        let Some(stream) = self.stream_mut() else {
+            return Ok(());
+        };
+        let header = header.as_bytes();
+        let written = stream.write(header)?;
+        common.written.calls += 1;
+        common.written.bytes += written as u64;
+        match written == header.len() {
+            true => Ok(()),
+            false => Err(io::ErrorKind::WriteZero.into()),
         }
     }
 
@@ -319,6 +360,8 @@ mod tests {
     fn what_an_event_needs_fits_into_two_cache_lines_and_all_of_it_into_three() {
         // The generation of the slot precedes it. With debug assertions mio's sockets have 16 bytes more.
         let debug = if cfg!(debug_assertions) { 16 } else { 0 };
+        // A simulated stream is a pointer.
+        let debug = debug.max(if cfg!(feature = "sim") { 8 } else { 0 });
         let hot = 8 + std::mem::offset_of!(Link, connection) + HOT;
         assert!(hot <= 2 * 64 + debug, "{hot}");
         assert!(8 + size_of::<Link>() <= 3 * 64 + debug + debug % 8);

@@ -95,7 +95,10 @@ impl Net {
         options: ConnectOptions,
     ) -> Result<ConnectionId, OpenError> {
         let terms = self.terms_of_one(Origin::Outbound, &options)?;
-        let started = Stream::connect(addr, &terms.options)
+        let started = self
+            .common
+            .registry
+            .connect(addr, options.bind, &terms.options)
             .and_then(|stream| Ok(self.start(stream, Some(addr), terms, options.timeout)?));
         match started {
             Ok(id) => {
@@ -132,6 +135,8 @@ impl Net {
         Ok(Arc::new(Terms {
             origin,
             options: connection,
+            #[cfg(feature = "proxy")]
+            proxying: options.proxying.clone(),
             #[cfg(feature = "tls")]
             security: options.security.clone(),
         }))

@@ -92,6 +92,12 @@ impl Connections {
         self.replies.begin(to, whole, longest, most);
     }
 
+    /// Returns whether replies to a connection are being collected.
+    #[inline(always)]
+    pub(super) fn collects_for(&self, id: ConnectionId) -> bool {
+        self.replies.are_to(id)
+    }
+
     /// Collects a reply. Returns its length, or `None` if it has to be sent in the general way.
     #[inline(always)]
     pub(super) fn reply(&mut self, to: ConnectionId, payload: &[u8]) -> Option<usize> {
@@ -120,6 +126,15 @@ impl Connections {
             replies.len() as u64
         } else {
             0
+        }
+    }
+
+    /// Returns the number of replies to a connection.
+    #[cfg(feature = "sim")]
+    pub(super) fn reply_frames(&self, to: ConnectionId) -> u64 {
+        match self.replies.are_to(to) {
+            true => self.replies.frames(),
+            false => 0,
         }
     }
 

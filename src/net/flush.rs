@@ -36,13 +36,17 @@ impl Net {
             Flush::Blocked => {
                 self.watch_blocked(id);
                 self.continue_closing(id);
+                // It may be congested now, and then no read will return an error that was reported before.
+                self.list_if_runnable(id);
             }
             // The missing part cannot come any more.
             Flush::Waiting if self.is_left_open(id) => self.continue_ending(id),
             Flush::Waiting => self.continue_closing(id),
             Flush::Budget => {
                 self.continue_closing(id);
-                self.list(id);
+                if !mutated!("used-up budget not listed") {
+                    self.list(id);
+                }
             }
             Flush::Failed(failure) => self.fail(id, failure),
         }
@@ -53,9 +57,11 @@ impl Net {
         let Some(connection) = self.connections.get_mut(id) else {
             return;
         };
-        let sends_fin = connection.is_half_closed() && !connection.has_sent_fin();
+        let sends_fin = connection.owes_fin();
         match connection.phase {
-            Phase::Closing if !connection.read_ended() => {}
+            Phase::Closing
+                if !connection.read_ended() && !mutated!("closed without waiting for the peer") => {
+            }
             // The peer's EOF was read, or the stream is released.
             Phase::Closing | Phase::Releasing => return self.end(id, None),
             Phase::Open if sends_fin => {

@@ -114,6 +114,11 @@ impl Replies {
         self.len
     }
 
+    #[cfg(feature = "sim")]
+    pub(super) fn frames(&self) -> u64 {
+        self.frames
+    }
+
     pub(super) fn prefix(&self) -> LengthPrefix {
         self.prefix
     }

@@ -27,6 +27,8 @@ pub(crate) enum EndOfStream {
 #[derive(Debug)]
 pub(crate) enum Received {
     Input(Input),
+    /// The same of a connection with a rate limit, and how many frames may be delivered.
+    Metered(Input, u64),
     /// The connection is heavy, or left over: it is served after the light ones.
     Later,
     /// The connection is not to be read now.
@@ -69,6 +71,7 @@ impl Net {
     pub(crate) fn finish_listener(&mut self, id: ListenerId) {
         if let Some(listener) = self.listeners.get_mut(id)
             && listener.is_runnable()
+            && !mutated!("backlog forgotten after a budget")
         {
             self.list_listener(id);
         }
@@ -77,7 +80,9 @@ impl Net {
     /// Sets all readiness of a connection, so that it is served as if events had reported everything.
     pub(crate) fn pretend_ready(&mut self, id: ConnectionId) {
         if let Some(connection) = self.connections.get_mut(id) {
-            connection.readiness |= Readiness::READABLE | Readiness::WRITABLE;
+            // With these a short read is not final: an EOF may follow that no event has reported.
+            let all = Readiness::READABLE | Readiness::WRITABLE | Readiness::PRIORITY;
+            connection.readiness |= all;
         }
     }
 
@@ -133,8 +138,8 @@ impl Net {
         if connection.phase != Phase::Open {
             return Received::NotOpen(connection.phase);
         }
-        if !connection.wants_delivery() || connection.read_ended() {
-            return Received::Nothing;
+        if !connection.wants_delivery() || connection.reads_with_care() {
+            return self.receive_with_care(id, buffer, most);
         }
         let most = match event {
             Some(_) => most,
@@ -270,7 +275,13 @@ impl Net {
         // All readiness is consumed here.
         connection.readiness = Readiness::default();
         let origin = connection.origin();
-        let is_connected = connection.is_connected().map_err(|error| match origin {
+        let is_connected = connection.is_connected();
+        #[cfg(feature = "proxy")]
+        let is_connected = match is_connected {
+            Ok(true) => connection.send_header(&mut self.common).map(|()| true),
+            is_connected => is_connected,
+        };
+        let is_connected = is_connected.map_err(|error| match origin {
             Origin::Adopted => DisconnectCause::of_socket(error),
             _ => DisconnectCause::ConnectFailed(error),
         })?;

@@ -86,7 +86,7 @@ impl<T, I: SlotId> Table<T, I> {
         if slot.generation != id.serial() {
             return;
         }
-        let next = id.serial() + 1;
+        let next = id.serial() + u32::from(!mutated!("id reused without a new generation"));
         if next == RETIRED {
             slot.generation = RETIRED;
             self.retired += 1;

@@ -8,7 +8,7 @@ use rustls::pki_types::CertificateDer;
 use rustls::{ProtocolVersion, ServerConfig, SupportedCipherSuite};
 
 use super::{ConnectionRef, Deadline, Net};
-use crate::connection::{Origin, Terms};
+use crate::connection::Origin;
 use crate::connection_id::{ConnectionId, ListenerId, Source};
 use crate::reason::DisconnectCause;
 use crate::tls::Stage;
@@ -33,14 +33,8 @@ impl Net {
             debug!("set_listener_tls: no such listener");
             return false;
         };
-        let terms = &listener.terms;
-        let mut security = terms.security.clone();
-        security.serve(config);
-        listener.terms = Arc::new(Terms {
-            origin: terms.origin,
-            options: terms.options.clone(),
-            security,
-        });
+        // Connections that were accepted share the terms, and keep them.
+        Arc::make_mut(&mut listener.terms).security.serve(config);
         true
     }
 

@@ -27,6 +27,8 @@ impl Reactor {
             };
             match deadline {
                 Deadline::Connect(id, after) => self.judge_attempt(handler, id, after),
+                #[cfg(feature = "proxy")]
+                Deadline::Header(id, after) => self.judge_arrival(handler, id, after),
                 Deadline::Check(id) => self.judge_open(handler, id),
                 Deadline::Drain(id, until) => self.judge_closing(handler, id, until),
                 Deadline::Shutdown(after) => self.cut_short(after),
@@ -51,9 +53,12 @@ impl Reactor {
         }
     }
 
-    /// Judges an open connection that may be idle or stalled.
+    /// Judges an open connection that may be idle or stalled, or that was throttled.
     fn judge_open<H: Handler + ?Sized>(&mut self, handler: &mut H, id: ConnectionId) {
-        if let Clock::Over(_) = self.net.look_at_clock(id) {
+        self.net.end_throttling(id);
+        if let Clock::Over(_) = self.net.look_at_clock(id)
+            && !mutated!("stall judged without trying")
+        {
             self.net.watch(id, Some(AFTER_A_PANIC));
             self.serve_now(handler, id);
         }
@@ -83,6 +88,7 @@ impl Reactor {
         match self.net.time_to_close(id, until) {
             None => {}
             Some(Duration::ZERO) => {
+                self.net.drain_at_last(id, &mut self.read_buffer);
                 self.net
                     .end(id, Some(DisconnectCause::DrainTimedOut { after }));
             }
@@ -92,14 +98,19 @@ impl Reactor {
 
     /// Ends all connections when the timeout of a shutdown has passed, after a last attempt to close each gracefully.
     fn cut_short(&mut self, after: Duration) {
+        if mutated!("shutdown without a deadline") {
+            return;
+        }
         self.net.postpone_shutdown(after);
         for id in self.net.in_phase(|phase| phase != Phase::Closed) {
-            self.net.pretend_ready(id);
             match self.net.phase(id) {
                 Some(Phase::Closing | Phase::Draining) => {
-                    self.net.drain(id, &mut self.read_buffer);
+                    self.net.drain_at_last(id, &mut self.read_buffer);
                 }
-                Some(Phase::Releasing) => self.net.flush(id),
+                Some(Phase::Releasing) => {
+                    self.net.pretend_ready(id);
+                    self.net.flush(id);
+                }
                 _ => {}
             }
             self.net

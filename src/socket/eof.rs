@@ -10,27 +10,34 @@ use std::time::Duration;
 
 use mio::event::Event;
 use mio::{Events, Interest, Poll, Token};
-use socket2::SockRef;
 
-use super::Stream;
 use super::stream::retry;
+use super::{Selector, Stream};
 
 /// Returns `true` if the peer has half-closed. Costs a few system calls. If no file descriptor is available, returns
 /// `false` if unread bytes precede the EOF.
 pub(crate) fn peer_has_closed(stream: &Stream) -> bool {
-    select(stream).unwrap_or_else(|_| peek(stream.as_socket()))
+    #[cfg(feature = "sim")]
+    if let Stream::Sim(stream) = stream {
+        return stream.peer_has_closed();
+    }
+    select(stream).unwrap_or_else(|_| peek(stream))
 }
 
 fn select(stream: &Stream) -> io::Result<bool> {
     let mut copy = stream.try_clone()?;
     let mut poll = Poll::new()?;
-    copy.register(poll.registry(), Token(0), Interest::READABLE)?;
+    let selector = Selector::from(poll.registry().try_clone()?);
+    copy.register(&selector, Token(0), Interest::READABLE)?;
     let mut events = Events::with_capacity(1);
     retry(|| poll.poll(&mut events, Some(Duration::ZERO)))?;
     Ok(events.iter().any(Event::is_read_closed))
 }
 
-fn peek(socket: SockRef<'_>) -> bool {
+fn peek(stream: &Stream) -> bool {
+    let Ok(socket) = stream.as_socket() else {
+        return false;
+    };
     match retry(|| socket.peek(&mut [MaybeUninit::uninit()])) {
         Ok(bytes) => bytes == 0,
         Err(error) => error.kind() != io::ErrorKind::WouldBlock,
@@ -39,6 +46,7 @@ fn peek(socket: SockRef<'_>) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use socket2::SockRef;
     use std::io::Write;
     use std::net::{Shutdown, TcpListener, TcpStream};
 
@@ -60,7 +68,7 @@ mod tests {
             assert!(std::time::Instant::now() < deadline, "no end");
             std::thread::yield_now();
         }
-        (peer_has_closed(ours), peek(ours.as_socket()))
+        (peer_has_closed(ours), peek(ours))
     }
 
     #[test]
@@ -68,7 +76,7 @@ mod tests {
         for bytes in [0, 1, 1000] {
             let (ours, mut peer) = tcp();
             peer.write_all(&vec![7; bytes]).expect("room");
-            assert!(!peer_has_closed(&ours) && !peek(ours.as_socket()));
+            assert!(!peer_has_closed(&ours) && !peek(&ours));
             peer.shutdown(Shutdown::Write).expect("a live socket");
             assert_eq!(await_end(&ours), (true, bytes == 0), "{bytes}");
         }
@@ -92,7 +100,7 @@ mod tests {
             ours.set_nonblocking(true).expect("a live socket");
             let ours = Stream::from(ours);
             peer.write_all(&vec![7; bytes]).expect("room");
-            assert!(!peer_has_closed(&ours) && !peek(ours.as_socket()));
+            assert!(!peer_has_closed(&ours) && !peek(&ours));
             peer.shutdown(Shutdown::Write).expect("a live socket");
             assert_eq!(await_end(&ours), (true, bytes == 0), "{bytes}");
         }

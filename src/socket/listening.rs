@@ -7,9 +7,10 @@ use mio::event::Source;
 use mio::net::TcpListener;
 #[cfg(unix)]
 use mio::net::UnixListener;
-use mio::{Interest, Registry, Token};
+use mio::{Interest, Token};
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
+use super::Selector;
 use super::stream::{Stream, canonical};
 use super::tuning::{size_buffers, take_over, tune};
 #[cfg(unix)]
@@ -26,6 +27,9 @@ pub enum ListenSocket {
     /// A Unix domain socket.
     #[cfg(unix)]
     Unix(UnixListener),
+    /// A listening socket of a [simulated](crate::sim) network.
+    #[cfg(feature = "sim")]
+    Sim(super::sim::ListenSocket),
 }
 
 impl From<TcpListener> for ListenSocket {
@@ -166,6 +170,8 @@ impl ListenSocket {
                 take_over(&socket)?;
                 size_buffers(&socket, options)
             }
+            #[cfg(feature = "sim")]
+            Self::Sim(_) => Ok(()),
         }
     }
 
@@ -175,6 +181,8 @@ impl ListenSocket {
             Self::Tcp(listener) => matches!(SockRef::from(listener).linger(), Ok(Some(_))),
             #[cfg(unix)]
             Self::Unix(_) => false,
+            #[cfg(feature = "sim")]
+            Self::Sim(_) => false,
         }
     }
 
@@ -187,6 +195,8 @@ impl ListenSocket {
             Self::Unix(listener) => {
                 local.path = unix::path(&SockRef::from(listener).local_addr()?);
             }
+            #[cfg(feature = "sim")]
+            Self::Sim(listener) => local.addr = listener.local_addr(),
         }
         Ok(local)
     }
@@ -200,22 +210,38 @@ impl ListenSocket {
             }
             #[cfg(unix)]
             Self::Unix(listener) => Ok((listener.accept()?.0.into(), None)),
+            #[cfg(feature = "sim")]
+            Self::Sim(listener) => {
+                let (stream, peer) = listener.accept()?;
+                Ok((Stream::Sim(stream), Some(peer)))
+            }
         }
     }
 
-    pub(crate) fn register(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
+    pub(crate) fn register(&mut self, selector: &Selector, token: Token) -> io::Result<()> {
+        let interest = Interest::READABLE;
         match self {
-            Self::Tcp(listener) => listener.register(registry, token, Interest::READABLE),
+            Self::Tcp(listener) => listener.register(selector.of_system()?, token, interest),
             #[cfg(unix)]
-            Self::Unix(listener) => listener.register(registry, token, Interest::READABLE),
+            Self::Unix(listener) => listener.register(selector.of_system()?, token, interest),
+            #[cfg(feature = "sim")]
+            Self::Sim(listener) => {
+                listener.register(token);
+                Ok(())
+            }
         }
     }
 
-    pub(crate) fn deregister(&mut self, registry: &Registry) {
+    pub(crate) fn deregister(&mut self, selector: &Selector) {
         let _ = match self {
-            Self::Tcp(listener) => listener.deregister(registry),
+            Self::Tcp(listener) => listener.deregister(selector),
             #[cfg(unix)]
-            Self::Unix(listener) => listener.deregister(registry),
+            Self::Unix(listener) => listener.deregister(selector),
+            #[cfg(feature = "sim")]
+            Self::Sim(listener) => {
+                listener.deregister();
+                Ok(())
+            }
         };
     }
 }

@@ -4,9 +4,13 @@ mod claim;
 #[cfg(unix)]
 mod descriptor;
 mod eof;
+mod handle;
 mod listening;
 mod no_signal;
 mod readiness;
+mod selector;
+#[cfg(feature = "sim")]
+pub(crate) mod sim;
 mod stream;
 mod tuning;
 #[cfg(unix)]
@@ -22,6 +26,7 @@ pub(crate) use eof::peer_has_closed;
 pub use listening::ListenSocket;
 pub(crate) use listening::{Local, Sharing};
 pub use readiness::Readiness;
+pub(crate) use selector::Selector;
 pub use stream::Stream;
 #[cfg(unix)]
 pub(crate) use unix::SocketFile;
@@ -46,7 +51,7 @@ impl fmt::Display for Shown {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0 {
             Some(addr) => addr.fmt(f),
-            None => f.write_str("a Unix domain socket"),
+            None => f.write_str("a peer without an address"),
         }
     }
 }

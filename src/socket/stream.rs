@@ -10,9 +10,10 @@ use mio::event::Source;
 use mio::net::TcpStream;
 #[cfg(unix)]
 use mio::net::UnixStream;
-use mio::{Interest, Registry, Token};
+use mio::{Interest, Token};
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
+use super::Selector;
 use super::no_signal::NO_SIGNAL;
 use super::tuning::{size_buffers, take_over, tune};
 use crate::config::ConnectionOptions;
@@ -46,6 +47,9 @@ pub enum Stream {
     /// A Unix domain socket.
     #[cfg(unix)]
     Unix(UnixStream),
+    /// A stream of a [simulated](crate::sim) network.
+    #[cfg(feature = "sim")]
+    Sim(super::sim::Stream),
 }
 
 impl From<TcpStream> for Stream {
@@ -74,25 +78,35 @@ impl From<std::os::unix::net::UnixStream> for Stream {
     }
 }
 
-/// Evaluates the same expression for either stream.
+/// Evaluates the same expression for either stream, and another one for a simulated stream.
 macro_rules! with_stream {
-    ($self:expr, $stream:ident => $do:expr) => {
+    ($self:expr, $stream:ident => $do:expr, sim => $sim:expr) => {
         match $self {
             Self::Tcp($stream) => $do,
             #[cfg(unix)]
             Self::Unix($stream) => $do,
+            #[cfg(feature = "sim")]
+            Self::Sim($stream) => $sim,
         }
     };
 }
 
 impl Stream {
-    /// Starts to connect; [`is_connected`](Self::is_connected) returns the result.
-    pub(crate) fn connect(addr: SocketAddr, options: &ConnectionOptions) -> io::Result<Self> {
-        if options.receive_buffer.is_none() {
+    /// Starts to connect, from the local address if there is one; [`is_connected`](Self::is_connected) returns the
+    /// result.
+    pub(crate) fn connect(
+        addr: SocketAddr,
+        local: Option<SocketAddr>,
+        options: &ConnectionOptions,
+    ) -> io::Result<Self> {
+        if options.receive_buffer.is_none() && local.is_none() {
             return TcpStream::connect(addr).map(Self::Tcp);
         }
         let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
         size_buffers(&socket, options)?;
+        if let Some(local) = local {
+            bind(&socket, local, addr)?;
+        }
         match socket.connect_timeout(&addr.into(), Duration::ZERO) {
             // Connecting continues: this error does not come from the system.
             Err(error)
@@ -127,17 +141,25 @@ impl Stream {
             }
             #[cfg(unix)]
             Self::Unix(stream) => size_buffers(&SockRef::from(stream), options),
+            #[cfg(feature = "sim")]
+            Self::Sim(_) => Ok(()),
         }
     }
 
     /// Resets options that another owner may have set.
     pub(crate) fn take_over(&self) -> io::Result<()> {
-        with_stream!(self, stream => take_over(&SockRef::from(stream)))
+        with_stream!(self, stream => take_over(&SockRef::from(stream)), sim => {
+            let _ = stream;
+            Ok(())
+        })
     }
 
     /// Makes close return immediately.
     pub(crate) fn do_not_linger(&self) -> io::Result<()> {
-        with_stream!(self, stream => SockRef::from(stream).set_linger(None))
+        with_stream!(self, stream => SockRef::from(stream).set_linger(None), sim => {
+            let _ = stream;
+            Ok(())
+        })
     }
 
     /// Returns `true` if TCP_NODELAY is set or not needed.
@@ -146,6 +168,8 @@ impl Stream {
             Self::Tcp(stream) => stream.nodelay().unwrap_or(false),
             #[cfg(unix)]
             Self::Unix(_) => true,
+            #[cfg(feature = "sim")]
+            Self::Sim(_) => true,
         }
     }
 
@@ -155,6 +179,8 @@ impl Stream {
             Self::Tcp(stream) => stream.peer_addr().map(|peer| Some(canonical(peer))),
             #[cfg(unix)]
             Self::Unix(stream) => stream.peer_addr().map(|_| None),
+            #[cfg(feature = "sim")]
+            Self::Sim(stream) => stream.peer_addr().map(Some),
         }
     }
 
@@ -163,6 +189,8 @@ impl Stream {
             Self::Tcp(stream) => stream.local_addr().map(|local| Some(canonical(local))),
             #[cfg(unix)]
             Self::Unix(_) => Ok(None),
+            #[cfg(feature = "sim")]
+            Self::Sim(stream) => stream.local_addr().map(Some),
         }
     }
 
@@ -174,16 +202,20 @@ impl Stream {
             // Ancillary data, such as descriptors, makes reads stop short.
             #[cfg(unix)]
             Self::Unix(_) => false,
+            #[cfg(feature = "sim")]
+            Self::Sim(stream) => stream.short_is_drained(),
         }
     }
 
     #[inline]
     pub(crate) fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        with_stream!(self, stream => retry(|| stream.read(buffer)))
+        with_stream!(self, stream => retry(|| stream.read(buffer)), sim => stream.read(buffer))
     }
 
     pub(crate) fn read_vectored(&mut self, slices: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
-        with_stream!(self, stream => retry(|| stream.read_vectored(slices)))
+        with_stream!(self, stream => retry(|| stream.read_vectored(slices)), sim => {
+            stream.read_vectored(slices)
+        })
     }
 
     #[inline]
@@ -195,13 +227,15 @@ impl Stream {
             Self::Unix(stream) => retry(|| {
                 stream.try_io(|| SockRef::from(&*stream).send_with_flags(bytes, NO_SIGNAL))
             }),
+            #[cfg(feature = "sim")]
+            Self::Sim(stream) => stream.write(bytes),
         }
     }
 
     pub(crate) fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
         with_stream!(self, stream => retry(|| {
             stream.try_io(|| SockRef::from(&*stream).send_vectored_with_flags(slices, NO_SIGNAL))
-        }))
+        }), sim => stream.write_vectored(slices))
     }
 
     /// Returns `true` if an attempt to connect has succeeded, `false` while it is in progress.
@@ -229,26 +263,29 @@ impl Stream {
 
     /// Returns the error that an event reported, if it is still present.
     pub(crate) fn take_error(&self) -> io::Result<Option<io::Error>> {
-        with_stream!(self, stream => stream.take_error())
+        with_stream!(self, stream => stream.take_error(), sim => stream.take_error())
     }
 
-    pub(super) fn as_socket(&self) -> SockRef<'_> {
-        with_stream!(self, stream => SockRef::from(stream))
+    /// Returns the socket of the system; a simulated stream has none.
+    pub(super) fn as_socket(&self) -> io::Result<SockRef<'_>> {
+        with_stream!(self, stream => Ok(SockRef::from(stream)), sim => Err(no_socket(stream)))
     }
 
     /// Returns the same socket under another descriptor.
     pub(super) fn try_clone(&self) -> io::Result<Self> {
-        let copy = self.as_socket().try_clone()?;
+        let copy = self.as_socket()?.try_clone()?;
         Ok(match self {
             Self::Tcp(_) => std::net::TcpStream::from(copy).into(),
             #[cfg(unix)]
             Self::Unix(_) => std::os::unix::net::UnixStream::from(copy).into(),
+            #[cfg(feature = "sim")]
+            Self::Sim(stream) => return Err(no_socket(stream)),
         })
     }
 
     /// Half-closes the connection.
     pub(crate) fn shutdown_write(&self) -> io::Result<()> {
-        with_stream!(self, stream => stream.shutdown(Shutdown::Write))
+        with_stream!(self, stream => stream.shutdown(Shutdown::Write), sim => stream.shutdown_write())
     }
 
     /// Makes the following close a reset: unsent data is discarded, and the peer is notified. Unix domain sockets have
@@ -260,32 +297,56 @@ impl Stream {
             }
             #[cfg(unix)]
             Self::Unix(_) => {}
+            #[cfg(feature = "sim")]
+            Self::Sim(stream) => stream.reset_on_close(),
         }
     }
 
     pub(crate) fn register(
         &mut self,
-        registry: &Registry,
+        selector: &Selector,
         token: Token,
         interest: Interest,
     ) -> io::Result<()> {
-        with_stream!(self, stream => stream.register(registry, token, interest))
+        with_stream!(self, stream => stream.register(selector.of_system()?, token, interest), sim => {
+            stream.register(selector, token, interest)
+        })
     }
 
     pub(crate) fn reregister(
         &mut self,
-        registry: &Registry,
+        selector: &Selector,
         token: Token,
         interest: Interest,
     ) -> io::Result<()> {
-        with_stream!(self, stream => stream.reregister(registry, token, interest))
-    }
-
-    pub(crate) fn deregister(&mut self, registry: &Registry) {
-        with_stream!(self, stream => {
-            let _ = stream.deregister(registry);
+        with_stream!(self, stream => stream.reregister(selector, token, interest), sim => {
+            stream.register(selector, token, interest)
         })
     }
+
+    pub(crate) fn deregister(&mut self, selector: &Selector) {
+        with_stream!(self, stream => {
+            let _ = stream.deregister(selector);
+        }, sim => stream.deregister())
+    }
+}
+
+#[cfg(feature = "sim")]
+fn no_socket(_: &super::sim::Stream) -> io::Error {
+    io::ErrorKind::Unsupported.into()
+}
+
+/// Binds a socket to the address from which it connects to `peer`.
+fn bind(socket: &Socket, local: SocketAddr, peer: SocketAddr) -> io::Result<()> {
+    if local.is_ipv4() != peer.is_ipv4() {
+        let message = format!("the source address {local} is of another family");
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
+    }
+    // A port that was chosen may have been used a moment ago. On Windows the option would let two sockets share it.
+    if cfg!(unix) && local.port() != 0 {
+        socket.set_reuse_address(true)?;
+    }
+    socket.bind(&local.into())
 }
 
 /// Returns the canonical form of a peer address: an IPv4 peer of a dual-stack socket has its IPv4 address. Other

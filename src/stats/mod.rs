@@ -114,10 +114,13 @@ stats! {
         counter slow_callbacks: u64,
         /// Peers that were accepted and admitted.
         counter accepted: u64,
-        /// Peers that were accepted and closed immediately.
+        /// Peers that were accepted and not admitted.
         counter refused: u64,
         /// Refused peers by the reason: `refused` is the sum.
         counter refusals: RefusalsByReason,
+        /// Connections that a proxy made for itself, to check whether this server is reachable. They were closed without a
+        /// callback (feature `proxy`).
+        counter proxy_checks: u64,
         /// Accepts that failed: the peer had closed, or the system had no file descriptor or memory left.
         counter accept_failures: u64,
         /// How often accepting was paused for lack of a file descriptor or memory.
@@ -137,6 +140,10 @@ stats! {
         /// Frames that were replaced by a newer frame of their slot and not sent; see
         /// [`send_latest`](crate::Net::send_latest).
         counter frames_replaced: u64,
+        /// How often reading a connection was paused because its peer exceeded
+        /// [`max_frames_per_second`](crate::Config::max_frames_per_second) or
+        /// [`max_bytes_per_second`](crate::Config::max_bytes_per_second).
+        counter throttled: u64,
         /// Bytes read from sockets, headers included.
         counter bytes_received: u64,
         /// Bytes written to sockets, headers included.

@@ -100,7 +100,8 @@ impl WriteQueue {
         let waits = segment.len() > begun;
         for other in latest.0.values_mut() {
             if other.segment == place.segment && other.start > place.start {
-                other.start -= place.len;
+                other.start -=
+                    place.len * usize::from(!mutated!("neighbour of a replaced frame not moved"));
             }
             if other.ordinal > place.ordinal {
                 other.ordinal -= 1;

@@ -41,7 +41,7 @@ pub(crate) struct Options {
 const DESCRIPTORS: u32 = 256;
 const CYCLE: Duration = Duration::from_secs(20);
 /// No socket is waited for longer, and no end.
-const PATIENCE: Duration = Duration::from_secs(120);
+const PATIENCE: Duration = Duration::from_secs(60);
 /// What the heap of the server may have grown by at the end of a cycle, since the end of the first.
 const GROWTH: u64 = 16 << 20;
 

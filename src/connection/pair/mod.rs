@@ -61,17 +61,12 @@ impl Pair {
         options: ConnectionOptions,
         budget: Budget,
     ) -> Self {
-        let common = Common::new(poll.registry().try_clone().expect("a descriptor"));
+        let common = Common::new(poll.registry().try_clone().expect("a descriptor").into());
         // Of two connections one has to be read under backpressure.
         let mut origins = [Origin::Outbound, Origin::Adopted].into_iter();
         let sides = frames.map(|frames| {
             let (origin, options) = (origins.next().expect("two"), options.clone());
-            let terms = Arc::new(Terms {
-                origin,
-                options,
-                #[cfg(feature = "tls")]
-                security: Default::default(),
-            });
+            let terms = Arc::new(Terms::plain(origin, options));
             Side {
                 connection: Connection::new(None, Phase::Open, READ_INTEREST, terms, common.now),
                 to_send: frames.into_iter(),

@@ -1,46 +1,22 @@
 //! The steady state, without chance: a loop and its clients in one thread, which take turns. Each round makes the same
 //! calls, so what a round costs can be counted exactly.
 //!
+//! ```text
+//! steady SCENARIO ROUNDS          prints how many frames the loop has sent, and how many system calls the clients have made
+//! ```
+//!
 //! `benches/counts.py --check` runs this under valgrind and strace. The difference between two numbers of rounds is the cost
-//! of the steady state: starting and connecting are in both.
+//! of the steady state: starting and connecting are in both. It is a program of its own, because what the compiler inlines
+//! depends on what else is in a program.
 
+use std::error::Error;
 use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::path::Path;
 use std::time::Duration;
 
-use clap::{Args, ValueEnum};
-use serde_json::json;
-use throng::{Config, EventLoop, FrameEncoder, Framing, Handler};
+use throng::{Config, ConnectionId, EventLoop, Frame, FrameEncoder, Framing, Handler, Net};
 
-use crate::modes::{Broadcast, Echo};
-use crate::problem::Problem;
-use crate::report;
-
-#[derive(Debug, Args)]
-pub(crate) struct Options {
-    /// What the clients send, and what comes of it.
-    #[arg(value_enum)]
-    scenario: Scenario,
-    /// How many rounds.
-    #[arg(long, default_value_t = 100)]
-    rounds: u32,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Scenario {
-    /// Each client sends a frame of 64 bytes, and receives it.
-    #[value(name = "echo-1")]
-    Echo1,
-    /// Each client sends 32 frames of 64 bytes, and receives them.
-    #[value(name = "echo-32")]
-    Echo32,
-    /// Each client sends a frame of 32 KiB, and receives it.
-    EchoLarge,
-    /// One client sends 8 frames of 64 bytes, and all receive them.
-    Broadcast,
-}
-
+/// The number of connections.
 const CLIENTS: usize = 50;
 const SMALL: usize = 64;
 const LARGE: usize = 32 * 1024;
@@ -55,19 +31,11 @@ struct Round {
     frames: u64,
 }
 
-impl Scenario {
-    fn round(self) -> Result<Round, Problem> {
-        let (senders, count, len, copies) = match self {
-            Self::Echo1 => (CLIENTS, 1, SMALL, 1),
-            Self::Echo32 => (CLIENTS, 32, SMALL, 1),
-            Self::EchoLarge => (CLIENTS, 1, LARGE, 1),
-            Self::Broadcast => (1, 8, SMALL, CLIENTS),
-        };
+impl Round {
+    fn new(senders: usize, count: usize, len: usize, copies: usize) -> Result<Self, Problem> {
         let mut frame = Vec::new();
-        FrameEncoder::new(Framing::default())
-            .encode(&vec![7; len], &mut frame)
-            .map_err(|error| Problem::failed(error.to_string()))?;
-        Ok(Round {
+        FrameEncoder::new(Framing::default()).encode(&vec![7; len], &mut frame)?;
+        Ok(Self {
             senders,
             sent: frame.repeat(count),
             frames: (senders * count * copies) as u64,
@@ -75,25 +43,52 @@ impl Scenario {
     }
 }
 
-pub(crate) fn run(options: &Options, json: Option<&Path>) -> Result<(), Problem> {
-    let round = options.scenario.round()?;
-    let (frames, calls) = match options.scenario {
-        Scenario::Broadcast => measure(&mut Broadcast, &round, options.rounds),
-        Scenario::Echo1 | Scenario::Echo32 | Scenario::EchoLarge => {
-            measure(&mut Echo, &round, options.rounds)
+type Problem = Box<dyn Error>;
+
+/// Sends each frame back.
+struct Echo;
+
+impl Handler for Echo {
+    fn on_data(&mut self, net: &mut Net, id: ConnectionId, frame: Frame<'_>) {
+        if let Err(rejected) = net.send_frame(id, frame) {
+            eprintln!("{id}: {rejected}");
         }
+    }
+}
+
+/// Sends each frame to all connections.
+struct Broadcast;
+
+impl Handler for Broadcast {
+    fn on_data(&mut self, net: &mut Net, _: ConnectionId, frame: Frame<'_>) {
+        net.broadcast(|_| true, frame);
+    }
+}
+
+fn main() -> Result<(), Problem> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let [scenario, rounds] = &arguments[..] else {
+        return Err("steady SCENARIO ROUNDS".into());
+    };
+    let rounds = rounds.parse()?;
+    let (frames, calls) = match &scenario[..] {
+        "echo-1" => measure(&mut Echo, &Round::new(CLIENTS, 1, SMALL, 1)?, rounds),
+        "echo-32" => measure(&mut Echo, &Round::new(CLIENTS, 32, SMALL, 1)?, rounds),
+        "echo-large" => measure(&mut Echo, &Round::new(CLIENTS, 1, LARGE, 1)?, rounds),
+        // What one client sends, all receive.
+        "broadcast" => measure(&mut Broadcast, &Round::new(1, 8, SMALL, CLIENTS)?, rounds),
+        _ => Err("no such scenario".into()),
     }?;
-    report::say(format_args!("{frames} frames in {} rounds", options.rounds));
-    report::write_json(json, &json!({ "frames": frames, "client_calls": calls }))
+    println!("{{\"frames\":{frames},\"client_calls\":{calls}}}");
+    Ok(())
 }
 
 /// Makes the rounds. Returns how many frames the loop has sent, and how many system calls the clients have made for that.
 fn measure<H: Handler>(handler: &mut H, round: &Round, rounds: u32) -> Result<(u64, u64), Problem> {
     let mut event_loop = EventLoop::new(Config::default())?;
-    let listener = event_loop.net().listen("127.0.0.1:0");
-    let listener = listener.map_err(std::io::Error::from)?;
+    let listener = event_loop.net().listen("127.0.0.1:0")?;
     let addr = event_loop.net().local_addr(listener);
-    let addr = addr.ok_or_else(|| Problem::failed("no address"))?;
+    let addr = addr.ok_or("no address")?;
     let mut clients = Vec::new();
     while clients.len() < CLIENTS {
         clients.push(TcpStream::connect(addr)?);
@@ -107,7 +102,7 @@ fn measure<H: Handler>(handler: &mut H, round: &Round, rounds: u32) -> Result<(u
         for client in &mut clients[..round.senders] {
             calls += 1;
             if client.write(&round.sent)? < round.sent.len() {
-                return Err(Problem::failed("a socket did not take what was sent"));
+                return Err("a socket did not take what was sent".into());
             }
         }
         measured_turns(&mut event_loop, handler, number * round.frames)?;
@@ -116,12 +111,12 @@ fn measure<H: Handler>(handler: &mut H, round: &Round, rounds: u32) -> Result<(u
             while !rest.is_empty() {
                 calls += 1;
                 match client.read(rest)? {
-                    0 => return Err(Problem::failed("the loop has closed a connection")),
+                    0 => return Err("the loop has closed a connection".into()),
                     read => rest = &mut rest[read..],
                 }
             }
             if received != round.sent {
-                return Err(Problem::failed("a client received something else"));
+                return Err("a client received something else".into());
             }
         }
     }

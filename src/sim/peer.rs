@@ -1,0 +1,460 @@
+//! `Peer`: a scripted peer, which does what a test tells it.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use mio::Token;
+
+use super::World;
+use crate::frame::{FrameDecoder, FrameEncoder, Framing};
+use crate::socket::sim::{Id, ListenSocket, Party, Stream};
+
+/// How long [`Peer::expect`] and its like wait, in simulated time.
+const PATIENCE: Duration = Duration::from_secs(600);
+
+/// How a connection has ended, as seen by a [`Peer`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum End {
+    /// EOF, between two frames.
+    Closed,
+    /// EOF, inside a frame.
+    ClosedInsideFrame,
+    /// A reset.
+    Reset,
+    /// The connection was not established.
+    Refused,
+    /// The peer itself has closed the connection.
+    Left,
+}
+
+/// A scripted peer of a [`World`]: one TCP connection to a loop, without a loop of its own.
+///
+/// It sends when told so, and reads all that arrives unless it is [stalled](Self::stall). Its frames have the default
+/// framing unless [`framing`](Self::framing) sets another. When it reads EOF, it closes its side as well, as most
+/// programs do.
+///
+/// A `Peer` is a reference: clones are the same peer. Dropping it does not close the connection.
+#[derive(Clone)]
+pub struct Peer {
+    world: World,
+    number: usize,
+}
+
+/// What a world knows of a peer.
+pub(super) struct State {
+    id: Id,
+    addr: SocketAddr,
+    stream: Option<Stream>,
+    is_connecting: bool,
+    encoder: FrameEncoder,
+    decoder: FrameDecoder,
+    /// Bytes to be sent.
+    outbox: VecDeque<u8>,
+    close: Close,
+    has_closed: bool,
+    /// A write has returned the error that a read would have.
+    was_reset: bool,
+    keeps_open: bool,
+    /// The bytes that it may read; `None` means all.
+    allowance: Option<usize>,
+    received: Vec<Vec<u8>>,
+    /// How many of them were taken.
+    taken: usize,
+    bytes_received: u64,
+    end: Option<End>,
+}
+
+/// What follows when the outbox is sent.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Close {
+    Not,
+    Half,
+    Whole,
+}
+
+impl State {
+    pub(super) fn new(stream: Stream, is_connecting: bool) -> Self {
+        Self {
+            id: stream.id(),
+            addr: stream.local_addr().expect("an open stream"),
+            stream: Some(stream),
+            is_connecting,
+            encoder: FrameEncoder::new(Framing::default()),
+            decoder: FrameDecoder::new(Framing::default()),
+            outbox: VecDeque::new(),
+            close: Close::Not,
+            has_closed: false,
+            was_reset: false,
+            keeps_open: false,
+            allowance: None,
+            received: Vec::new(),
+            taken: 0,
+            bytes_received: 0,
+            end: None,
+        }
+    }
+
+    pub(super) fn has_ended(&self) -> bool {
+        self.end.is_some()
+    }
+
+    /// Does what can be done now.
+    pub(super) fn advance(&mut self) {
+        let stream = self.stream.as_ref();
+        self.is_connecting &= stream.is_none_or(|stream| stream.peer_addr().is_err());
+        self.send();
+        self.receive();
+    }
+
+    fn end(&mut self, end: End) {
+        let end = if self.is_connecting {
+            End::Refused
+        } else {
+            end
+        };
+        self.end.get_or_insert(end);
+        self.stream = None;
+    }
+
+    fn send(&mut self) {
+        let Some(stream) = &mut self.stream else {
+            return;
+        };
+        while !self.outbox.is_empty() {
+            match stream.write(self.outbox.make_contiguous()) {
+                Ok(written) => {
+                    self.is_connecting = false;
+                    self.outbox.drain(..written);
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                // What has arrived can still be read.
+                Err(_) => {
+                    self.was_reset = true;
+                    self.outbox.clear();
+                    return;
+                }
+            }
+        }
+        match self.close {
+            Close::Not => {}
+            Close::Half if self.has_closed => {}
+            Close::Half => self.has_closed = stream.shutdown_write().is_ok(),
+            Close::Whole => self.end(End::Left),
+        }
+    }
+
+    fn receive(&mut self) {
+        let mut buffer = [0; 16 * 1024];
+        while let Some(stream) = &mut self.stream {
+            let most = self.allowance.unwrap_or(usize::MAX).min(buffer.len());
+            if most == 0 {
+                return;
+            }
+            match stream.read(&mut buffer[..most]) {
+                Ok(0) => return self.end_of_stream(),
+                Ok(len) => {
+                    self.is_connecting = false;
+                    if let Some(allowance) = &mut self.allowance {
+                        *allowance -= len;
+                    }
+                    self.take(&buffer[..len]);
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                Err(_) => return self.end(End::Reset),
+            }
+        }
+    }
+
+    fn end_of_stream(&mut self) {
+        let end = if self.was_reset {
+            End::Reset
+        } else if self.decoder.is_inside_frame() {
+            End::ClosedInsideFrame
+        } else {
+            End::Closed
+        };
+        self.is_connecting = false;
+        if self.keeps_open && !self.has_closed {
+            self.end.get_or_insert(end);
+            self.allowance = Some(0);
+        } else {
+            self.end(end);
+        }
+    }
+
+    fn take(&mut self, mut bytes: &[u8]) {
+        self.bytes_received += bytes.len() as u64;
+        loop {
+            match self.decoder.decode(&mut bytes) {
+                Ok(Some(frame)) => self.received.push(frame.to_vec()),
+                Ok(None) => return,
+                Err(error) => panic!("the peer has received an invalid frame: {error}"),
+            }
+        }
+    }
+}
+
+impl Peer {
+    pub(super) fn new(world: World, number: usize) -> Self {
+        Self { world, number }
+    }
+
+    fn with<R>(&self, closure: impl FnOnce(&mut State) -> R) -> R {
+        let mut peers = self.world.peers();
+        let state = &mut peers[self.number];
+        let result = closure(state);
+        state.advance();
+        result
+    }
+
+    /// Returns the number of the peer, counted from 0 in the order in which they were created.
+    pub fn number(&self) -> usize {
+        self.number
+    }
+
+    /// Returns the address from which it has connected, which is what [`peer_addr`](crate::ConnectionRef::peer_addr)
+    /// returns in the loop.
+    pub fn addr(&self) -> SocketAddr {
+        self.with(|state| state.addr)
+    }
+
+    /// Returns whether the network has reset the connection, neither the loop nor the peer.
+    pub fn was_disturbed(&self) -> bool {
+        let id = self.with(|state| state.id);
+        self.world.was_disturbed(id)
+    }
+
+    pub(super) fn party(&self) -> Party {
+        Party::Peer(self.number)
+    }
+
+    /// Sets the framing of both directions, before anything is sent or received.
+    pub fn framing(&self, framing: impl Into<Framing>) -> &Self {
+        let framing = framing.into();
+        self.with(|state| {
+            state.encoder = FrameEncoder::new(framing.clone());
+            state.decoder = FrameDecoder::new(framing);
+        });
+        self
+    }
+
+    /// Sends a frame. What the connection does not take at once waits.
+    ///
+    /// # Panics
+    /// If the framing cannot encode it.
+    pub fn send(&self, payload: impl AsRef<[u8]>) -> &Self {
+        self.with(|state| {
+            let mut frame = Vec::new();
+            let encoded = state.encoder.encode(payload.as_ref(), &mut frame);
+            encoded.expect("a payload for this framing");
+            state.outbox.extend(frame);
+        });
+        self
+    }
+
+    /// Sends bytes without framing, such as a part of a frame.
+    pub fn send_raw(&self, bytes: impl AsRef<[u8]>) -> &Self {
+        self.with(|state| state.outbox.extend(bytes.as_ref()));
+        self
+    }
+
+    /// Lets time pass until a frame arrives that was not taken yet, and returns it.
+    ///
+    /// # Panics
+    /// If the connection ends before, or no frame comes within ten minutes of simulated time.
+    #[track_caller]
+    pub fn receive(&self) -> Vec<u8> {
+        self.world.run_until(PATIENCE, || self.is_settled());
+        let next = self.take();
+        next.unwrap_or_else(|| match self.end() {
+            Some(end) => panic!("expected a frame, but the connection has ended: {end:?}"),
+            None => panic!("expected a frame, but none has arrived within {PATIENCE:?}"),
+        })
+    }
+
+    /// Lets time pass until the next frame arrives, which has to be this one.
+    ///
+    /// # Panics
+    /// As [`receive`](Self::receive), and if it is another frame.
+    #[track_caller]
+    pub fn expect(&self, payload: impl AsRef<[u8]>) -> &Self {
+        let (received, expected) = (self.receive(), payload.as_ref());
+        assert!(
+            received == expected,
+            "expected the frame {:?}, but received {:?}",
+            String::from_utf8_lossy(expected),
+            String::from_utf8_lossy(&received)
+        );
+        self
+    }
+
+    /// Lets time pass until the connection ends, without a further frame. Returns how it has ended.
+    ///
+    /// # Panics
+    /// If a frame arrives, or if the connection does not end within ten minutes of simulated time.
+    #[track_caller]
+    pub fn expect_end(&self) -> End {
+        self.world.run_until(PATIENCE, || self.is_settled());
+        if let Some(frame) = self.take() {
+            let frame = String::from_utf8_lossy(&frame).into_owned();
+            panic!("expected the end of the connection, but received {frame:?}");
+        }
+        match self.end() {
+            Some(end) => end,
+            None => panic!("expected the end of the connection, but it is open after {PATIENCE:?}"),
+        }
+    }
+
+    fn is_settled(&self) -> bool {
+        let peers = self.world.peers();
+        let state = &peers[self.number];
+        state.has_ended() || state.received.len() > state.taken
+    }
+
+    /// Returns the next frame that has arrived and was not taken.
+    pub fn take(&self) -> Option<Vec<u8>> {
+        self.with(|state| {
+            let frame = state.received.get(state.taken).cloned()?;
+            state.taken += 1;
+            Some(frame)
+        })
+    }
+
+    /// Returns all frames that have arrived, whether taken or not.
+    pub fn received(&self) -> Vec<Vec<u8>> {
+        self.with(|state| state.received.clone())
+    }
+
+    /// Returns the number of bytes that have arrived.
+    pub fn bytes_received(&self) -> u64 {
+        self.with(|state| state.bytes_received)
+    }
+
+    /// Returns how the connection has ended, if it has.
+    pub fn end(&self) -> Option<End> {
+        self.with(|state| state.end)
+    }
+
+    /// Returns whether everything was sent, or can never be.
+    pub fn has_sent(&self) -> bool {
+        self.with(|state| state.outbox.is_empty() || state.stream.is_none())
+    }
+
+    /// Stops reading, so that the buffers between the two sides fill.
+    pub fn stall(&self) -> &Self {
+        self.with(|state| state.allowance = Some(0));
+        self
+    }
+
+    /// Reads at most so many further bytes; see [`stall`](Self::stall).
+    pub fn read_only(&self, bytes: usize) -> &Self {
+        self.with(|state| state.allowance = Some(state.allowance.unwrap_or(0) + bytes));
+        self
+    }
+
+    /// Reads everything again.
+    pub fn unstall(&self) -> &Self {
+        self.with(|state| state.allowance = None);
+        self
+    }
+
+    /// Keeps the own side open when EOF is read.
+    pub fn keep_open(&self) -> &Self {
+        self.with(|state| state.keeps_open = true);
+        self
+    }
+
+    /// Half-closes the connection when everything is sent: the loop reads EOF.
+    pub fn half_close(&self) -> &Self {
+        self.with(|state| state.close = Close::Half);
+        self
+    }
+
+    /// Closes the connection when everything is sent. If bytes are unread then, this is a reset.
+    pub fn close(&self) -> &Self {
+        self.with(|state| state.close = Close::Whole);
+        self
+    }
+
+    /// Resets the connection now. What was not sent is lost.
+    pub fn reset(&self) -> &Self {
+        self.with(|state| {
+            if let Some(stream) = &state.stream {
+                stream.reset_on_close();
+            }
+            state.end(End::Left);
+        });
+        self
+    }
+
+    /// Interrupts the line in both directions for a time.
+    pub fn interrupt(&self, time: Duration) -> &Self {
+        let id = self.with(|state| state.stream.as_ref().map(Stream::id));
+        if let Some(id) = id {
+            self.world.interrupt(id, time);
+        }
+        self
+    }
+}
+
+impl fmt::Debug for Peer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Peer").field(&self.number).finish()
+    }
+}
+
+/// A scripted listener, to which loops can connect.
+#[derive(Debug)]
+pub struct Listener {
+    world: World,
+    socket: ListenSocket,
+}
+
+impl Listener {
+    pub(super) fn new(world: World, socket: ListenSocket) -> Self {
+        Self { world, socket }
+    }
+
+    /// Returns its address.
+    ///
+    /// # Panics
+    /// Never.
+    pub fn addr(&self) -> SocketAddr {
+        self.socket.local_addr().expect("an open listener")
+    }
+
+    /// Returns the next peer, if one has connected.
+    pub fn try_accept(&self) -> Option<Peer> {
+        let (stream, _) = self.socket.accept().ok()?;
+        Some(self.world.adopt(stream, false))
+    }
+
+    /// Lets time pass until a loop connects.
+    ///
+    /// # Panics
+    /// If none does within ten minutes of simulated time.
+    #[track_caller]
+    pub fn accept(&self) -> Peer {
+        let mut peer = None;
+        self.world.run_until(PATIENCE, || {
+            peer = self.try_accept();
+            peer.is_some()
+        });
+        match peer {
+            Some(peer) => peer,
+            None => panic!("expected a connection, but there is none after {PATIENCE:?}"),
+        }
+    }
+}
+
+pub(super) fn token(number: usize) -> Token {
+    Token(number)
+}
+
+pub(super) fn number(token: Token) -> usize {
+    token.0
+}

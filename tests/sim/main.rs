@@ -1,0 +1,16 @@
+//! Loops in simulated worlds: scripted peers, and random ones with an oracle that knows what each has to receive.
+
+mod book;
+mod clients;
+mod echo;
+mod found;
+mod limits;
+mod mailbox;
+mod memory;
+mod mix;
+mod moves;
+mod relay;
+mod scripted;
+mod shutdown;
+mod slow;
+mod timers;

@@ -1,0 +1,107 @@
+//! Timers of the user: each fires once, in time, unless it was cancelled or its connection has ended.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use throng::sim::{Chaos, Faults, Random, World, check};
+use throng::{ConnectionId, DisconnectReason, Expired, Frame, Handler, Net, Timer, TimerId};
+
+use crate::book::budgets;
+use crate::echo::{ADDR, LONG};
+
+struct Alarm {
+    random: Random,
+    next: u64,
+    set: BTreeMap<u64, (TimerId, Instant, Option<ConnectionId>)>,
+    ticks: u64,
+    began: Option<Instant>,
+    latest: Duration,
+}
+
+const TICK: u64 = 0;
+const PERIOD: Duration = Duration::from_millis(70);
+
+impl Handler for Alarm {
+    fn on_data(&mut self, net: &mut Net, id: ConnectionId, _: Frame<'_>) {
+        if self.began.is_none() {
+            self.began = Some(net.now());
+            net.set_timer(Timer::interval(PERIOD), TICK);
+        }
+        for _ in 0..self.random.below(4) {
+            let after = self.random.duration(Duration::from_secs(20));
+            let owner = self.random.one_in(2).then_some(id);
+            let timer = Timer::after(after);
+            let timer = owner.map_or(timer, |id| timer.on(id));
+            self.next += 1;
+            let timer = net.set_timer(timer, self.next);
+            self.set
+                .insert(self.next, (timer, net.now() + after, owner));
+        }
+        let cancelled = self.random.below(20) as u64 + self.next.saturating_sub(20);
+        if let Some((timer, _, _)) = self.set.remove(&cancelled) {
+            assert!(net.cancel_timer(timer), "it is set");
+        }
+    }
+
+    fn on_timer(&mut self, net: &mut Net, expired: Expired) {
+        if expired.key == TICK {
+            self.ticks += 1 + expired.missed;
+            let began = self.began.expect("it was set");
+            let due = began + PERIOD * self.ticks as u32;
+            assert!(
+                due <= net.now() && net.now() < due + PERIOD,
+                "no tick is lost"
+            );
+            return;
+        }
+        let (_, due, owner) = self
+            .set
+            .remove(&expired.key)
+            .expect("it is set, and fires once");
+        assert_eq!(owner, expired.connection);
+        assert!(net.now() >= due, "too early");
+        self.latest = self.latest.max(net.now() - due);
+    }
+
+    fn on_disconnect(&mut self, _: &mut Net, id: ConnectionId, _: DisconnectReason) {
+        self.set.retain(|_, (_, _, owner)| *owner != Some(id));
+    }
+}
+
+fn scenario(world: &World) {
+    let mut faults = Faults::all();
+    (faults.suspensions, faults.clock_jumps) = (0, 0);
+    world.set_faults(faults);
+    let mut random = world.random().fork();
+    let config = budgets(&mut random)
+        .disconnect_timeout(LONG)
+        .timers_per_turn(random.length(5));
+    let alarm = Alarm {
+        random: random.fork(),
+        next: 0,
+        set: BTreeMap::new(),
+        ticks: 0,
+        began: None,
+        latest: Duration::ZERO,
+    };
+    let host = world.host(config, alarm);
+    host.with(|_, net| net.listen(ADDR)).expect("a free port");
+    Chaos::new(ADDR).peers(5).steps(60).run(world);
+    world.run_for(Duration::from_secs(30));
+    let alarm = host.handler();
+    assert!(
+        alarm.set.is_empty(),
+        "{} timers have not fired",
+        alarm.set.len()
+    );
+    assert!(
+        alarm.latest <= Duration::from_millis(2),
+        "{:?} too late",
+        alarm.latest
+    );
+}
+
+#[test]
+fn timers_fire_once_and_in_time() {
+    check(60, scenario);
+}
