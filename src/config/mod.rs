@@ -3,8 +3,10 @@
 //! Settings of single connections are in [`connection`]. They are set here for all connections of a loop, and there for
 //! those of one listener or for one outbound connection.
 
+mod check;
 mod connection;
 mod hardened;
+mod open;
 #[cfg(feature = "proxy")]
 mod proxy;
 #[cfg(feature = "tls")]
@@ -15,7 +17,8 @@ use std::time::Duration;
 use crate::error::OptionsError;
 
 pub(crate) use connection::ConnectionOptions;
-pub use connection::{ConnectOptions, Excess, ListenOptions, Overflow};
+pub use connection::{Excess, Overflow};
+pub use open::{ConnectOptions, ListenOptions};
 #[cfg(feature = "tls")]
 pub(crate) use tls::Security;
 

@@ -122,10 +122,13 @@ impl Mix {
                 self.note(sent, id, &large);
                 self.timer(net, id, WAKE);
             }
-            16 | 17 if net.begin_frame(id, large.len() as u64).is_ok() => {
-                self.book.sent(id, &large);
-                self.open.insert(id, large);
-                self.timer(net, id, CHUNK);
+            16 | 17 => {
+                let begun = net.begin_frame(id, large.len() as u64).is_ok();
+                if begun {
+                    self.book.sent(id, &large);
+                    self.open.insert(id, large);
+                    self.timer(net, id, CHUNK);
+                }
             }
             18 | 19 => {
                 net.pause(id);
@@ -136,8 +139,11 @@ impl Mix {
                 net.abort(id);
                 self.book.of(id).was_closed = true;
             }
-            22 if self.is_harsh && net.half_close(id).is_ok() => {
-                self.book.of(id).was_closed = true;
+            22 if self.is_harsh => {
+                let closed = net.half_close(id).is_ok();
+                if closed {
+                    self.book.of(id).was_closed = true;
+                }
             }
             23 if self.is_harsh => {
                 net.disconnect(id);

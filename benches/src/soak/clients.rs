@@ -36,7 +36,7 @@ fn write(mut wire: Wire, seed: u64, flow: Flow, work: &Work<'_>) -> Result<(), P
 
 const LAST: &[u8] = b"this was the last frame of this stream";
 
-/// Receives what [`write`] has sent with the same seed.
+/// Receives what [`write`](write()) has sent with the same seed.
 fn read(mut wire: Wire, seed: u64, flow: Flow) -> Result<Tally, Problem> {
     let mut random = Random::new(seed);
     let mut pauses = Random::new(seed ^ 1);
