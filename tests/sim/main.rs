@@ -4,6 +4,7 @@ mod book;
 mod clients;
 mod echo;
 mod found;
+mod latest;
 mod limits;
 mod mailbox;
 mod memory;

@@ -18,6 +18,8 @@ struct Alarm {
     latest: Duration,
 }
 
+/// The longest time for which the loop is suspended.
+const LATE: Duration = Duration::from_millis(300);
 const TICK: u64 = 0;
 const PERIOD: Duration = Duration::from_millis(70);
 
@@ -86,7 +88,12 @@ fn scenario(world: &World) {
     };
     let host = world.host(config, alarm);
     host.with(|_, net| net.listen(ADDR)).expect("a free port");
-    Chaos::new(ADDR).peers(5).steps(60).run(world);
+    let chaos = Chaos::new(ADDR).peers(5).steps(60);
+    chaos.run_with(world, |_| {
+        if random.one_in(10) {
+            host.suspend(random.duration(LATE));
+        }
+    });
     world.run_for(Duration::from_secs(30));
     let alarm = host.handler();
     assert!(
@@ -95,7 +102,7 @@ fn scenario(world: &World) {
         alarm.set.len()
     );
     assert!(
-        alarm.latest <= Duration::from_millis(2),
+        alarm.latest <= LATE + Duration::from_millis(2),
         "{:?} too late",
         alarm.latest
     );
