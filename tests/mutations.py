@@ -91,8 +91,8 @@ def main():
             survivors.append(name)
             found = ("-", "nothing", "")
         seeds, test, message = found
-        message = message.replace("|", "\\|")
-        rows.append(f"| {name} | {seeds or 'script'} | `{test}` | {message[:110]} |")
+        message = message.replace("|", "/").replace("`", "'")[:110].rstrip()
+        rows.append(f"| {name} | {seeds or 'script'} | `{test}` | `{message}` |")
         print(rows[-1], flush=True)
     print(f"{len(chosen) - len(survivors)} of {len(chosen)} found")
     if not sys.argv[1:]:

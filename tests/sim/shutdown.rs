@@ -58,6 +58,9 @@ fn scenario(world: &World) {
     let (is_patient, timeout) = (bell.timeout == LONG, bell.timeout);
     let host = world.host(config, bell);
     host.with(|_, net| net.listen(ADDR)).expect("a free port");
+    // It neither reads nor closes.
+    let sleeper = world.connect(ADDR);
+    sleeper.stall().keep_open();
     let mut rung = None;
     let logs = Chaos::new(ADDR)
         .peers(6)
