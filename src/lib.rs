@@ -128,6 +128,7 @@ pub mod protocol {}
 /// [guide]: crate::guide
 /// [protocol]: crate::protocol
 /// [benchmarks]: crate::benchmarks
+/// [Planted faults]: crate::mutations
 #[doc = include_str!("../docs/DESIGN.md")]
 pub mod design {}
 
@@ -136,3 +137,7 @@ pub mod design {}
 /// [driving]: crate::guide#three-ways-to-drive-it
 #[doc = include_str!("../docs/BENCHMARKS.md")]
 pub mod benchmarks {}
+
+/// Faults that were planted on purpose, and how many simulated worlds it takes to find each.
+#[doc = include_str!("../docs/MUTATIONS.md")]
+pub mod mutations {}
