@@ -2,8 +2,9 @@
 """Checks the documents: docs.py [DIRECTORY OF THE CRATE'S RUSTDOC PAGES]
 
 In all Markdown files of the repository: each relative link leads to a file, each anchor to a heading of it, each reference
-to a definition. The source tree in docs/DESIGN.md is that of src/, and imports go up in it. With a directory: in the pages
-that rustdoc made of the documents, each relative link leads to a page and each anchor to an element of it.
+to a definition. The source tree in docs/DESIGN.md is that of src/, and imports go up in it. examples/README.md lists each
+example once. With a directory: in the pages that rustdoc made of the documents, each relative link leads to a page and each
+anchor to an element of it.
 """
 
 import html.parser
@@ -104,6 +105,14 @@ def check_design(path):
         above.append(module)
 
 
+def check_examples(path):
+    """Each example has one line in the list of examples."""
+    rows = re.findall(r"^\| \[`(\w+)`\]\(\1\.rs\) \|", path.read_text(encoding="utf-8"), re.MULTILINE)
+    for example in path.parent.glob("*.rs"):
+        if rows.count(example.stem) != 1:
+            problem("examples/README.md", f"{example.name} has {rows.count(example.stem)} lines")
+
+
 class Page(html.parser.HTMLParser):
     def __init__(self, path):
         super().__init__()
@@ -136,6 +145,7 @@ def check_page(path):
 listing = subprocess.run(["git", "ls-files", "*.md"], cwd=ROOT, check=True, capture_output=True, text=True)
 links = sum(check_markdown(ROOT / file) for file in listing.stdout.splitlines())
 check_design(ROOT / "docs/DESIGN.md")
+check_examples(ROOT / "examples/README.md")
 for directory in map(pathlib.Path, sys.argv[1:]):
     pages = [directory / page.stem.lower() / "index.html" for page in (ROOT / "docs").glob("*.md")]
     links += sum(map(check_page, [directory / "index.html", *pages]))

@@ -23,7 +23,9 @@ import sys
 import tempfile
 from pathlib import Path
 
-TOOL = Path(__file__).parent.parent / "target/release/throng-bench"
+PROGRAMS = Path(__file__).parent.parent / "target/release"
+TOOL = PROGRAMS / "throng-bench"
+STEADY = PROGRAMS / "steady"
 SHORT, LONG = 1, 4  # seconds of load
 DRIVERS = ["run", "turn", "outer", "attached"]
 SYSTEMS = {"raw epoll": ["yardstick"], "throng": ["serve"]}
@@ -95,11 +97,12 @@ def allocations(profile):
 
 
 def steady(scenario, rounds):
-    """What the loop does in so many rounds, by `throng-bench steady`."""
+    """How many frames the loop sends in so many rounds, and what it does for that."""
+    words = [str(STEADY), scenario, str(rounds)]
+    figures = json.loads(subprocess.run(words, capture_output=True, text=True, check=True).stdout)
+    seen = {}
     with tempfile.TemporaryDirectory() as directory:
-        log, profile, figures = (Path(directory, name) for name in ["log", "profile", "figures"])
-        words = [str(TOOL), "steady", scenario, "--rounds", str(rounds), "--json", str(figures)]
-        seen = {}
+        log, profile = Path(directory, "log"), Path(directory, "profile")
         if shutil.which("valgrind"):
             counted = ["--collect-atstart=no", "--toggle-collect=*measured_turns*", f"--callgrind-out-file={profile}"]
             valgrind = ["valgrind", "--tool=callgrind", *counted, f"--log-file={log}", *words]
@@ -110,16 +113,14 @@ def steady(scenario, rounds):
         if shutil.which("strace"):
             strace = ["strace", "-f", "-c", "-o", str(log), *words]
             subprocess.run(strace, stdout=subprocess.DEVNULL, check=True)
-            made = sum(calls(log).values())
-            seen["system calls"] = made - json.loads(figures.read_text())["client_calls"]
-        frames = json.loads(figures.read_text())["frames"] if seen else 1
-        return frames, seen
+            seen["system calls"] = sum(calls(log).values()) - figures["client_calls"]
+    return figures["frames"], seen
 
 
 def for_a_frame(scenario):
     (few, less), (many, more) = steady(scenario, FEW), steady(scenario, MANY)
     if more.get("instructions") == 0:
-        sys.exit("callgrind does not find measured_turns in throng-bench")
+        sys.exit("callgrind does not find measured_turns in the program")
     return {count: round((more[count] - less[count]) / (many - few), 4) for count in more}
 
 

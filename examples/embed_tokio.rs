@@ -4,7 +4,8 @@
 //! cargo run --example embed_tokio [ADDR [STATUS_ADDR]]          defaults: 127.0.0.1:5000 and 127.0.0.1:8080
 //! ```
 //!
-//! Each frame is broadcast to all players; `/quit` ends the game. `curl 127.0.0.1:8080` shows the status page.
+//! Each frame is broadcast to all players; `/quit` ends the game. `curl 127.0.0.1:8080` shows the status page, for which
+//! a task asks the loop through a handle.
 
 #[cfg(unix)]
 #[tokio::main(flavor = "current_thread")]
@@ -19,11 +20,8 @@ fn main() {
 
 #[cfg(unix)]
 mod unix {
-    use std::cell::Cell;
-    use std::convert::Infallible;
     use std::os::fd::AsFd;
     use std::process::ExitCode;
-    use std::rc::Rc;
     use std::time::Duration;
     use std::{env, io};
 
@@ -33,39 +31,25 @@ mod unix {
     use hyper::service::service_fn;
     use hyper::{Request, Response};
     use hyper_util::rt::TokioIo;
-    use throng::{Config, ConnectionId, DisconnectReason, EventLoop, Frame, Handler, Net};
+    use throng::{Config, ConnectionId, EventLoop, Frame, Handle, Handler, MailboxError, Net};
     use tokio::io::Interest;
     use tokio::io::unix::AsyncFd;
     use tokio::net::TcpListener;
     use tokio::task::{self, LocalSet};
 
-    /// The contents of the status page. Cells suffice, because everything runs on one thread.
     #[derive(Default)]
-    struct Status {
-        players: Cell<usize>,
-        frames: Cell<u64>,
-    }
-
     struct Game {
-        status: Rc<Status>,
+        frames: u64,
     }
 
     impl Handler for Game {
-        fn on_connect(&mut self, net: &mut Net, _: ConnectionId) {
-            self.status.players.set(net.len());
-        }
-
         fn on_data(&mut self, net: &mut Net, _: ConnectionId, frame: Frame<'_>) {
-            self.status.frames.set(self.status.frames.get() + 1);
+            self.frames += 1;
             if &*frame == b"/quit" {
                 net.shutdown(Duration::from_secs(5));
             } else {
                 net.broadcast(|_| true, frame);
             }
-        }
-
-        fn on_disconnect(&mut self, net: &mut Net, _: ConnectionId, _: DisconnectReason) {
-            self.status.players.set(net.len());
         }
     }
 
@@ -83,7 +67,6 @@ mod unix {
     }
 
     async fn serve(addr: &str, status_addr: &str) -> io::Result<()> {
-        let status = Rc::new(Status::default());
         let mut event_loop = EventLoop::new(Config::hardened())?;
         let listener = event_loop.net().listen(addr)?;
         let page = TcpListener::bind(status_addr).await?;
@@ -91,8 +74,8 @@ mod unix {
             println!("listening on {addr}");
         }
         println!("listening on {} for HTTP", page.local_addr()?);
-        task::spawn_local(show(page, Rc::clone(&status)));
-        play(event_loop, Game { status }).await
+        task::spawn_local(show(page, event_loop.handle()));
+        play(event_loop, Game::default()).await
     }
 
     /// Makes a turn whenever one is due: when the loop's descriptor is readable, or a deadline has passed.
@@ -129,13 +112,15 @@ mod unix {
     }
 
     /// Serves the status page.
-    async fn show(page: TcpListener, status: Rc<Status>) {
+    async fn show(page: TcpListener, handle: Handle<Game>) {
         while let Ok((stream, _)) = page.accept().await {
-            let status = Rc::clone(&status);
+            let handle = handle.clone();
             let answer = service_fn(move |_: Request<_>| {
-                let (players, frames) = (status.players.get(), status.frames.get());
-                let text = format!("players: {players}\nframes: {frames}\n");
-                async move { Ok::<_, Infallible>(Response::new(Full::new(Bytes::from(text)))) }
+                let handle = handle.clone();
+                async move {
+                    let text = status(handle).await?;
+                    Ok::<_, MailboxError>(Response::new(Full::new(Bytes::from(text))))
+                }
             });
             task::spawn_local(async move {
                 let connection =
@@ -145,5 +130,13 @@ mod unix {
                 }
             });
         }
+    }
+
+    /// Asks the loop. Its thread is this one, so nothing may block: the loop answers in its next turn.
+    async fn status(mut handle: Handle<Game>) -> Result<String, MailboxError> {
+        handle.ready().await?;
+        let answer = handle.try_call(|game, net| (net.len(), game.frames));
+        let (players, frames) = answer.await?;
+        Ok(format!("players: {players}\nframes: {frames}\n"))
     }
 }

@@ -6,7 +6,8 @@
 //! ```text
 //! 64-bit token   1 | L | index: 30 | generation: 32
 //! 32-bit token   1 | L | index: 30
-//!                ^   ^
+//!                ^   ^   ^
+//!                |   |   among listeners: an arrival, a peer whose PROXY header is awaited
 //!                |   a listener, not a connection
 //!                reserved for the loop; all other tokens are user tokens
 //! ```
@@ -27,8 +28,11 @@ const INDEX_BITS: u32 = 30;
 /// The shift of the index that leaves room for a generation, if tokens have room for one.
 const INDEX_SHIFT: u32 = usize::BITS - 2 - INDEX_BITS;
 const INDEX_MASK: usize = (1 << INDEX_BITS) - 1;
+/// The top bit of the index of a listener.
+#[cfg(feature = "proxy")]
+const ARRIVAL: usize = 1 << (INDEX_SHIFT + INDEX_BITS - 1);
 
-/// The token of the waker of an event loop: that of a listener that cannot exist.
+/// The token of the waker of an event loop: that of a listener or an arrival that cannot exist.
 pub(crate) const WAKER: Token = Token(usize::MAX);
 
 /// The maximum number of slots of one kind in a loop: 2^30, less one for the [`WAKER`].
@@ -153,11 +157,36 @@ id! {
     ListenerId
 }
 
+/// Identifies a peer that was accepted, and whose PROXY header is awaited.
+#[cfg(feature = "proxy")]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub(crate) struct ArrivalId {
+    index: u32,
+    generation: u32,
+}
+
+#[cfg(feature = "proxy")]
+impl SlotId for ArrivalId {
+    fn from_parts(index: u32, generation: u32) -> Self {
+        Self { index, generation }
+    }
+
+    fn slot(self) -> usize {
+        self.index as usize
+    }
+
+    fn serial(self) -> u32 {
+        self.generation
+    }
+}
+
 /// The source of an event.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub(crate) enum Source {
     Connection(ConnectionId),
     Listener(ListenerId),
+    #[cfg(feature = "proxy")]
+    Arrival(ArrivalId),
 }
 
 impl From<ConnectionId> for Source {
@@ -171,6 +200,8 @@ impl Source {
         let (mark, index, generation) = match self {
             Self::Connection(id) => (OURS, id.index, id.generation),
             Self::Listener(id) => (OURS | LISTENER, id.index, id.generation),
+            #[cfg(feature = "proxy")]
+            Self::Arrival(id) => (OURS | LISTENER | ARRIVAL, id.index, id.generation),
         };
         let low = if INDEX_SHIFT == 0 {
             0
@@ -189,10 +220,14 @@ impl Source {
         let index = (token.0 >> INDEX_SHIFT & INDEX_MASK) as u32;
         let source = |generation| {
             if token.0 & LISTENER == 0 {
-                Self::Connection(ConnectionId::new(index, generation))
-            } else {
-                Self::Listener(ListenerId::new(index, generation))
+                return Self::Connection(ConnectionId::new(index, generation));
             }
+            #[cfg(feature = "proxy")]
+            if token.0 & ARRIVAL != 0 {
+                let index = index & ((ARRIVAL >> INDEX_SHIFT) as u32 - 1);
+                return Self::Arrival(ArrivalId { index, generation });
+            }
+            Self::Listener(ListenerId::new(index, generation))
         };
         Some(if INDEX_SHIFT == 0 {
             source(generation_of(source(0)))
@@ -213,12 +248,18 @@ mod tests {
 
     #[test]
     fn tokens_bring_the_whole_id_back() {
-        for index in [0, 1, 17, MAX_SLOTS as u32 - 1] {
+        let last = MAX_SLOTS as u32 - 1;
+        for index in [0, 1, 17, last] {
             for generation in [0, 3, u32::MAX] {
+                // Half as many listeners as connections.
+                let half = index.min((last >> 1) - 1);
                 for source in [
                     Source::Connection(ConnectionId::new(index, generation)),
-                    Source::Listener(ListenerId::new(index, generation)),
+                    Source::Listener(ListenerId::new(half, generation)),
+                    #[cfg(feature = "proxy")]
+                    Source::Arrival(ArrivalId::from_parts(half, generation)),
                 ] {
+                    assert_ne!(source.token(), WAKER);
                     let token = source.token();
                     assert!(is_ours(token));
                     assert_eq!(Source::from_token(token, |_| generation), Some(source));

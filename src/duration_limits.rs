@@ -70,7 +70,7 @@ fn config_with(name: &str, value: Duration) -> Config {
 /// Why a value is refused: nothing lives for no time, and the kernel cannot be told everything.
 fn expected_error(name: &'static str, value: Duration) -> Option<OptionsError> {
     match name {
-        "disconnect_timeout" | "accept_retry" | "slow_callback" => None,
+        "disconnect_timeout" | "accept_retry" | "slow_callback" | "busy_poll" => None,
         _ if value.is_zero() => Some(OptionsError::ZeroTimeout { setting: name }),
         "keepalive" | "user_timeout" if value == Duration::MAX => {
             Some(OptionsError::TimeoutTooLong {
@@ -94,7 +94,9 @@ fn expected_end(name: &str, value: Duration) -> &'static str {
         "frame_stall_timeout" => "FrameStalled",
         "write_stall_timeout" => "WriteStalled",
         "disconnect_timeout" => "DrainTimedOut",
-        "keepalive" | "user_timeout" | "accept_retry" | "slow_callback" => "ClosedLocally",
+        "keepalive" | "user_timeout" | "accept_retry" | "slow_callback" | "busy_poll" => {
+            "ClosedLocally"
+        }
         other => panic!("how does a connection end by {other} = {value:?}?"),
     }
 }

@@ -53,6 +53,8 @@ pub struct EventLoop<H: ?Sized = dyn Handler> {
     reactor: Reactor,
     poll: Poll,
     events: Events,
+    /// How long it polls without sleeping.
+    busy_poll: Duration,
     /// The last poll filled the event buffer, so more events may be pending.
     batch_was_full: bool,
 }
@@ -72,8 +74,10 @@ impl<H: Handler + ?Sized> EventLoop<H> {
                 error!("cannot wake the loop: {error}");
             }
         });
+        let busy_poll = config.busy_poll;
         let reactor = Reactor::attach(poll.registry(), config, Instant::now())?;
         Ok(Self {
+            busy_poll,
             mailbox,
             reactor,
             poll,
@@ -136,11 +140,10 @@ impl<H: Handler + ?Sized> EventLoop<H> {
             (given, own) => given.or(own),
         };
         // 1: poll
-        match self.poll.poll(&mut self.events, timeout) {
-            Ok(()) => {}
-            // Nothing was delivered; clear the events of the last batch so that they are not handled again.
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => self.events.clear(),
-            Err(error) => return Err(error),
+        if self.busy_poll.is_zero() || timeout == Some(Duration::ZERO) {
+            self.poll(timeout)?;
+        } else {
+            self.poll_busily(now, timeout)?;
         }
         // 2: read the clock
         self.reactor.begin_turn(Instant::now());
@@ -158,6 +161,33 @@ impl<H: Handler + ?Sized> EventLoop<H> {
         let ended = Instant::now();
         self.reactor.note_turn_end(ended);
         Ok(ended)
+    }
+
+    fn poll(&mut self, timeout: Option<Duration>) -> io::Result<()> {
+        match self.poll.poll(&mut self.events, timeout) {
+            // Nothing was delivered; clear the events of the last batch so that they are not handled again.
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {
+                self.events.clear();
+                Ok(())
+            }
+            result => result,
+        }
+    }
+
+    /// Polls without sleeping, for as long as `busy_poll` says, and then waits.
+    fn poll_busily(&mut self, began: Instant, timeout: Option<Duration>) -> io::Result<()> {
+        loop {
+            self.poll(Some(Duration::ZERO))?;
+            let spent = began.elapsed();
+            let is_over = timeout.is_some_and(|timeout| spent >= timeout);
+            if !self.events.is_empty() || is_over {
+                return Ok(());
+            }
+            if spent >= self.busy_poll {
+                return self.poll(timeout.map(|timeout| timeout - spent));
+            }
+            std::hint::spin_loop();
+        }
     }
 
     /// Returns how long the next [`turn`](Self::turn) can block at most: zero while there is pending work, otherwise

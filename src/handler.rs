@@ -54,7 +54,7 @@ pub trait Handler {
 
     /// Decides whether to admit an accepted socket. Called once per socket, before it has an id or costs memory, unless
     /// a limit such as [`max_connections`](crate::Config::max_connections) refuses it first. `peer` is `None` for a
-    /// Unix domain socket. The default admits all peers.
+    /// Unix domain socket, and for a client whose proxy does not know its address. The default admits all peers.
     ///
     /// The limits are checked again after this call: if it takes the last place itself, with [`Net::connect`] or
     /// [`Net::adopt`], or closes the listener, the peer is refused even if this call admits it.

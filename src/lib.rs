@@ -7,6 +7,7 @@
 //! [protocol]: crate::protocol
 //! [benchmarks]: crate::benchmarks
 //! [design]: crate::design
+//! [examples]: https://docs.rs/crate/throng/latest/source/examples/
 //! [MIT]: https://opensource.org/license/mit
 //! [Apache 2.0]: https://www.apache.org/licenses/LICENSE-2.0
 #![doc = include_str!("../README.md")]
@@ -40,12 +41,18 @@ mod error;
 mod event_loop;
 mod flood;
 mod frame;
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod fuzz;
 mod handler;
 mod in_loop;
 mod link;
 mod mailbox;
 mod memory;
 mod net;
+#[cfg(feature = "proxy")]
+mod proxy;
+mod rate;
 mod reactor;
 mod reason;
 mod shards;
@@ -55,10 +62,12 @@ mod socket;
 mod stats;
 mod tick;
 mod timers;
+#[cfg(feature = "tls")]
+mod tls;
 mod work;
 mod write_queue;
 
-pub use config::{Config, ConnectOptions, ListenOptions, Overflow};
+pub use config::{Config, ConnectOptions, Excess, ListenOptions, Overflow};
 pub use connection::{Backlog, Origin};
 pub use connection_id::{ConnectionId, ListenerId};
 pub use error::{
@@ -71,10 +80,14 @@ pub use frame::{
     LengthPrefix, Lines,
 };
 pub use handler::{Admission, Handler};
-pub use mailbox::{Handle, Mailbox, Post};
+pub use mailbox::{Answer, Handle, Mailbox, Post, Ready};
+#[cfg(feature = "tls")]
+pub use net::Tls;
 pub use net::{ConnectionRef, Expired, Net, SendReport, Timer, TimerId};
+#[cfg(feature = "proxy")]
+pub use proxy::{IpNetwork, ParseNetworkError, ProxyHeader, ProxyProtocol};
 pub use reactor::Reactor;
-pub use reason::{DisconnectCause, DisconnectReason, Released, Side, Stage};
+pub use reason::{DisconnectCause, DisconnectReason, RateLimit, Released, Side, Stage};
 pub use shards::{
     Balance, JoinError, Shard, ShardError, ShardFailure, ShardHandles, ShardedId, Shards,
     ShardsBuilder,
@@ -85,10 +98,17 @@ pub use stats::{ConnectionsByStage, DisconnectsByCause, RefusalsByReason, Stats,
 /// Re-export of mio, whose types are part of this crate's API.
 pub use mio;
 
-/// Hardening a server against its peers, and embedding the loop in other programs.
+/// Re-export of rustls, whose types are part of this crate's API with the feature `tls`.
+#[cfg(feature = "tls")]
+pub use rustls;
+
+/// Hardening a server against its peers, operating it, and embedding the loop in other programs.
 ///
+/// [`restart`]: https://docs.rs/crate/throng/latest/source/examples/restart.rs
+/// [`socket_activation`]: https://docs.rs/crate/throng/latest/source/examples/socket_activation.rs
 /// [`game_tick`]: https://docs.rs/crate/throng/latest/source/examples/game_tick.rs
 /// [`embed_tokio`]: https://docs.rs/crate/throng/latest/source/examples/embed_tokio.rs
+/// [`embed_smol`]: https://docs.rs/crate/throng/latest/source/examples/embed_smol.rs
 /// [`embed_calloop`]: https://docs.rs/crate/throng/latest/source/examples/embed_calloop.rs
 /// [`embed_mio`]: https://docs.rs/crate/throng/latest/source/examples/embed_mio.rs
 /// [`metrics`]: https://docs.rs/crate/throng/latest/source/examples/metrics.rs

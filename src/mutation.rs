@@ -1,7 +1,7 @@
 //! Faults that are planted on purpose, to see whether the simulated tests find them.
 //!
 //! `RUSTFLAGS='--cfg throng_mutations'` compiles them in, and the environment variable `THRONG_MUTATION` names the one
-//! that is active. Otherwise [`mutated!`] is `false`, and nothing of it is compiled. `tests/mutations.py` runs the
+//! that is active. Otherwise `mutated!` is `false`, and nothing of it is compiled. `tests/mutations.py` runs the
 //! tests with each of them.
 
 /// Returns whether a planted fault is active.

@@ -67,6 +67,25 @@ pub enum DisconnectCause {
         /// The timeout.
         after: Duration,
     },
+    /// The TLS handshake failed: the two sides have no version or cipher in common, a certificate is missing or not
+    /// trusted, or the peer does not speak TLS. [`on_connect`](crate::Handler::on_connect) was not called.
+    #[cfg(feature = "tls")]
+    HandshakeFailed(rustls::Error),
+    /// The TLS handshake was not done in time; see
+    /// [`handshake_timeout`](crate::ListenOptions::handshake_timeout).
+    #[cfg(feature = "tls")]
+    HandshakeTimedOut {
+        /// The timeout.
+        after: Duration,
+    },
+    /// An established TLS session failed: the peer sent an alert, or a record that is invalid or was changed on its way.
+    #[cfg(feature = "tls")]
+    Tls(rustls::Error),
+    /// The peer's stream ended without the close_notify with which a TLS session ends. Anyone on the way could have cut
+    /// it off, so it is not complete, unless the protocol says so. Peers that end or crash without closing their session
+    /// have this cause, during the handshake as well.
+    #[cfg(feature = "tls")]
+    Truncated,
     /// The peer sent bytes that cannot be decoded: a frame longer than the limit, or bytes that are not a frame of the
     /// connection's framing, such as an HTTP request that is read as a length. Or there was no memory for the frame.
     Decode(DecodeError),
@@ -127,6 +146,12 @@ pub enum DisconnectCause {
         /// The number of queued bytes.
         queued: u64,
     },
+    /// The peer sent more frames or bytes per second than allowed, and [`Excess::Disconnect`](crate::Excess::Disconnect)
+    /// is set.
+    RateExceeded {
+        /// The limit.
+        limit: RateLimit,
+    },
     /// All connections of the loop together held more than the [`memory_budget`](crate::Config::memory_budget), and
     /// this connection is one of the smallest set whose end frees enough.
     MemoryBudget {
@@ -154,6 +179,16 @@ pub struct Released {
     /// The bytes that were read from the socket and not delivered, as they came over the wire. Pass them to
     /// [`adopt_with`](crate::Net::adopt_with).
     pub unread: Vec<u8>,
+}
+
+/// A limit of what a peer may send per second.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum RateLimit {
+    /// [`max_frames_per_second`](crate::Config::max_frames_per_second).
+    Frames(u64),
+    /// [`max_bytes_per_second`](crate::Config::max_bytes_per_second).
+    Bytes(u64),
 }
 
 /// The side that ended a connection.
@@ -188,6 +223,10 @@ impl DisconnectReason {
             | Cause::Decode(DecodeError::FrameTooLarge { .. } | DecodeError::Malformed { .. }) => {
                 Side::Peer
             }
+            #[cfg(feature = "tls")]
+            Cause::HandshakeFailed(_) | Cause::Tls(_) | Cause::Truncated => Side::Peer,
+            #[cfg(feature = "tls")]
+            Cause::HandshakeTimedOut { .. } => Side::Us,
             Cause::Reset(_)
             | Cause::Network(_)
             | Cause::ConnectFailed(_)
@@ -205,6 +244,7 @@ impl DisconnectReason {
             | Cause::Idle { .. }
             | Cause::FrameStalled { .. }
             | Cause::WriteStalled { .. }
+            | Cause::RateExceeded { .. }
             | Cause::MemoryBudget { .. }
             | Cause::SlowConsumer { .. } => Side::Us,
         }
@@ -234,6 +274,8 @@ impl error::Error for DisconnectCause {
             | Self::Network(error)
             | Self::ConnectFailed(error)
             | Self::ReaderFailed(error) => Some(error),
+            #[cfg(feature = "tls")]
+            Self::HandshakeFailed(error) | Self::Tls(error) => Some(error),
             _ => None,
         }
     }
@@ -270,6 +312,16 @@ impl fmt::Display for DisconnectCause {
             Self::Network(error) => write!(f, "the network failed: {error}"),
             Self::ConnectFailed(error) => write!(f, "could not connect: {error}"),
             Self::ConnectTimedOut { after } => write!(f, "could not connect within {after:?}"),
+            #[cfg(feature = "tls")]
+            Self::HandshakeFailed(error) => write!(f, "the TLS handshake failed: {error}"),
+            #[cfg(feature = "tls")]
+            Self::HandshakeTimedOut { after } => {
+                write!(f, "the TLS handshake was not done within {after:?}")
+            }
+            #[cfg(feature = "tls")]
+            Self::Tls(error) => write!(f, "the TLS session failed: {error}"),
+            #[cfg(feature = "tls")]
+            Self::Truncated => f.write_str("the stream ended without a TLS close_notify"),
             Self::Decode(error) => write!(f, "cannot decode the input: {error}"),
             Self::ClosedLocally => f.write_str("disconnected by this side"),
             Self::DrainTimedOut { after } => {
@@ -309,6 +361,13 @@ impl fmt::Display for DisconnectCause {
                 f,
                 "the peer accepted none of the {queued} queued bytes for {after:?}"
             ),
+            Self::RateExceeded { limit } => {
+                let (max, what) = match limit {
+                    RateLimit::Frames(max) => (max, "frames"),
+                    RateLimit::Bytes(max) => (max, "bytes"),
+                };
+                write!(f, "the peer sent more than {max} {what} per second")
+            }
             Self::MemoryBudget { held, budget } => write!(
                 f,
                 "the connections exceed the memory budget of {budget} bytes; this one held {held}"
@@ -324,7 +383,15 @@ impl fmt::Display for DisconnectCause {
 impl DisconnectCause {
     /// Returns the cause that corresponds to an error of an established socket.
     pub(crate) fn of_socket(error: io::Error) -> Self {
+        #[cfg(feature = "tls")]
+        let error = match error.downcast::<rustls::Error>() {
+            Ok(broken) => return Self::Tls(broken),
+            Err(error) => error,
+        };
         match error.kind() {
+            // No socket returns this.
+            #[cfg(feature = "tls")]
+            io::ErrorKind::UnexpectedEof => Self::Truncated,
             io::ErrorKind::ConnectionReset
             | io::ErrorKind::ConnectionAborted
             | io::ErrorKind::BrokenPipe

@@ -227,6 +227,8 @@ mod tests {
         match source {
             Source::Connection(id) => id.index(),
             Source::Listener(id) => id.index(),
+            #[cfg(feature = "proxy")]
+            Source::Arrival(_) => unreachable!("not used here"),
         }
     }
 

@@ -9,8 +9,8 @@ use std::time::Duration;
 use support::by_hand::Loop;
 use support::{Peer, Recorder, framed, pair, pattern, turn_until};
 use throng::{
-    Config, ConnectOptions, DisconnectCause, EventLoop, ListenOptions, ListenSocket, OpenError,
-    Origin, SendError, Stream,
+    Config, ConnectOptions, ConnectionId, DisconnectCause, EventLoop, Frame, Handler,
+    ListenOptions, ListenSocket, Net, OpenError, Origin, SendError, Stream,
 };
 
 #[test]
@@ -35,6 +35,33 @@ fn adopted_stream_becomes_a_connection() {
     });
     assert_eq!(seen.connected(), [id]);
     assert_eq!(peer.receive(), b"hello");
+}
+
+/// Pauses at each frame.
+struct Pauses(Vec<Vec<u8>>);
+
+impl Handler for Pauses {
+    fn on_data(&mut self, net: &mut Net, id: ConnectionId, frame: Frame<'_>) {
+        self.0.push(frame.to_vec());
+        net.pause(id);
+    }
+}
+
+#[test]
+fn received_bytes_beyond_one_budget_stay_in_order_when_their_delivery_is_interrupted() {
+    let frames: Vec<Vec<u8>> = (0..8).map(|number| vec![number; 15_000]).collect();
+    let received: Vec<u8> = frames.iter().flat_map(|frame| framed(frame)).collect();
+    let (mut looped, mut handler) = (Loop::new(Config::default()), Pauses(Vec::new()));
+    let (ours, _peer) = pair();
+    let net = looped.net();
+    let adopted = net.adopt_with(ours, ConnectOptions::default(), &received);
+    let id = adopted.expect("it is connected");
+    for count in 1..=frames.len() {
+        looped.settle(&mut handler, |handler, _| handler.0.len() == count);
+        assert_eq!(handler.0, frames[..count]);
+        looped.net().resume(id);
+    }
+    assert_eq!(looped.net().memory_in_use(), 0);
 }
 
 #[test]

@@ -14,8 +14,8 @@ use support::by_hand::Loop;
 use support::scene::Scene;
 use support::{Event, Recorder, framed};
 use throng::{
-    Config, ConnectOptions, DecodeError, DisconnectCause as Cause, DisconnectReason, Framing,
-    OutOfMemory, Overflow, SendError, Side, Stage,
+    Config, ConnectOptions, DecodeError, DisconnectCause as Cause, DisconnectReason, Excess,
+    Framing, ListenOptions, Overflow, RateLimit, SendError, Side, Stage,
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -472,6 +472,20 @@ fn queue_overflows() -> String {
     name(&reason)
 }
 
+fn rate_is_exceeded() -> String {
+    let options = ListenOptions::default().max_bytes_per_second(1000);
+    let mut scene = Scene::listening(options.excess(Excess::Disconnect));
+    scene.peer.write(&framed(&[7; 997]));
+    let reason = scene.end();
+    let Cause::RateExceeded { limit } = reason.cause else {
+        another!(reason)
+    };
+    assert_eq!(limit, RateLimit::Bytes(1000));
+    let words = "the peer sent more than 1000 bytes per second";
+    assert_told(&reason, Side::Us, Stage::Open, words);
+    name(&reason)
+}
+
 fn memory_budget_is_exceeded() -> String {
     let mut scene = Scene::with(Config::default().memory_budget(100_000));
     scene.peer.write(&framed(&[7; 1_000_000])[..150_004]);
@@ -534,7 +548,8 @@ fn allocation_fails() -> String {
     assert_eq!(other.receive(), b"still there?");
     assert!(later.ends().is_empty(), "it comes once");
     let reason = scene.end();
-    let Cause::Decode(DecodeError::OutOfMemory(OutOfMemory { requested, .. })) = reason.cause
+    let Cause::Decode(DecodeError::OutOfMemory(throng::OutOfMemory { requested, .. })) =
+        reason.cause
     else {
         another!(reason)
     };
@@ -588,6 +603,7 @@ scenarios! {
     frame_stalls: FrameStalled,
     write_stalls: WriteStalled,
     queue_overflows: SlowConsumer,
+    rate_is_exceeded: RateExceeded,
     memory_budget_is_exceeded: MemoryBudget,
     #[cfg(target_os = "linux")]
     allocation_fails: Decode,
@@ -604,6 +620,8 @@ fn every_cause_has_a_scenario() {
     if cfg!(not(target_os = "linux")) {
         covered.insert("Network");
     }
+    // Those of `tests/tls.rs` and `tests/tls_streams.rs`.
+    covered.extend(["HandshakeFailed", "HandshakeTimedOut", "Tls", "Truncated"]);
     assert_eq!(covered, declared);
 }
 
@@ -639,7 +657,7 @@ fn no_variant_is_declared_by_two_errors() {
         include_str!("../src/shards/error.rs"),
     ];
     let errors: Vec<_> = (sources.into_iter().flat_map(enums_in))
-        .filter(|(name, _)| *name != "Side" && *name != "Stage")
+        .filter(|(name, _)| !["RateLimit", "Side", "Stage"].contains(name))
         .collect();
     assert_eq!(errors.len(), 9, "a new enum has to be listed: {errors:?}");
     let mut seen = std::collections::BTreeMap::new();

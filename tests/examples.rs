@@ -6,11 +6,9 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener};
 use std::thread;
 
-use support::example::{Example, Output};
+use support::example::{ANY_PORT, Example, Output};
 use support::{PATIENCE, Peer, Server};
 use throng::{ConnectionId, Frame, Handler, ListenOptions, Net};
-
-const ANY_PORT: &str = "127.0.0.1:0";
 
 #[test]
 fn echo_client_receives_its_messages() {
@@ -110,6 +108,37 @@ fn tokio_serves_the_game_and_its_page() {
     }
     assert!(page_of(status).ends_with("players: 2\nframes: 502\n"));
     peers[1].send(b"/quit");
+    for peer in &mut peers {
+        peer.expect_end();
+    }
+    drop(peers);
+    let output = server.finish();
+    assert!(output.status.success(), "{output:?}");
+}
+
+#[cfg(unix)]
+#[test]
+fn smol_serves_the_game_and_its_console() {
+    let mut server = Example::start("embed_smol", &[ANY_PORT, ANY_PORT]);
+    let (game, console) = (server.listening_on(), server.listening_on());
+    let mut peers = [Peer::connect(game), Peer::connect(game)];
+    for peer in &mut peers {
+        peer.send(b"I am here");
+        while peer.receive() != b"I am here" {}
+    }
+    let mut console = Peer::connect(console);
+    console.write(b"players\nplay\n");
+    let mut answers = BufReader::new(console.0.try_clone().expect("a handle")).lines();
+    let mut answer = || answers.next().expect("a line").expect("a line");
+    assert_eq!(answer(), "2");
+    assert_eq!(answer(), "players | say TEXT | quit");
+    for i in 0..500_u32 {
+        console.write(format!("say {i}\n").as_bytes());
+    }
+    for peer in &mut peers {
+        while peer.receive() != b"499" {}
+    }
+    console.write(b"quit\n");
     for peer in &mut peers {
         peer.expect_end();
     }

@@ -462,6 +462,27 @@ fn frame_replaced_by_an_empty_one_ends_backpressure() {
     scene.until(|seen, _| !seen.arrived.is_empty());
 }
 
+/// Its socket takes nothing, so no write finds the room.
+#[test]
+fn frame_replaced_by_a_shorter_one_ends_the_backpressure_of_a_blocked_queue() {
+    let watermarks = ListenOptions::default()
+        .high_watermark(1 << 25)
+        .low_watermark(1 << 24);
+    let (mut scene, _peer, id) = blocked(watermarks);
+    let net = scene.net();
+    net.send_latest(id, 1, &[7; 1 << 25])
+        .expect("there is room");
+    assert!(net.connection(id).is_some_and(|it| it.is_congested()));
+    scene.turns();
+    assert!(scene.seen.drains.is_empty());
+    let net = scene.net();
+    net.send_latest(id, 1, b"short").expect("there is room");
+    assert!(net.connection(id).is_some_and(|it| !it.is_congested()));
+    scene.turns();
+    assert_eq!(scene.seen.drains.len(), 1);
+    assert!(bytes_queued(scene.net(), id) > 0);
+}
+
 /// How many states a peer gets, of 200 that were sent while it did not read, up to the newest.
 #[cfg(any(target_os = "android", target_os = "linux"))]
 fn states_after_a_pause(options: ListenOptions) -> usize {

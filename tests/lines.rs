@@ -66,6 +66,46 @@ fn line_is_measured_without_its_end() {
     assert_eq!((declared, max), (5, 3));
 }
 
+/// With or without its end, whole or split.
+#[test]
+fn line_over_the_limit_is_an_error_in_chunks_too() {
+    let framings = [Framing::lines().into(), Framing::delimiter(b'\n')];
+    for framing in framings {
+        for (len, end) in [(1001, ""), (1001, "\n"), (200_000, ""), (200_000, "\n")] {
+            let options = options(framing.clone()).max_frame_len(1000);
+            let mut text = support::letters(len);
+            text.extend_from_slice(end.as_bytes());
+            let (mut scene, mut peer, _) = Scene::joined(options.stream_frames_over(100));
+            peer.write(&text[..500]);
+            scene.until(|seen, _| seen.coming.len() == 500);
+            let writing = std::thread::spawn(move || {
+                // It fails when the connection is reset.
+                let _ = std::io::Write::write_all(&mut peer.0, &text[500..]);
+                peer
+            });
+            let DisconnectCause::Decode(DecodeError::FrameTooLarge { declared, max, .. }) =
+                scene.await_end().cause
+            else {
+                panic!("{len} bytes were accepted");
+            };
+            assert!(declared > 1000 && max == 1000);
+            assert_eq!(scene.seen.arrived, []);
+            drop(writing.join().expect("it does not panic"));
+        }
+    }
+}
+
+#[test]
+fn line_at_the_limit_arrives_in_chunks() {
+    for end in ["\n", "\r\n"] {
+        let line = support::letters(1000);
+        let text = [&line[..], end.as_bytes()].concat();
+        let limits = options(Framing::lines()).max_frame_len(1000);
+        let (arrived, _) = receive(limits.stream_frames_over(100), &text);
+        assert_eq!(arrived, [Arrived::Streamed(line)]);
+    }
+}
+
 #[test]
 fn unterminated_last_line_is_not_delivered_by_default() {
     let (arrived, cause) = receive(options(Framing::lines()), b"one\ntwo");

@@ -12,7 +12,7 @@ use log::{Level, LevelFilter, Log, Metadata, Record};
 use support::{Peer, Recorder, listen, listening, turn_until};
 use throng::{
     Admission, Chunk, Config, ConnectOptions, ConnectionId, DisconnectReason, EventLoop, Frame,
-    Framing, Handler, ListenOptions, ListenerId, Net,
+    Framing, Handler, IpNetwork, ListenOptions, ListenerId, Net, ProxyHeader, ProxyProtocol,
 };
 
 thread_local! {
@@ -180,6 +180,87 @@ fn refused_peers_are_logged_with_the_reason() {
         Level::Warn,
         &[&"refused", &peer_addr, &"there are 0 connections already"],
     );
+}
+
+/// A loop whose peers are proxies.
+fn behind_a_proxy(timeout: Duration) -> (EventLoop, SocketAddr) {
+    let local: IpNetwork = "127.0.0.1".parse().expect("a network");
+    let protocol = ProxyProtocol::trusting([local]).header_timeout(timeout);
+    listening(ListenOptions::default().proxy_protocol(protocol))
+}
+
+#[test]
+fn proxies_without_a_valid_header_are_logged_with_the_reason() {
+    let v2 = |rest: &[u8]| [b"\r\n\r\n\0\r\nQUIT\n".as_slice(), rest].concat();
+    for (sent, why) in [
+        (
+            b"GET / HTTP/1.1\r\n".to_vec(),
+            "the PROXY header is malformed: \"GET / HT\"",
+        ),
+        (
+            v2(b"!\x11\x00\x0b"),
+            "the addresses in the PROXY header have 11 bytes, and their family needs 12",
+        ),
+        (
+            v2(b"!\x11\x10\x00"),
+            "the PROXY header has 4112 bytes, and the limit is 4096",
+        ),
+        (
+            v2(b"!\x12\x00\x0c"),
+            "the PROXY header is one of a datagram protocol",
+        ),
+        (
+            b"PROXY".to_vec(),
+            "the connection was closed after 5 bytes of the PROXY header",
+        ),
+    ] {
+        capture();
+        let (mut event_loop, addr) = behind_a_proxy(Duration::MAX);
+        let mut peer = Peer::connect(addr);
+        peer.write(&sent);
+        peer.half_close();
+        turn_until(&mut event_loop, &mut Bouncer, |_, net| {
+            net.stats().refused == 1
+        });
+        let peer_addr = peer.0.local_addr().expect("its address");
+        expect(Level::Warn, &[&format!("refused {peer_addr}: {why}")]);
+    }
+    capture();
+    let (mut event_loop, addr) = behind_a_proxy(Duration::from_millis(1));
+    let _peer = Peer::connect(addr);
+    turn_until(&mut event_loop, &mut Bouncer, |_, net| {
+        net.stats().refused == 1
+    });
+    let why = "the PROXY header was not complete within 1ms";
+    expect(Level::Warn, &[&why]);
+}
+
+#[test]
+fn clients_of_a_proxy_are_logged_with_their_own_address() {
+    capture();
+    let (mut event_loop, addr) = behind_a_proxy(Duration::MAX);
+    let mut peer = Peer::connect(addr);
+    peer.write(b"PROXY TCP4 192.0.2.1 192.0.2.2 1234 80\r\n");
+    let mut seen = Recorder::default();
+    turn_until(&mut event_loop, &mut seen, |seen, _| {
+        !seen.connected().is_empty()
+    });
+    expect(Level::Info, &[&"connected from 192.0.2.1:1234"]);
+    peer.half_close();
+}
+
+#[test]
+fn connection_of_a_proxy_itself_is_not_logged() {
+    capture();
+    let (mut event_loop, addr) = behind_a_proxy(Duration::MAX);
+    LINES.take();
+    let mut peer = Peer::connect(addr);
+    peer.write(ProxyHeader::local().as_bytes());
+    turn_until(&mut event_loop, &mut Bouncer, |_, net| {
+        net.stats().proxy_checks == 1
+    });
+    peer.expect_end();
+    assert_eq!(LINES.take(), []);
 }
 
 /// The test binary again, with few descriptors: its accepts fail. What it logs it prints.

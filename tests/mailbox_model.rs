@@ -10,12 +10,20 @@
 mod channel;
 
 #[allow(unreachable_pub, reason = "as above")]
+#[path = "../src/mailbox/oneshot.rs"]
+mod oneshot;
+
+#[allow(unreachable_pub, reason = "as above")]
 #[path = "../src/mailbox/room.rs"]
 mod room;
 
+#[allow(unreachable_pub, reason = "as above")]
+#[path = "../src/mailbox/waiter.rs"]
+mod waiter;
+
 mod sync {
-    pub(super) use loom::sync::Arc;
     pub(super) use loom::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+    pub(super) use loom::sync::{Arc, Mutex};
     pub(super) use loom::thread;
 
     /// A queue that promises less than loom's, which is sequentially consistent and would hide a missing order: whether it
@@ -67,10 +75,13 @@ mod sync {
     }
 }
 
+use std::task::{Poll, Wake, Waker};
+
 use channel::{Receiver, Refusal, Sender, channel};
 use loom::sync::Arc;
 use loom::sync::Notify;
 use loom::thread;
+use oneshot::oneshot;
 use room::Limits;
 
 /// A channel, and what its reader sleeps on. loom fails if all threads sleep.
@@ -344,5 +355,174 @@ fn commands_beyond_a_budget_are_received_in_the_next_turn() {
         }
         assert_eq!(seen, [1, 2, 3]);
         writer.join().expect("no panic");
+    });
+}
+
+/// Wakes a task that runs on a thread of its own.
+struct Alarm(thread::Thread);
+
+impl Wake for Alarm {
+    fn wake(self: std::sync::Arc<Self>) {
+        self.0.unpark();
+    }
+}
+
+/// A waker for a task on this thread.
+fn alarm() -> Waker {
+    Waker::from(std::sync::Arc::new(Alarm(thread::current())))
+}
+
+/// Wakes nothing.
+struct Deaf;
+
+impl Wake for Deaf {
+    fn wake(self: std::sync::Arc<Self>) {}
+}
+
+/// Runs a future on this thread.
+fn block_on<T>(mut poll: impl FnMut(&Waker) -> Poll<T>) -> T {
+    let waker = alarm();
+    loop {
+        match poll(&waker) {
+            Poll::Ready(value) => return value,
+            Poll::Pending => thread::park(),
+        }
+    }
+}
+
+fn ready(sender: &mut Sender<u32>) -> Result<(), Refusal> {
+    block_on(|waker| sender.poll_ready(waker))
+}
+
+/// Others take the room while it is woken. That changes nothing.
+#[test]
+fn waiting_task_is_woken_and_its_item_is_accepted() {
+    model(1, || {
+        let (mut sender, mut receiver, bell) = scene(1);
+        let other = sender.clone();
+        sender.try_send(1, 1).expect("there is room");
+        let waits = thread::spawn(move || {
+            ready(&mut sender).expect("the reader is there");
+            sender.try_send(2, 1).expect("it has a turn");
+        });
+        let tries = thread::spawn(move || usize::from(other.try_send(3, 1).is_ok()));
+        let seen = read(&mut receiver, &bell, 2);
+        let tried = tries.join().expect("no panic");
+        let left = read(&mut receiver, &bell, 2 + tried - seen.len());
+        assert_eq!(seen.len() + left.len(), 2 + tried);
+        waits.join().expect("no panic");
+    });
+}
+
+#[test]
+fn task_and_blocked_thread_are_both_woken() {
+    model(2, || {
+        // The reader does not sleep: a bell would add more interleavings than the two have.
+        let limits = Limits { count: 1, bytes: 9 };
+        let (mut sender, mut receiver) = channel(limits, Box::new(|| {}));
+        let other = sender.clone();
+        sender.try_send(1, 1).expect("there is room");
+        let task = thread::spawn(move || {
+            ready(&mut sender).expect("the reader is there");
+            sender.try_send(2, 1).expect("it has a turn");
+        });
+        let thread = thread::spawn(move || other.send(3, 1).expect("the reader is there"));
+        let mut seen = 0;
+        while seen < 3 {
+            while receiver.next().is_some() {
+                seen += 1;
+            }
+            receiver.release();
+            thread::yield_now();
+        }
+        task.join().expect("no panic");
+        thread.join().expect("no panic");
+    });
+}
+
+#[test]
+fn waiting_task_is_woken_by_a_receiver_with_a_budget() {
+    model(2, || {
+        let (mut sender, mut receiver, bell) = scene(2);
+        for item in [1, 2] {
+            sender.try_send(item, 1).expect("there is room");
+        }
+        let task = thread::spawn(move || {
+            ready(&mut sender).expect("the reader is there");
+            sender.try_send(3, 1).expect("it has a turn");
+        });
+        assert_eq!(read_in_portions(&mut receiver, &bell, 1, 3), [1, 2, 3]);
+        task.join().expect("no panic");
+    });
+}
+
+/// The task that polled last is the one to be woken.
+#[test]
+fn waker_that_is_replaced_is_not_lost() {
+    model(2, || {
+        let (mut sender, mut receiver, bell) = scene(1);
+        sender.try_send(1, 1).expect("there is room");
+        let task = thread::spawn(move || {
+            let first = std::sync::Arc::new(Deaf);
+            if sender.poll_ready(&first.into()).is_pending() {
+                ready(&mut sender).expect("the reader is there");
+            }
+            sender.try_send(2, 1).expect("it has a turn");
+        });
+        assert_eq!(read(&mut receiver, &bell, 2), [1, 2]);
+        task.join().expect("no panic");
+    });
+}
+
+#[test]
+fn waiting_task_learns_that_the_receiver_is_closed() {
+    model(2, || {
+        let (mut sender, mut receiver, _) = scene(1);
+        sender.try_send(1, 1).expect("there is room");
+        let task = thread::spawn(move || {
+            assert_eq!(ready(&mut sender), Err(Refusal::Closed));
+        });
+        receiver.close();
+        task.join().expect("no panic");
+        while receiver.next().is_some() {}
+        receiver.close();
+    });
+}
+
+/// If it still counted as waiting, the last try would find room aside.
+#[test]
+fn task_that_gives_up_no_longer_counts_as_waiting() {
+    model(2, || {
+        let (sender, mut receiver, bell) = scene(1);
+        let mut other = sender.clone();
+        sender.try_send(1, 1).expect("there is room");
+        let task = thread::spawn(move || {
+            let _ = other.poll_ready(&alarm());
+        });
+        assert_eq!(read(&mut receiver, &bell, 1), [1]);
+        task.join().expect("no panic");
+        sender.send(2, 1).expect("the reader is there");
+        sender.try_send(3, 1).expect_err("there is no room aside");
+        assert_eq!(read(&mut receiver, &bell, 1), [2]);
+    });
+}
+
+#[test]
+fn answer_wakes_the_task_that_waits_for_it() {
+    model(3, || {
+        let (teller, receiver) = oneshot();
+        let loop_thread = thread::spawn(move || teller.tell(7));
+        assert_eq!(block_on(|waker| receiver.poll(waker)), Some(7));
+        loop_thread.join().expect("no panic");
+    });
+}
+
+#[test]
+fn dropped_answer_wakes_the_task_that_waits_for_it() {
+    model(3, || {
+        let (teller, receiver) = oneshot::<u32>();
+        let loop_thread = thread::spawn(move || drop(teller));
+        assert_eq!(block_on(|waker| receiver.poll(waker)), None);
+        loop_thread.join().expect("no panic");
     });
 }

@@ -63,6 +63,9 @@ fn refused_peers_are_counted_by_reason() {
     let per_address = Config::default().max_connections_per_ip(1);
     let per_address = refused(per_address, &mut seen, 1);
     assert_eq!((per_address.per_address, per_address.total()), (1, 1));
+    let rate = Config::default().max_accepts_per_second_per_ip(1);
+    let rate = refused(rate, &mut seen, 1);
+    assert_eq!((rate.rate_per_address, rate.total()), (1, 1));
     let bounced = refused(Config::default(), &mut Bouncer::default(), 2);
     assert_eq!((bounced.on_accept, bounced.listener_closed), (1, 1));
 }

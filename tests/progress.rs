@@ -6,11 +6,11 @@ mod support;
 
 use std::io::Read;
 use std::net::TcpListener;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use support::by_hand::Loop;
 use support::scene::Scene;
-use support::{Peer, Recorder, framed};
+use support::{PATIENCE, Peer, Recorder, framed};
 use throng::{
     Config, ConnectOptions, ConnectionId, DisconnectCause, DisconnectReason, Frame, Handler, Net,
 };
@@ -200,6 +200,40 @@ fn peer_whose_fin_is_in_the_kernel_has_closed_and_is_not_idle() {
     pass_blindly(&mut looped, SECOND, &mut seen);
     pass_blindly(&mut looped, Duration::ZERO, &mut seen);
     assert!(matches!(ends(&seen)[0].cause, DisconnectCause::PeerClosed));
+}
+
+#[test]
+fn closing_connection_whose_eof_is_far_behind_in_the_kernel_does_not_time_out() {
+    for is_shutdown in [false, true] {
+        let config = Config::default().receive_buffer(1 << 20);
+        let mut looped = Loop::new(config.disconnect_timeout(SECOND));
+        let mut seen = Recorder::default();
+        let (mut peer, id) = looped.join(&mut seen);
+        // More than two turns read of it.
+        peer.write(&[7; 180_000]);
+        peer.half_close();
+        let deadline = Instant::now() + PATIENCE;
+        let has_closed = |net: &Net| net.connection(id).is_some_and(|it| it.peer_has_closed());
+        while !has_closed(looped.net()) {
+            assert!(Instant::now() < deadline, "its end does not arrive");
+            std::thread::yield_now();
+        }
+        if is_shutdown {
+            looped.net().shutdown(SECOND);
+        } else {
+            looped.net().disconnect(id);
+        }
+        pass_blindly(&mut looped, Duration::ZERO, &mut seen);
+        pass_blindly(&mut looped, 13 * SECOND, &mut seen);
+        let cause = &ends(&seen)[0].cause;
+        let is_right = match cause {
+            DisconnectCause::ClosedLocally => !is_shutdown,
+            DisconnectCause::ShutDown => is_shutdown,
+            _ => false,
+        };
+        assert!(is_right, "{cause:?}");
+        peer.expect_end();
+    }
 }
 
 #[test]

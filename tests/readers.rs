@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, TryRecvError, channel};
 
 use support::scene::Scene;
-use support::{bytes_queued, letters, pattern};
+use support::{bytes_queued, framed, letters, pattern};
 use throng::{
     ConnectionId, DisconnectCause, EncodeError, FrameEncoder, Framing, ListenOptions, Net,
     Rejected, SendError, Side,
@@ -59,6 +59,42 @@ fn fed(from: Receiver<Vec<u8>>) -> (impl Read + Send, Arc<AtomicUsize>) {
         }
     });
     (reader, asked)
+}
+
+/// The loop no longer waits for input, which a check at the end of the turn confirms.
+#[test]
+fn send_refused_behind_a_blocked_reader_holds_the_connection_back() {
+    for broadcast in [false, true] {
+        let options = ListenOptions::default().max_queued_bytes(1000);
+        let (mut scene, mut peer, id) = Scene::joined(options);
+        let len = 16 << 20;
+        let reader = Cursor::new(vec![7; len]);
+        scene
+            .net()
+            .send_reader(id, len as u64, reader)
+            .expect("it is open");
+        scene.until_blocked();
+        match broadcast {
+            true => assert_eq!(scene.net().broadcast(|_| true, b"more").refused, [id]),
+            false => assert!(matches!(
+                scene.net().send(id, b"more"),
+                Err(SendError::QueueFull { max: 1000, .. })
+            )),
+        }
+        assert!(
+            scene
+                .net()
+                .connection(id)
+                .is_some_and(|it| it.is_congested())
+        );
+        scene.turns();
+        peer.write(&framed(b"unread"));
+        scene.turns();
+        assert_eq!(scene.seen.arrived, []);
+        let reading = std::thread::spawn(move || peer.receive().len());
+        scene.until(|seen, _| !seen.arrived.is_empty() && reading.is_finished());
+        assert_eq!(reading.join().expect("it reads"), len);
+    }
 }
 
 #[test]

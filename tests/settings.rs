@@ -40,6 +40,24 @@ fn contradictory_limits_are_errors_wherever_they_are_set() {
 }
 
 #[test]
+fn loop_without_memory_for_its_read_buffer_is_an_error() {
+    for bytes in [usize::MAX, usize::MAX / 2, usize::MAX / 4] {
+        let config = Config::default().read_buffer(bytes);
+        let error = <EventLoop>::new(config).expect_err("more than there is");
+        assert_eq!(error.kind(), std::io::ErrorKind::OutOfMemory);
+    }
+}
+
+#[test]
+fn number_of_events_per_poll_is_limited() {
+    let config = Config::default().events_per_poll(usize::MAX);
+    let mut event_loop = <EventLoop>::new(config).expect("memory for a sensible number");
+    let mut notes = Notes::default();
+    let addr = listen(&mut event_loop, ListenOptions::default());
+    drop(join(&mut event_loop, addr, &mut notes));
+}
+
+#[test]
 fn listener_takes_over_settings_of_the_loop() {
     let config = Config::default().max_queued_bytes(1000).max_frame_len(500);
     let mut event_loop = EventLoop::new(config).expect("a loop");

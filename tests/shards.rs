@@ -9,9 +9,12 @@ use std::thread;
 use std::time::Duration;
 
 use support::Peer;
-use support::shards::{Greeter, end, greeting, join_all, on_shard, start, start_from};
+use support::shards::{Chat, Greeter, end, greeting, join_all, on_shard, start, start_from};
 use support::toy::Toy;
-use throng::{Balance, Config, Framing, ListenOptions, Origin, ShardedId, Shards};
+use throng::{
+    Balance, Config, ConnectionId, Framing, IpNetwork, ListenOptions, ListenerId, Net, Origin,
+    ProxyProtocol, ShardedId, Shards,
+};
 
 fn a_message_reaches_everybody_on_all_shards(balance: Balance) {
     let (shards, places) = start(balance, ListenOptions::default());
@@ -90,37 +93,66 @@ fn adopted_listeners_and_unix_sockets_serve_all_shards() {
     end(shards);
 }
 
+/// Connects this many peers, and waits until each is greeted.
+fn greeted(addr: SocketAddr, count: usize) -> Vec<Peer> {
+    let mut peers: Vec<Peer> = (0..count).map(|_| Peer::connect(addr)).collect();
+    for peer in &mut peers {
+        assert_eq!(peer.receive(), b"welcome");
+    }
+    peers
+}
+
+/// Does something with the listener of the second shard.
+fn on_second(shards: &Shards<Chat>, act: fn(&mut Net, ListenerId) -> bool) {
+    let handles = shards.handles();
+    let second = handles.get(1).expect("there are two");
+    let done = second.call(move |_, net| {
+        let origin = |id: &ConnectionId| net.connection(*id).map(|it| it.origin());
+        let Some(Origin::Listener(listener)) = net.connections().first().and_then(origin) else {
+            panic!("it has a connection, which came through a listener");
+        };
+        act(net, listener)
+    });
+    assert_eq!(done, Ok(true));
+}
+
 #[test]
 fn shard_with_a_closed_listener_gets_no_peers() {
     let (shards, places) = start(Balance::HandOver, ListenOptions::default());
     let addr = shards.local_addr(0).expect("it listens");
-    let mut peers: Vec<Peer> = (0..2).map(|_| Peer::connect(addr)).collect();
+    let _two = greeted(addr, 2);
+    on_second(&shards, Net::close_listener);
+    let _four = greeted(addr, 4);
+    assert_eq!(on_shard(&places, 0), 5);
+    end(shards);
+}
+
+#[test]
+fn shard_with_a_paused_listener_gets_no_peers_until_it_is_resumed() {
+    let (shards, places) = start(Balance::HandOver, ListenOptions::default());
+    let addr = shards.local_addr(0).expect("it listens");
+    let _two = greeted(addr, 2);
+    on_second(&shards, Net::pause_listener);
+    let _four = greeted(addr, 4);
+    assert_eq!(on_shard(&places, 0), 5);
+    on_second(&shards, Net::resume_listener);
+    let _two_more = greeted(addr, 2);
+    assert_eq!(on_shard(&places, 0), 6);
+    end(shards);
+}
+
+#[test]
+fn peers_behind_a_proxy_are_handed_over_with_their_header() {
+    let local: IpNetwork = "127.0.0.1".parse().expect("a network");
+    let options = ListenOptions::default().proxy_protocol(ProxyProtocol::trusting([local]));
+    let (shards, places) = start(Balance::HandOver, options);
+    let addr = shards.local_addr(0).expect("it listens");
+    let mut peers: Vec<Peer> = (0..4).map(|_| Peer::connect(addr)).collect();
     for peer in &mut peers {
+        peer.write(b"PROXY TCP4 192.0.2.1 192.0.2.2 1234 80\r\n");
         assert_eq!(peer.receive(), b"welcome");
     }
-    let second = *places
-        .lock()
-        .expect("no panic")
-        .keys()
-        .find(|id| id.shard == 1)
-        .expect("it is there");
-    let handles = shards.handles();
-    let closed = handles.get(1).expect("there are two").call(move |_, net| {
-        let Some(Origin::Listener(listener)) =
-            net.connection(second.connection).map(|it| it.origin())
-        else {
-            panic!("it came through a listener");
-        };
-        assert_eq!(net.local_addr(listener), Some(addr));
-        net.close_listener(listener)
-    });
-    assert_eq!(closed, Ok(true));
-    peers.extend((0..4).map(|_| Peer::connect(addr)));
-    for peer in &mut peers[2..] {
-        assert_eq!(peer.receive(), b"welcome");
-    }
-    let on_first = on_shard(&places, 0);
-    assert_eq!(on_first, 5);
+    assert_eq!((on_shard(&places, 0), on_shard(&places, 1)), (2, 2));
     end(shards);
 }
 
@@ -141,6 +173,10 @@ fn sharded_id_names_a_connection_and_its_shard() {
             .expect("it is there");
     }
     let mut told: Vec<Vec<u8>> = peers.iter_mut().map(Peer::receive).collect();
+    let second = told
+        .iter()
+        .position(|it| *it == ids[1].to_string().as_bytes());
+    let second = second.expect("one has this id");
     told.sort();
     let names: Vec<Vec<u8>> = ids.iter().map(|id| id.to_string().into_bytes()).collect();
     assert_eq!(told, names);
@@ -148,6 +184,21 @@ fn sharded_id_names_a_connection_and_its_shard() {
     let nobody = ShardedId { shard: 9, ..ids[0] };
     handles
         .send_bytes(nobody, "x")
+        .expect_err("there is no such shard");
+    // The forms that never block.
+    handles
+        .try_send_bytes(ids[1], "try")
+        .expect("there is room");
+    assert_eq!(peers[second].receive(), b"try");
+    assert_eq!(handles.try_broadcast("all"), 2);
+    assert_eq!(peers[second].receive(), b"all");
+    handles.try_disconnect(ids[1]).expect("there is room");
+    peers[second].expect_end();
+    handles
+        .try_send_bytes(nobody, "x")
+        .expect_err("there is no such shard");
+    handles
+        .try_disconnect(nobody)
         .expect_err("there is no such shard");
     end(shards);
 }

@@ -8,8 +8,7 @@ use clap::{Parser, Subcommand};
 
 use crate::problem::Problem;
 use crate::{
-    compare, demo, handles, load, loader, report, serve, soak, steady, ticks, timers, torture,
-    yardstick,
+    compare, demo, handles, load, loader, report, serve, soak, ticks, timers, torture, yardstick,
 };
 
 /// Thousands of framed TCP connections on one thread: see it, serve it, load it, compare it.
@@ -36,9 +35,12 @@ impl Cli {
             Command::Handles(options) => handles::run(&options, json),
             Command::Ticks(options) => ticks::run(&options, json),
             Command::Timers(options) => timers::run(&options, json),
+            #[cfg(feature = "tls")]
+            Command::Tls(options) => crate::tls::measure::run(&options, json),
+            #[cfg(feature = "tls")]
+            Command::TokioRustls(options) => crate::tls::tokio::run(&options),
             Command::Soak(options) => soak::run(&options, json),
             Command::SoakServer(options) => soak::serve(&options),
-            Command::Steady(options) => steady::run(&options, json),
             Command::Loader(options) => loader::run(&options),
             Command::Yardstick(options) => yardstick::run(&options),
             #[cfg(all(feature = "peers", target_os = "linux"))]
@@ -70,9 +72,13 @@ enum Command {
     Ticks(ticks::Options),
     /// Measures what timers cost.
     Timers(timers::Options),
-    /// Makes rounds that cost the same each time, to be counted.
-    #[command(hide = true)]
-    Steady(steady::Options),
+    /// Measures TLS beside a server with tokio-rustls.
+    #[cfg(feature = "tls")]
+    Tls(crate::tls::measure::Options),
+    /// The echo server with tokio-rustls that `tls` measures.
+    #[cfg(feature = "tls")]
+    #[command(hide = true, name = "tokio-rustls")]
+    TokioRustls(crate::tls::tokio::Options),
     /// Loads a server when standard input says so.
     #[command(hide = true)]
     Loader(load::Options),

@@ -54,6 +54,7 @@ pub(crate) fn run(options: &Options, json: Option<&Path>) -> Result<(), Problem>
         addrs: vec![server.addr],
         shape: Shape::echo(connections, Pace::InFlight(options.pipeline), options.size),
         time_every: Some(1),
+        options: throng::ConnectOptions::default(),
     };
     let mut load = Load::connect(&spec)?;
     let memory_after = usage::anonymous_bytes(server.pid());

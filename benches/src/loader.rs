@@ -32,6 +32,7 @@ pub(crate) fn run(options: &load::Options) -> Result<(), Problem> {
             Pace::InFlight(MANY..) => Some(OF_MANY),
             _ => Some(1),
         },
+        options: options.connect()?,
     })?;
     report::say(format_args!("ready"));
     let mut all: Option<Figures> = None;

@@ -28,9 +28,10 @@ mod report;
 mod serve;
 mod settings;
 mod soak;
-mod steady;
 mod ticks;
 mod timers;
+#[cfg(feature = "tls")]
+mod tls;
 mod torture;
 mod usage;
 mod values;

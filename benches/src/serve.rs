@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use clap::{Args, ValueEnum};
 use serde_json::json;
 use signal_hook::consts::{SIGINT, SIGTERM};
-use throng::{Handler, ListenOptions, Stats};
+use throng::{Handler, IpNetwork, ListenOptions, ProxyProtocol, Stats};
 
 use crate::driver::{Driver, Level};
 use crate::modes::{Broadcast, Echo, Relay, Sink};
@@ -32,9 +32,15 @@ pub(crate) struct Options {
     /// How many peers may wait to be accepted.
     #[arg(long)]
     backlog: Option<u32>,
+    /// Peers from this network are proxies, which begin with a PROXY header: 127.0.0.1 or 10.0.0.0/8. May be repeated.
+    #[arg(long, value_name = "NETWORK")]
+    proxy_protocol: Vec<IpNetwork>,
     /// How long everybody has to read what is queued, after a signal.
     #[arg(long, default_value = "5", value_parser = seconds)]
     shutdown_timeout: Duration,
+    #[cfg(feature = "tls")]
+    #[command(flatten)]
+    tls: crate::tls::ServeOptions,
     #[command(flatten)]
     settings: Settings,
     #[command(flatten)]
@@ -72,6 +78,14 @@ fn start<H: Handler>(handler: &mut H, options: &Options) -> Result<Stats, Proble
     let mut listen = ListenOptions::default();
     if let Some(peers) = options.backlog {
         listen = listen.backlog(peers);
+    }
+    if !options.proxy_protocol.is_empty() {
+        let proxies = options.proxy_protocol.iter().copied();
+        listen = listen.proxy_protocol(ProxyProtocol::trusting(proxies));
+    }
+    #[cfg(feature = "tls")]
+    {
+        listen = options.tls.apply(listen)?;
     }
     let config = options.settings.config();
     let mut driver =
@@ -135,6 +149,7 @@ fn tell(stats: &Stats, json: Option<&Path>) -> Result<(), Problem> {
         &json!({
             "accepted": stats.accepted,
             "refused": stats.refused,
+            "proxy_checks": stats.proxy_checks,
             "accept_failures": stats.accept_failures,
             "disconnected": stats.disconnected,
             "frames_received": stats.frames_received,

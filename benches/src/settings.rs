@@ -26,6 +26,15 @@ pub(crate) struct Settings {
     /// More connections from one address are refused.
     #[arg(long)]
     max_connections_per_ip: Option<usize>,
+    /// More peers of one address per second are refused.
+    #[arg(long)]
+    max_accepts_per_second_per_ip: Option<u64>,
+    /// A peer that sends more frames per second is read more slowly.
+    #[arg(long)]
+    max_frames_per_second: Option<u64>,
+    /// A peer that sends more bytes per second is read more slowly.
+    #[arg(long, value_parser = bytes)]
+    max_bytes_per_second: Option<u64>,
     /// All connections together may hold so much; beyond it, as few as possible are ended.
     #[arg(long, value_parser = bytes)]
     memory_budget: Option<u64>,
@@ -104,6 +113,12 @@ pub(crate) struct Settings {
     /// How long accepting pauses for want of descriptors.
     #[arg(long, value_parser = seconds)]
     accept_retry: Option<Duration>,
+    /// So much work is done for heavy connections in a turn, in bytes.
+    #[arg(long, value_parser = bytes)]
+    turn_budget: Option<u64>,
+    /// Polls this long before it sleeps, in seconds.
+    #[arg(long, value_parser = seconds)]
+    busy_poll: Option<Duration>,
     /// Reports a callback that takes longer.
     #[arg(long, value_parser = seconds)]
     slow_callback: Option<Duration>,
@@ -153,10 +168,12 @@ impl Settings {
         }
         set! {
             max_connections accept_again_below max_connections_per_ip memory_budget
+            max_accepts_per_second_per_ip max_frames_per_second max_bytes_per_second
             max_frame_len stream_frames_over max_queued_bytes high_watermark low_watermark
             idle_timeout frame_stall_timeout frame_stall_bytes write_stall_timeout disconnect_timeout
             keepalive user_timeout send_buffer receive_buffer max_unsent_in_kernel
             read_buffer read_budget frames_per_turn write_budget accepts_per_turn events_per_poll accept_retry slow_callback
+            turn_budget busy_poll
         }
         if let Some(overflow) = self.overflow {
             config = config.overflow(overflow.into());

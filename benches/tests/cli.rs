@@ -101,15 +101,17 @@ fn steady_makes_the_same_rounds_each_time() {
         ("echo-large", 50, 100),
         ("broadcast", 400, 51),
     ] {
-        let path = scratch(&format!("steady-{scenario}.json"));
-        let output = tool(&["steady", scenario, "--rounds", "3", "--json"])
-            .arg(&path)
+        let steady = Command::new(env!("CARGO_BIN_EXE_steady"))
+            .args([scenario, "3"])
             .output()
-            .expect("the tool runs");
-        assert!(output.status.success(), "{output:?}");
-        let json = json(&path);
-        assert_eq!(json["frames"], 3 * frames, "{scenario}");
-        assert_eq!(json["client_calls"], 3 * calls, "{scenario}");
+            .expect("it runs");
+        let said = String::from_utf8_lossy(&steady.stdout);
+        let expected = format!(
+            "{{\"frames\":{},\"client_calls\":{}}}\n",
+            3 * frames,
+            3 * calls
+        );
+        assert_eq!(said, expected, "{scenario}: {steady:?}");
     }
 }
 

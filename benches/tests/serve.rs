@@ -45,6 +45,24 @@ fn serve_broadcasts_to_all_including_the_sender() {
 }
 
 #[test]
+fn serve_behind_a_proxy_needs_its_header() {
+    let server = Serve::start(&[
+        "--proxy-protocol",
+        "10.0.0.0/8",
+        "--proxy-protocol",
+        "127.0.0.1",
+    ]);
+    let mut peer = server.peer();
+    peer.write_all(b"PROXY TCP4 192.0.2.1 192.0.2.2 1234 80\r\n")
+        .expect("to write");
+    send(&mut peer, b"hello");
+    assert_eq!(receive(&mut peer), b"hello");
+    let mut peer = server.peer();
+    send(&mut peer, b"hello");
+    assert!(!matches!(peer.read(&mut [0]), Ok(1)), "it is not served");
+}
+
+#[test]
 fn serve_discards_frames_in_sink_mode() {
     let mut server = Serve::start(&["--mode", "sink"]);
     let mut peer = server.peer();

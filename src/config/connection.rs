@@ -6,22 +6,9 @@
 use std::any::Any;
 use std::time::Duration;
 
-use super::Config;
+use super::{Config, ConnectOptions, ListenOptions};
 use crate::error::OptionsError;
 use crate::frame::Framing;
-
-/// The largest size that all systems accept, in bytes.
-const MAX_SIZE: u64 = i32::MAX as u64;
-
-/// The longest timeout that can be measured with the 32 bits of milliseconds stored per connection, minus some hours
-/// for a loop that is late. A longer timeout means never.
-const MAX_TIMEOUT: Duration = Duration::from_secs(49 * 24 * 3600);
-
-/// The longest time that Linux accepts, the shortest maximum of all systems: 15 bits of seconds.
-const MAX_KEEPALIVE: Duration = Duration::from_secs(i16::MAX as u64);
-
-/// The longest time that Linux accepts, in milliseconds.
-const MAX_USER_TIMEOUT: Duration = Duration::from_millis(i32::MAX as u64);
 
 /// What happens to a frame that does not fit into a connection's queue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -36,138 +23,16 @@ pub enum Overflow {
     Disconnect,
 }
 
-/// The settings of a listener and of the connections it accepts. Settings that are not set default to those of the
-/// loop's [`Config`].
-///
-/// ```
-/// use throng::{Config, EventLoop, Framing, ListenOptions};
-///
-/// let mut event_loop: EventLoop = EventLoop::new(Config::default())?;
-/// let lines = ListenOptions::default().framing(Framing::lines()).max_frame_len(1024);
-/// event_loop.net().listen_with("127.0.0.1:0", lines)?;
-/// # Ok::<(), std::io::Error>(())
-/// ```
-#[derive(Debug, Clone)]
-pub struct ListenOptions {
-    connection: Overrides,
-    pub(crate) backlog: u32,
-    pub(crate) only_v6: bool,
-    pub(crate) reuse_port: bool,
-    #[cfg(unix)]
-    pub(crate) replace_stale_socket: bool,
-    #[cfg(unix)]
-    pub(crate) remove_socket_file: bool,
-    #[cfg(unix)]
-    pub(crate) socket_file_mode: Option<u32>,
-}
-
-impl Default for ListenOptions {
-    fn default() -> Self {
-        Self {
-            connection: Overrides::default(),
-            backlog: 4096,
-            only_v6: false,
-            reuse_port: false,
-            #[cfg(unix)]
-            replace_stale_socket: false,
-            #[cfg(unix)]
-            remove_socket_file: true,
-            #[cfg(unix)]
-            socket_file_mode: None,
-        }
-    }
-}
-
-impl ListenOptions {
-    /// Sets the length of the accept queue: the number of peers that can wait to be accepted. Default: 4096, so that a
-    /// burst of connects is not lost. The system may reduce it (Linux: to `net.core.somaxconn`).
-    pub fn backlog(mut self, peers: u32) -> Self {
-        self.backlog = peers;
-        self
-    }
-
-    /// Sets whether a listener on an IPv6 address refuses IPv4 peers. Default: false, so `[::]` accepts both on every
-    /// platform.
-    pub fn only_v6(mut self, only: bool) -> Self {
-        self.only_v6 = only;
-        self
-    }
-
-    /// Lets several listeners share the address; each gets a part of the peers (`SO_REUSEPORT`). Default: false.
-    ///
-    /// On platforms without this option, listening fails with `Unsupported`.
-    pub fn reuse_port(mut self, reuse: bool) -> Self {
-        self.reuse_port = reuse;
-        self
-    }
-
-    /// Lets [`listen_unix`](crate::Net::listen_unix) replace the socket file left by a crashed server. Default: false,
-    /// so an existing file is an error.
-    ///
-    /// A file is replaced if it is a socket that refuses a connection. A live server keeps its file, and may see the
-    /// attempt as a peer that disconnects immediately. This is not a lock: if two servers start at the same moment, the
-    /// second may replace the file of the first.
-    #[cfg(unix)]
-    pub fn replace_stale_socket(mut self, replace: bool) -> Self {
-        self.replace_stale_socket = replace;
-        self
-    }
-
-    /// Sets whether the file that [`listen_unix`](crate::Net::listen_unix) created is removed when the listener closes
-    /// or the loop is dropped, if it is still the same file. Default: true.
-    ///
-    /// Turn it off if the socket is passed to another process that continues to listen at the path.
-    #[cfg(unix)]
-    pub fn remove_socket_file(mut self, remove: bool) -> Self {
-        self.remove_socket_file = remove;
-        self
-    }
-
-    /// Sets the permissions of the file that [`listen_unix`](crate::Net::listen_unix) creates, as for `chmod`: `0o660`
-    /// lets the owner and the group connect. They are set before a peer can connect. Default: `None`, which means as
-    /// the umask determines.
-    ///
-    /// Linux requires write permission to connect. Some other systems ignore the mode of the file; there, only the mode
-    /// of its directory protects it.
-    #[cfg(unix)]
-    pub fn socket_file_mode(mut self, mode: impl Into<Option<u32>>) -> Self {
-        self.socket_file_mode = mode.into();
-        self
-    }
-
-    pub(crate) fn connection(&self, config: &Config) -> Result<ConnectionOptions, OptionsError> {
-        self.connection.over(&config.connection)
-    }
-}
-
-/// The settings of an outbound connection. Settings that are not set default to those of the loop's [`Config`].
-#[derive(Debug, Clone)]
-pub struct ConnectOptions {
-    connection: Overrides,
-    pub(crate) timeout: Duration,
-}
-
-impl Default for ConnectOptions {
-    fn default() -> Self {
-        Self {
-            connection: Overrides::default(),
-            timeout: Duration::from_secs(10),
-        }
-    }
-}
-
-impl ConnectOptions {
-    /// Sets how long establishing the connection may take. Default: 10 s; operating systems try for minutes.
-    /// [`Duration::MAX`] leaves it to the operating system. With zero, an attempt fails in the next turn unless it has
-    /// succeeded by then.
-    pub fn timeout(mut self, timeout: Duration) -> Self {
-        self.timeout = timeout;
-        self
-    }
-
-    pub(crate) fn connection(&self, config: &Config) -> Result<ConnectionOptions, OptionsError> {
-        self.connection.over(&config.connection)
-    }
+/// What happens if a peer sends more than [`max_frames_per_second`](Config::max_frames_per_second) or
+/// [`max_bytes_per_second`](Config::max_bytes_per_second).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Excess {
+    /// throng stops reading from the connection until the excess is paid for. Nothing is lost: what has arrived waits,
+    /// and TCP slows the peer down.
+    Pause,
+    /// The connection is closed with the cause [`RateExceeded`](crate::DisconnectCause::RateExceeded), after the frame
+    /// that exceeds the limit was delivered.
+    Disconnect,
 }
 
 /// Generates for each setting a field, an override, and a setter of `Config`, `ListenOptions` and `ConnectOptions`.
@@ -195,12 +60,12 @@ macro_rules! connection_options {
 
         /// The settings that override those of the loop.
         #[derive(Debug, Clone, Default)]
-        struct Overrides {
+        pub(super) struct Overrides {
             $($name: Option<$type>,)*
         }
 
         impl Overrides {
-            fn over(&self, base: &ConnectionOptions) -> Result<ConnectionOptions, OptionsError> {
+            pub(super) fn over(&self, base: &ConnectionOptions) -> Result<ConnectionOptions, OptionsError> {
                 let mut options = ConnectionOptions {
                     $($name: self.$name.as_ref().unwrap_or(&base.$name).clone(),)*
                 };
@@ -289,6 +154,32 @@ connection_options! {
     /// stream; then only [`max_queued_bytes`](Self::max_queued_bytes) limits the queue. Set it to `false` on an
     /// outbound connection if the peer sends the requests.
     read_under_backpressure(read: bool): Option<bool> = None;
+
+    /// Sets how many frames a peer may send per second; at least 1. Default: `None`, no limit.
+    ///
+    /// A peer that was silent for a second may send one second's worth at once. Above the limit,
+    /// [`excess`](Self::excess) decides. Frames that arrive in chunks count at their end; with
+    /// [`Framing::raw`] each call of [`on_data`](crate::Handler::on_data) counts.
+    ///
+    /// Frames cost CPU time even if they are small: one connection that sends without pause can use a whole core. A
+    /// limit prevents that. A connection with a limit costs some hundred instructions more per read, one without costs
+    /// nothing.
+    max_frames_per_second(frames: impl Into<Option<u64>>): Option<u64> = None;
+
+    /// Sets how many bytes a peer may send per second, headers included; at least 1. Default: `None`, no limit.
+    ///
+    /// A peer that was silent for a second may send one second's worth at once. Above the limit,
+    /// [`excess`](Self::excess) decides. A frame may be longer than one second's worth: it is received over several
+    /// seconds.
+    max_bytes_per_second(bytes: impl Into<Option<u64>>): Option<u64> = None;
+
+    /// Sets what happens if a peer exceeds [`max_frames_per_second`](Self::max_frames_per_second) or
+    /// [`max_bytes_per_second`](Self::max_bytes_per_second). Default: [`Excess::Pause`].
+    ///
+    /// While reading is paused, the connection causes no wake-up except the one that ends the pause, after 10 ms at the
+    /// earliest. No timeout for what the peer sends runs meanwhile. [`Stats::throttled`](crate::Stats::throttled)
+    /// counts the pauses.
+    excess(policy: Excess): Excess = Excess::Pause;
 
     /// Sets how long a connection may be without a byte in either direction before it is closed with the cause
     /// [`Idle`](crate::DisconnectCause::Idle). More than 49 days means no limit. Default: `None`, no limit.
@@ -400,99 +291,4 @@ connection_options! {
     /// [`disconnect`](crate::Net::disconnect). Default: false, which means that the queue is flushed and the connection
     /// closed.
     allow_half_open(allow: bool): bool = false;
-}
-
-impl ConnectionOptions {
-    /// Returns an error if settings contradict each other.
-    pub(crate) fn validate(&self) -> Result<(), OptionsError> {
-        let framing_max = self.framing.max_payload_len();
-        if self.max_frame_len != u64::MAX && self.max_frame_len > framing_max {
-            return Err(OptionsError::MaxFrameLenTooWide {
-                max_frame_len: self.max_frame_len,
-                framing_max,
-            });
-        }
-        let timeouts = [
-            ("idle_timeout", self.idle_timeout, Duration::MAX),
-            (
-                "frame_stall_timeout",
-                self.frame_stall_timeout,
-                Duration::MAX,
-            ),
-            (
-                "write_stall_timeout",
-                self.write_stall_timeout,
-                Duration::MAX,
-            ),
-            ("keepalive", self.keepalive, MAX_KEEPALIVE),
-            ("user_timeout", self.user_timeout, MAX_USER_TIMEOUT),
-        ];
-        for (setting, timeout, max) in timeouts {
-            match timeout {
-                Some(Duration::ZERO) => return Err(OptionsError::ZeroTimeout { setting }),
-                Some(timeout) if timeout > max => {
-                    return Err(OptionsError::TimeoutTooLong {
-                        setting,
-                        timeout,
-                        max,
-                    });
-                }
-                _ => {}
-            }
-        }
-        let sizes = [
-            ("send_buffer", self.send_buffer),
-            ("receive_buffer", self.receive_buffer),
-            ("max_unsent_in_kernel", self.max_unsent_in_kernel),
-        ];
-        for (setting, bytes) in sizes {
-            if let Some(bytes) = bytes.filter(|bytes| !(1..=MAX_SIZE).contains(bytes)) {
-                let (min, max) = (1, MAX_SIZE);
-                return Err(OptionsError::SizeOutOfRange {
-                    setting,
-                    bytes,
-                    min,
-                    max,
-                });
-            }
-        }
-        let (low_watermark, high_watermark) = (self.low(), self.high());
-        if low_watermark >= high_watermark || high_watermark > self.max_queued_bytes {
-            return Err(OptionsError::WatermarksOutOfOrder {
-                low_watermark,
-                high_watermark,
-                max_queued_bytes: self.max_queued_bytes,
-            });
-        }
-        Ok(())
-    }
-
-    /// Removes timeouts that are too long to be measured.
-    fn forget_what_never_comes(&mut self) {
-        for timeout in [
-            &mut self.idle_timeout,
-            &mut self.frame_stall_timeout,
-            &mut self.write_stall_timeout,
-        ] {
-            *timeout = timeout.filter(|timeout| *timeout <= MAX_TIMEOUT);
-        }
-    }
-
-    /// Returns the high watermark, in bytes.
-    pub(crate) fn high(&self) -> u64 {
-        self.high_watermark
-            .unwrap_or(self.max_queued_bytes.min(4 * 1024 * 1024))
-    }
-
-    /// Returns the number of queued bytes from which a connection is congested: more than the high watermark, or the
-    /// limit of the queue.
-    pub(crate) fn congested_from(&self) -> u64 {
-        let above = self.high().saturating_add(1);
-        above.min(self.max_queued_bytes)
-    }
-
-    /// Returns the low watermark, in bytes.
-    pub(crate) fn low(&self) -> u64 {
-        self.low_watermark.unwrap_or(self.high() / 4)
-    }
 }

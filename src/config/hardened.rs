@@ -21,6 +21,9 @@ impl Config {
     /// |---|---|---|
     /// | [`max_connections`](Self::max_connections) | 50,000 | an idle connection costs some KiB, nearly all of it in the kernel: a few hundred MiB in total |
     /// | [`max_connections_per_ip`](Self::max_connections_per_ip) | 64 | households and offices share an address; more is a flood, or a mobile network, for which you can raise it |
+    /// | [`max_accepts_per_second_per_ip`](Self::max_accepts_per_second_per_ip) | 64 | all of these may reconnect at once after a restart; a flood of connections that close again at once is refused before it costs more |
+    /// | [`max_frames_per_second`](Self::max_frames_per_second) | 1,000 | sixteen times what a game with 60 ticks per second sends; a thousandth of what one core handles |
+    /// | [`max_bytes_per_second`](Self::max_bytes_per_second) | 1 MiB | a frame of the greatest length each second; 8 Mbit/s |
     /// | [`memory_budget`](Self::memory_budget) | 256 MiB | the total for all connections; fits the smallest rented machine |
     /// | [`max_frame_len`](Self::max_frame_len) | 1 MiB | the longest reasonable message of a game or chat, in both directions; for files, raise it and set [`stream_frames_over`](Self::stream_frames_over) |
     /// | [`max_queued_bytes`](Self::max_queued_bytes) | 2 MiB | two seconds at 8 Mbit/s: a peer that is further behind does not catch up; from half of this on, throng stops reading from the peer until it has read |
@@ -31,12 +34,18 @@ impl Config {
     /// | [`write_stall_timeout`](Self::write_stall_timeout) | 30 s | TCP has retransmitted four times by then, after 1, 3, 7 and 15 s (RFC 6298) |
     /// | [`disconnect_timeout`](Self::disconnect_timeout) | 5 s | leaves time for two retransmissions of a last message |
     ///
+    /// A peer that exceeds a rate is read more slowly ([`Excess::Pause`](super::Excess::Pause)). Connections between
+    /// servers need higher rates or none: `max_frames_per_second(None)`.
+    ///
     /// [`keepalive`](Self::keepalive) and [`user_timeout`](Self::user_timeout) are not set: the idle timeout detects
     /// the same peers, on every platform.
     pub fn hardened() -> Self {
         Self::default()
             .max_connections(50_000)
             .max_connections_per_ip(64)
+            .max_accepts_per_second_per_ip(64)
+            .max_frames_per_second(1000)
+            .max_bytes_per_second(1024 * 1024)
             .memory_budget(256 * 1024 * 1024)
             .max_frame_len(1024 * 1024)
             .max_queued_bytes(2 * 1024 * 1024)

@@ -3,15 +3,24 @@
 //! Settings of single connections are in [`connection`]. They are set here for all connections of a loop, and there for
 //! those of one listener or for one outbound connection.
 
+mod check;
 mod connection;
 mod hardened;
+mod open;
+#[cfg(feature = "proxy")]
+mod proxy;
+#[cfg(feature = "tls")]
+mod tls;
 
 use std::time::Duration;
 
 use crate::error::OptionsError;
 
 pub(crate) use connection::ConnectionOptions;
-pub use connection::{ConnectOptions, ListenOptions, Overflow};
+pub use connection::{Excess, Overflow};
+pub use open::{ConnectOptions, ListenOptions};
+#[cfg(feature = "tls")]
+pub(crate) use tls::Security;
 
 /// The settings of a loop, and of all its connections unless [`ListenOptions`] or [`ConnectOptions`] override them.
 ///
@@ -32,6 +41,7 @@ pub struct Config {
     pub(crate) max_connections: usize,
     pub(crate) accept_again_below: Option<usize>,
     pub(crate) max_connections_per_ip: Option<usize>,
+    pub(crate) max_accepts_per_second_per_ip: Option<u64>,
     pub(crate) memory_budget: u64,
     pub(crate) read_buffer: usize,
     pub(crate) read_budget: usize,
@@ -46,6 +56,9 @@ pub struct Config {
     pub(crate) timers_per_turn: usize,
     pub(crate) accept_retry: Duration,
     pub(crate) slow_callback: Option<Duration>,
+    pub(crate) busy_poll: Duration,
+    #[cfg(feature = "tls")]
+    pub(crate) handshakes_per_turn: usize,
 }
 
 impl Default for Config {
@@ -55,6 +68,7 @@ impl Default for Config {
             max_connections: crate::connection_id::MAX_SLOTS,
             accept_again_below: None,
             max_connections_per_ip: None,
+            max_accepts_per_second_per_ip: None,
             memory_budget: u64::MAX,
             read_buffer: 256 * 1024,
             read_budget: 256 * 1024,
@@ -69,6 +83,9 @@ impl Default for Config {
             timers_per_turn: 4096,
             accept_retry: Duration::from_millis(100),
             slow_callback: None,
+            busy_poll: Duration::ZERO,
+            #[cfg(feature = "tls")]
+            handshakes_per_turn: tls::HANDSHAKES_PER_TURN,
         }
     }
 }
@@ -79,9 +96,11 @@ impl Config {
     pub(crate) fn fields(&mut self) -> Vec<(&'static str, &mut dyn std::any::Any)> {
         macro_rules! fields {
             ($($name:ident),* $(,)?) => {{
-                let Self { connection, $($name),* } = self;
+                let Self { connection, $($name,)* #[cfg(feature = "tls")] handshakes_per_turn } = self;
                 let mut fields = connection.fields();
                 $(fields.push((stringify!($name), $name));)*
+                #[cfg(feature = "tls")]
+                fields.push(("handshakes_per_turn", handshakes_per_turn));
                 fields
             }};
         }
@@ -89,6 +108,7 @@ impl Config {
             max_connections,
             accept_again_below,
             max_connections_per_ip,
+            max_accepts_per_second_per_ip,
             memory_budget,
             read_buffer,
             read_budget,
@@ -103,6 +123,7 @@ impl Config {
             timers_per_turn,
             accept_retry,
             slow_callback,
+            busy_poll,
         ]
     }
 }
@@ -116,7 +137,7 @@ impl Config {
     /// Sets the maximum number of connections of the loop, inbound and outbound together.
     ///
     /// A peer above the limit is accepted and closed at once, logged and counted; [`connect`](crate::Net::connect)
-    /// returns an error. Default: 2^30, so that only the limit on open files applies.
+    /// returns an error. Peers whose PROXY header is awaited count as connections. Default: 2^30, so that only the limit on open files applies.
     pub fn max_connections(mut self, connections: usize) -> Self {
         self.max_connections = connections.min(crate::connection_id::MAX_SLOTS);
         self
@@ -136,6 +157,18 @@ impl Config {
     /// Mobile networks and office routers put many people behind one address, so a limit of one is too low.
     pub fn max_connections_per_ip(mut self, connections: impl Into<Option<usize>>) -> Self {
         self.max_connections_per_ip = connections.into();
+        self
+    }
+
+    /// Sets how many peers may connect from one address per second; at least 1. Addresses are counted as for
+    /// [`max_connections_per_ip`](Self::max_connections_per_ip). One second's worth may come at once, for example when
+    /// all clients of an office reconnect. A peer above the limit is accepted and closed at once, logged and counted.
+    /// Default: `None`, no limit.
+    ///
+    /// Peers that are refused for another reason do not count, except those that
+    /// [`on_accept`](crate::Handler::on_accept) refuses.
+    pub fn max_accepts_per_second_per_ip(mut self, accepts: impl Into<Option<u64>>) -> Self {
+        self.max_accepts_per_second_per_ip = accepts.into().map(|accepts| accepts.max(1));
         self
     }
 
@@ -205,10 +238,10 @@ impl Config {
         self
     }
 
-    /// Sets the most events that one poll returns; at least 1. Default: 1024; from 256 on the value makes no difference
-    /// in speed.
+    /// Sets the most events that one poll returns; from 1 to 65,536. Default: 1024; from 256 on the value makes no
+    /// difference in speed.
     pub fn events_per_poll(mut self, events: usize) -> Self {
-        self.events_per_poll = events.max(1);
+        self.events_per_poll = events.clamp(1, 65_536);
         self
     }
 
@@ -248,6 +281,21 @@ impl Config {
     /// ends the pause. Default: 100 ms.
     pub fn accept_retry(mut self, pause: Duration) -> Self {
         self.accept_retry = pause.max(Duration::from_millis(1));
+        self
+    }
+
+    /// Makes an [`EventLoop`](crate::EventLoop) poll without sleeping for this long after its last event, before it waits
+    /// for events. Default: zero, off.
+    ///
+    /// A sleeping thread has to be woken for each event, which takes some microseconds, more on virtual machines. This
+    /// setting removes them from the latency, at the price of a processor that is busy for this long after each event. It
+    /// is for loops with a processor of their own: where loop and peers share one, it makes both slower. The time in which
+    /// nothing comes counts as waited in [`Stats`](crate::Stats).
+    ///
+    /// Does not apply to a [`Reactor`](crate::Reactor), nor to a loop that is driven by `turn` without waiting: there your
+    /// own poll decides. Poll with a timeout of zero until the time has passed.
+    pub fn busy_poll(mut self, duration: Duration) -> Self {
+        self.busy_poll = duration;
         self
     }
 

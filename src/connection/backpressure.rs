@@ -1,4 +1,4 @@
-//! When a connection is held back: paused by the user, congested, or released.
+//! When a connection is held back: paused by the user, congested, throttled, or released.
 //!
 //! ```text
 //!   queued bytes
@@ -29,6 +29,8 @@ impl HeldBack {
     pub(crate) const CONGESTED: Self = Self(1 << 1);
     /// Released: the bytes are for other code.
     pub(crate) const RELEASED: Self = Self(1 << 2);
+    /// Its peer has sent more than its [rate limit](super::meter) allows, and has not paid for it yet.
+    pub(crate) const THROTTLED: Self = Self(1 << 3);
 
     pub(crate) fn has(self, reason: Self) -> bool {
         self.0 & reason.0 != 0

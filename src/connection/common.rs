@@ -14,6 +14,11 @@ pub(crate) struct Common {
     pub(crate) written: Written,
     /// The time of this turn.
     pub(crate) now: Tick,
+    #[cfg(feature = "tls")]
+    pub(crate) ciphertext: crate::tls::Buffers,
+    /// The work on TLS handshakes that is left in this turn.
+    #[cfg(feature = "tls")]
+    pub(crate) handshakes_left: usize,
 }
 
 /// Recycles the memory of a payload that was written or dropped.
@@ -45,6 +50,10 @@ impl Common {
             memory: Memory::default(),
             written: Written::default(),
             now: Tick::default(),
+            #[cfg(feature = "tls")]
+            ciphertext: crate::tls::Buffers::default(),
+            #[cfg(feature = "tls")]
+            handshakes_left: 0,
         }
     }
 }

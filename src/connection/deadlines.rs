@@ -27,7 +27,9 @@ pub(crate) enum Clock {
 impl Connection {
     pub(crate) fn look_at_clock(&mut self, now: Tick) -> Clock {
         let mut ahead: Option<Duration> = None;
+        self.trim_meter(now);
         let checks = [
+            Self::check_throttling,
             Self::check_idle,
             Self::check_frame,
             Self::check_write,
@@ -41,6 +43,13 @@ impl Connection {
             }
         }
         ahead.map_or(Clock::Nothing, Clock::Ahead)
+    }
+
+    /// Returns when a throttled connection may be read again. Ticks are whole milliseconds and the loop's time is not, so
+    /// one is added.
+    fn check_throttling(&mut self, now: Tick) -> Clock {
+        let left = self.throttled_for(now);
+        left.map_or(Clock::Nothing, |left| Clock::Ahead(left + SOON))
     }
 
     /// Checks the idle timeout. It does not apply while the connection is held back.

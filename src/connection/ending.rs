@@ -2,6 +2,7 @@
 
 use super::ahead::Ahead;
 use super::common::recycle;
+use super::meter::Meter;
 use super::{Common, Connection, HeldBack, Phase};
 use crate::error::{DecodeError, OutOfMemory, SendError};
 use crate::reason::{DisconnectCause, DisconnectReason, Stage};
@@ -16,11 +17,20 @@ pub(super) struct Aside {
     pub(super) ending: Option<DisconnectReason>,
     /// The sending side is closed when the queue is flushed, or was closed already.
     pub(super) half_closed: bool,
+    /// What is left of its rate limits, unless that is everything.
+    pub(super) meter: Option<Meter>,
+    /// The TLS session, with the stream in it.
+    #[cfg(feature = "tls")]
+    pub(super) session: Option<Box<crate::tls::Session>>,
 }
 
 impl Aside {
     pub(super) fn is_empty(&self) -> bool {
-        self.ahead.is_none() && self.ending.is_none() && !self.half_closed
+        #[cfg(feature = "tls")]
+        if self.session.is_some() {
+            return false;
+        }
+        self.ahead.is_none() && self.ending.is_none() && !self.half_closed && self.meter.is_none()
     }
 }
 
@@ -53,6 +63,10 @@ impl Connection {
     /// bytes.
     pub(crate) fn begin_release(&mut self) -> Result<(), SendError> {
         self.check_between_frames()?;
+        #[cfg(feature = "tls")]
+        if self.session().is_some() {
+            return Err(SendError::Secured);
+        }
         self.phase = Phase::Releasing;
         self.at_once_up_to = 0;
         self.hold_back(HeldBack::RELEASED);

@@ -2,7 +2,7 @@
 
 use std::io::{self, IoSliceMut};
 
-use super::{Common, Connection, Io, Phase};
+use super::{Common, Connection, Io, Phase, Reading};
 use crate::error::OutOfMemory;
 use crate::frame::Need;
 use crate::socket::Readiness;
@@ -193,7 +193,7 @@ impl Connection {
     #[cold]
     fn ended(&mut self) -> Fill {
         self.nothing_to_read();
-        self.read_ended = true;
+        self.reading.0 |= Reading::ENDED.0;
         Fill::Ended
     }
 

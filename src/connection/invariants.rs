@@ -30,6 +30,10 @@ impl Connection {
                 !self.held_back.has(HeldBack::CONGESTED) || self.is_congested(),
                 "a connection is held back as congested only while it is congested"
             );
+            assert!(
+                !self.is_throttled() || (self.timer.is_some() && self.has_meter()),
+                "the clock of a throttled connection will be checked"
+            );
         }
         if self.phase != Phase::Closed {
             assert_eq!(
@@ -57,10 +61,7 @@ mod tests {
 
     fn open_connection() -> Connection {
         let options = ConnectOptions::default().connection(&Config::default());
-        let terms = Terms {
-            origin: Origin::Adopted,
-            options: options.expect("the defaults are valid"),
-        };
+        let terms = Terms::plain(Origin::Adopted, options.expect("the defaults are valid"));
         let (terms, now) = (Arc::new(terms), Tick::default());
         Connection::new(None, Phase::Open, READ_INTEREST, terms, now)
     }
@@ -136,6 +137,12 @@ mod tests {
     #[should_panic(expected = "held back as congested only while it is congested")]
     fn connection_that_stays_held_back_is_caught() {
         check_after(|connection| connection.hold_back(HeldBack::CONGESTED));
+    }
+
+    #[test]
+    #[should_panic(expected = "the clock of a throttled connection will be checked")]
+    fn throttled_connection_that_is_never_read_again_is_caught() {
+        check_after(|connection| connection.hold_back(HeldBack::THROTTLED));
     }
 
     #[test]

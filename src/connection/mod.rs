@@ -25,9 +25,12 @@ mod invariants;
 mod io;
 #[cfg(feature = "sim")]
 mod ledger;
+mod meter;
 #[cfg(test)]
 mod pair;
 mod queueing;
+#[cfg(feature = "tls")]
+mod secured;
 mod stream;
 mod terms;
 mod write_half;
@@ -42,6 +45,8 @@ use crate::config::ConnectionOptions;
 use crate::error::DecodeError;
 use crate::frame::{Cut, FrameDecoder, Framing, WholeFrames};
 use crate::memory::Memory;
+#[cfg(feature = "proxy")]
+use crate::proxy::Proxying;
 use crate::socket::{NO_INTEREST, READ_INTEREST, Readiness};
 use crate::tick::Tick;
 use crate::timers::{NO_TIMER, TimerKey};
@@ -58,6 +63,7 @@ pub(crate) use flush::{Failure, Flush};
 pub(crate) use io::Io;
 #[cfg(feature = "sim")]
 pub(crate) use ledger::Ledger;
+pub(crate) use meter::Charge;
 pub use queueing::Backlog;
 pub use terms::Origin;
 pub(crate) use terms::Terms;
@@ -75,6 +81,31 @@ pub(crate) enum Phase {
     Draining,
     /// The socket is closed; the slot waits to be reported and freed.
     Closed,
+}
+
+/// What is special about reading a connection. One byte, so that the path of every event checks it at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Reading(u8);
+
+impl Reading {
+    const PLAIN: Self = Self(0);
+    /// The peer's EOF was read.
+    const ENDED: Self = Self(1);
+    /// It has a [rate limit](meter).
+    const METERED: Self = Self(1 << 1);
+
+    fn of(options: &ConnectionOptions) -> Self {
+        if options.max_frames_per_second.is_some() || options.max_bytes_per_second.is_some() {
+            Self::METERED
+        } else {
+            Self::PLAIN
+        }
+    }
+
+    #[inline]
+    fn has(self, what: Self) -> bool {
+        self.0 & what.0 != 0
+    }
 }
 
 /// The order of the fields is their order in memory: what each event needs fits into two cache lines, together with the
@@ -96,8 +127,8 @@ pub(crate) struct Connection {
     pub(crate) dirty: bool,
     /// Whether it can be written to.
     write_half: WriteHalf,
-    /// The peer's EOF was read.
-    read_ended: bool,
+    /// What is special about reading it.
+    reading: Reading,
     /// A frame was begun and is not complete.
     inside_frame: bool,
     /// Its backpressure.
@@ -146,7 +177,7 @@ impl Connection {
             dirty: false,
             expects_large: false,
             write_half: WriteHalf::Ready,
-            read_ended: false,
+            reading: Reading::of(options),
             inside_frame: false,
             active_at: Tick::default(),
             period_began: Tick::default(),
@@ -183,6 +214,11 @@ impl Connection {
 
     pub(crate) fn origin(&self) -> Origin {
         self.terms.origin
+    }
+
+    #[cfg(feature = "proxy")]
+    pub(crate) fn proxying(&self) -> &Proxying {
+        &self.terms.proxying
     }
 
     pub(crate) fn is_open(&self) -> bool {
@@ -360,13 +396,20 @@ impl Connection {
     }
 
     /// Returns whether the peer's EOF was read.
+    #[inline]
     pub(crate) fn read_ended(&self) -> bool {
-        self.read_ended
+        self.reading.has(Reading::ENDED)
+    }
+
+    /// Returns whether it is read by a path of its own: it is metered, or has ended.
+    #[inline]
+    pub(crate) fn reads_with_care(&self) -> bool {
+        self.reading != Reading::PLAIN
     }
 
     /// Returns whether the peer's EOF was read, or an event has reported it.
     pub(crate) fn end_is_known(&self) -> bool {
-        self.read_ended || self.readiness.has(Readiness::READ_CLOSED)
+        self.read_ended() || self.readiness.has(Readiness::READ_CLOSED)
     }
 
     /// Returns whether undelivered bytes are still needed.

@@ -66,6 +66,24 @@ impl Connection {
         self.queue = Some(queue);
     }
 
+    /// The same for a frame that is encoded already.
+    #[inline]
+    pub(crate) fn push_encoded_at_once(&mut self, frame: &[u8], common: &mut Common) -> bool {
+        let up_to = self.at_once_up_to;
+        if up_to == 0 {
+            return false;
+        }
+        let queue = match &mut self.queue {
+            Some(queue) => queue,
+            None => self.queue.insert(common.buffers.take_queue()),
+        };
+        let is_pushed = queue.push_encoded_at_once(up_to, frame);
+        if is_pushed {
+            common.memory.add(frame.len());
+        }
+        is_pushed
+    }
+
     /// Queues with `enqueue`, if there is room. On error the queue is unchanged.
     #[inline]
     pub(crate) fn with_queue(

@@ -2,7 +2,7 @@
 
 use std::io::Read;
 
-use super::{Common, Connection};
+use super::{Common, Connection, Pressure};
 use crate::error::SendError;
 
 impl Connection {
@@ -91,6 +91,10 @@ impl Connection {
             Ok(())
         })?;
         common.written.replaced += u64::from(replaced);
+        if replaced && self.pressure() != Pressure::NONE {
+            // The new frame may be much shorter. No write may follow that would find the room.
+            self.relieve(common.now);
+        }
         Ok(())
     }
 }

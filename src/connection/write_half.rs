@@ -84,7 +84,7 @@ impl Connection {
     /// arrived before a reset, and a peer that closed its read half may still write. The input of a paused connection
     /// would wait for the user, but a reset is reported immediately.
     pub(crate) fn outlives_failed_write(&self) -> bool {
-        let reads = self.phase == Phase::Open && !self.read_ended;
+        let reads = self.phase == Phase::Open && !self.read_ended();
         let reads = reads && !mutated!("unread input dropped on a failed write");
         reads && !self.held_back.has(HeldBack::PAUSED)
     }

@@ -90,7 +90,8 @@ pub enum DecodeError {
         declared: u64,
         /// The longest payload accepted, in bytes.
         max: u64,
-        /// The first bytes of the frame, header included.
+        /// The first bytes of the frame, header included; of a line that was delivered in chunks, those of the chunk
+        /// that exceeds the limit.
         first_bytes: FirstBytes,
     },
     /// The bytes violate the format.

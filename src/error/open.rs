@@ -21,6 +21,11 @@ pub enum OptionsError {
         /// The setting.
         setting: &'static str,
     },
+    /// A rate limit is zero, which would never read from a connection.
+    ZeroRate {
+        /// The setting.
+        setting: &'static str,
+    },
     /// A timeout is longer than the system supports.
     TimeoutTooLong {
         /// The setting.
@@ -62,7 +67,7 @@ impl fmt::Display for OptionsError {
                 f,
                 "max_frame_len is {max_frame_len}, but the framing can encode at most {framing_max}"
             ),
-            Self::ZeroTimeout { setting } => {
+            Self::ZeroTimeout { setting } | Self::ZeroRate { setting } => {
                 write!(f, "expected {setting} to be greater than zero, got 0")
             }
             Self::TimeoutTooLong {

@@ -22,6 +22,9 @@ pub enum SendError {
     Encode(EncodeError),
     /// The closure passed to [`send_with`](crate::Net::send_with) failed.
     Writer(io::Error),
+    /// The connection has TLS and cannot be [released](crate::Net::release): its stream is of no use without the session.
+    #[cfg(feature = "tls")]
+    Secured,
     /// A frame was begun with [`begin_frame`](crate::Net::begin_frame) and is not complete.
     FrameOpen {
         /// The number of payload bytes that are missing.
@@ -55,6 +58,8 @@ impl fmt::Display for SendError {
             Self::HalfClosed => f.write_str("this side was half-closed"),
             Self::Encode(error) => write!(f, "not sent: {error}"),
             Self::Writer(error) => write!(f, "not sent: the encoding closure failed: {error}"),
+            #[cfg(feature = "tls")]
+            Self::Secured => f.write_str("a connection with TLS cannot be released"),
             Self::FrameOpen { missing } => write!(
                 f,
                 "a frame is open: {missing} bytes of its payload are missing"
@@ -97,6 +102,8 @@ impl From<SendError> for io::Error {
             SendError::FrameOpen { .. }
             | SendError::NoFrameOpen
             | SendError::ChunkTooLong { .. } => io::ErrorKind::InvalidInput,
+            #[cfg(feature = "tls")]
+            SendError::Secured => io::ErrorKind::Unsupported,
             SendError::Writer(error) => error.kind(),
             SendError::QueueFull { .. } => io::ErrorKind::WouldBlock,
         };

@@ -144,7 +144,7 @@ impl Framing {
     /// Returns the length prefix if frames begin with one: it allows a fast path around [`decode`](Self::decode) and
     /// [`envelope`](Self::envelope).
     #[inline]
-    pub(super) fn prefix(&self) -> Option<LengthPrefix> {
+    pub(crate) fn prefix(&self) -> Option<LengthPrefix> {
         match &self.0 {
             Kind::LengthPrefix(prefix) => Some(*prefix),
             _ => None,

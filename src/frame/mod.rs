@@ -14,6 +14,8 @@ mod payload;
 mod varint;
 
 pub use chunk::Chunk;
+#[cfg(any(test, fuzzing))]
+pub(crate) use chunk::Extent;
 pub use decoder::FrameDecoder;
 pub(crate) use decoder::{Cut, Need, WholeFrames};
 pub use encoder::{FrameEncoder, FrameWriter};

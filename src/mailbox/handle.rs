@@ -50,11 +50,12 @@ use crate::net::{Encoded, Net, Peer};
 /// # When there is no room
 /// The mailbox holds at most [`max_pending_commands`](crate::Config::max_pending_commands) and
 /// [`max_pending_bytes`](crate::Config::max_pending_bytes). When it is full, methods block until the loop has made
-/// room. Their `try_` forms return [`MailboxError::Full`] and give back the payload or closure.
+/// room. Their `try_` forms return [`MailboxError::Full`] and give back the payload or closure. A task of an async
+/// runtime waits for room by [`ready`](Self::ready), then uses a `try_` form.
 ///
-/// While other threads are blocked, the `try_` forms do not take room from them, but may use a sixteenth of both limits
-/// in addition, at least one command. So neither starves the other: a `try_` form that returned `Full` succeeds once
-/// the loop has run what was in the mailbox, unless other `try_` calls were faster.
+/// While threads or tasks wait for room, the `try_` forms do not take it from them, but may use a sixteenth of both
+/// limits in addition, at least one command. So neither starves the other: a `try_` form that returned `Full` succeeds
+/// once the loop has run what was in the mailbox, unless other `try_` calls were faster.
 ///
 /// In a callback, of this loop or another, no method blocks: all behave like their `try_` forms, because two loops that
 /// wait for each other would deadlock. When the loop is dropped, all methods return [`MailboxError::Closed`].
@@ -63,9 +64,7 @@ use crate::net::{Encoded, Net, Peer};
 /// blocked threads stay blocked until it runs again or is dropped. Drop the loop, or your own
 /// [`Mailbox`](super::Mailbox), before you join a thread that may be blocked on it. For the same reason do not block on
 /// the loop's own thread between turns, for example in a task of a runtime that embeds the loop: use the `try_` forms
-/// there, and do not use [`call`](Self::call).
-///
-/// For commands without a `try_` form, use [`try_post`](Self::try_post) with a closure.
+/// there, and [`try_call`](Self::try_call) instead of [`call`](Self::call).
 ///
 /// # Whether a command had an effect
 /// A command that was accepted may still fail when it runs: its connection may be closed, or its queue full. Such
@@ -73,7 +72,7 @@ use crate::net::{Encoded, Net, Peer};
 /// [`post`](Self::post) a closure that makes the call itself, or use [`call`](Self::call) and wait for its return
 /// value. Commands that are still queued when the loop is dropped are dropped with it.
 pub struct Handle<H: ?Sized> {
-    commands: Sender<Command<H>>,
+    pub(super) commands: Sender<Command<H>>,
 }
 
 impl<H: ?Sized> Handle<H> {
@@ -90,17 +89,6 @@ impl<H: ?Sized> Handle<H> {
         Ok(self.send_bytes(id, payload)?)
     }
 
-    /// Like [`send`](Self::send), but never blocks.
-    ///
-    /// # Errors
-    /// Returns [`MailboxError`].
-    pub fn try_send(&self, id: ConnectionId, payload: &[u8]) -> Result<(), MailboxError> {
-        // Check first, so that a repeated try does not copy the payload each time.
-        self.commands.check_room()?;
-        let payload = Bytes::copy_from_slice(payload);
-        Ok(self.try_send_bytes(id, payload)?)
-    }
-
     /// Sends a frame to a connection without copying the payload first; see [`Net::send_bytes`].
     ///
     /// # Errors
@@ -111,33 +99,6 @@ impl<H: ?Sized> Handle<H> {
         payload: impl Into<Bytes>,
     ) -> Result<(), Rejected<Bytes, MailboxError>> {
         self.put_payload(Self::put, Command::Send(id, payload.into()))
-    }
-
-    /// Like [`send_bytes`](Self::send_bytes), but never blocks.
-    ///
-    /// ```
-    /// use throng::{ConnectionId, Handle, MailboxError};
-    ///
-    /// /// Sends the newest state if the loop has time for it.
-    /// fn tell<H>(handle: &Handle<H>, id: ConnectionId, state: Vec<u8>) -> bool {
-    ///     match handle.try_send_bytes(id, state) {
-    ///         Ok(()) => true,
-    ///         Err(rejected) => {
-    ///             println!("{} bytes: {}", rejected.value.len(), rejected.error);
-    ///             false
-    ///         }
-    ///     }
-    /// }
-    /// ```
-    ///
-    /// # Errors
-    /// Returns [`MailboxError`]; the payload is given back.
-    pub fn try_send_bytes(
-        &self,
-        id: ConnectionId,
-        payload: impl Into<Bytes>,
-    ) -> Result<(), Rejected<Bytes, MailboxError>> {
-        self.put_payload(Self::try_put, Command::Send(id, payload.into()))
     }
 
     /// Sends a frame to many connections with one command, encoded once; see [`Net::send_many`].
@@ -153,19 +114,6 @@ impl<H: ?Sized> Handle<H> {
         self.put_payload(Self::put, Command::SendMany(ids, payload.into()))
     }
 
-    /// Like [`send_many`](Self::send_many), but never blocks.
-    ///
-    /// # Errors
-    /// Returns [`MailboxError`]; the payload is given back.
-    pub fn try_send_many(
-        &self,
-        ids: impl IntoIterator<Item = ConnectionId>,
-        payload: impl Into<Bytes>,
-    ) -> Result<(), Rejected<Bytes, MailboxError>> {
-        let ids = ids.into_iter().collect();
-        self.put_payload(Self::try_put, Command::SendMany(ids, payload.into()))
-    }
-
     /// Sends a frame to every established connection for which `filter` returns `true`; see [`Net::broadcast`].
     ///
     /// # Errors
@@ -177,19 +125,6 @@ impl<H: ?Sized> Handle<H> {
     ) -> Result<(), Rejected<Bytes, MailboxError>> {
         let command = Command::Broadcast(Box::new(filter), payload.into());
         self.put_payload(Self::put, command)
-    }
-
-    /// Like [`broadcast`](Self::broadcast), but never blocks.
-    ///
-    /// # Errors
-    /// Returns [`MailboxError`]; the payload is given back.
-    pub fn try_broadcast(
-        &self,
-        filter: impl FnMut(ConnectionId) -> bool + Send + 'static,
-        payload: impl Into<Bytes>,
-    ) -> Result<(), Rejected<Bytes, MailboxError>> {
-        let command = Command::Broadcast(Box::new(filter), payload.into());
-        self.put_payload(Self::try_put, command)
     }
 
     /// Closes a connection gracefully, after the frames that this handle has sent to it; see [`Net::disconnect`].
@@ -264,28 +199,6 @@ impl<H: ?Sized> Handle<H> {
         self.put_plain(Command::Post(Post::new(closure)))
     }
 
-    /// Like [`post`](Self::post), but never blocks.
-    ///
-    /// # Errors
-    /// Returns [`MailboxError`]; the closure is given back, for [`try_post_again`](Self::try_post_again).
-    pub fn try_post(
-        &self,
-        closure: impl FnOnce(&mut H, &mut Net) + Send + 'static,
-    ) -> Result<(), Rejected<Post<H>, MailboxError>> {
-        self.try_post_again(Post::new(closure))
-    }
-
-    /// Posts a closure that was given back. Never blocks.
-    ///
-    /// # Errors
-    /// Same as [`try_post`](Self::try_post).
-    pub fn try_post_again(&self, post: Post<H>) -> Result<(), Rejected<Post<H>, MailboxError>> {
-        match self.try_put(Command::Post(post)) {
-            Err((error, Command::Post(post))) => Err(Rejected::new(error, post)),
-            _ => Ok(()),
-        }
-    }
-
     /// Runs a closure in the loop, and blocks until it has returned.
     ///
     /// # Errors
@@ -354,7 +267,7 @@ impl<H: ?Sized> Handle<H> {
     }
 
     /// Queues a command if there is room.
-    fn try_put(&self, command: Command<H>) -> Result<(), (MailboxError, Command<H>)> {
+    pub(super) fn try_put(&self, command: Command<H>) -> Result<(), (MailboxError, Command<H>)> {
         let bytes = command.bytes();
         let result = self.commands.try_send(command, bytes);
         result.map_err(|(refusal, command)| (refusal.into(), command))
@@ -372,7 +285,7 @@ impl<H: ?Sized> Handle<H> {
     }
 
     /// Queues a command with a payload with one of the two functions.
-    fn put_payload(
+    pub(super) fn put_payload(
         &self,
         put: impl FnOnce(&Self, Command<H>) -> Result<(), (MailboxError, Command<H>)>,
         command: Command<H>,

@@ -6,12 +6,16 @@
 mod channel;
 mod command;
 mod handle;
+mod oneshot;
 mod room;
+mod tasks;
+mod tries;
+mod waiter;
 
-/// The primitives that [`channel`] and [`room`] use. Their model check substitutes its own.
+/// The primitives that [`channel`], [`oneshot`], [`room`] and [`waiter`] use. Their model check substitutes its own.
 mod sync {
     pub(super) use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-    pub(super) use std::sync::{Arc, mpsc};
+    pub(super) use std::sync::{Arc, Mutex, mpsc};
     pub(super) use std::thread;
 }
 
@@ -26,6 +30,7 @@ use command::Command;
 pub use command::Post;
 pub use handle::Handle;
 use room::Limits;
+pub use tasks::{Answer, Ready};
 
 /// The queue between [`Handle`]s and a loop.
 ///

@@ -87,7 +87,16 @@ impl Room {
 
     /// Releases a load. Returns `true` if at least half of the room is free afterwards.
     pub(super) fn give_back(&self, taken: u64) -> bool {
-        let (count, bytes) = split(self.load.fetch_sub(taken, Ordering::AcqRel) - taken);
+        self.leaves_half(self.load.fetch_sub(taken, Ordering::AcqRel) - taken)
+    }
+
+    /// Returns `true` if at least half of the room is free.
+    pub(super) fn is_half_free(&self) -> bool {
+        self.leaves_half(self.load.load(Ordering::Relaxed))
+    }
+
+    fn leaves_half(&self, load: u64) -> bool {
+        let (count, bytes) = split(load);
         count <= self.limits.count / 2 && bytes <= self.limits.bytes / 2
     }
 

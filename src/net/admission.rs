@@ -1,12 +1,16 @@
-//! Admission control: limits on the number of connections, in total and per address.
+//! Admission control: limits on the number of connections, in total and per address, and on how fast they come.
 
 use std::collections::HashMap;
 use std::fmt;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::time::Duration;
 
 use super::Warning;
 use crate::config::Config;
+use crate::rate::Bucket;
 use crate::stats::RefusalsByReason;
+use crate::tick::Tick;
+use crate::timers::TimerKey;
 
 /// Why a peer is refused.
 #[derive(Debug)]
@@ -21,10 +25,17 @@ pub(crate) enum Refusal {
         network: Network,
         max: usize,
     },
+    TooFast {
+        network: Network,
+        max: u64,
+    },
     /// [`on_accept`](crate::Handler::on_accept) refused it.
     NotAdmitted,
     /// Its listener was closed after it was accepted.
     ListenerClosed,
+    /// It is a proxy, and has not sent a valid PROXY header.
+    #[cfg(feature = "proxy")]
+    NoHeader(super::NoHeader),
 }
 
 impl Refusal {
@@ -33,8 +44,11 @@ impl Refusal {
             Self::Full { .. } => Warning::Full,
             Self::Recovering { .. } => Warning::Recovering,
             Self::TooManyFrom { .. } => Warning::TooManyFrom,
+            Self::TooFast { .. } => Warning::TooFast,
             Self::NotAdmitted => Warning::NotAdmitted,
             Self::ListenerClosed => Warning::ListenerClosed,
+            #[cfg(feature = "proxy")]
+            Self::NoHeader(_) => Warning::NoHeader,
         }
     }
 
@@ -43,8 +57,11 @@ impl Refusal {
         match self {
             Self::Full { .. } | Self::Recovering { .. } => &mut refusals.full,
             Self::TooManyFrom { .. } => &mut refusals.per_address,
+            Self::TooFast { .. } => &mut refusals.rate_per_address,
             Self::NotAdmitted => &mut refusals.on_accept,
             Self::ListenerClosed => &mut refusals.listener_closed,
+            #[cfg(feature = "proxy")]
+            Self::NoHeader(_) => &mut refusals.proxy,
         }
     }
 }
@@ -55,32 +72,102 @@ pub(super) struct Admissions {
     recovering: bool,
     /// The number of inbound connections per network; empty if that is not limited.
     by_network: HashMap<Network, usize>,
+    rates: Rates,
+    /// The timer that resumes paused listeners; set while any listener waits for a file descriptor.
+    pub(super) retry: Option<TimerKey>,
+}
+
+/// How fast peers of each network come. A bucket that was not used for a second is full, and need not be kept: so there
+/// are two maps, and the older one is dropped after a second or more. Memory is limited by the peers of two seconds.
+#[derive(Debug, Default)]
+struct Rates {
+    newer: HashMap<Network, Bucket>,
+    older: HashMap<Network, Bucket>,
+    /// When the maps were exchanged.
+    turned_at: Tick,
+}
+
+impl Rates {
+    /// Counts a peer. Returns `false` if it comes too fast.
+    fn count(&mut self, network: Network, rate: u64, now: Tick) -> bool {
+        const KEPT: Duration = Duration::from_secs(1);
+        let age = now.since(self.turned_at);
+        if age >= KEPT {
+            self.older = std::mem::take(&mut self.newer);
+            self.turned_at = now;
+        }
+        if age >= 2 * KEPT {
+            // No peer has come in the second second, or the maps would have been exchanged then.
+            self.older = HashMap::new();
+        }
+        let bucket = self.newer.entry(network).or_insert_with(|| {
+            let kept = self.older.remove(&network);
+            kept.unwrap_or_else(|| Bucket::full(rate, now))
+        });
+        bucket.refill(rate, now);
+        let is_in_time = bucket.tokens() > 0;
+        if is_in_time {
+            bucket.take(1);
+        }
+        is_in_time
+    }
 }
 
 impl Admissions {
-    /// Returns an error if a peer has to be refused while there are `connections`.
-    pub(super) fn check(
-        &mut self,
-        config: &Config,
-        connections: usize,
-        peer: Option<SocketAddr>,
-    ) -> Result<(), Refusal> {
+    /// Returns an error if there are too many `connections` for one more.
+    pub(super) fn check_max(&mut self, config: &Config, connections: usize) -> Result<(), Refusal> {
         let max = config.max_connections;
         if connections >= max {
             self.recovering = true;
             return Err(Refusal::Full { max });
         }
+        Ok(())
+    }
+
+    /// Returns an error if there are too many `connections` for one more, or not yet few enough again.
+    pub(super) fn check_total(
+        &mut self,
+        config: &Config,
+        connections: usize,
+    ) -> Result<(), Refusal> {
+        self.check_max(config, connections)?;
+        let max = config.max_connections;
         if let Some(below) = config.accept_again_below.filter(|below| *below < max) {
             self.recovering &= connections >= below;
             if self.recovering {
                 return Err(Refusal::Recovering { below });
             }
         }
+        Ok(())
+    }
+
+    /// Returns an error if there are too many connections from the address for one more.
+    pub(super) fn check_address(
+        &self,
+        config: &Config,
+        peer: Option<SocketAddr>,
+    ) -> Result<(), Refusal> {
         if let (Some(max), Some(peer)) = (config.max_connections_per_ip, peer) {
             let network = Network::of(peer);
             let count = self.by_network.get(&network).copied().unwrap_or(0);
             if count >= max {
                 return Err(Refusal::TooManyFrom { network, max });
+            }
+        }
+        Ok(())
+    }
+
+    /// Counts a peer that the other limits admit. Returns an error if too many have come from its address.
+    pub(super) fn check_rate(
+        &mut self,
+        config: &Config,
+        peer: Option<SocketAddr>,
+        now: Tick,
+    ) -> Result<(), Refusal> {
+        if let (Some(max), Some(peer)) = (config.max_accepts_per_second_per_ip, peer) {
+            let network = Network::of(peer);
+            if !self.rates.count(network, max, now) {
+                return Err(Refusal::TooFast { network, max });
             }
         }
         Ok(())
@@ -153,8 +240,16 @@ impl fmt::Display for Refusal {
             Self::TooManyFrom { network, max } => {
                 write!(f, "there are {max} connections from {network} already")
             }
+            Self::TooFast { network, max } => {
+                write!(
+                    f,
+                    "more than {max} connections per second come from {network}"
+                )
+            }
             Self::NotAdmitted => f.write_str("not admitted"),
             Self::ListenerClosed => f.write_str("the listener is closed"),
+            #[cfg(feature = "proxy")]
+            Self::NoHeader(why) => why.fmt(f),
         }
     }
 }
@@ -169,7 +264,7 @@ mod tests {
         let mut admissions = Admissions::default();
         let mut comes = |addr: &str| {
             let peer = Some(SocketAddr::new(addr.parse().expect("an address"), 1));
-            let admitted = admissions.check(&config, 0, peer).is_ok();
+            let admitted = admissions.check_address(&config, peer).is_ok();
             if admitted {
                 admissions.joined(&config, peer);
             }
@@ -183,13 +278,55 @@ mod tests {
         assert!(!comes("192.0.2.1"));
     }
 
+    fn address(n: u32) -> Option<SocketAddr> {
+        Some((Ipv4Addr::from_bits(n), 1).into())
+    }
+
+    #[test]
+    fn each_address_has_its_own_rate() {
+        let config = Config::default().max_accepts_per_second_per_ip(2);
+        let mut admissions = Admissions::default();
+        // The rate of both, over half a minute in which one tries ten times as often.
+        let mut admitted = [0, 0];
+        for millis in (0..30_000).step_by(50) {
+            let now = Tick::after(Duration::from_millis(millis));
+            for n in [0, 1] {
+                if n == 0 || millis % 500 == 0 {
+                    let checked = admissions.check_rate(&config, address(n), now);
+                    admitted[n as usize] += usize::from(checked.is_ok());
+                }
+            }
+        }
+        assert_eq!(admitted, [61, 60]);
+    }
+
+    #[test]
+    fn addresses_that_come_no_more_are_forgotten() {
+        let config = Config::default().max_accepts_per_second_per_ip(1);
+        let mut admissions = Admissions::default();
+        for second in 0..20 {
+            let now = Tick::after(Duration::from_secs(second));
+            for n in 0..100 {
+                let peer = address(second as u32 * 100 + n);
+                admissions
+                    .check_rate(&config, peer, now)
+                    .expect("the first");
+                admissions
+                    .check_rate(&config, peer, now)
+                    .expect_err("the second");
+            }
+            let Rates { newer, older, .. } = &admissions.rates;
+            assert!(newer.len() + older.len() <= 200);
+        }
+    }
+
     #[test]
     fn link_local_addresses_count_each_for_itself_on_each_link() {
         let config = Config::default().max_connections_per_ip(1);
         let mut admissions = Admissions::default();
         let mut comes = |addr: &str| {
             let peer = Some(addr.parse().expect("an address"));
-            let admitted = admissions.check(&config, 0, peer).is_ok();
+            let admitted = admissions.check_address(&config, peer).is_ok();
             if admitted {
                 admissions.joined(&config, peer);
             }
@@ -226,7 +363,7 @@ mod tests {
         admissions.joined(&config, peer);
         admissions.joined(&config, peer);
         admissions.left(peer);
-        assert!(admissions.check(&config, 0, peer).is_ok());
+        assert!(admissions.check_address(&config, peer).is_ok());
         admissions.left(peer);
         assert!(admissions.by_network.is_empty());
     }
@@ -235,6 +372,6 @@ mod tests {
     fn none_from_an_address_is_none() {
         let config = Config::default().max_connections_per_ip(0);
         let peer = Some(SocketAddr::from(([192, 0, 2, 1], 1)));
-        assert!(Admissions::default().check(&config, 0, peer).is_err());
+        assert!(Admissions::default().check_address(&config, peer).is_err());
     }
 }

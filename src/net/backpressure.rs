@@ -42,6 +42,8 @@ impl Net {
                 connection.hold_back(HeldBack::PAUSED);
                 self.upset |= !mutated!("delivery continues after a pause");
                 self.update_interest(id);
+                // An error that was reported before is looked at now: no read will return it.
+                self.list_if_runnable(id);
                 true
             }
             _ => {
@@ -59,18 +61,25 @@ impl Net {
     pub fn resume(&mut self, id: ConnectionId) -> bool {
         match self.connections.get_mut(id) {
             Some(connection) if matches!(connection.phase, Phase::Connecting | Phase::Open) => {
-                connection.let_go(HeldBack::PAUSED, self.common.now);
-                if connection.is_runnable() {
-                    self.list(id);
-                }
-                self.watch_read(id);
-                self.update_interest(id);
+                self.let_go(id, HeldBack::PAUSED);
                 true
             }
             _ => {
                 debug!("{id}: resume: not connected");
                 false
             }
+        }
+    }
+
+    /// Ends a reason to hold a connection back.
+    pub(super) fn let_go(&mut self, id: ConnectionId, reason: HeldBack) {
+        if let Some(connection) = self.connections.get_mut(id) {
+            connection.let_go(reason, self.common.now);
+            if connection.is_runnable() {
+                self.list(id);
+            }
+            self.watch_read(id);
+            self.update_interest(id);
         }
     }
 

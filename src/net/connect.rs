@@ -98,7 +98,7 @@ impl Net {
         let started = self
             .common
             .registry
-            .connect(addr, &terms.options)
+            .connect(addr, options.bind, &terms.options)
             .and_then(|stream| Ok(self.start(stream, Some(addr), terms, options.timeout)?));
         match started {
             Ok(id) => {
@@ -121,7 +121,7 @@ impl Net {
         origin: Origin,
         options: &ConnectOptions,
     ) -> Result<Arc<Terms>, OpenError> {
-        let options = options
+        let connection = options
             .connection(&self.config)
             .map_err(OpenError::Options)?;
         if self.is_shutting_down() {
@@ -132,7 +132,14 @@ impl Net {
                 max_connections: self.config.max_connections,
             });
         }
-        Ok(Arc::new(Terms { origin, options }))
+        Ok(Arc::new(Terms {
+            origin,
+            options: connection,
+            #[cfg(feature = "proxy")]
+            proxying: options.proxying.clone(),
+            #[cfg(feature = "tls")]
+            security: options.security.clone(),
+        }))
     }
 
     /// Gives an outbound or adopted stream a slot. It becomes established when the selector reports it.
@@ -174,7 +181,10 @@ impl Net {
         } else {
             self.stats.connections.connecting += 1;
         }
-        Ok(self.connections.insert(Link::new(stream, connection)))
+        let id = self.connections.insert(Link::new(stream, connection));
+        #[cfg(feature = "tls")]
+        self.secure(id);
+        Ok(id)
     }
 
     /// Marks a connection as established after its attempt has succeeded.
@@ -188,6 +198,7 @@ impl Net {
         self.stats.connections.connecting -= 1;
         self.open += 1;
         match connection.establish(Source::Connection(id).token(), &self.common) {
+            Ok(()) if matches!(connection.origin(), Origin::Listener(_)) => self.watch_new(id),
             Ok(()) => {
                 self.stats.connected += 1;
                 info!("{id} connected to {}", Shown(connection.peer));

@@ -92,6 +92,12 @@ impl Connections {
         self.replies.begin(to, whole, longest, most);
     }
 
+    /// Returns whether replies to a connection are being collected.
+    #[inline(always)]
+    pub(super) fn collects_for(&self, id: ConnectionId) -> bool {
+        self.replies.are_to(id)
+    }
+
     /// Collects a reply. Returns its length, or `None` if it has to be sent in the general way.
     #[inline(always)]
     pub(super) fn reply(&mut self, to: ConnectionId, payload: &[u8]) -> Option<usize> {

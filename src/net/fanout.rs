@@ -55,6 +55,14 @@ impl Encodings {
         known.map(|(_, _, range)| range.clone())
     }
 
+    /// Returns the last encoding, if it is that of this length prefix.
+    #[inline]
+    fn last_for(&self, framing: &Framing, limit: u64) -> Option<&[u8]> {
+        let (known, under, range) = self.known.last()?;
+        let is_same = *under == limit && known.prefix()? == framing.prefix()?;
+        is_same.then(|| self.wire.get(range.clone()))?
+    }
+
     fn find(&self, framing: &Framing, limit: u64) -> Option<&[u8]> {
         Some(&self.wire[self.position(framing, limit)?])
     }
@@ -135,6 +143,24 @@ impl<'a> Fanout<'a> {
                 connection.with_queue(common, |queue, _, _| Ok(queue.push_encoded(frame)?))
             }
         }
+    }
+
+    /// Fast path: appends the frame to the queue of a connection with the same length prefix and limit as the last one.
+    /// `false` means: use [`push`](Self::push).
+    #[inline]
+    pub(super) fn push_at_once(
+        &mut self,
+        connection: &mut Connection,
+        common: &mut Common,
+    ) -> bool {
+        let Payload::Small { encodings, .. } = &self.payload else {
+            return false;
+        };
+        let is_pushed = encodings
+            .last_for(connection.framing(), connection.limit())
+            .is_some_and(|frame| connection.push_encoded_at_once(frame, common));
+        self.report.queued += usize::from(is_pushed);
+        is_pushed
     }
 
     pub(super) fn note(&mut self, id: ConnectionId, result: Result<(), SendError>) {

@@ -3,7 +3,7 @@
 use log::trace;
 
 use super::Net;
-use crate::connection::{Failure, Flush, Phase, Pressure};
+use crate::connection::{Failure, Flush, Phase};
 use crate::connection_id::{ConnectionId, Source};
 use crate::reason::DisconnectCause;
 use crate::socket::Readiness;
@@ -15,7 +15,7 @@ impl Net {
             return;
         };
         connection.dirty = false;
-        if connection.has_queued() || connection.pressure() != Pressure::NONE {
+        if connection.may_have_output() {
             let token = Source::Connection(id).token();
             let (budget, before) = (self.config.write_budget, self.common.written.bytes);
             let pressure = connection.pressure();
@@ -36,6 +36,8 @@ impl Net {
             Flush::Blocked => {
                 self.watch_blocked(id);
                 self.continue_closing(id);
+                // It may be congested now, and then no read will return an error that was reported before.
+                self.list_if_runnable(id);
             }
             // The missing part cannot come any more.
             Flush::Waiting if self.is_left_open(id) => self.continue_ending(id),

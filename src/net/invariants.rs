@@ -59,6 +59,14 @@ impl Net {
             let runnable = listener.is_runnable();
             check_listed(Source::Listener(id), listener.listed, runnable);
         }
+        #[cfg(feature = "proxy")]
+        for (id, arrival) in self.arrivals.iter() {
+            let timer = arrival.timer();
+            assert!(
+                timer.is_none_or(|timer| self.timers.deadline(timer).is_some()),
+                "the timer of {id:?} is set"
+            );
+        }
         // A source that was freed while it was listed stays in its list until it is looked for. An end is reported first.
         assert!(ended.is_empty(), "an end to report has a connection");
     }
@@ -80,6 +88,11 @@ impl Net {
         }
         assert_eq!(self.open, open, "open connections are counted");
         held += shared.values().sum::<u64>();
+        #[cfg(feature = "proxy")]
+        for (_, arrival) in self.arrivals.iter() {
+            held += arrival.held() as u64;
+            input += arrival.held() as u64;
+        }
         let used = self.common.memory.used();
         assert_eq!(used, held, "memory in use is what connections hold");
         let held = self.common.memory.input();
@@ -226,6 +239,15 @@ mod tests {
     #[should_panic(expected = "is left over once if it is listed")]
     fn listed_listener_that_is_not_left_over_is_caught() {
         check_after(|scene| scene.listener().listed = true);
+    }
+
+    #[test]
+    fn connection_that_is_paused_after_an_error_was_reported_is_listed() {
+        check_after(|scene| {
+            scene.connection().readiness |= Readiness::ERROR;
+            assert!(scene.net.pause(scene.id));
+            assert!(scene.connection().listed);
+        });
     }
 
     #[test]

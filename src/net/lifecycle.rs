@@ -348,14 +348,34 @@ impl Net {
         self.end(id, Some(DisconnectCause::ChunkNotHandled { total }));
     }
 
-    /// Returns the number of connections that have not ended, in any phase.
+    /// Returns the number of connections that have not ended, in any phase, and of peers that may become connections.
     pub(super) fn occupied(&self) -> usize {
-        self.connections.len() - self.work.ended_in_slots()
+        self.connections.len() - self.work.ended_in_slots() + self.arriving()
     }
 
-    /// Advances a closing connection: flushes it, and reads until the peer's EOF.
+    /// Returns the number of peers that were accepted and whose PROXY header is awaited.
+    pub(super) fn arriving(&self) -> usize {
+        #[cfg(feature = "proxy")]
+        let arriving = self.arrivals.len();
+        #[cfg(not(feature = "proxy"))]
+        let arriving = 0;
+        arriving
+    }
+
+    /// Advances a closing connection: flushes it, and reads until the peer's EOF, within the budget of a turn.
     pub(crate) fn drain(&mut self, id: ConnectionId, buffer: &mut [u8]) {
-        let mut budget = self.config.read_budget;
+        self.drain_up_to(id, buffer, self.config.read_budget);
+    }
+
+    /// The same at the last deadline of a connection: its EOF may come behind all that the kernel holds.
+    pub(crate) fn drain_at_last(&mut self, id: ConnectionId, buffer: &mut [u8]) {
+        /// More than a socket buffers by default. A peer that goes on sending gets no more.
+        const MOST: usize = 4 * 1024 * 1024;
+        self.pretend_ready(id);
+        self.drain_up_to(id, buffer, MOST);
+    }
+
+    fn drain_up_to(&mut self, id: ConnectionId, buffer: &mut [u8], mut budget: usize) {
         loop {
             self.flush(id);
             let Some(connection) = self.connections.get_mut(id) else {
@@ -368,7 +388,7 @@ impl Net {
                 return;
             }
             let waits_for_flush = connection.phase == Phase::Closing;
-            match connection.discard(buffer, self.common.now) {
+            match connection.discard(buffer, &mut self.common) {
                 Fill::Bytes { read, .. } => budget = budget.saturating_sub(read),
                 Fill::Blocked => return,
                 Fill::Ended if waits_for_flush => return,

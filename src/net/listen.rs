@@ -5,8 +5,9 @@ use std::fmt;
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
-use log::{debug, info};
+use log::info;
 
 use super::{Net, Refusal};
 use crate::config::ListenOptions;
@@ -26,15 +27,15 @@ pub(crate) type HandOver = Box<dyn FnMut(Peer) -> Option<Peer> + Send>;
 pub(crate) struct Listener {
     /// The socket file, if it is removed with the listener. It is removed before the socket is closed.
     #[cfg(unix)]
-    file: Option<SocketFile>,
+    pub(super) file: Option<SocketFile>,
     /// `None` if all peers are handed in.
     pub(super) socket: Option<ListenSocket>,
     /// Peers that were accepted by another loop.
     pub(super) handed: VecDeque<Peer>,
     /// Is offered each accepted peer first.
     pub(super) hand_over: Option<HandOver>,
-    /// Tells the loops that hand in peers that this listener exists.
-    pub(super) presence: Option<Arc<()>>,
+    /// Tells the loops that hand in peers whether this listener takes them. It is dropped with the listener.
+    pub(super) presence: Option<Arc<AtomicBool>>,
     /// The address or path it listens on.
     pub(super) local: Local,
     pub(super) terms: Arc<Terms>,
@@ -42,6 +43,10 @@ pub(crate) struct Listener {
     pub(crate) listed: bool,
     /// Peers may be waiting: no accept has returned `WouldBlock` since the last event.
     pub(crate) readable: bool,
+    /// The user has paused it.
+    pub(super) held: bool,
+    /// The selector reports its peers. If not, it is registered before the next accept.
+    pub(super) registered: bool,
     /// It waits for a file descriptor to become free.
     pub(super) paused: bool,
     /// The pause was logged, and the listener has not caught up since.
@@ -176,12 +181,12 @@ impl Net {
     }
 
     /// Adds a listener without a socket, for peers that other loops have accepted at this address and pass to
-    /// [`hand_in`](Self::hand_in). Those loops see from `presence` whether it still exists.
+    /// [`hand_in`](Self::hand_in). Those loops see from `presence` whether it still exists and is not paused.
     pub(crate) fn listen_by_hand(
         &mut self,
         options: &ListenOptions,
         local: Local,
-        presence: Arc<()>,
+        presence: Arc<AtomicBool>,
     ) -> Result<ListenerId, OpenError> {
         let terms = self.terms_of_next(options)?;
         let id = self.add_listener(None, local, terms);
@@ -253,6 +258,8 @@ impl Net {
             terms,
             listed: false,
             readable: false,
+            held: false,
+            registered: true,
             paused: false,
             pause_reported: false,
             inherits_nodelay: None,
@@ -262,40 +269,21 @@ impl Net {
 
     /// Returns the terms of the connections of a new listener.
     fn terms_of_next(&self, options: &ListenOptions) -> Result<Arc<Terms>, OpenError> {
-        let options = options
+        let connection = options
             .connection(&self.config)
             .map_err(OpenError::Options)?;
         if self.is_shutting_down() {
             return Err(OpenError::ShuttingDown);
         }
         let origin = Origin::Listener(self.listeners.next_id());
-        Ok(Arc::new(Terms { origin, options }))
-    }
-
-    /// Stops listening. Connections that were accepted stay.
-    ///
-    /// Peers in the backlog are lost: the kernel has established their connections, but they were not accepted. On
-    /// Linux they see a reset, even if they have sent data. The backlog outlives the listener only if another file
-    /// descriptor keeps the socket open: a clone of an [adopted](Self::adopt_listener) socket, or another process that
-    /// shares it.
-    ///
-    /// Returns `false` if the listener is closed.
-    pub fn close_listener(&mut self, id: ListenerId) -> bool {
-        let Some(listener) = self.listeners.get_mut(id) else {
-            debug!("close_listener: no such listener");
-            return false;
-        };
-        // A retired slot keeps its listener, deregistered; otherwise the listener is dropped with its slot.
-        listener.handed.clear();
-        listener.presence = None;
-        if let Some(socket) = &mut listener.socket {
-            socket.deregister(&self.common.registry);
-            info!("no longer listening on {}", listener.local);
-        }
-        #[cfg(unix)]
-        drop(listener.file.take());
-        self.listeners.free(id);
-        true
+        Ok(Arc::new(Terms {
+            origin,
+            options: connection,
+            #[cfg(feature = "proxy")]
+            proxying: options.proxying.clone(),
+            #[cfg(feature = "tls")]
+            security: options.security.clone(),
+        }))
     }
 
     /// Lists a listener at which peers are waiting.
@@ -304,7 +292,7 @@ impl Net {
             return;
         };
         listener.readable = true;
-        if !listener.listed && !listener.paused {
+        if !listener.listed && listener.is_runnable() {
             listener.listed = true;
             self.work.add_to_next_turn(Source::Listener(id));
         }

@@ -3,13 +3,16 @@
 //! Holds all state of the loop except the selector and the handler. No method of `Net` calls the handler, so callbacks
 //! never nest. [`crate::reactor`] makes all callbacks.
 //!
-//! One file per group of operations: [`listen`](mod@listen), [`accept`](mod@accept), [`admission`], [`connect`],
-//! [`adopt`], [`lifecycle`], [`send`], [`stream`], [`fanout`], [`flush`], [`backpressure`], [`budget`], [`deadlines`],
-//! [`timers`], [`user_sources`], [`shutdown`], [`queries`], [`view`], [`warnings`], [`turn`], [`service`].
+//! One file per group of operations: [`listen`](mod@listen), [`listeners`], [`accept`](mod@accept), [`admission`],
+//! [`connect`], [`adopt`], [`lifecycle`], [`send`], [`stream`], [`fanout`], [`flush`], [`backpressure`], [`throttle`],
+//! [`budget`], [`deadlines`], [`timers`], [`user_sources`], [`shutdown`], [`queries`], [`view`], [`warnings`], [`turn`],
+//! [`service`].
 
 mod accept;
 mod admission;
 mod adopt;
+#[cfg(feature = "proxy")]
+mod arrivals;
 mod backpressure;
 mod budget;
 mod connect;
@@ -23,6 +26,7 @@ mod invariants;
 mod ledger;
 mod lifecycle;
 mod listen;
+mod listeners;
 mod queries;
 mod replies;
 mod send;
@@ -31,7 +35,10 @@ mod shutdown;
 mod slow_callbacks;
 mod stream;
 mod table;
+mod throttle;
 mod timers;
+#[cfg(feature = "tls")]
+mod tls;
 mod turn;
 mod user_sources;
 mod view;
@@ -44,19 +51,26 @@ use mio::Registry;
 
 use crate::config::Config;
 use crate::connection::Common;
+#[cfg(feature = "proxy")]
+use crate::connection_id::ArrivalId;
 use crate::connection_id::{ConnectionId, ListenerId};
 use crate::stats::Stats;
-use crate::timers::{TimerKey, Timers};
+use crate::timers::Timers;
 use crate::work::Work;
 use admission::Admissions;
+#[cfg(feature = "proxy")]
+use arrivals::Arrival;
 use connections::Connections;
 use shutdown::Shutdown;
 use table::Table;
-use timers::UserTimer;
+use timers::UserTimers;
+use turn::Schedule;
 use warnings::Warnings;
 
-pub(crate) use accept::Accepted;
+pub(crate) use accept::{Accepted, Newcomer};
 pub(crate) use admission::Refusal;
+#[cfg(feature = "proxy")]
+pub(crate) use arrivals::NoHeader;
 pub(crate) use fanout::Encoded;
 pub use fanout::SendReport;
 #[cfg(feature = "sim")]
@@ -65,6 +79,8 @@ use listen::Listener;
 pub(crate) use listen::Peer;
 pub(crate) use service::{EndOfStream, Input, Received};
 pub use timers::{Expired, Timer, TimerId};
+#[cfg(feature = "tls")]
+pub use tls::Tls;
 pub use view::ConnectionRef;
 pub(crate) use warnings::Warning;
 
@@ -80,7 +96,13 @@ pub(crate) use warnings::Warning;
 /// | [`listen`](Self::listen), [`listen_with`](Self::listen_with) | listen on an address |
 /// | [`listen_unix`](Self::listen_unix) | listen on the path of a Unix domain socket |
 /// | [`adopt_listener`](Self::adopt_listener) | take over a listening socket |
+/// | [`pause_listener`](Self::pause_listener), [`resume_listener`](Self::resume_listener) | let peers wait |
+/// | [`release_listener`](Self::release_listener) | detach a listener and return its socket |
 /// | [`close_listener`](Self::close_listener) | stop listening; its connections stay |
+#[cfg_attr(
+    feature = "tls",
+    doc = "| [`set_listener_tls`](Self::set_listener_tls) | secure later peers with other certificates |"
+)]
 /// | **Opening and closing** | |
 /// | [`connect`](Self::connect) | connect to a peer |
 /// | [`connect_with`](Self::connect_with) | … with options |
@@ -129,32 +151,23 @@ pub struct Net {
     config: Config,
     common: Common,
     now: Instant,
-    /// The end of the last turn, if it was reported by `note_turn_end`.
-    turn_ended: Instant,
     connections: Connections,
     listeners: Table<Listener, ListenerId>,
+    #[cfg(feature = "proxy")]
+    arrivals: Table<Arrival, ArrivalId>,
     work: Work,
     /// The number of connections in phase `Open`.
     open: usize,
     timers: Timers<Deadline>,
-    user_timers: Timers<UserTimer>,
-    /// Counts the turns in which user timers were fired.
-    timer_round: u32,
+    user_timers: UserTimers,
     admissions: Admissions,
     /// The last turn in which all queues were flushed because the memory budget was exceeded.
     tried_to_write: u64,
-    /// The timer that resumes paused listeners; set while any listener waits for a file descriptor.
-    accept_retry: Option<TimerKey>,
-    trim_scheduled: bool,
     warnings: Warnings,
     /// A connection has left its phase, was held back or changed its framing: a delivery has to look it up again.
     upset: bool,
     shutdown: Option<Shutdown>,
-    stopping: bool,
-    /// A turn is due although there is no work to do in it, because `stop` or `shutdown` was called.
-    turn_is_due: bool,
-    /// Commands are left in the mailbox: turns before this one are due without an event.
-    mail_until: u64,
+    schedule: Schedule,
     stats: Stats,
 }
 
@@ -163,6 +176,9 @@ pub struct Net {
 pub(crate) enum Deadline {
     /// A connection attempt has timed out.
     Connect(ConnectionId, Duration),
+    /// The PROXY header of a peer is late.
+    #[cfg(feature = "proxy")]
+    Header(ArrivalId, Duration),
     /// The clock of an open connection has to be checked: it may be idle or stalled.
     Check(ConnectionId),
     /// The timeout of a closing connection has passed. While its peer keeps taking bytes it is extended, up to the
@@ -185,24 +201,20 @@ impl Net {
             config,
             common: Common::new(registry.into()),
             now,
-            turn_ended: now,
             connections: Connections::new(),
             listeners: Table::new(),
+            #[cfg(feature = "proxy")]
+            arrivals: Table::new(),
             work: Work::default(),
             open: 0,
             timers: Timers::new(now),
-            user_timers: Timers::new(now),
-            timer_round: 0,
+            user_timers: UserTimers::new(now),
             admissions: Admissions::default(),
             tried_to_write: 0,
-            accept_retry: None,
-            trim_scheduled: false,
             warnings: Warnings::default(),
             upset: false,
             shutdown: None,
-            stopping: false,
-            turn_is_due: false,
-            mail_until: 0,
+            schedule: Schedule::new(now),
             stats: Stats::default(),
         }
     }

@@ -66,13 +66,15 @@ impl Net {
 
     /// Returns the counters and gauges of the loop, in a time that does not depend on the number of connections.
     pub fn stats(&self) -> Stats {
+        let arriving = self.arriving() as u64;
         let connecting = self.stats.connections.connecting;
         let open = self.open as u64;
         Stats {
             connections: ConnectionsByStage {
+                arriving,
                 connecting,
                 open,
-                closing: self.occupied() as u64 - open - connecting,
+                closing: self.occupied() as u64 - arriving - open - connecting,
             },
             memory_bytes: self.common.memory.used(),
             queued_bytes: self.common.memory.queued(),

@@ -59,10 +59,12 @@ impl Net {
 
     #[inline(never)]
     fn send_to(&mut self, id: ConnectionId, payload: &[u8]) -> Result<(), SendError> {
-        let spare = || self.common.buffers.take_queue();
-        if let Some(len) = self.connections.reply_and_grow(id, payload, spare) {
-            self.common.memory.add(len);
-            return Ok(());
+        if self.connections.collects_for(id) {
+            let spare = || self.common.buffers.take_queue();
+            if let Some(len) = self.connections.reply_and_grow(id, payload, spare) {
+                self.common.memory.add(len);
+                return Ok(());
+            }
         }
         if self.send_at_once(id, payload) {
             return Ok(());
@@ -252,13 +254,19 @@ impl Net {
     ) -> SendReport {
         for (id, connection) in self.connections.iter_mut() {
             if connection.is_open() && filter(id) {
-                let result = fanout.push(connection, &mut self.common);
-                if result.is_ok() && !connection.dirty {
+                if !fanout.push_at_once(connection, &mut self.common) {
+                    let result = fanout.push(connection, &mut self.common);
+                    self.upset |= connection.is_congested();
+                    let is_queued = result.is_ok();
+                    fanout.note(id, result);
+                    if !is_queued {
+                        continue;
+                    }
+                }
+                if !connection.dirty {
                     connection.dirty = true;
                     self.work.add_dirty(id);
                 }
-                self.upset |= connection.is_congested();
-                fanout.note(id, result);
             }
         }
         for id in std::mem::take(&mut fanout.report.refused) {
@@ -270,7 +278,7 @@ impl Net {
                 let result = self.enqueue(id, |connection, common| fanout.push(connection, common));
                 fanout.note(id, result);
             } else {
-                self.update_interest(id);
+                self.note_full(id);
                 fanout.report.refused.push(id);
             }
         }
@@ -313,10 +321,9 @@ impl Net {
             }
             Err(error) => {
                 if let SendError::QueueFull { .. } = error {
-                    self.end_if_overflowing(id);
                     // What a reader has added counts as congestion only now.
                     if !mutated!("interest kept after a refusal") {
-                        self.update_interest(id);
+                        self.note_full(id);
                     }
                 }
                 Err(refused(id, error))
@@ -324,9 +331,10 @@ impl Net {
         }
     }
 
-    /// Ends a connection whose queue is full, if that is its overflow policy.
+    /// Handles a frame for which there is no room: ends the connection, if that is its overflow policy. Otherwise it may
+    /// have become congested just now: a reader can exceed the watermark when it is read.
     #[cold]
-    fn end_if_overflowing(&mut self, id: ConnectionId) {
+    fn note_full(&mut self, id: ConnectionId) {
         if let Some(connection) = self.connections.get(id)
             && connection.ends_when_full()
         {
@@ -334,8 +342,9 @@ impl Net {
                 connection.queued_bytes(),
                 connection.options().max_queued_bytes,
             );
-            self.end(id, Some(DisconnectCause::SlowConsumer { queued, max }));
+            return self.end(id, Some(DisconnectCause::SlowConsumer { queued, max }));
         }
+        self.update_interest(id);
     }
 }
 

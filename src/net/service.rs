@@ -1,7 +1,7 @@
 //! The operations of the reactor on a connection that it serves, with one lookup each.
 
-use std::io;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use log::{Level, log_enabled, trace};
 
@@ -27,6 +27,8 @@ pub(crate) enum EndOfStream {
 #[derive(Debug)]
 pub(crate) enum Received {
     Input(Input),
+    /// The same of a connection with a rate limit, and how many frames may be delivered.
+    Metered(Input, u64),
     /// The connection is heavy, or left over: it is served after the light ones.
     Later,
     /// The connection is not to be read now.
@@ -78,7 +80,9 @@ impl Net {
     /// Sets all readiness of a connection, so that it is served as if events had reported everything.
     pub(crate) fn pretend_ready(&mut self, id: ConnectionId) {
         if let Some(connection) = self.connections.get_mut(id) {
-            connection.readiness |= Readiness::READABLE | Readiness::WRITABLE;
+            // With these a short read is not final: an EOF may follow that no event has reported.
+            let all = Readiness::READABLE | Readiness::WRITABLE | Readiness::PRIORITY;
+            connection.readiness |= all;
         }
     }
 
@@ -134,8 +138,8 @@ impl Net {
         if connection.phase != Phase::Open {
             return Received::NotOpen(connection.phase);
         }
-        if !connection.wants_delivery() || connection.read_ended() {
-            return Received::Nothing;
+        if !connection.wants_delivery() || connection.reads_with_care() {
+            return self.receive_with_care(id, buffer, most);
         }
         let most = match event {
             Some(_) => most,
@@ -259,15 +263,43 @@ impl Net {
         connection.is_none_or(|connection| !connection.is_open() || !connection.wants_delivery())
     }
 
-    /// Checks a connection attempt: returns `false` while it is in progress.
-    pub(crate) fn attempt(&mut self, id: ConnectionId) -> Result<bool, (Origin, io::Error)> {
+    /// Checks a connection attempt: returns `false` while it is in progress. With TLS, the handshake is a part of it.
+    pub(crate) fn attempt(&mut self, id: ConnectionId) -> Result<bool, DisconnectCause> {
+        #[cfg(feature = "tls")]
+        if self.is_handshaking(id) {
+            return self.shake(id);
+        }
         let Some(connection) = self.connections.get_mut(id) else {
             return Ok(false);
         };
         // All readiness is consumed here.
         connection.readiness = Readiness::default();
-        let outcome = connection.is_connected();
-        outcome.map_err(|error| (connection.origin(), error))
+        let origin = connection.origin();
+        let is_connected = connection.is_connected();
+        #[cfg(feature = "proxy")]
+        let is_connected = match is_connected {
+            Ok(true) => connection.send_header(&mut self.common).map(|()| true),
+            is_connected => is_connected,
+        };
+        let is_connected = is_connected.map_err(|error| match origin {
+            Origin::Adopted => DisconnectCause::of_socket(error),
+            _ => DisconnectCause::ConnectFailed(error),
+        })?;
+        #[cfg(feature = "tls")]
+        if is_connected && self.begin_handshake(id) {
+            return self.shake(id);
+        }
+        Ok(is_connected)
+    }
+
+    /// Returns the cause of an attempt that takes too long.
+    pub(crate) fn attempt_timed_out(&self, id: ConnectionId, after: Duration) -> DisconnectCause {
+        #[cfg(feature = "tls")]
+        if self.is_handshaking(id) {
+            return DisconnectCause::HandshakeTimedOut { after };
+        }
+        let _ = id;
+        DisconnectCause::ConnectTimedOut { after }
     }
 
     pub(crate) fn end_of_stream(&self, id: ConnectionId) -> EndOfStream {

@@ -6,7 +6,7 @@ use log::info;
 
 use super::{Deadline, Net};
 use crate::connection::Phase;
-use crate::connection_id::{ConnectionId, ListenerId};
+use crate::connection_id::ConnectionId;
 use crate::reason::DisconnectCause;
 use crate::timers::{TimerKey, later};
 
@@ -74,7 +74,7 @@ impl Net {
         self.shutdown = Some(Shutdown { deadline, timer });
         self.close_everything();
         // Even without connections, no peer is accepted until the end of the turn.
-        self.turn_is_due = true;
+        self.schedule.turn_is_due = true;
     }
 
     /// Returns whether a [`shutdown`](Self::shutdown) is in progress.
@@ -82,15 +82,11 @@ impl Net {
         self.shutdown.is_some()
     }
 
-    pub(crate) fn close_listeners(&mut self) {
-        let listeners: Vec<ListenerId> = self.listeners.iter().map(|(id, _)| id).collect();
-        for id in listeners {
-            self.close_listener(id);
-        }
-    }
-
     fn close_everything(&mut self) {
         self.close_listeners();
+        // Those of listeners that were released before.
+        #[cfg(feature = "proxy")]
+        self.refuse_arrivals(None);
         for id in self.in_phase(|phase| matches!(phase, Phase::Connecting | Phase::Open)) {
             if self.is_connected(id) {
                 self.close(id, DisconnectCause::ShutDown);
@@ -114,7 +110,7 @@ impl Net {
         let is_over = self.shutdown.is_some() && self.connections.len() == 0;
         if let Some(shutdown) = self.shutdown.take_if(|_| is_over) {
             self.timers.cancel(shutdown.timer);
-            self.stopping = true;
+            self.schedule.stopping = true;
         }
     }
 

@@ -179,8 +179,17 @@ impl Net {
         slot: u32,
         payload: &[u8],
     ) -> Result<(), SendError> {
+        let mut has_eased = false;
         self.enqueue(id, |connection, common| {
-            connection.push_latest(common, slot, payload)
-        })
+            let before = connection.pressure();
+            connection.push_latest(common, slot, payload)?;
+            has_eased = connection.pressure().has_eased(before);
+            Ok(())
+        })?;
+        if has_eased {
+            self.relieved(id);
+            self.update_interest(id);
+        }
+        Ok(())
     }
 }

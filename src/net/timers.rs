@@ -3,12 +3,13 @@
 //! They have a timing wheel of their own. The timers of a connection form a linked list, so that they can be cancelled
 //! when it ends; the connection stores the first.
 
+use std::ops::{Deref, DerefMut};
 use std::time::{Duration, Instant};
 
 use super::Net;
 use crate::connection::Phase;
 use crate::connection_id::ConnectionId;
-use crate::timers::{NO_TIMER, TimerKey, later};
+use crate::timers::{NO_TIMER, TimerKey, Timers, later};
 
 /// The shortest period of an interval: the resolution of timers.
 const SHORTEST: Duration = Duration::from_millis(1);
@@ -33,6 +34,35 @@ pub struct Expired {
     /// The number of further ticks of an interval that passed after [`due`](Self::due), because the loop was late. They
     /// are not fired. A game with fixed steps computes `1 + missed` of them.
     pub missed: u64,
+}
+
+/// The timers of the user.
+#[derive(Debug)]
+pub(super) struct UserTimers {
+    wheel: Timers<UserTimer>,
+    /// Counts the turns in which timers were fired.
+    round: u32,
+}
+
+impl UserTimers {
+    pub(super) fn new(now: Instant) -> Self {
+        let wheel = Timers::new(now);
+        Self { wheel, round: 0 }
+    }
+}
+
+impl Deref for UserTimers {
+    type Target = Timers<UserTimer>;
+
+    fn deref(&self) -> &Self::Target {
+        &self.wheel
+    }
+}
+
+impl DerefMut for UserTimers {
+    fn deref_mut(&mut self) -> &mut Self::Target {
+        &mut self.wheel
+    }
 }
 
 /// A timer that is set.
@@ -254,7 +284,7 @@ impl Net {
             connection,
             previous: NO_TIMER,
             next,
-            round: self.timer_round,
+            round: self.user_timers.round,
             interval: period.map(|period| Box::new(Interval { due: first, period })),
         };
         let timer = self.user_timers.insert(first.max(self.now), timer);
@@ -303,7 +333,7 @@ impl Net {
     /// Begins a round: timers set from here on wait for the next turn. Returns how many may fire; `None` if none is
     /// set.
     pub(crate) fn begin_round(&mut self) -> Option<usize> {
-        self.timer_round = self.timer_round.wrapping_add(1);
+        self.user_timers.round = self.user_timers.round.wrapping_add(1);
         let is_set = !self.user_timers.is_empty();
         is_set.then_some(self.config.timers_per_turn)
     }
@@ -312,7 +342,7 @@ impl Net {
     pub(crate) fn expire_timer(&mut self) -> Option<Expired> {
         let timer = self.user_timers.due(self.now)?;
         let to_the_millisecond = self.user_timers.deadline(timer);
-        let round = self.timer_round;
+        let round = self.user_timers.round;
         // Timers set in this round are due after all that were set before.
         let set = self
             .user_timers

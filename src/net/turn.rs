@@ -5,6 +5,8 @@ use std::time::{Duration, Instant};
 use mio::Token;
 
 use super::{Deadline, Net};
+#[cfg(feature = "proxy")]
+use crate::connection_id::SlotId;
 use crate::connection_id::{ConnectionId, Source};
 use crate::socket::Readiness;
 use crate::tick::Tick;
@@ -13,6 +15,32 @@ use crate::timers::later;
 /// How long memory stays unused before it is returned to the allocator.
 const TRIM_AFTER: Duration = Duration::from_secs(1);
 
+/// When a turn is due besides its events and its work, and when turns end.
+#[derive(Debug)]
+pub(super) struct Schedule {
+    /// The end of the last turn, if it was reported by `note_turn_end`.
+    turn_ended: Instant,
+    pub(super) stopping: bool,
+    /// A turn is due although there is no work to do in it, because `stop` or `shutdown` was called.
+    pub(super) turn_is_due: bool,
+    /// Commands are left in the mailbox: turns before this one are due without an event.
+    mail_until: u64,
+    /// The timer that returns unused memory is set.
+    trims: bool,
+}
+
+impl Schedule {
+    pub(super) fn new(now: Instant) -> Self {
+        Self {
+            turn_ended: now,
+            stopping: false,
+            turn_is_due: false,
+            mail_until: 0,
+            trims: false,
+        }
+    }
+}
+
 impl Net {
     /// Sets the time of this turn to `now`. Time never goes back.
     pub(crate) fn set_now(&mut self, now: Instant) {
@@ -20,12 +48,14 @@ impl Net {
         self.common.now = Tick::after(self.timers.elapsed(self.now));
     }
 
-    /// Notes an event of a connection or listener.
+    /// Notes an event of a connection, listener or arrival.
     #[inline]
     pub(crate) fn note_readiness(&mut self, token: Token, readiness: Readiness) {
         let source = Source::from_token(token, |source| match source {
             Source::Connection(id) => self.connections.generation(id.index()),
             Source::Listener(id) => self.listeners.generation(id.index()),
+            #[cfg(feature = "proxy")]
+            Source::Arrival(id) => self.arrivals.generation(id.slot()),
         });
         if let Some(source) = source {
             self.work.add_event(source, readiness);
@@ -44,6 +74,10 @@ impl Net {
 
     pub(crate) fn count_turn(&mut self) {
         self.stats.turns += 1;
+        #[cfg(feature = "tls")]
+        {
+            self.common.handshakes_left = self.config.handshakes_per_turn;
+        }
         // A panic of a callback may have left some.
         self.connections.end_replies();
         self.work.begin_turn();
@@ -84,6 +118,8 @@ impl Net {
                 listener.listed = listener.is_runnable();
                 listener.listed
             }),
+            #[cfg(feature = "proxy")]
+            Source::Arrival(_) => false,
         };
         if again {
             self.work.add_left_over(source);
@@ -122,40 +158,42 @@ impl Net {
 
     pub(crate) fn note_turn_end(&mut self, now: Instant) {
         let busy = now.saturating_duration_since(self.now);
-        let waited = self.now.saturating_duration_since(self.turn_ended);
+        let waited = self.now.saturating_duration_since(self.schedule.turn_ended);
         self.stats.waited = self.stats.waited.saturating_add(waited);
         self.stats.busy = self.stats.busy.saturating_add(busy);
         self.stats.longest_turn = self.stats.longest_turn.max(busy);
         self.stats.turn_times.add(busy);
-        self.turn_ended = now.max(self.now);
+        self.schedule.turn_ended = now.max(self.now);
     }
 
     /// Returns whether there is work that needs no further event.
     pub(crate) fn has_work(&self) -> bool {
-        !self.work.is_empty() || self.turn_is_due || self.stats.turns < self.mail_until
+        !self.work.is_empty()
+            || self.schedule.turn_is_due
+            || self.stats.turns < self.schedule.mail_until
     }
 
     /// Stops the loop: [`run`](crate::EventLoop::run) returns after this turn. Connections and listeners stay, and
     /// `run` may be called again. If you drive turns yourself, [`take_stop`](crate::Reactor::take_stop) reports it.
     pub fn stop(&mut self) {
-        self.stopping = true;
-        self.turn_is_due = true;
+        self.schedule.stopping = true;
+        self.schedule.turn_is_due = true;
     }
 
     /// Returns whether the loop was stopped by [`stop`](Self::stop) or at the end of a [`shutdown`](Self::shutdown),
     /// and that was not [taken](crate::Reactor::take_stop) yet.
     pub fn is_stopping(&self) -> bool {
-        self.stopping
+        self.schedule.stopping
     }
 
     pub(crate) fn take_stop(&mut self) -> bool {
-        std::mem::take(&mut self.stopping)
+        std::mem::take(&mut self.schedule.stopping)
     }
 
     /// Notes that commands are left in the mailbox: the next turn is due immediately.
     pub(crate) fn note_mail(&mut self) {
         // This turn is not counted yet.
-        self.mail_until = self.stats.turns + 2;
+        self.schedule.mail_until = self.stats.turns + 2;
     }
 
     /// Counts commands that were run. Sets the number of those that are pending, and of wake-ups for commands.
@@ -177,7 +215,7 @@ impl Net {
 
     /// Returns unused memory to the allocator.
     pub(crate) fn trim(&mut self) {
-        self.trim_scheduled = false;
+        self.schedule.trims = false;
         if let Some(queue) = self.connections.trim() {
             self.common.buffers.put_queue(queue);
         }
@@ -190,13 +228,13 @@ impl Net {
         for id in self.work.take_reported() {
             self.connections.free(id);
         }
-        self.turn_is_due = false;
+        self.schedule.turn_is_due = false;
         self.finish_shutdown();
         let is_retaining = self.common.buffers.is_retaining()
             || self.connections.is_retaining()
             || self.user_timers.is_retaining();
-        if !self.trim_scheduled && is_retaining {
-            self.trim_scheduled = true;
+        if !self.schedule.trims && is_retaining {
+            self.schedule.trims = true;
             let at = later(self.now, TRIM_AFTER);
             self.timers.insert(at, Deadline::Trim);
         }

@@ -7,6 +7,7 @@ use super::Net;
 use crate::connection::Origin;
 use crate::connection_id::ConnectionId;
 use crate::link::Link;
+use crate::socket::Stream;
 
 /// Read-only access to a connection, returned by [`Net::connection`].
 ///
@@ -23,7 +24,7 @@ use crate::link::Link;
 #[derive(Clone, Copy)]
 pub struct ConnectionRef<'n> {
     id: ConnectionId,
-    link: &'n Link,
+    pub(super) link: &'n Link,
     /// The bytes of replies that are not in its queue yet.
     replies: u64,
 }
@@ -38,7 +39,7 @@ impl Net {
     }
 }
 
-impl ConnectionRef<'_> {
+impl<'n> ConnectionRef<'n> {
     /// Returns the id.
     pub fn id(&self) -> ConnectionId {
         self.id
@@ -51,17 +52,48 @@ impl ConnectionRef<'_> {
         self.link.is_open()
     }
 
-    /// Returns the address of the peer. `None` for Unix domain sockets, whose peers have no address.
+    /// Returns the address of the peer. `None` for Unix domain sockets, whose peers have no address, and for clients
+    /// whose proxy does not know their address.
     ///
     /// An IPv4 peer of a dual-stack listener has its IPv4 address.
     pub fn peer_addr(&self) -> Option<SocketAddr> {
         self.link.peer
     }
 
+    /// Returns the address of the proxy that has made the connection for a client, whose address
+    /// [`peer_addr`](Self::peer_addr) returns. `None` if the client has connected directly or the proxy uses a Unix domain
+    /// socket, and after the connection has ended. Makes a system call.
+    #[cfg(feature = "proxy")]
+    pub fn proxy_addr(&self) -> Option<SocketAddr> {
+        self.link.proxy_addr()
+    }
+
     /// Returns the local address. `None` for Unix domain sockets, and after the connection has ended. Makes a system
     /// call.
     pub fn local_addr(&self) -> Option<SocketAddr> {
         self.link.local_addr()
+    }
+
+    /// Returns the stream, for example to set or query socket options. `None` after the connection has ended.
+    ///
+    /// On Unix the stream implements `AsFd`, on Windows `AsSocket`, so that crates such as `socket2` can use it. Do not
+    /// read from it, write to it or shut it down: the connection would not notice.
+    ///
+    /// ```
+    /// # #[cfg(unix)] {
+    /// use throng::{ConnectionId, Net};
+    ///
+    /// /// Marks the packets of a connection as urgent for routers (DSCP "expedited forwarding").
+    /// fn expedite(net: &Net, id: ConnectionId) -> std::io::Result<()> {
+    ///     match net.connection(id).and_then(|connection| connection.stream()) {
+    ///         Some(stream) => socket2::SockRef::from(stream).set_tos_v4(0xb8),
+    ///         None => Ok(()),
+    ///     }
+    /// }
+    /// # }
+    /// ```
+    pub fn stream(&self) -> Option<&'n Stream> {
+        self.link.stream()
     }
 
     /// Returns the listener that accepted the connection, or that it is outbound or adopted.
@@ -84,6 +116,13 @@ impl ConnectionRef<'_> {
     /// been called since.
     pub fn is_congested(&self) -> bool {
         self.link.is_congested()
+    }
+
+    /// Returns whether throng does not read from the connection at the moment because its peer has exceeded
+    /// [`max_frames_per_second`](crate::Config::max_frames_per_second) or
+    /// [`max_bytes_per_second`](crate::Config::max_bytes_per_second).
+    pub fn is_throttled(&self) -> bool {
+        self.link.is_throttled()
     }
 
     /// Returns whether the peer has half-closed or reset the connection, even if unread bytes come before that.

@@ -17,10 +17,15 @@ pub(crate) enum Warning {
     Recovering,
     /// A peer was refused, because of `max_connections_per_ip`.
     TooManyFrom,
+    /// A peer was refused, because of `max_accepts_per_second_per_ip`.
+    TooFast,
     /// A peer was refused by `on_accept`.
     NotAdmitted,
     /// A peer was refused because its listener was closed meanwhile.
     ListenerClosed,
+    /// A proxy was refused because it sent no valid PROXY header.
+    #[cfg(feature = "proxy")]
+    NoHeader,
     /// A peer had closed before it was accepted, or its socket could not be used.
     AcceptFailed,
     /// Accepting was paused.
@@ -30,12 +35,15 @@ pub(crate) enum Warning {
 }
 
 impl Warning {
-    const ALL: [Self; 8] = [
+    const ALL: &[Self] = &[
         Self::Full,
         Self::Recovering,
         Self::TooManyFrom,
+        Self::TooFast,
         Self::NotAdmitted,
         Self::ListenerClosed,
+        #[cfg(feature = "proxy")]
+        Self::NoHeader,
         Self::AcceptFailed,
         Self::AcceptPaused,
         Self::ConnectFailed,
@@ -48,8 +56,11 @@ impl fmt::Display for Warning {
             Self::Full => "peers refused: max_connections is reached",
             Self::Recovering => "peers refused: there are not fewer than accept_again_below yet",
             Self::TooManyFrom => "peers refused: max_connections_per_ip is reached",
+            Self::TooFast => "peers refused: max_accepts_per_second_per_ip is reached",
             Self::NotAdmitted => "peers refused: not admitted",
             Self::ListenerClosed => "peers refused: the listener is closed",
+            #[cfg(feature = "proxy")]
+            Self::NoHeader => "peers refused: no valid PROXY header",
             Self::AcceptFailed => "accepts that failed",
             Self::AcceptPaused => "pauses of accepting",
             Self::ConnectFailed => "attempts to connect that failed",
@@ -65,7 +76,7 @@ pub(super) struct Warnings([Flood; Warning::ALL.len()]);
 impl Drop for Warnings {
     fn drop(&mut self) {
         for warning in Warning::ALL {
-            let count = self.0[warning as usize].counted();
+            let count = self.0[*warning as usize].counted();
             if count > 0 {
                 warn!("{count} more {warning}");
             }

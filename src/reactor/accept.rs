@@ -3,7 +3,7 @@
 use super::Reactor;
 use crate::connection_id::ListenerId;
 use crate::handler::{Admission, Handler};
-use crate::net::{Accepted, Refusal};
+use crate::net::{Accepted, Newcomer, Refusal};
 use crate::socket::Shown;
 
 impl Reactor {
@@ -26,22 +26,28 @@ impl Reactor {
         listener: ListenerId,
     ) {
         for _ in 0..self.net.config().accepts_per_turn {
-            let (stream, peer) = match self.net.accept(listener) {
-                Accepted::Peer(stream, peer) => (stream, peer),
-                Accepted::Nobody => continue,
+            match self.net.accept(listener) {
+                Accepted::Peer(newcomer) => self.admit(handler, newcomer),
+                Accepted::Nobody => {}
                 Accepted::Blocked => return,
-            };
-            let admission = self.net.call("on_accept", Shown(peer), |net| {
-                handler.on_accept(net, listener, peer)
-            });
-            if admission == Admission::Refuse {
-                self.net.refuse(peer, &Refusal::NotAdmitted);
-                continue;
             }
-            if let Some(id) = self.net.admit(listener, stream, peer) {
-                self.net
-                    .call("on_connect", id, |net| handler.on_connect(net, id));
-            }
+        }
+    }
+
+    /// Asks the handler whether to admit a peer, and reports the connection.
+    pub(super) fn admit<H: Handler + ?Sized>(&mut self, handler: &mut H, newcomer: Newcomer) {
+        let (listener, peer) = (newcomer.listener, newcomer.peer);
+        let admission = self.net.call("on_accept", Shown(peer), |net| {
+            handler.on_accept(net, listener, peer)
+        });
+        if admission == Admission::Refuse {
+            self.net.refuse(peer, &Refusal::NotAdmitted);
+        } else if let Some(id) = self.net.admit(newcomer)
+            // With TLS, the handshake comes first.
+            && self.net.is_connected(id)
+        {
+            self.net
+                .call("on_connect", id, |net| handler.on_connect(net, id));
         }
     }
 }

@@ -27,6 +27,8 @@ impl Reactor {
             };
             match deadline {
                 Deadline::Connect(id, after) => self.judge_attempt(handler, id, after),
+                #[cfg(feature = "proxy")]
+                Deadline::Header(id, after) => self.judge_arrival(handler, id, after),
                 Deadline::Check(id) => self.judge_open(handler, id),
                 Deadline::Drain(id, until) => self.judge_closing(handler, id, until),
                 Deadline::Shutdown(after) => self.cut_short(after),
@@ -46,13 +48,14 @@ impl Reactor {
     ) {
         self.serve_now(handler, id);
         if self.net.phase(id) == Some(Phase::Connecting) {
-            self.net
-                .end(id, Some(DisconnectCause::ConnectTimedOut { after }));
+            let cause = self.net.attempt_timed_out(id, after);
+            self.net.end(id, Some(cause));
         }
     }
 
-    /// Judges an open connection that may be idle or stalled.
+    /// Judges an open connection that may be idle or stalled, or that was throttled.
     fn judge_open<H: Handler + ?Sized>(&mut self, handler: &mut H, id: ConnectionId) {
+        self.net.end_throttling(id);
         if let Clock::Over(_) = self.net.look_at_clock(id)
             && !mutated!("stall judged without trying")
         {
@@ -85,6 +88,7 @@ impl Reactor {
         match self.net.time_to_close(id, until) {
             None => {}
             Some(Duration::ZERO) => {
+                self.net.drain_at_last(id, &mut self.read_buffer);
                 self.net
                     .end(id, Some(DisconnectCause::DrainTimedOut { after }));
             }
@@ -99,12 +103,14 @@ impl Reactor {
         }
         self.net.postpone_shutdown(after);
         for id in self.net.in_phase(|phase| phase != Phase::Closed) {
-            self.net.pretend_ready(id);
             match self.net.phase(id) {
                 Some(Phase::Closing | Phase::Draining) => {
-                    self.net.drain(id, &mut self.read_buffer);
+                    self.net.drain_at_last(id, &mut self.read_buffer);
                 }
-                Some(Phase::Releasing) => self.net.flush(id),
+                Some(Phase::Releasing) => {
+                    self.net.pretend_ready(id);
+                    self.net.flush(id);
+                }
                 _ => {}
             }
             self.net

@@ -58,6 +58,7 @@ impl Reactor {
             net,
             read_buffer,
             delivery,
+            ..
         } = self;
         net.expect_no_change();
         let mut input = read_buffer
@@ -124,6 +125,7 @@ impl Reactor {
             net,
             read_buffer,
             delivery,
+            ..
         } = self;
         let mut input = read_buffer.get(delivery.end - delivery.rest..delivery.end)?;
         let cut = net.cut(id, &mut input);

@@ -1,13 +1,15 @@
 //! `Reactor`: drives the connections of a [`Net`] turn by turn, and makes all callbacks.
 //!
 //! This folder contains the whole turn. [`serve`] reads, [`deliver`] cuts frames and calls `on_data` and `on_chunk`,
-//! [`accept`] accepts peers, [`deadlines`] judges late connections, and [`announce`] reports drained and ended ones.
+//! [`accept`] accepts peers, `arrivals` reads PROXY headers, [`deadlines`] judges late connections, and [`announce`] reports drained and ended ones.
 //!
 //! A source counts as served when that is complete, and a connection keeps its readiness until a system call refutes
 //! it. So nothing is lost if a handler panics: the next turn continues where this one was interrupted.
 
 mod accept;
 mod announce;
+#[cfg(feature = "proxy")]
+mod arrivals;
 mod deadlines;
 mod deliver;
 mod serve;
@@ -26,6 +28,7 @@ use crate::in_loop::InLoop;
 use crate::net::Net;
 use crate::socket::{Readiness, claim, give_up};
 use deliver::Delivery;
+use serve::Light;
 
 /// Drives the connections of a [`Net`] in a [`mio::Poll`] of your own. An [`EventLoop`](crate::EventLoop) contains a
 /// reactor and a poll.
@@ -108,6 +111,7 @@ pub struct Reactor {
     read_buffer: Vec<u8>,
     /// Which of its bytes are being delivered.
     delivery: Delivery,
+    light: Light,
 }
 
 impl Reactor {
@@ -116,17 +120,23 @@ impl Reactor {
     /// `now` is the current time; from here on [`begin_turn`](Self::begin_turn) sets it.
     ///
     /// # Errors
-    /// If the registry cannot be cloned, or if settings contradict each other. `AlreadyExists` if another reactor is
+    /// If the registry cannot be cloned, if settings contradict each other, or if there is no memory for the
+    /// [`read_buffer`](Config::read_buffer). `AlreadyExists` if another reactor is
     /// attached to the registry or to a clone of it, and was not dropped: the two would take each other's events. This
     /// is detected only with epoll (Linux, Android, illumos); elsewhere you have to ensure it.
     pub fn attach(registry: &Registry, config: Config, now: Instant) -> io::Result<Self> {
         config.check()?;
+        let mut read_buffer = Vec::new();
+        read_buffer.try_reserve_exact(config.read_buffer)?;
+        read_buffer.resize(config.read_buffer, 0);
         let registry = registry.try_clone()?;
         claim(&registry)?;
+        let light = Light::new(&config);
         Ok(Self {
-            read_buffer: vec![0; config.read_buffer],
+            read_buffer,
             net: Net::new(registry, config, now),
             delivery: Delivery::default(),
+            light,
         })
     }
 
@@ -242,6 +252,8 @@ impl Reactor {
             match source {
                 Source::Connection(id) => self.serve_event(handler, id, readiness),
                 Source::Listener(id) => self.wake_listener(handler, id),
+                #[cfg(feature = "proxy")]
+                Source::Arrival(id) => self.serve_arrival(handler, id),
             }
             self.net.enforce_budget();
             self.net.event_served();
@@ -259,6 +271,9 @@ impl Reactor {
             match source {
                 Source::Connection(id) => self.serve_again(handler, id),
                 Source::Listener(id) => self.serve_listener(handler, id),
+                // It is read to its end when it has an event.
+                #[cfg(feature = "proxy")]
+                Source::Arrival(_) => {}
             }
             self.net.enforce_budget();
             self.net.left_over_served(source);

@@ -1,16 +1,43 @@
 //! Serves a connection: reads, delivers, and writes the replies while the connection is in the cache.
 
 use super::Reactor;
-use crate::connection::{Fill, Origin, Phase};
+use crate::config::Config;
+use crate::connection::{Fill, Phase};
 use crate::connection_id::ConnectionId;
 use crate::error::DecodeError;
 use crate::handler::Handler;
-use crate::net::{EndOfStream, Received};
+use crate::net::{EndOfStream, Input, Received};
 use crate::reason::DisconnectCause;
 use crate::socket::Readiness;
 
-/// A light connection is read once, at most this many bytes, whatever it may be as a heavy one.
-const LIGHT: usize = 64 * 1024;
+/// What a light connection may use, and from when on it is heavy.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Light {
+    /// It is read once, at most this many bytes.
+    bytes: usize,
+    heavy_from_bytes: usize,
+    heavy_from_frames: u64,
+}
+
+impl Light {
+    /// A light connection reads no more than this, whatever it may read as a heavy one.
+    const BYTES: usize = 64 * 1024;
+
+    pub(super) fn new(config: &Config) -> Self {
+        let bytes = config.read_budget.min(Self::BYTES);
+        Self {
+            bytes,
+            heavy_from_bytes: bytes / 2,
+            heavy_from_frames: config.frames_per_turn.div_ceil(2),
+        }
+    }
+
+    /// Returns whether a connection that has used this much is heavy.
+    #[inline(always)]
+    fn is_exceeded(&self, bytes: usize, frames: u64) -> bool {
+        bytes >= self.heavy_from_bytes || frames >= self.heavy_from_frames
+    }
+}
 
 impl Reactor {
     /// Serves a connection that has an event: reads once, delivers, and writes the replies. A heavy connection is listed
@@ -22,15 +49,15 @@ impl Reactor {
         id: ConnectionId,
         readiness: Readiness,
     ) {
-        let most = self.net.config().read_budget.min(LIGHT);
+        let buffer = &mut self.read_buffer;
         match self
             .net
-            .receive_event(id, readiness, &mut self.read_buffer, most)
+            .receive_event(id, readiness, buffer, self.light.bytes)
         {
             Received::Input(input) => {
                 let frames = self.net.config().frames_per_turn;
                 let delivered = self.deliver(handler, id, &input, frames);
-                let is_heavy = input.read >= most / 2 || delivered >= frames.div_ceil(2);
+                let is_heavy = self.light.is_exceeded(input.read, delivered);
                 self.net.finish_service(id, is_heavy);
             }
             received => self.serve_otherwise(handler, id, received, false),
@@ -42,7 +69,6 @@ impl Reactor {
     pub(super) fn serve_again<H: Handler + ?Sized>(&mut self, handler: &mut H, id: ConnectionId) {
         let config = self.net.config();
         let (mut bytes, mut frames) = (config.read_budget, config.frames_per_turn);
-        let (half_of_bytes, half_of_frames) = (bytes.min(LIGHT) / 2, frames / 2);
         let (all_bytes, all_frames) = (bytes, frames);
         let mut is_heavy = false;
         loop {
@@ -50,8 +76,9 @@ impl Reactor {
                 Received::Input(input) => {
                     bytes = bytes.saturating_sub(input.read);
                     frames -= self.deliver(handler, id, &input, frames);
-                    is_heavy =
-                        all_bytes - bytes >= half_of_bytes || all_frames - frames >= half_of_frames;
+                    is_heavy = self
+                        .light
+                        .is_exceeded(all_bytes - bytes, all_frames - frames);
                     self.net.finish_service(id, is_heavy);
                     if bytes == 0 || frames == 0 || self.net.has_nothing_to_deliver(id) {
                         return;
@@ -84,8 +111,27 @@ impl Reactor {
                 self.net.end(id, Some(error.into()));
             }
             Received::Fill(Fill::Blocked | Fill::Bytes { .. }) => {}
+            Received::Metered(input, allowed) => {
+                return self.deliver_metered(handler, id, &input, allowed);
+            }
             Received::NotOpen(phase) => return self.serve_ending(handler, id, phase),
         }
+        self.net.finish_service(id, is_heavy);
+    }
+
+    /// Delivers what was read from a connection with a rate limit, as far as that and the budget allow. It is read once
+    /// per service.
+    fn deliver_metered<H: Handler + ?Sized>(
+        &mut self,
+        handler: &mut H,
+        id: ConnectionId,
+        input: &Input,
+        allowed: u64,
+    ) {
+        let frames = self.net.config().frames_per_turn.min(allowed);
+        let delivered = self.deliver(handler, id, input, frames);
+        self.net.charge(id, input.read, delivered);
+        let is_heavy = self.light.is_exceeded(input.read, delivered);
         self.net.finish_service(id, is_heavy);
     }
 
@@ -115,13 +161,7 @@ impl Reactor {
                         .call("on_connect", id, |net| handler.on_connect(net, id));
                 }
             }
-            Err((Origin::Adopted, error)) => {
-                self.net.end(id, Some(DisconnectCause::of_socket(error)));
-            }
-            Err((_, error)) => {
-                self.net
-                    .end(id, Some(DisconnectCause::ConnectFailed(error)));
-            }
+            Err(cause) => self.net.end(id, Some(cause)),
         }
     }
 

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 
 use super::error::{ShardError, ShardFailure};
@@ -26,7 +27,7 @@ pub enum Balance {
     /// the first shard fails, its listening socket is closed and no shard accepts any more; connections of the other
     /// shards stay open. [`Shards::join_next`](crate::Shards::join_next) reports the failure.
     ///
-    /// Shards that have ended, have closed the listener, or have a full mailbox are skipped.
+    /// Shards that have ended, have closed or paused the listener, or have a full mailbox are skipped.
     /// [`on_accept`](crate::Handler::on_accept) and the limits are those of the shard that the peer is handed to.
     HandOver,
 }
@@ -171,9 +172,9 @@ fn listen_once<H: Handler + 'static>(
         .adopt_listener(socket, options.clone())
         .map_err(|rejected| (0, rejected.error))?;
     let local = net.local(listener);
-    let mut present: Vec<Weak<()>> = Vec::new();
+    let mut present: Vec<Weak<AtomicBool>> = Vec::new();
     for (event_loop, shard) in others.iter_mut().zip(1..) {
-        let presence = Arc::new(());
+        let presence = Arc::new(AtomicBool::new(true));
         present.push(Arc::downgrade(&presence));
         let by_hand = event_loop
             .net()
@@ -187,9 +188,10 @@ fn listen_once<H: Handler + 'static>(
         Box::new(move |peer: Peer| {
             let shard = turn % handles.len();
             turn += 1;
-            let is_present = |other: usize| Some(present.get(other)?.strong_count() > 0);
+            let is_present =
+                |other: usize| Some(present.get(other)?.upgrade()?.load(Ordering::Relaxed));
             match handles.get(shard) {
-                // Skips a shard that has ended, has closed the listener or has no room.
+                // Skips a shard that has ended, has closed or paused the listener, or has no room.
                 Some(handle) if shard > 0 && is_present(shard - 1) == Some(true) => {
                     handle.hand_in(listener, peer).err()
                 }

@@ -101,6 +101,38 @@ impl<H: ?Sized> ShardHandles<H> {
         }
     }
 
+    /// Like [`send_bytes`](Self::send_bytes), but never blocks; see [`Handle::try_send_bytes`].
+    ///
+    /// A task that waits for room takes a clone of the handle of that shard:
+    ///
+    /// ```
+    /// use throng::{MailboxError, ShardHandles, ShardedId};
+    ///
+    /// async fn tell<H>(
+    ///     handles: &ShardHandles<H>,
+    ///     id: ShardedId,
+    ///     payload: Vec<u8>,
+    /// ) -> Result<(), MailboxError> {
+    ///     let mut handle = handles.get(id.shard).ok_or(MailboxError::Closed)?.clone();
+    ///     handle.ready().await?;
+    ///     Ok(handle.try_send_bytes(id.connection, payload)?)
+    /// }
+    /// ```
+    ///
+    /// # Errors
+    /// Same as there; [`MailboxError::Closed`] also if there is no such shard.
+    pub fn try_send_bytes(
+        &self,
+        id: ShardedId,
+        payload: impl Into<Bytes>,
+    ) -> Result<(), Rejected<Bytes, MailboxError>> {
+        let payload = payload.into();
+        match self.get(id.shard) {
+            Some(handle) => handle.try_send_bytes(id.connection, payload),
+            None => Err(Rejected::new(MailboxError::Closed, payload)),
+        }
+    }
+
     /// Closes a connection on any shard gracefully; see [`Handle::disconnect`].
     ///
     /// # Errors
@@ -110,16 +142,39 @@ impl<H: ?Sized> ShardHandles<H> {
         handle.disconnect(id.connection)
     }
 
+    /// Like [`disconnect`](Self::disconnect), but never blocks.
+    ///
+    /// # Errors
+    /// Same as [`try_send_bytes`](Self::try_send_bytes).
+    pub fn try_disconnect(&self, id: ShardedId) -> Result<(), MailboxError> {
+        let handle = self.get(id.shard).ok_or(MailboxError::Closed)?;
+        handle.try_disconnect(id.connection)
+    }
+
     /// Sends a frame to every connection of all shards. It is encoded once per framing of the listeners, on this
     /// thread; large payloads are shared by all queues.
     ///
     /// Blocks until there is room. In a callback it does not block, but skips shards whose mailbox is full. Returns the
     /// number of shards that accepted the frame: all except those that were skipped or have ended.
     pub fn broadcast(&self, payload: impl Into<Bytes>) -> usize {
-        let encoded = Arc::new(Encoded::new(payload.into(), &self.framings));
+        self.broadcast_by(Handle::broadcast_encoded, payload.into())
+    }
+
+    /// Like [`broadcast`](Self::broadcast), but never blocks: skips shards whose mailbox is full.
+    pub fn try_broadcast(&self, payload: impl Into<Bytes>) -> usize {
+        self.broadcast_by(Handle::try_broadcast_encoded, payload.into())
+    }
+
+    /// Broadcasts with one of the two functions.
+    fn broadcast_by(
+        &self,
+        put: impl Fn(&Handle<H>, Arc<Encoded>) -> Result<(), MailboxError>,
+        payload: Bytes,
+    ) -> usize {
+        let encoded = Arc::new(Encoded::new(payload, &self.framings));
         let taken = self
             .iter()
-            .filter(|handle| handle.broadcast_encoded(Arc::clone(&encoded)).is_ok());
+            .filter(|handle| put(handle, Arc::clone(&encoded)).is_ok());
         taken.count()
     }
 

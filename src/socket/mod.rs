@@ -4,6 +4,7 @@ mod claim;
 #[cfg(unix)]
 mod descriptor;
 mod eof;
+mod handle;
 mod listening;
 mod no_signal;
 mod readiness;
@@ -50,7 +51,7 @@ impl fmt::Display for Shown {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0 {
             Some(addr) => addr.fmt(f),
-            None => f.write_str("a Unix domain socket"),
+            None => f.write_str("a peer without an address"),
         }
     }
 }

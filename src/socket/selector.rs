@@ -57,13 +57,14 @@ impl Selector {
     pub(crate) fn connect(
         &self,
         addr: SocketAddr,
+        source: Option<SocketAddr>,
         options: &ConnectionOptions,
     ) -> io::Result<Stream> {
         #[cfg(feature = "sim")]
         if let Some(port) = &self.simulated {
             return port.connect(addr, options).map(Stream::Sim);
         }
-        Stream::connect(addr, options)
+        Stream::connect(addr, source, options)
     }
 
     /// Listens on an address.

@@ -92,13 +92,21 @@ macro_rules! with_stream {
 }
 
 impl Stream {
-    /// Starts to connect; [`is_connected`](Self::is_connected) returns the result.
-    pub(crate) fn connect(addr: SocketAddr, options: &ConnectionOptions) -> io::Result<Self> {
-        if options.receive_buffer.is_none() {
+    /// Starts to connect, from the local address if there is one; [`is_connected`](Self::is_connected) returns the
+    /// result.
+    pub(crate) fn connect(
+        addr: SocketAddr,
+        local: Option<SocketAddr>,
+        options: &ConnectionOptions,
+    ) -> io::Result<Self> {
+        if options.receive_buffer.is_none() && local.is_none() {
             return TcpStream::connect(addr).map(Self::Tcp);
         }
         let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
         size_buffers(&socket, options)?;
+        if let Some(local) = local {
+            bind(&socket, local, addr)?;
+        }
         match socket.connect_timeout(&addr.into(), Duration::ZERO) {
             // Connecting continues: this error does not come from the system.
             Err(error)
@@ -326,6 +334,19 @@ impl Stream {
 #[cfg(feature = "sim")]
 fn no_socket(_: &super::sim::Stream) -> io::Error {
     io::ErrorKind::Unsupported.into()
+}
+
+/// Binds a socket to the address from which it connects to `peer`.
+fn bind(socket: &Socket, local: SocketAddr, peer: SocketAddr) -> io::Result<()> {
+    if local.is_ipv4() != peer.is_ipv4() {
+        let message = format!("the source address {local} is of another family");
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
+    }
+    // A port that was chosen may have been used a moment ago. On Windows the option would let two sockets share it.
+    if cfg!(unix) && local.port() != 0 {
+        socket.set_reuse_address(true)?;
+    }
+    socket.bind(&local.into())
 }
 
 /// Returns the canonical form of a peer address: an IPv4 peer of a dual-stack socket has its IPv4 address. Other

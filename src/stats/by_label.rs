@@ -59,16 +59,23 @@ by_label! {
         full,
         /// [`max_connections_per_ip`](crate::Config::max_connections_per_ip) was reached.
         per_address,
+        /// [`max_accepts_per_second_per_ip`](crate::Config::max_accepts_per_second_per_ip) was exceeded.
+        rate_per_address,
         /// [`on_accept`](crate::Handler::on_accept) refused the peer.
         on_accept,
-        /// The listener was closed in [`on_accept`](crate::Handler::on_accept).
+        /// The listener was closed in [`on_accept`](crate::Handler::on_accept), or while the peer was accepted and not yet
+        /// admitted.
         listener_closed,
+        /// The peer is a proxy and has not sent a valid PROXY header in time (feature `proxy`).
+        proxy,
     }
 }
 
 by_label! {
     /// The present connections of a loop, by their [stage](crate::Stage).
     pub struct ConnectionsByStage by stage {
+        /// Accepted from a proxy whose PROXY header is awaited; no connections yet (feature `proxy`).
+        arriving,
         /// Outbound or adopted, and not yet established.
         connecting,
         /// Established.
@@ -119,6 +126,14 @@ causes! {
     network: Network,
     connect_failed: ConnectFailed,
     connect_timed_out: ConnectTimedOut,
+    #[cfg(feature = "tls")]
+    handshake_failed: HandshakeFailed,
+    #[cfg(feature = "tls")]
+    handshake_timed_out: HandshakeTimedOut,
+    #[cfg(feature = "tls")]
+    tls: Tls,
+    #[cfg(feature = "tls")]
+    truncated: Truncated,
     frame_too_large: Decode(FrameTooLarge),
     malformed: Decode(Malformed),
     out_of_memory: Decode(OutOfMemory),
@@ -134,6 +149,7 @@ causes! {
     idle: Idle,
     frame_stalled: FrameStalled,
     write_stalled: WriteStalled,
+    rate_exceeded: RateExceeded,
     memory_budget: MemoryBudget,
     slow_consumer: SlowConsumer,
 }

@@ -114,16 +114,21 @@ stats! {
         counter slow_callbacks: u64,
         /// Peers that were accepted and admitted.
         counter accepted: u64,
-        /// Peers that were accepted and closed immediately.
+        /// Peers that were accepted and not admitted.
         counter refused: u64,
         /// Refused peers by the reason: `refused` is the sum.
         counter refusals: RefusalsByReason,
+        /// Connections that a proxy made for itself, to check whether this server is reachable. They were closed without a
+        /// callback (feature `proxy`).
+        counter proxy_checks: u64,
         /// Accepts that failed: the peer had closed, or the system had no file descriptor or memory left.
         counter accept_failures: u64,
         /// How often accepting was paused for lack of a file descriptor or memory.
         counter accept_pauses: u64,
         /// Outbound and adopted connections that were established.
         counter connected: u64,
+        /// TLS handshakes that were completed, in either direction. Zero without the feature `tls`.
+        counter handshakes: u64,
         /// Connections in either direction that have ended, including failed connection attempts.
         counter disconnected: u64,
         /// Ended connections by the [cause](crate::DisconnectCause): `disconnected` is the sum.
@@ -135,6 +140,10 @@ stats! {
         /// Frames that were replaced by a newer frame of their slot and not sent; see
         /// [`send_latest`](crate::Net::send_latest).
         counter frames_replaced: u64,
+        /// How often reading a connection was paused because its peer exceeded
+        /// [`max_frames_per_second`](crate::Config::max_frames_per_second) or
+        /// [`max_bytes_per_second`](crate::Config::max_bytes_per_second).
+        counter throttled: u64,
         /// Bytes read from sockets, headers included.
         counter bytes_received: u64,
         /// Bytes written to sockets, headers included.
@@ -155,7 +164,7 @@ stats! {
         /// Present connections by the stage they have reached.
         gauge connections: ConnectionsByStage,
         /// Bytes that all connections hold, as counted for [`memory_budget`](crate::Config::memory_budget): write
-        /// queues, undelivered input and incomplete frames.
+        /// queues, undelivered input, incomplete frames, and TLS sessions.
         gauge memory_bytes: u64,
         /// The part of these bytes that is in write queues. A payload that several queues share counts once.
         gauge queued_bytes: u64,

@@ -123,7 +123,8 @@ impl Mix {
                 self.timer(net, id, WAKE);
             }
             16 | 17 => {
-                if net.begin_frame(id, large.len() as u64).is_ok() {
+                let begun = net.begin_frame(id, large.len() as u64).is_ok();
+                if begun {
                     self.book.sent(id, &large);
                     self.open.insert(id, large);
                     self.timer(net, id, CHUNK);
@@ -139,7 +140,8 @@ impl Mix {
                 self.book.of(id).was_closed = true;
             }
             22 if self.is_harsh => {
-                if net.half_close(id).is_ok() {
+                let closed = net.half_close(id).is_ok();
+                if closed {
                     self.book.of(id).was_closed = true;
                 }
             }

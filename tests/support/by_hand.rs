@@ -69,6 +69,12 @@ impl Loop {
         self.reactor.finish_turn(handler);
     }
 
+    /// Polls without waiting, and passes the events on. Returns how many there were. The turn is not finished.
+    pub fn poll_once(&mut self) -> usize {
+        self.poll(Duration::ZERO);
+        self.events.iter().count()
+    }
+
     fn poll(&mut self, wait: Duration) {
         let wait = self
             .reactor

@@ -13,6 +13,8 @@ use std::{env, thread};
 
 use super::PATIENCE;
 
+pub const ANY_PORT: &str = "127.0.0.1:0";
+
 /// An example that runs, and does not outlive its test.
 pub struct Example {
     child: Child,
@@ -33,20 +35,27 @@ pub struct Output {
 impl Example {
     #[track_caller]
     pub fn start(name: &str, args: &[&str]) -> Self {
-        let program = built(name);
-        let spawned = Command::new(&program)
-            .args(args)
+        Self::run(Command::new(built(name)).args(args))
+    }
+
+    /// Runs a command that starts an example.
+    #[track_caller]
+    pub fn run(command: &mut Command) -> Self {
+        Self::run_with(command, Stdio::piped())
+    }
+
+    /// The same, with a standard input.
+    #[track_caller]
+    pub fn run_with(command: &mut Command, stdin: Stdio) -> Self {
+        let spawned = command
             .env_remove("RUST_LOG")
-            .stdin(Stdio::piped())
+            .stdin(stdin)
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn();
         let mut child = match spawned {
             Ok(child) => child,
-            Err(error) => panic!(
-                "{}: {error}; \"cargo build --examples\" makes it",
-                program.display()
-            ),
+            Err(error) => panic!("{command:?}: {error}; \"cargo build --examples\" makes it"),
         };
         let stdout = BufReader::new(child.stdout.take().expect("a pipe"));
         let mut stderr = child.stderr.take().expect("a pipe");
@@ -149,7 +158,7 @@ fn in_background<T: Send + 'static>(
 }
 
 /// Where cargo puts an example: `deps/` with this test and `examples/` are neighbours.
-fn built(name: &str) -> PathBuf {
+pub fn built(name: &str) -> PathBuf {
     let test = env::current_exe().expect("the path of this test");
     let deps = test.parent().expect("the directory it is in");
     let examples = deps.with_file_name("examples");

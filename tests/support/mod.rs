@@ -14,6 +14,8 @@ pub mod peer;
 pub mod random;
 pub mod recorder;
 pub mod scene;
+#[cfg(all(feature = "tls", target_os = "linux"))]
+pub mod secure;
 pub mod server;
 pub mod shards;
 pub mod toy;
@@ -26,6 +28,9 @@ use std::time::{Duration, Instant};
 use drivers::Driver;
 use throng::{Config, ConnectionId, EventLoop, Handler, ListenOptions, Net};
 
+#[cfg(unix)]
+#[allow(unused_imports, reason = "each test file uses its own part")]
+pub use self::peer::reserved;
 #[allow(unused_imports, reason = "each test file uses its own part")]
 pub use self::{
     peer::{Never, Peer, Place, framed, letters, pair, pattern, read_frames, refusing, std_stream},

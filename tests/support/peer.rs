@@ -104,6 +104,19 @@ pub fn refusing() -> (socket2::Socket, SocketAddr) {
     (socket, addr.expect("an IPv4 address"))
 }
 
+/// A port for another program to listen on: it is bound, so that no other socket gets it, but can be shared.
+#[cfg(unix)]
+pub fn reserved() -> (socket2::Socket, SocketAddr) {
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None);
+    let socket = socket.expect("a socket");
+    socket.set_reuse_address(true).expect("a socket");
+    socket.set_reuse_port(true).expect("a socket");
+    let any = SocketAddr::from(([127, 0, 0, 1], 0));
+    socket.bind(&any.into()).expect("a free port");
+    let addr = socket.local_addr().expect("its address").as_socket();
+    (socket, addr.expect("an IPv4 address"))
+}
+
 /// A path for a socket file, which is removed on drop.
 pub struct Place(pub std::path::PathBuf);
 

@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 
 use clap::Args;
 use serde_json::json;
-use throng::EventLoop;
+use throng::{ConnectOptions, EventLoop};
 
 use crate::problem::Problem;
 use crate::progress::Progress;
@@ -60,6 +60,9 @@ pub(crate) struct Options {
     /// How long the load lasts.
     #[arg(long, default_value = "10", value_parser = seconds)]
     seconds: Duration,
+    #[cfg(feature = "tls")]
+    #[command(flatten)]
+    tls: crate::tls::LoadOptions,
 }
 
 impl Options {
@@ -80,6 +83,14 @@ impl Options {
             size: self.size,
         })
     }
+
+    /// How to connect.
+    pub(crate) fn connect(&self) -> Result<ConnectOptions, Problem> {
+        #[cfg(feature = "tls")]
+        return self.tls.connect(&self.addr);
+        #[cfg(not(feature = "tls"))]
+        Ok(ConnectOptions::default())
+    }
 }
 
 /// Attempts to connect under way at a time: fewer than a listener's backlog, so that none is dropped and tried again.
@@ -98,10 +109,13 @@ pub(crate) fn run(options: &Options, json: Option<&Path>) -> Result<(), Problem>
         addrs: values::resolve(&options.addr)?,
         shape,
         time_every: Some(1),
+        options: options.connect()?,
     };
+    let started = Instant::now();
     let mut load = Load::connect(&spec)?;
+    let took = started.elapsed();
     report::say(format_args!(
-        "connected     {} to {}",
+        "connected     {} to {} in {took:.1?}",
         grouped(shape.connections.into()),
         load.addr
     ));
@@ -112,6 +126,7 @@ pub(crate) fn run(options: &Options, json: Option<&Path>) -> Result<(), Problem>
         &json!({
             "addr": load.addr.to_string(),
             "connections": shape.connections,
+            "connect_seconds": took.as_secs_f64(),
             "pipeline": options.rate.is_none().then_some(options.pipeline),
             "rate": options.rate,
             "size": shape.size,
@@ -134,7 +149,7 @@ impl Load {
         let pace = spec.shape.pace;
         let mut event_loop = EventLoop::new(pace.config())?;
         let mut traffic = spec.shape.kind.traffic(spec);
-        let addr = reach(&mut event_loop, &mut *traffic, &spec.addrs)?;
+        let addr = reach(&mut event_loop, &mut *traffic, spec)?;
         let mut load = Self {
             event_loop,
             traffic,
@@ -148,7 +163,8 @@ impl Load {
         let mut watch = Watch::new();
         while connected < total {
             while started < total && started - connected < CONNECTING_AT_ONCE {
-                let id = load.event_loop.net().connect(addr);
+                let net = load.event_loop.net();
+                let id = net.connect_with(addr, spec.options.clone());
                 id.map_err(std::io::Error::from)?;
                 started += 1;
             }
@@ -233,10 +249,10 @@ impl Load {
 fn reach(
     event_loop: &mut EventLoop,
     traffic: &mut (dyn Traffic + 'static),
-    addrs: &[SocketAddr],
+    spec: &Spec,
 ) -> Result<SocketAddr, Problem> {
     let mut open = |addr| {
-        let id = event_loop.net().connect(addr);
+        let id = event_loop.net().connect_with(addr, spec.options.clone());
         id.map_err(std::io::Error::from)?;
         let mut watch = Watch::new();
         while traffic.tally().connected == 0 {
@@ -246,7 +262,7 @@ fn reach(
         Ok(addr)
     };
     let mut problems = Vec::new();
-    for &addr in addrs {
+    for &addr in &spec.addrs {
         match open(addr) {
             Ok(addr) => return Ok(addr),
             Err(problem) => problems.push(Problem::to_string(&problem)),
@@ -278,6 +294,7 @@ mod tests {
             addrs,
             shape: Shape::echo(3, Pace::InFlight(1), 64),
             time_every: None,
+            options: ConnectOptions::default(),
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use throng::Config;
+use throng::{Config, ConnectOptions};
 
 use super::traffic::Kind;
 
@@ -14,6 +14,8 @@ pub(crate) struct Spec {
     pub(crate) shape: Shape,
     /// Of so many frames of a connection one is timed; `None` for none. Reading the clock takes its time.
     pub(crate) time_every: Option<u32>,
+    /// How to connect.
+    pub(crate) options: ConnectOptions,
 }
 
 /// How many connections do what.

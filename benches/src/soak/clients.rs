@@ -36,7 +36,7 @@ fn write(mut wire: Wire, seed: u64, flow: Flow, work: &Work<'_>) -> Result<(), P
 
 const LAST: &[u8] = b"this was the last frame of this stream";
 
-/// Receives what [`write`] has sent with the same seed.
+/// Receives what [`write`](write()) has sent with the same seed.
 fn read(mut wire: Wire, seed: u64, flow: Flow) -> Result<Tally, Problem> {
     let mut random = Random::new(seed);
     let mut pauses = Random::new(seed ^ 1);
@@ -137,8 +137,11 @@ pub(super) fn relay(mut work: Work<'_>) -> Result<Tally, Problem> {
     let mut all = Tally::default();
     while work.goes_on() {
         let number = work.random.next();
-        let one = Wire::connect(work.addr, RELAY, number)?;
-        let other = Wire::connect(work.addr, RELAY, number)?;
+        let mut one = Wire::connect(work.addr, RELAY, number)?;
+        let mut other = Wire::connect(work.addr, RELAY, number)?;
+        // The server takes a peer for gone that has closed its side before it has a partner.
+        one.send(b"are you there?")?;
+        other.expect(b"are you there?")?;
         let flow = Flow {
             frames: 3000,
             longest: 1 << 20,

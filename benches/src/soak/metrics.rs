@@ -19,6 +19,9 @@ const KNOWN: [&str; 4] = [
 /// How often the server has run out of descriptors.
 pub(super) const PAUSES: &str = "throng_accept_pauses_total";
 
+/// The ended connections by their cause.
+pub(super) const DISCONNECTS: &str = "throng_disconnects_total";
+
 /// A connection that asks for the statistics.
 pub(super) struct Control(Wire);
 

@@ -22,7 +22,7 @@ use crate::process::Server;
 use crate::report::{self, grouped};
 use crate::usage;
 use crate::values::minutes;
-use metrics::Control;
+use metrics::{Control, DISCONNECTS, PAUSES};
 use wire::Random;
 
 pub(crate) use server::{Options as ServerOptions, run as serve};
@@ -41,7 +41,7 @@ pub(crate) struct Options {
 const DESCRIPTORS: u32 = 256;
 const CYCLE: Duration = Duration::from_secs(20);
 /// No socket is waited for longer, and no end.
-const PATIENCE: Duration = Duration::from_secs(120);
+const PATIENCE: Duration = Duration::from_secs(180);
 /// What the heap of the server may have grown by at the end of a cycle, since the end of the first.
 const GROWTH: u64 = 16 << 20;
 
@@ -111,8 +111,16 @@ pub(crate) fn run(options: &Options, json: Option<&Path>) -> Result<(), Problem>
         let time = CYCLE.min(options.minutes);
         let cycle = cycle(server.addr, &mut random, Instant::now() + time);
         server.expect_alive()?;
-        let cycle = cycle.map_err(|problem| Problem::failed(format!("seed {seed}: {problem}")))?;
-        all.add(cycle);
+        match cycle {
+            Ok(tally) => all.add(tally),
+            Err(problem) => {
+                // The server may know why.
+                let causes = control.ask()?.labelled(DISCONNECTS);
+                let known = metrics::expect_known(&causes);
+                let more = known.map_or_else(|known| format!("; {known}"), |()| String::new());
+                return Err(Problem::failed(format!("seed {seed}: {problem}{more}")));
+            }
+        }
         cycles += 1;
         let stats = control.expect_quiet()?;
         let left = usage::descriptors(server.pid());
@@ -134,7 +142,7 @@ pub(crate) fn run(options: &Options, json: Option<&Path>) -> Result<(), Problem>
             grouped(all.frames),
             grouped(all.bytes >> 20),
             grouped(heap.unwrap_or(0) >> 10),
-            stats.value(metrics::PAUSES),
+            stats.value(PAUSES),
         ));
         if heap
             .zip(first_heap)
@@ -146,7 +154,7 @@ pub(crate) fn run(options: &Options, json: Option<&Path>) -> Result<(), Problem>
         }
     }
     let stats = control.expect_quiet()?;
-    let causes = stats.labelled("throng_disconnects_total");
+    let causes = stats.labelled(DISCONNECTS);
     for (cause, ended) in causes.iter().filter(|(_, ended)| *ended > 0) {
         report::say(format_args!("{:>9}  ended: {cause}", grouped(*ended)));
     }
@@ -162,7 +170,7 @@ pub(crate) fn run(options: &Options, json: Option<&Path>) -> Result<(), Problem>
             "bytes": all.bytes,
             "first_heap": first_heap,
             "heap": heap,
-            "accept_pauses": stats.value(metrics::PAUSES),
+            "accept_pauses": stats.value(PAUSES),
             "disconnects": causes.into_iter().collect::<std::collections::BTreeMap<_, _>>(),
         }),
     )

@@ -181,8 +181,9 @@ pub(crate) fn run(options: &Options) -> Result<(), Problem> {
         .allow_half_open(true)
         .stream_frames_over(256 << 10)
         .max_queued_bytes(1 << 20)
-        .frame_stall_timeout(Duration::from_secs(60))
-        .write_stall_timeout(Duration::from_secs(60));
+        // Clients may be starved of processor time on a machine that does much else.
+        .frame_stall_timeout(Duration::from_secs(600))
+        .write_stall_timeout(Duration::from_secs(600));
     let mut event_loop = EventLoop::new(config)?;
     let net = event_loop.net();
     let listener = net.listen(&options.addr).map_err(std::io::Error::from)?;

@@ -45,7 +45,7 @@ enum Case {
     Slowloris,
     /// 500 clients want to be served by a process that may have 64 descriptors.
     Descriptors,
-    /// Six peers send as fast as they can.
+    /// Peers send as fast as they can, 6 of them and 100.
     Firehoses,
 }
 

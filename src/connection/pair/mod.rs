@@ -66,7 +66,7 @@ impl Pair {
         let mut origins = [Origin::Outbound, Origin::Adopted].into_iter();
         let sides = frames.map(|frames| {
             let (origin, options) = (origins.next().expect("two"), options.clone());
-            let terms = Arc::new(Terms { origin, options });
+            let terms = Arc::new(Terms::plain(origin, options));
             Side {
                 connection: Connection::new(None, Phase::Open, READ_INTEREST, terms, common.now),
                 to_send: frames.into_iter(),

@@ -84,7 +84,11 @@ enum State {
         checked: bool,
     },
     /// Like `Stream`, in a format that does not declare the length. Only a byte that may belong to the delimiter is held.
-    Line { at: u64, delimiter: Delimiter },
+    Line {
+        at: u64,
+        max: u64,
+        delimiter: Delimiter,
+    },
 }
 
 const BOUNDARY: State = State::Header { scanned: 0 };

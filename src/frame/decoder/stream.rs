@@ -1,7 +1,7 @@
 //! Frames that are not held whole: their payload is delivered as it arrives.
 
 use super::{BOUNDARY, Cut, FrameDecoder, State};
-use crate::error::DecodeError;
+use crate::error::{DecodeError, FirstBytes};
 use crate::frame::Framing;
 use crate::frame::chunk::Extent;
 use crate::frame::delimiter::Delimiter;
@@ -49,7 +49,11 @@ impl FrameDecoder {
         let delimiter = self.framing.as_delimiter();
         match delimiter.filter(|_| least > self.whole_max) {
             Some(delimiter) => {
-                self.state = State::Line { at: 0, delimiter };
+                self.state = State::Line {
+                    at: 0,
+                    max: self.max_frame_len,
+                    delimiter,
+                };
                 true
             }
             None => false,
@@ -59,7 +63,7 @@ impl FrameDecoder {
     /// Delivers the held part of a frame that turned out to be too long to be held.
     pub(super) fn cut_held_chunk<'i>(&mut self) -> Option<Cut<'i>> {
         let mut held = std::mem::take(&mut self.held);
-        if let State::Line { at, delimiter } = &mut self.state {
+        if let State::Line { at, delimiter, .. } = &mut self.state {
             let payload = delimiter.payload(&held).len();
             self.held = held.split_off(payload);
             *at = payload as u64;
@@ -124,7 +128,7 @@ impl FrameDecoder {
                     Piece { len, extent, .. } => Ok(Some(Cut::Chunk(extent, &front[..len]))),
                 }
             }
-            State::Line { at, delimiter } => Ok(self.cut_line(input, at, delimiter)),
+            State::Line { at, max, delimiter } => self.cut_line(input, at, max, delimiter),
             State::Header { .. } | State::Body { .. } => self.cut_borrowed(input),
         }
     }
@@ -182,8 +186,10 @@ impl FrameDecoder {
         &mut self,
         input: &mut &'i [u8],
         at: u64,
+        max: u64,
         delimiter: Delimiter,
-    ) -> Option<Cut<'i>> {
+    ) -> Result<Option<Cut<'i>>, DecodeError> {
+        let front = *input;
         let end = delimiter.cut(input);
         let is_last = end.is_some();
         let bytes = end.unwrap_or_else(|| {
@@ -192,20 +198,31 @@ impl FrameDecoder {
             bytes
         });
         if bytes.is_empty() && !is_last {
-            return None;
+            return Ok(None);
         }
         let end = at.saturating_add(bytes.len() as u64);
+        if end > max {
+            return Err(DecodeError::FrameTooLarge {
+                declared: end,
+                max,
+                first_bytes: FirstBytes::of(front),
+            });
+        }
         self.state = if is_last {
             BOUNDARY
         } else {
-            State::Line { at: end, delimiter }
+            State::Line {
+                at: end,
+                max,
+                delimiter,
+            }
         };
         let extent = Extent {
             offset: at,
             total: is_last.then_some(end),
             is_last,
         };
-        Some(Cut::Chunk(extent, bytes))
+        Ok(Some(Cut::Chunk(extent, bytes)))
     }
 
     /// Returns the byte that ends an unfinished line at EOF, if EOF ends it.

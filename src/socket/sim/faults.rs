@@ -52,8 +52,7 @@ pub struct Faults {
     pub clock_jumps: u32,
     /// The longest jump. Default: 5 s.
     pub longest_jump: Duration,
-    /// Whether each socket gets buffers of a random size, from some hundred bytes up to those of the
-    /// [`Link`](crate::sim::Link).
+    /// Whether each socket gets buffers of a random size, from some hundred bytes up to those of the [`Link`].
     pub small_buffers: bool,
     /// Whether the latency of each segment varies, up to four times that of the link.
     pub jitter: bool,

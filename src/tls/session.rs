@@ -1,0 +1,407 @@
+//! One session: reading, writing, closing.
+
+use std::fmt;
+use std::io::{self, IoSlice, Read, Write};
+
+use super::handshake::Stage;
+use super::records::Records;
+use crate::memory::Memory;
+use crate::socket::Stream;
+use crate::tick::Tick;
+
+/// What an idle session takes, in bytes: measured with TLS 1.3, rounded up.
+const IDLE: usize = 8 * 1024;
+
+/// The most ciphertext that is read at once: the plaintext of about one read buffer.
+const CIPHERTEXT: usize = 64 * 1024;
+
+/// The least that is read at once, however little plaintext is asked for: about one record.
+const RECORD: usize = 16 * 1024;
+
+/// How many times a read may read ciphertext without any plaintext in it, such as session tickets. The rest is read in
+/// the next turn, so that a peer cannot keep the loop busy.
+const MAX_READS: usize = 2;
+
+/// The ciphertext of the session that is served. One for all sessions of a loop.
+#[derive(Debug, Default)]
+pub(crate) struct Buffers {
+    pub(super) input: Vec<u8>,
+    output: Vec<u8>,
+}
+
+/// The memory of a session, in bytes.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Held {
+    /// The session itself, and bytes that were received and not read.
+    pub(crate) own: usize,
+    /// Ciphertext that the socket has not taken.
+    pub(crate) unsent: usize,
+}
+
+impl Held {
+    fn add_to(self, memory: &mut Memory) {
+        memory.add_input(self.own);
+        memory.add(self.unsent);
+    }
+
+    pub(crate) fn sub_from(self, memory: &mut Memory) {
+        memory.sub_input(self.own);
+        memory.sub(self.unsent);
+    }
+
+    pub(crate) fn all(self) -> u64 {
+        (self.own + self.unsent) as u64
+    }
+}
+
+/// A TLS session and its socket.
+pub(crate) struct Session {
+    pub(super) stream: Stream,
+    pub(super) tls: rustls::Connection,
+    pub(super) stage: Stage,
+    /// Ciphertext that the socket has not taken, and how much of it was written since.
+    pending: Vec<u8>,
+    written: usize,
+    /// Ciphertext that was read, and that rustls did not take.
+    pub(super) unfed: Vec<u8>,
+    records: Records,
+    /// Plaintext that was decrypted and not read.
+    plaintext: usize,
+    /// The error that ends the session. Plaintext before it is read first.
+    pub(super) failure: Option<rustls::Error>,
+    /// The peer's close_notify was read.
+    has_ended: bool,
+    /// The last read has emptied the socket and the session.
+    is_drained: bool,
+    /// The last read stopped before the socket was empty, and has returned nothing.
+    is_cut_short: bool,
+    /// When the socket last took ciphertext.
+    progress_at: Tick,
+    /// The frames of which a part is in `pending`: an estimate. `None` if no frame is.
+    unsent_frames: Option<u64>,
+    counted: Held,
+}
+
+impl Session {
+    pub(crate) fn new(stream: Stream, tls: rustls::Connection, stage: Stage) -> Self {
+        Self {
+            stream,
+            tls,
+            stage,
+            pending: Vec::new(),
+            written: 0,
+            unfed: Vec::new(),
+            records: Records::default(),
+            plaintext: 0,
+            failure: None,
+            has_ended: false,
+            is_drained: false,
+            is_cut_short: false,
+            progress_at: Tick::default(),
+            unsent_frames: None,
+            counted: Held::default(),
+        }
+    }
+
+    pub(crate) fn stream(&self) -> &Stream {
+        &self.stream
+    }
+
+    pub(crate) fn stream_mut(&mut self) -> &mut Stream {
+        &mut self.stream
+    }
+
+    pub(crate) fn into_stream(self) -> Stream {
+        self.stream
+    }
+
+    pub(crate) fn tls(&self) -> &rustls::Connection {
+        &self.tls
+    }
+
+    /// Returns the bytes of ciphertext that the socket has not taken.
+    pub(crate) fn unsent(&self) -> usize {
+        self.pending.len() - self.written
+    }
+
+    /// Returns the bytes of plaintext that were not read.
+    pub(crate) fn unread(&self) -> usize {
+        self.plaintext
+    }
+
+    /// Returns the memory that is counted for the session.
+    pub(crate) fn counted(&self) -> Held {
+        self.counted
+    }
+
+    /// Counts the memory that the session takes now.
+    pub(crate) fn count(&mut self, memory: &mut Memory) {
+        let now = Held {
+            own: IDLE + self.unfed.len() + self.plaintext + self.records.incomplete(),
+            unsent: self.unsent(),
+        };
+        now.add_to(memory);
+        std::mem::replace(&mut self.counted, now).sub_from(memory);
+    }
+
+    /// Returns whether the last read has shown that one more would return `WouldBlock`.
+    pub(crate) fn is_drained(&self) -> bool {
+        self.is_drained
+    }
+
+    /// Returns whether the last read may be repeated, although it returned `WouldBlock`.
+    pub(crate) fn is_cut_short(&self) -> bool {
+        self.is_cut_short
+    }
+
+    /// Returns when the socket last took ciphertext, or the first was queued.
+    pub(crate) fn progress_at(&self) -> Tick {
+        self.progress_at
+    }
+
+    /// Returns how many frames were encrypted and not written completely: an estimate. `None` if no byte of any is left.
+    pub(crate) fn unsent_frames(&self) -> Option<u64> {
+        self.unsent_frames
+    }
+
+    /// Notes how many bytes of the queue were encrypted by a flush, and how many frames they completed.
+    pub(crate) fn note_written(&mut self, bytes: u64, frames: u64) {
+        match self.unsent() as u64 {
+            0 => self.unsent_frames = None,
+            unsent if bytes > 0 => {
+                // As if all frames were of the same length.
+                let share = frames.saturating_mul(unsent).div_ceil(bytes);
+                self.unsent_frames = Some(share.min(frames));
+            }
+            _ => {}
+        }
+    }
+
+    /// Puts ciphertext that other code has read before that of the socket.
+    pub(crate) fn put_ahead(&mut self, mut ciphertext: Vec<u8>) {
+        ciphertext.append(&mut self.unfed);
+        self.unfed = ciphertext;
+    }
+
+    /// Reads plaintext. `Ok(0)` is the peer's close_notify; `UnexpectedEof` an EOF without it.
+    pub(crate) fn read(&mut self, to: &mut [u8], buffers: &mut Buffers) -> io::Result<usize> {
+        (self.is_drained, self.is_cut_short) = (false, false);
+        let mut filled = self.take_plaintext(to);
+        let mut reads = 0;
+        while filled < to.len() && (filled == 0 || reads == 0) {
+            if reads == MAX_READS {
+                self.is_cut_short = true;
+                break;
+            }
+            reads += 1;
+            match self.read_ciphertext(&mut to[filled..], buffers) {
+                Ok(Some(more)) => filled += more,
+                Ok(None) => break,
+                // What was read before comes first. The error, or the lack of bytes, is found again.
+                Err(error) if filled > 0 => {
+                    self.is_drained = error.kind() == io::ErrorKind::WouldBlock;
+                    break;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        if filled > 0 {
+            return Ok(filled);
+        }
+        self.tls.reader().read(to)
+    }
+
+    /// Reads ciphertext once, and returns the length of the plaintext in it. `None`: the stream has ended.
+    fn read_ciphertext(
+        &mut self,
+        to: &mut [u8],
+        buffers: &mut Buffers,
+    ) -> io::Result<Option<usize>> {
+        if let Some(error) = &self.failure {
+            return Err(broken(error.clone()));
+        }
+        if self.has_ended {
+            return Ok(None);
+        }
+        let Some(read) = self.receive(to.len().clamp(RECORD, CIPHERTEXT), buffers)? else {
+            return Ok(None);
+        };
+        let filled = self.feed(&buffers.input[..read], to);
+        if self.failure.is_some() {
+            // Tells the peer why, if the socket has room.
+            let _ = self.send(buffers, self.progress_at);
+        }
+        let is_over = self.has_ended || self.failure.is_some();
+        self.is_drained &= self.plaintext == 0 && self.unfed.is_empty() && !is_over;
+        match &self.failure {
+            Some(error) if filled == 0 => Err(broken(error.clone())),
+            _ => Ok(Some(filled)),
+        }
+    }
+
+    /// Reads at most `most` bytes of ciphertext into the buffer. `None`: EOF.
+    pub(super) fn receive(
+        &mut self,
+        most: usize,
+        buffers: &mut Buffers,
+    ) -> io::Result<Option<usize>> {
+        buffers.input.resize(CIPHERTEXT, 0);
+        if !self.unfed.is_empty() {
+            let len = self.unfed.len().min(most);
+            buffers.input[..len].copy_from_slice(&self.unfed[..len]);
+            self.unfed.drain(..len);
+            return Ok(Some(len));
+        }
+        let read = self.stream.read(&mut buffers.input[..most])?;
+        self.is_drained = read < most && self.stream.short_is_drained();
+        if read == 0 {
+            self.is_drained = false;
+            let _ = self.tls.read_tls(&mut io::empty());
+            return Ok(None);
+        }
+        Ok(Some(read))
+    }
+
+    /// Decrypts, until the end or an error. Returns the length of the plaintext that was read. During a handshake, stops at
+    /// its end.
+    pub(super) fn feed(&mut self, mut input: &[u8], to: &mut [u8]) -> usize {
+        let was_handshaking = self.tls.is_handshaking();
+        let mut filled = 0;
+        while !input.is_empty() {
+            let before = input;
+            match self.tls.read_tls(&mut input) {
+                // What comes after a close_notify does not count.
+                Ok(0) => break,
+                Ok(taken) => self.records.pass(&before[..taken]),
+                Err(error) if self.plaintext == 0 => {
+                    self.failure = Some(rustls::Error::General(error.to_string()));
+                    break;
+                }
+                Err(_) => {
+                    // The plaintext has to be read first.
+                    self.put_ahead(input.to_vec());
+                    break;
+                }
+            }
+            match self.tls.process_new_packets() {
+                Ok(state) => {
+                    self.plaintext = state.plaintext_bytes_to_read();
+                    self.has_ended = state.peer_has_closed();
+                }
+                Err(error) => {
+                    self.failure = Some(error);
+                    input = &[];
+                }
+            }
+            filled += self.take_plaintext(&mut to[filled..]);
+            if was_handshaking && !self.tls.is_handshaking() {
+                self.put_ahead(input.to_vec());
+                break;
+            }
+        }
+        if self.records.incomplete() == 0 {
+            // rustls gives memory back when it is about to read.
+            let _ = self.tls.read_tls(&mut Nothing);
+        }
+        filled
+    }
+
+    fn take_plaintext(&mut self, to: &mut [u8]) -> usize {
+        if to.is_empty() {
+            return 0;
+        }
+        let taken = self.tls.reader().read(to).unwrap_or(0);
+        self.plaintext = self.plaintext.saturating_sub(taken);
+        taken
+    }
+
+    /// Encrypts and writes. Returns how much was taken; a part of its ciphertext may be pending. Takes nothing while
+    /// ciphertext is pending.
+    pub(crate) fn write(
+        &mut self,
+        slices: &[IoSlice<'_>],
+        buffers: &mut Buffers,
+        now: Tick,
+    ) -> io::Result<usize> {
+        if !self.send(buffers, now)? {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        let taken = self.tls.writer().write_vectored(slices)?;
+        self.send(buffers, now)?;
+        Ok(taken)
+    }
+
+    /// Queues a close_notify, once.
+    pub(crate) fn close(&mut self) {
+        self.tls.send_close_notify();
+    }
+
+    /// Writes what is pending, and what rustls has to say. Returns whether nothing is left.
+    pub(crate) fn send(&mut self, buffers: &mut Buffers, now: Tick) -> io::Result<bool> {
+        let written = write_out(&mut self.stream, &self.pending[self.written..])?;
+        self.written += written;
+        if written > 0 {
+            self.progress_at = now;
+        }
+        if self.unsent() > 0 {
+            return Ok(false);
+        }
+        (self.pending, self.written) = (Vec::new(), 0);
+        if !self.tls.wants_write() {
+            return Ok(true);
+        }
+        buffers.output.clear();
+        while self.tls.wants_write() {
+            self.tls.write_tls(&mut buffers.output)?;
+        }
+        self.progress_at = now;
+        let result = write_out(&mut self.stream, &buffers.output);
+        let written = *result.as_ref().unwrap_or(&0);
+        self.pending.extend_from_slice(&buffers.output[written..]);
+        result.map(|_| self.pending.is_empty())
+    }
+}
+
+/// Writes as much as the socket takes.
+fn write_out(stream: &mut Stream, bytes: &[u8]) -> io::Result<usize> {
+    let mut written = 0;
+    while written < bytes.len() {
+        match stream.write(&bytes[written..]) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(more) => {
+                written += more;
+                if stream.short_is_drained() {
+                    break;
+                }
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(written)
+}
+
+/// An error of the protocol, in the form in which a socket returns its own.
+fn broken(error: rustls::Error) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, error)
+}
+
+/// A reader without anything to read.
+struct Nothing;
+
+impl Read for Nothing {
+    fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
+        Err(io::ErrorKind::WouldBlock.into())
+    }
+}
+
+impl fmt::Debug for Session {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Session")
+            .field("stream", &self.stream)
+            .field("stage", &self.stage)
+            .field("unsent", &self.unsent())
+            .field("unread", &self.unread())
+            .finish_non_exhaustive()
+    }
+}
