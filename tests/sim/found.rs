@@ -9,24 +9,25 @@ use throng::{Config, ConnectionId, DisconnectReason, Frame, Handler, Net, SendEr
 const ADDR: &str = "127.0.0.1:5000";
 const SECOND: Duration = Duration::from_secs(1);
 
-/// Sends a reader for the first frame, and by copying after that.
+/// Sends a reader to the first peer that speaks, and more by copying when another one does.
 #[derive(Default)]
 struct Reads {
-    has_begun: bool,
+    first: Option<ConnectionId>,
     refused: usize,
 }
 
 impl Handler for Reads {
     fn on_data(&mut self, net: &mut Net, id: ConnectionId, frame: Frame<'_>) {
-        if !std::mem::replace(&mut self.has_begun, true) {
+        let Some(first) = self.first else {
+            self.first = Some(id);
             let sent = net.send_reader(id, 50_000, std::io::repeat(7).take(50_000));
             assert!(sent.is_ok());
             return;
-        }
+        };
         let refused = match &*frame {
-            b"broadcast" => net.broadcast(|_| true, b"more").refused.len(),
+            b"broadcast" => net.broadcast(|id| id == first, b"more").refused.len(),
             _ => usize::from(matches!(
-                net.send(id, b"more"),
+                net.send(first, b"more"),
                 Err(SendError::QueueFull { .. })
             )),
         };
@@ -49,7 +50,7 @@ fn refusal_behind_a_reader_updates_the_interest() {
         let peer = world.connect(ADDR);
         peer.stall().send("go");
         world.run_for(SECOND);
-        peer.send(way);
+        world.connect(ADDR).send(way);
         world.run_for(SECOND);
         assert_eq!(host.handler().refused, 1);
         peer.unstall();
