@@ -100,7 +100,7 @@ impl<'n> ConnectionRef<'n> {
     /// ```
     /// use throng::{ConnectionId, Net};
     ///
-    /// /// Returns whether the client has presented a certificate. The server's configuration decides which are accepted.
+    /// /// Returns whether the client has presented a certificate. The configuration decides which are accepted.
     /// fn is_authenticated(net: &Net, id: ConnectionId) -> bool {
     ///     let tls = net.connection(id).and_then(|connection| connection.tls());
     ///     tls.is_some_and(|tls| !tls.peer_certificates().is_empty())
