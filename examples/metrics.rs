@@ -5,7 +5,7 @@
 //! curl http://127.0.0.1:9000/metrics
 //! ```
 //!
-//! A request has at most 8 KiB, and five seconds to arrive. Whoever can reach the second address can read the
+//! A request has at most 8 KiB, and five seconds to arrive. Any client that can reach the second address can read the
 //! statistics: bind it to an internal one.
 
 use std::collections::HashMap;

@@ -14,7 +14,7 @@ use throng::{Config, ConnectionId, DisconnectReason, Frame, Handler, Net, Timer}
 const ADDR: &str = "127.0.0.1:5000";
 const TICK: Duration = Duration::from_millis(50);
 
-/// Players walk on a line. Each tick tells everyone where all are.
+/// Players walk on a line. Each tick sends the positions of all players to each of them.
 #[derive(Default)]
 struct Game {
     players: BTreeMap<ConnectionId, i64>,

@@ -29,7 +29,7 @@ struct Pool<T> {
     items: Vec<(T, usize)>,
     /// The heap memory of all items.
     bytes: usize,
-    /// The smallest number of items since the last trim: that many were not needed.
+    /// The smallest number of items since the last trim: this many were not needed.
     spare: usize,
     /// Whether any item was taken or returned since the last trim.
     was_used: bool,
@@ -63,7 +63,7 @@ impl<T> Pool<T> {
         self.was_used = true;
     }
 
-    /// The same, unless the item or the pool would be too large.
+    /// Returns an item to the pool, unless the item or the pool would be too large.
     fn put_bounded(&mut self, item: T, size: usize) {
         if size <= MAX_SINGLE && self.bytes + size <= MAX_POOLED {
             self.put(item, size);
@@ -85,7 +85,7 @@ impl<T> Pool<T> {
             self.bytes -= size;
         }
         self.spare = self.items.len();
-        // While items are in use, the memory for their places is kept.
+        // While items are in use, the memory of their places is kept.
         if self.items.is_empty() && !self.was_used {
             self.items = Vec::new();
         }
@@ -118,7 +118,7 @@ impl Large {
 
     /// Takes a buffer of at least `len` bytes.
     fn take(&mut self, len: usize) -> Option<Vec<u8>> {
-        /// The number of buffers to look at in the class of which not all are long enough.
+        /// The number of buffers to try in the first class, in which not all are long enough.
         const LOOKS: usize = 4;
         let first = Self::class(len);
         let buffer = match self.classes.get_mut(first) {
@@ -234,7 +234,7 @@ impl Buffers {
 
     /// Frees what was not used since the last call.
     pub(crate) fn trim(&mut self) {
-        // The next user finds it in the pool.
+        // The next taker finds it in the pool.
         if let Some(queue) = self.queue.take() {
             self.put_pooled_queue(queue);
         }

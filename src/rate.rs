@@ -1,22 +1,22 @@
-//! A token bucket: how much of something may happen now. Pure: the time is passed in.
+//! A token bucket, which limits a rate. Pure: the time is passed in.
 //!
 //! ```text
-//!   burst +------\      full again after a second at most; nothing is done for it meanwhile
+//!   burst +------\      full again after a second at most, without any work meanwhile
 //!         |       \    /
 //!       0 +--------\--/-----
 //!         |         \/       in debt: what was taken at once has to be paid for
 //! ```
 //!
-//! The bucket holds one second's worth. It is refilled when it is looked at, so it costs nothing in between.
+//! The bucket holds one second's worth. It is refilled when it is used, so it costs nothing in between.
 
 use std::time::Duration;
 
 use crate::tick::Tick;
 
-/// The highest rate that is told from no limit, per second. The arithmetic below cannot overflow with it.
+/// The highest rate, per second; higher ones are clamped to it. With it, the arithmetic below cannot overflow.
 const MAX_RATE: u64 = 1 << 40;
 
-/// A token bucket, in thousandths of tokens: in a millisecond it gets as many of these as tokens in a second.
+/// A token bucket, in thousandths of tokens: the thousandths gained per millisecond equal the tokens gained per second.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Bucket {
     level: i64,
@@ -31,7 +31,7 @@ impl Bucket {
         Self { level, at: now }
     }
 
-    /// Adds what has come since the last refill, up to one second's worth.
+    /// Adds the tokens gained since the last refill, up to one second's worth.
     pub(crate) fn refill(&mut self, rate: u64, now: Tick) {
         let elapsed = now.since(self.at).as_millis() as i64;
         let more = per_milli(rate).saturating_mul(elapsed);
@@ -44,7 +44,7 @@ impl Bucket {
         u64::try_from(self.level / 1000).unwrap_or(0)
     }
 
-    /// Takes tokens. What exceeds the bucket becomes a debt.
+    /// Takes tokens. Tokens that the bucket does not hold become a debt.
     pub(crate) fn take(&mut self, tokens: u64) {
         let taken = i64::try_from(tokens).unwrap_or(i64::MAX);
         self.level = self.level.saturating_sub(taken.saturating_mul(1000));
@@ -70,7 +70,7 @@ impl Bucket {
     }
 }
 
-/// The tokens of a second, and so the thousandths of a millisecond; at least one.
+/// The tokens gained per second, which equal the thousandths gained per millisecond; at least one.
 fn per_milli(rate: u64) -> i64 {
     rate.clamp(1, MAX_RATE) as i64
 }
@@ -133,8 +133,8 @@ mod tests {
     }
 
     proptest! {
-        /// In no period more is taken than the burst, the rate times the period, and the last taking, which may begin with
-        /// a single token.
+        /// The tokens taken in any period are at most the burst, plus the rate times the period, plus the last amount
+        /// taken, for which a single token is enough.
         #[test]
         fn no_period_has_more_than_the_burst_and_the_rate(
             rate in 1_u64..5000,
@@ -172,7 +172,7 @@ mod tests {
             }
         }
 
-        /// It does not matter how often the bucket is looked at.
+        /// The result does not depend on how often the bucket is refilled.
         #[test]
         fn many_refills_are_as_good_as_one(
             rate in 1_u64..1_000_000,

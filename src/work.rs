@@ -19,7 +19,7 @@ use mio::Token;
 use crate::connection_id::{ConnectionId, Source};
 use crate::socket::Readiness;
 
-/// The number of places that a list keeps: 4 KiB.
+/// The number of places that an empty list keeps allocated: 4 KiB.
 const KEPT: usize = 256;
 
 /// The work lists of a loop.
@@ -91,13 +91,13 @@ impl Work {
         self.left_over.push_back(source);
     }
 
-    /// Adds a source that has had its opportunity in this turn, or has to wait for the next one.
+    /// Adds a source that was served in this turn, or has to wait for the next turn.
     #[inline]
     pub(crate) fn add_to_next_turn(&mut self, source: Source) {
         self.next_turn.push(source);
     }
 
-    /// Begins a turn: sources that were added to it are left over now.
+    /// Begins a turn: sources that were added for the next turn are left over in this one.
     pub(crate) fn begin_turn(&mut self) {
         self.left_over.extend(self.next_turn.drain(..));
     }
@@ -123,7 +123,7 @@ impl Work {
         self.dirty.push(id);
     }
 
-    /// Returns the dirty connection at a place, counted from 0.
+    /// Returns the dirty connection at an index of the list.
     pub(crate) fn dirty_at(&self, place: usize) -> Option<ConnectionId> {
         self.dirty.get(place).copied()
     }

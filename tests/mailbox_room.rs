@@ -378,7 +378,7 @@ fn limits_of_zero_mean_one_and_limits_of_max_are_accepted() {
     let (event_loop, _) = listening_with(nothing);
     let handle = event_loop.handle();
     handle.try_post(|_, _| {}).expect("one is taken");
-    handle.try_post(|_, _| {}).expect_err("and no more");
+    handle.try_post(|_, _| {}).expect_err("the mailbox is full");
     let endless = Config::default()
         .max_pending_commands(u64::MAX)
         .max_pending_bytes(u64::MAX);

@@ -1,5 +1,5 @@
-//! Peers behind a proxy: the PROXY header that precedes admission, from sockets of the tests' own.
-//! `tests/haproxy.rs` has the same with HAProxy.
+//! Peers behind a proxy: the PROXY header that precedes admission, from sockets of the tests. `tests/haproxy.rs` tests
+//! the same with HAProxy.
 
 mod support;
 
@@ -276,7 +276,7 @@ fn header_is_not_parsed_from_a_peer_that_is_not_trusted() {
         }
         cause => panic!("it was not read as a frame: {cause:?}"),
     }
-    // Who connects directly has no proxy.
+    // A peer that connects directly has no proxy.
     let mut peer = Peer::connect(scene.addr);
     peer.send(b"directly");
     scene.until(|seen, _| !seen.recorder.frames().is_empty());
@@ -488,7 +488,7 @@ fn limit_per_address_counts_peers_that_connect_directly() {
 }
 
 #[test]
-fn peer_that_on_accept_refuses_is_refused_by_its_own_address() {
+fn on_accept_refuses_a_client_by_its_own_address() {
     let mut scene = Scene::new(Config::default());
     let mut peer = Peer::connect(scene.addr);
     peer.write(&header_of("192.0.2.1:666"));
@@ -531,7 +531,7 @@ fn bytes_of_an_incomplete_header_count_for_the_memory_budget() {
 }
 
 #[test]
-fn awaited_header_ends_with_its_listener() {
+fn closing_a_listener_refuses_peers_whose_header_is_awaited() {
     let mut scene = Scene::new(Config::default());
     let listener = scene
         .looped
@@ -551,7 +551,7 @@ fn awaited_header_ends_with_its_listener() {
 }
 
 #[test]
-fn awaited_header_does_not_end_when_its_listener_is_released() {
+fn releasing_a_listener_keeps_peers_whose_header_is_awaited() {
     let mut scene = Scene::new(Config::default());
     let listener = scene
         .looped

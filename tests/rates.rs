@@ -1,4 +1,4 @@
-//! Rate limits: what a peer sends in excess waits until it is paid for, or ends its connection.
+//! Rate limits: frames and bytes above the limit are delivered later, or end the connection.
 
 mod support;
 
@@ -13,7 +13,7 @@ use throng::{Config, ConnectionId, DisconnectCause, Excess, ListenOptions, RateL
 const MILLI: Duration = Duration::from_millis(1);
 const SECOND: Duration = Duration::from_secs(1);
 
-/// So many small frames, each with its number.
+/// Small frames, each of which contains its number.
 fn numbered(frames: std::ops::Range<u32>) -> Vec<u8> {
     frames.flat_map(|n| framed(&n.to_le_bytes())).collect()
 }
@@ -61,7 +61,7 @@ fn frames_above_the_rate_wait_until_they_are_paid_for() {
     }
     assert_eq!(seen, 250);
     expect_first(&scene, 250);
-    // It is paid for.
+    // The excess is paid for.
     scene.pass(2 * SECOND);
     scene.turns();
     assert_eq!(is_throttled(&mut scene), Some(false));
@@ -141,7 +141,7 @@ fn peer_that_sends_without_end_causes_at_most_a_hundred_pauses_per_second() {
 }
 
 #[test]
-fn throttled_connection_rests_if_it_has_sent_nothing_more() {
+fn throttled_connection_without_further_input_has_no_deadline() {
     let mut scene = Scene::with(Config::default().max_frames_per_second(2));
     scene.peer.write(&numbered(0..2));
     settle(&mut scene);
@@ -159,7 +159,7 @@ fn timeouts_for_silence_do_not_run_while_a_connection_is_throttled() {
         .frame_stall_timeout(100 * MILLI)
         .frame_stall_bytes(1024);
     let mut scene = Scene::with(config);
-    // The second frame is begun and comes with the speed that the limit leaves: 500 bytes in half a second.
+    // The second frame is begun, and arrives at the speed that the limit allows: 500 bytes in half a second.
     let payload = support::pattern(2500);
     scene.peer.send(&[1; 900]);
     scene.peer.send(&payload);
@@ -204,7 +204,7 @@ fn throttled_connection_can_be_written_to_paused_and_closed() {
     scene.net().send(id, b"hello").expect("it is open");
     scene.turns();
     assert_eq!(scene.peer.receive(), b"hello");
-    // A pause of the user's lasts longer than that of the limit, and the other way round.
+    // A pause by the user continues after the throttling has ended, and the throttling after the user's pause.
     scene.net().pause(id);
     scene.pass(SECOND);
     scene.turns();
@@ -223,7 +223,7 @@ fn throttled_connection_can_be_written_to_paused_and_closed() {
 }
 
 #[test]
-fn excess_ends_the_connection_after_the_replies_if_it_is_told_to() {
+fn excess_disconnect_ends_the_connection_after_the_replies() {
     let config = Config::default().excess(Excess::Disconnect);
     let mut scene = Scene::with(config.max_frames_per_second(100));
     scene.seen.echo = true;
@@ -279,7 +279,7 @@ fn peers_of_one_address_are_refused_if_they_connect_too_fast() {
 
 /// Each listener has its own limits.
 #[test]
-fn limits_of_a_listener_do_not_concern_others() {
+fn rate_limits_of_a_listener_do_not_apply_to_others() {
     let mut looped = Loop::new(Config::default());
     let mut seen = Recorder::default();
     let limited = looped.listen_with(ListenOptions::default().max_frames_per_second(1));

@@ -138,7 +138,7 @@ fn tasks_that_wait_for_room_lose_no_command() {
     }
 }
 
-/// One would take each place as soon as it is free, the other blocks for it.
+/// The tries would take each place as soon as it is free, and the threads block for one.
 #[test]
 fn task_is_starved_neither_by_tries_nor_by_blocked_threads() {
     within_patience(|| {
@@ -228,7 +228,7 @@ fn handle_that_is_dropped_or_ready_no_longer_waits() {
     let mut context = Context::from_waker(Waker::noop());
     assert!(handle.poll_ready(&mut context).is_pending());
     drop(handle);
-    other.try_post(|_, _| {}).expect_err("nothing waits");
+    other.try_post(|_, _| {}).expect_err("no task waits");
     let mut handle = other.clone();
     assert!(handle.poll_ready(&mut context).is_pending());
     other.try_post(|_, _| {}).expect("there is room aside");
@@ -236,7 +236,7 @@ fn handle_that_is_dropped_or_ready_no_longer_waits() {
     event_loop.turn(&mut seen, None).expect("a turn");
     // It is ready, and waits no more.
     other.try_post(|_, _| {}).expect("there is room");
-    other.try_post(|_, _| {}).expect_err("and no more");
+    other.try_post(|_, _| {}).expect_err("the mailbox is full");
 }
 
 #[test]
@@ -298,7 +298,7 @@ fn closure_that_panics_leaves_no_task_waiting() {
     assert_eq!(answer, Err(MailboxError::Closed));
 }
 
-/// Asks its own loop, and sends the answer to the peer.
+/// Calls its own loop, and sends the result to the peer.
 struct AsksItself {
     handle: Handle<AsksItself>,
     answer: Option<Answer<u32>>,
@@ -320,7 +320,7 @@ impl Handler for AsksItself {
 }
 
 #[test]
-fn callback_may_ask_its_own_loop_for_a_later_answer() {
+fn callback_can_use_try_call_on_its_own_loop() {
     let mut event_loop = EventLoop::<AsksItself>::new(Config::default()).expect("a loop");
     let listener = event_loop.net().listen("127.0.0.1:0").expect("a port");
     let addr = event_loop.net().local_addr(listener).expect("its address");

@@ -150,7 +150,7 @@ fn frame_that_comes_with_the_end_of_the_handshake_is_delivered() {
 }
 
 #[test]
-fn silent_peer_ends_after_the_handshake_timeout_and_was_never_connected() {
+fn silent_peer_ends_after_the_handshake_timeout_without_on_connect() {
     for sent in [0, 1, 100] {
         let mut raw = Raw::new(secured().handshake_timeout(3 * SECOND));
         raw.peer.write(&client_hello()[..sent]);
@@ -191,7 +191,7 @@ fn established_connection_outlives_the_handshake_timeout() {
 }
 
 #[test]
-fn http_on_the_tls_port_fails_the_handshake_and_is_told_why() {
+fn http_on_the_tls_port_fails_the_handshake_and_gets_an_alert() {
     let mut raw = Raw::new(secured());
     raw.peer
         .write(b"GET / HTTP/1.1\r\nHost: game.example\r\n\r\n");
@@ -440,7 +440,7 @@ fn client_without_a_certificate_is_not_connected_to_a_strict_server() {
 }
 
 #[test]
-fn renewed_certificate_is_shown_to_later_peers_only() {
+fn renewed_certificate_is_presented_to_later_peers_only() {
     let (first, second) = (Authority::new(), Authority::new());
     let (mut looped, mut seen) = (Loop::new(Config::default()), Recorder::echoing());
     let options = ListenOptions::default().tls(Arc::new(first.server()));
@@ -473,7 +473,7 @@ fn renewed_certificate_is_shown_to_later_peers_only() {
 }
 
 #[test]
-fn listener_without_tls_has_it_once_a_configuration_is_set() {
+fn listener_without_tls_uses_it_once_a_configuration_is_set() {
     let (mut looped, mut seen) = (Loop::new(Config::default()), Recorder::echoing());
     let listener = looped.net().listen("127.0.0.1:0").expect("a listener");
     let addr = looped.net().local_addr(listener).expect("its address");

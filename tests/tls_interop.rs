@@ -1,6 +1,6 @@
 //! TLS with peers that are not written in Rust: OpenSSL's `s_client` and `s_server`, and Python's `ssl`.
 //!
-//! Python 3 has to be there. Tests of OpenSSL are left out, with a line that says so, where it is not installed.
+//! Python 3 is required. Where OpenSSL is not installed, its tests are skipped, and a line says so.
 #![cfg(all(feature = "tls", target_os = "linux"))]
 
 mod support;
@@ -66,7 +66,7 @@ fn has_openssl() -> bool {
     let version = Command::new("openssl").arg("version").output();
     let has = version.is_ok_and(|output| output.status.success());
     if !has {
-        // Past the test harness, which would keep the line of a passing test to itself.
+        // Written past the test harness, which does not show the output of passing tests.
         let line = b"skipped: TLS with OpenSSL (openssl is missing)\n";
         io::stderr().write_all(line).expect("to write");
     }
@@ -132,7 +132,8 @@ fn s_client(server: &Server, files: &Files, options: &[&str]) -> Command {
     command
 }
 
-/// Frames of many sizes, without a letter: `s_client` takes some for commands, where they begin a piece of its input.
+/// Frames of many sizes, without letters: `s_client` takes some letters for commands if a piece of its input begins
+/// with them.
 fn frames() -> Vec<u8> {
     let lens = [0, 1, 63, 0x1010, 0x3f3f, 0x1_2020, 0x2_1010];
     let frames = lens.into_iter().flat_map(|len| framed(&pattern(len)));
@@ -171,7 +172,7 @@ fn openssl_client_exchanges_frames_with_tls_1_2_and_1_3() {
 }
 
 #[test]
-fn openssl_client_shows_its_certificate_and_is_refused_without_one() {
+fn openssl_client_presents_its_certificate_and_is_refused_without_one() {
     if !has_openssl() {
         return;
     }
@@ -332,7 +333,7 @@ fn openssl_server_answers_with_tls_1_2_and_1_3_and_asks_for_a_certificate() {
     }
 }
 
-/// Exchanges frames, and closes the session in good order, or not.
+/// Exchanges frames, and closes the session with or without a close_notify.
 const PYTHON_CLIENT: &str = r#"
 import socket, ssl, struct, sys
 

@@ -1,4 +1,4 @@
-//! The heap that sessions of TLS take, and what is counted of it.
+//! The heap that TLS sessions take, and how much of it is counted.
 #![cfg(all(feature = "tls", target_os = "linux"))]
 
 #[path = "support/heap.rs"]
@@ -18,7 +18,7 @@ use throng::{Config, ListenOptions};
 
 const COUNT: usize = 40;
 
-/// What a session counts as, in bytes.
+/// How many bytes a session counts as.
 const COUNTED: isize = 8192;
 
 /// The slot and the lists of a connection, besides its session.

@@ -1,4 +1,4 @@
-//! Streams with TLS: delivery, backpressure, and ends. Most scenes are those of plain connections.
+//! Streams with TLS: delivery, backpressure, and ends. Most scenarios are those of plain connections.
 #![cfg(all(feature = "tls", target_os = "linux"))]
 
 mod support;
@@ -30,7 +30,7 @@ fn scene() -> Secure {
     Scene::secured(Config::default(), secured())
 }
 
-/// More than two sockets buffer, one of which has a small buffer.
+/// More than the buffers of two sockets hold, one of which is small.
 const LARGE: usize = 12 * MIB;
 
 /// Queues one frame that is longer than what the sockets buffer, and makes turns until they take no more.
@@ -219,7 +219,7 @@ fn reset_by_the_peer_is_a_reset() {
 }
 
 #[test]
-fn changed_record_ends_the_session_and_the_peer_is_told() {
+fn changed_record_ends_the_session_and_the_peer_gets_an_alert() {
     let mut scene = scene();
     scene.peer.send(b"good");
     let mut wire = Vec::new();
@@ -291,7 +291,7 @@ fn abort_resets() {
 }
 
 #[test]
-fn half_closed_side_still_receives() {
+fn half_closed_session_still_receives() {
     let mut scene = scene();
     let id = scene.id;
     scene.net().send(id, b"question").expect("it is open");
@@ -479,7 +479,7 @@ fn peer_that_does_not_read_ciphertext_stalls_the_write_with_or_without_a_queue()
             scene.turns();
             assert!(scene.seen.ends().is_empty());
         }
-        // The sockets may still have taken some bytes. A peer that sends is not one that reads.
+        // The sockets may still have taken some bytes. That a peer sends does not mean that it reads.
         for _ in 0..5 {
             if scene.seen.ends().is_empty() {
                 scene.peer.send(b"hello");
@@ -783,7 +783,7 @@ fn peer_that_takes_less_than_is_pending_does_not_stall() {
 }
 
 #[test]
-fn changed_record_alone_ends_the_session_and_the_peer_is_told() {
+fn changed_first_record_ends_the_session_and_the_peer_gets_an_alert() {
     let mut scene = scene();
     let mut wire = Vec::new();
     let peer = &mut scene.peer.tls;
@@ -920,7 +920,7 @@ fn handshake_whose_messages_block_waits_for_room() {
 }
 
 #[test]
-fn reader_that_panics_ends_its_connection_and_leaves_the_session_in_order() {
+fn reader_that_panics_ends_its_connection_and_leaves_the_session_intact() {
     struct Panics;
     impl Read for Panics {
         fn read(&mut self, _: &mut [u8]) -> std::io::Result<usize> {

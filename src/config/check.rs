@@ -1,4 +1,4 @@
-//! What settings of a connection amount to: whether they fit together, and what follows from them.
+//! Checks the settings of a connection, and computes the values that follow from them.
 
 use std::time::Duration;
 

@@ -9,7 +9,7 @@ use rustls::{ClientConfig, ServerConfig};
 
 use super::{Config, ConnectOptions, ListenOptions};
 
-/// Some milliseconds per turn.
+/// Amounts to some milliseconds per turn.
 pub(super) const HANDSHAKES_PER_TURN: usize = 16;
 
 /// How long a handshake may take by default.
@@ -119,8 +119,8 @@ impl ListenOptions {
 }
 
 impl ConnectOptions {
-    /// Secures the connection with TLS, as the client. `name` is the server's, which its certificate has to have. Default:
-    /// no TLS. [`on_connect`](crate::Handler::on_connect) is called after the handshake.
+    /// Secures the connection with TLS, as the client. `name` is the name of the server, which its certificate has to
+    /// contain. Default: no TLS. [`on_connect`](crate::Handler::on_connect) is called after the handshake.
     ///
     /// ```
     /// use std::net::SocketAddr;
@@ -142,8 +142,8 @@ impl ConnectOptions {
         self
     }
 
-    /// Secures an [adopted](crate::Net::adopt) stream with TLS, as the server: for one that other code has accepted, or
-    /// that was [released](crate::Net::release) to continue with TLS. Default: no TLS.
+    /// Secures an [adopted](crate::Net::adopt) stream with TLS, as the server: for a stream that other code has
+    /// accepted, or that was [released](crate::Net::release) to continue with TLS. Default: no TLS.
     pub fn tls_server(mut self, config: Arc<ServerConfig>) -> Self {
         self.security.serve(config);
         self

@@ -1,7 +1,7 @@
 //! Rate limits: how many frames and bytes a peer may send per second.
 //!
-//! A connection with a limit is *metered*: it is read by a path of its own, so that others pay nothing. Its meter exists
-//! while it is not full.
+//! A connection with a limit is *metered*: it is read by a separate code path, so that other connections pay nothing.
+//! Its meter exists while its buckets are not full.
 
 use std::time::Duration;
 
@@ -11,13 +11,13 @@ use crate::rate::Bucket;
 use crate::reason::{DisconnectCause, RateLimit};
 use crate::tick::Tick;
 
-/// The least to read at once, in bytes. It is paid for afterwards.
+/// The least to read at once, in bytes. What exceeds the limit becomes a debt.
 const LEAST_READ: u64 = 512;
 
 /// The shortest pause. A peer that sends without end then causes at most a hundred wake-ups per second.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(10);
 
-/// What is left of the limits.
+/// The tokens that are left of both limits.
 #[derive(Debug)]
 pub(super) struct Meter {
     frames: Bucket,
@@ -31,11 +31,11 @@ pub(crate) struct Allowance {
     pub(crate) bytes: usize,
 }
 
-/// What follows from what was read and delivered.
+/// The outcome of charging what was read and delivered.
 #[derive(Debug)]
 pub(crate) enum Charge {
     Paid,
-    /// It is held back until its [clock](super::Clock) says otherwise, which has to be checked after this time.
+    /// It is held back until its [clock](super::Clock) releases it. The clock has to be checked after this time.
     Pause(Duration),
     Over(DisconnectCause),
 }
@@ -70,8 +70,8 @@ impl Connection {
         meter
     }
 
-    /// Returns what a metered connection may read and deliver now. One that ends on excess may exceed its limits, so that
-    /// the excess is found.
+    /// Returns what a metered connection may read and deliver now. A connection that ends on excess may exceed its
+    /// limits, so that the excess is detected.
     pub(crate) fn allowance(&mut self, now: Tick) -> Allowance {
         let beyond = u64::from(self.ends_on_excess());
         let meter = self.meter(now);
@@ -108,7 +108,7 @@ impl Connection {
         }
     }
 
-    /// Returns how long it takes, from the last refill, until more may be read. `None`: it may be read.
+    /// Returns how long it takes, from the last refill, until more may be read. `None`: it may be read now.
     fn time_to_pay(&self) -> Option<Duration> {
         let meter = self.aside.as_ref()?.meter.as_ref()?;
         let (frames, bytes) = self.rates();

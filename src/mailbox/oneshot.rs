@@ -6,7 +6,7 @@ use std::task::{Poll, Waker};
 use super::sync::{Arc, Mutex};
 
 enum State<R> {
-    /// Not told yet. The task to wake, if one has asked.
+    /// Not sent yet. Contains the waker of the task, if it has polled.
     Open(Option<Waker>),
     Told(R),
     /// The value was taken, or will never come.
@@ -15,7 +15,7 @@ enum State<R> {
 
 type Shared<R> = Arc<Mutex<State<R>>>;
 
-/// Tells the value. The receiver gets nothing if this is dropped without.
+/// Sends the value. If it is dropped before that, the receiver gets `None`.
 pub(super) struct Teller<R>(Shared<R>);
 
 pub(super) struct Receiver<R>(Shared<R>);
@@ -25,7 +25,7 @@ pub(super) fn oneshot<R>() -> (Teller<R>, Receiver<R>) {
     (Teller(Arc::clone(&shared)), Receiver(shared))
 }
 
-/// Replaces the state. The lock is held for no other code: wakers and values run any when they are dropped.
+/// Replaces the state. The lock is not held while other code runs: dropping a waker or a value may run arbitrary code.
 fn replace<R>(shared: &Shared<R>, state: State<R>) -> State<R> {
     let mut held = shared.lock().unwrap_or_else(PoisonError::into_inner);
     std::mem::replace(&mut *held, state)
@@ -50,7 +50,7 @@ impl<R> Drop for Teller<R> {
             let held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
             matches!(*held, State::Open(_))
         };
-        // No other code ends the open state, so it still is.
+        // No other code ends the open state, so it is still open.
         if is_open {
             self.become_over(State::Over);
         }

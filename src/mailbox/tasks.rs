@@ -1,4 +1,4 @@
-//! Tasks of async runtimes that wait for a loop. No runtime is named: they leave a waker and are woken by it.
+//! Tasks of async runtimes that wait for a loop. They leave a waker and are woken by it, so any runtime works.
 
 use std::fmt;
 use std::future::Future;
@@ -11,14 +11,16 @@ use crate::error::MailboxError;
 use crate::net::Net;
 
 /// # Tasks
-/// Nothing here blocks or names a runtime. Each task that waits for room needs a clone of the handle.
+/// These methods do not block, and work with any runtime. Each task that waits for room needs its own clone of the
+/// handle.
 impl<H: ?Sized> Handle<H> {
-    /// Waits until there is room for a command, without blocking the thread. Use it where a thread would block.
+    /// Waits until there is room for a command, without blocking the thread. Use it where a thread would call a
+    /// blocking method.
     ///
     /// The next `try_` form of this handle is then accepted, whatever other threads and tasks do meanwhile: it may
-    /// exceed the limits of the mailbox by this one command. (Only a loop that was dropped refuses it.) The handle stays
-    /// ready until that command. Clones are not ready; each waits for itself. A handle that is ready and not used keeps
-    /// no room from others.
+    /// exceed the limits of the mailbox by this one command. (It is refused only if the loop was dropped.) The handle
+    /// stays ready until that command. Clones are not ready; each has to wait itself. A handle that is ready and not
+    /// used takes no room from others.
     ///
     /// ```
     /// use throng::{Config, ConnectionId, EventLoop, Frame, Handle, Handler, MailboxError, Net};
@@ -50,8 +52,9 @@ impl<H: ?Sized> Handle<H> {
     /// # Ok::<(), std::io::Error>(())
     /// ```
     ///
-    /// A task that waits is woken when half of the mailbox is free, like a blocked thread. Nothing is lost if the future
-    /// is dropped before it is complete, as `select!` does; the handle then waits on, until it is ready or dropped.
+    /// A task that waits is woken when half of the mailbox is free, like a blocked thread. Nothing is lost if the
+    /// future is dropped before it is complete, as `select!` does: the handle keeps waiting, until it is ready or
+    /// dropped.
     ///
     /// # Errors
     /// Returns [`MailboxError::Closed`].
@@ -72,12 +75,12 @@ impl<H: ?Sized> Handle<H> {
     /// Like [`call`](Self::call), but never blocks: runs a closure in the loop, and returns a future of its return
     /// value. The closure is queued by this call, and runs whether or not the future is polled or dropped.
     ///
-    /// To wait for room as well, [`ready`](Self::ready) comes first. It has an example.
+    /// To wait for room as well, await [`ready`](Self::ready) first; see its example.
     ///
     /// # Errors
     /// The future returns [`MailboxError::Full`] if there was no room for the closure, and [`MailboxError::Closed`] if
-    /// the loop is dropped, or the closure panics, before the closure has returned. It works in callbacks, too: to wait
-    /// for a future blocks no loop.
+    /// the loop is dropped, or the closure panics, before the closure has returned. It works in callbacks, too, because
+    /// waiting for a future does not block a loop.
     pub fn try_call<R: Send + 'static>(
         &self,
         closure: impl FnOnce(&mut H, &mut Net) -> R + Send + 'static,

@@ -112,7 +112,7 @@ impl<H: ?Sized> Handle<H> {
     /// Like [`connect`](Self::connect), but never blocks.
     ///
     /// # Errors
-    /// Returns [`MailboxError`]; then `then` is not called, and no attempt is made.
+    /// Returns [`MailboxError`]. In this case `then` is not called, and no attempt is made.
     pub fn try_connect(
         &self,
         addr: SocketAddr,

@@ -33,7 +33,7 @@ impl Waiter {
         match self {
             Self::Thread { listed, .. } => listed.load(Ordering::Acquire),
             Self::Task(slot) => {
-                // Cloned before the lock is taken, and the old one is dropped after it: both may run any code.
+                // Cloned before the lock is taken, and the old one is dropped after it: both may run arbitrary code.
                 let newest = waker.cloned();
                 let mut slot = slot.lock().unwrap_or_else(PoisonError::into_inner);
                 let is_listed = slot.is_some();
@@ -49,8 +49,8 @@ impl Waiter {
         }
     }
 
-    /// Wakes the waiter. Calls `counted_out` before that if it is a task that was listed: a thread counts itself out
-    /// when it has found room.
+    /// Wakes the waiter. If it is a task that was listed, calls `counted_out` first. A thread leaves the count of
+    /// waiters itself, when it has found room.
     pub(super) fn wake(&self, counted_out: impl FnOnce()) {
         match self {
             Self::Thread { thread, listed } => {

@@ -17,7 +17,7 @@ const CHUNK: usize = 512;
 
 #[derive(Debug)]
 pub(super) struct Arrival {
-    /// `None` once it was taken, in a slot that is retired.
+    /// `None` once the stream was taken, in a slot that is retired.
     newcomer: Option<Newcomer>,
     /// What has been read of the header.
     header: Vec<u8>,
@@ -66,7 +66,7 @@ impl Arrival {
         self.timer
     }
 
-    /// Reads the header, and no byte behind it, until `WouldBlock`. `None` if it is not complete yet.
+    /// Reads the header, and no byte after it, until `WouldBlock`. `None` if it is not complete yet.
     fn read(&mut self) -> Result<Option<Sender>, NoHeader> {
         let Some(newcomer) = &mut self.newcomer else {
             return Ok(None);
@@ -161,7 +161,7 @@ impl Net {
         }
     }
 
-    /// Refuses the arrivals at a listener that is being closed, or all.
+    /// Refuses the arrivals of a listener that is being closed, or all arrivals.
     pub(super) fn refuse_arrivals(&mut self, at: Option<ListenerId>) {
         let is_meant = |arrival: &Arrival| {
             let newcomer = arrival.newcomer.as_ref();
@@ -187,7 +187,7 @@ impl Net {
         let header = std::mem::take(&mut arrival.header);
         self.common.memory.sub_input(header.len());
         self.arrivals.free(id);
-        // If it is not admitted, its file descriptor is free soon.
+        // If it is not admitted, its file descriptor will soon be free.
         self.resume_accepting();
         Some(newcomer)
     }

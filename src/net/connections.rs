@@ -1,6 +1,6 @@
 //! The connections of a loop, and the [replies](super::replies) to the one that is being served.
 //!
-//! Whoever looks up that connection must not miss the replies: [`get_mut`](Connections::get_mut) queues them first. Only
+//! A lookup of that connection must not miss the replies: [`get_mut`](Connections::get_mut) queues them first. Only
 //! [`receiving`](Connections::receiving) does not.
 
 use super::replies::Replies;
@@ -14,7 +14,7 @@ use crate::write_queue::WriteQueue;
 pub(super) struct Connections {
     table: Table<Link, ConnectionId>,
     replies: Replies,
-    /// A queue for replies that cannot be written at once. It is there while there may be any.
+    /// A spare queue for replies that cannot be written at once. Present while there may be such replies.
     spare: Option<Box<WriteQueue>>,
 }
 
@@ -138,7 +138,8 @@ impl Connections {
         }
     }
 
-    /// Stops collecting replies to a connection, and returns both. `None` if another lookup has queued them before.
+    /// Stops collecting replies to a connection, and returns the connection and its replies. `None` if another lookup
+    /// has queued them before.
     #[inline(always)]
     pub(super) fn take_replies(&mut self, to: ConnectionId) -> Option<(&mut Link, Taken<'_>)> {
         if !self.replies.are_to(to) {
@@ -162,7 +163,7 @@ impl Connections {
     #[inline(never)]
     fn queue_replies(&mut self, to: ConnectionId) {
         if let Some((link, mut taken)) = self.take_replies(to) {
-            // What its own callbacks send is written when it was served.
+            // What its own callbacks send is written after it was served.
             link.dirty = true;
             if let Some(queue) = taken.queue() {
                 link.set_queue(queue);

@@ -307,7 +307,7 @@ mod tests {
     fn timer_that_is_not_set_is_caught() {
         check_after(|scene| {
             let timer = scene.connection().timer;
-            let timer = timer.expect("that of the idle deadline");
+            let timer = timer.expect("a timer for the idle deadline");
             scene.net.timers.cancel(timer);
         });
     }

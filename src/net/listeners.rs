@@ -16,7 +16,7 @@ impl Net {
     /// peers at once, use [`on_accept`](crate::Handler::on_accept) or
     /// [`max_connections`](crate::Config::max_connections).
     ///
-    /// A peer for which `on_accept` is running is still admitted or refused by its result. Connections stay.
+    /// A peer for which `on_accept` is running is still admitted or refused by its result. Connections stay open.
     ///
     /// ```
     /// use throng::{ConnectionId, DisconnectReason, Frame, Handler, ListenerId, Net};
@@ -74,7 +74,7 @@ impl Net {
     }
 
     /// Detaches a listener and returns its socket, for example to pass it to another process that continues to listen.
-    /// Peers that were accepted stay. Peers in the backlog stay in the backlog and are not lost as long as the
+    /// Connections that were accepted stay open. Peers in the backlog stay there, and are not lost as long as the
     /// socket, or a duplicate of it, is open. The socket is non-blocking. The file of a Unix domain socket stays.
     ///
     /// ```
@@ -89,7 +89,7 @@ impl Net {
     /// ```
     ///
     /// Returns `None` if the listener is closed. Also returns `None`, and changes nothing, if it has no socket: with
-    /// [`Balance::HandOver`](crate::Balance::HandOver) only that of the first shard has one.
+    /// [`Balance::HandOver`](crate::Balance::HandOver) only the listener of the first shard has one.
     pub fn release_listener(&mut self, id: ListenerId) -> Option<ListenSocket> {
         let Some(listener) = self.listeners.get_mut(id) else {
             debug!("release_listener: no such listener");
@@ -104,7 +104,7 @@ impl Net {
         Some(socket)
     }
 
-    /// Stops listening. Connections that were accepted stay.
+    /// Stops listening. Connections that were accepted stay open.
     ///
     /// Peers in the backlog are lost: the kernel has established their connections, but they were not accepted. On
     /// Linux they see a reset, even if they have sent data. The backlog outlives the listener only if another file

@@ -43,8 +43,8 @@ impl Replies {
         }
     }
 
-    /// Begins to collect the replies to a connection: payloads of up to `longest` bytes, `most` bytes in all. Does not
-    /// if the buffer is larger than that.
+    /// Begins to collect the replies to a connection: payloads of up to `longest` bytes, `most` bytes in all. Does
+    /// nothing if the buffer is larger than `most`.
     #[inline(always)]
     pub(super) fn begin(
         &mut self,
@@ -69,7 +69,7 @@ impl Replies {
         self.to == id
     }
 
-    /// Returns whose replies are being collected.
+    /// Returns the connection whose replies are being collected.
     #[inline]
     pub(super) fn to(&self) -> Option<ConnectionId> {
         (self.to != NOBODY).then_some(self.to)

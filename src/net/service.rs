@@ -27,7 +27,7 @@ pub(crate) enum EndOfStream {
 #[derive(Debug)]
 pub(crate) enum Received {
     Input(Input),
-    /// The same of a connection with a rate limit, and how many frames may be delivered.
+    /// The same for a connection with a rate limit, and how many frames may be delivered.
     Metered(Input, u64),
     /// The connection is heavy, or left over: it is served after the light ones.
     Later,
@@ -80,7 +80,7 @@ impl Net {
     /// Sets all readiness of a connection, so that it is served as if events had reported everything.
     pub(crate) fn pretend_ready(&mut self, id: ConnectionId) {
         if let Some(connection) = self.connections.get_mut(id) {
-            // With these a short read is not final: an EOF may follow that no event has reported.
+            // With this readiness a short read is not final: an EOF may follow that no event has reported.
             let all = Readiness::READABLE | Readiness::WRITABLE | Readiness::PRIORITY;
             connection.readiness |= all;
         }
@@ -219,7 +219,7 @@ impl Net {
         }
     }
 
-    /// Handles the outcome of a flush of replies that has not written all of them.
+    /// Handles the outcome of a flush that has not written all replies.
     #[cold]
     #[inline(never)]
     fn finish_flush(&mut self, id: ConnectionId, outcome: Flush) {
@@ -256,7 +256,7 @@ impl Net {
         self.flush(id);
     }
 
-    /// Returns whether nothing is known to be left to deliver.
+    /// Returns whether, as far as is known, nothing is left to deliver.
     #[inline]
     pub(crate) fn has_nothing_to_deliver(&self, id: ConnectionId) -> bool {
         let connection = self.connections.get(id);
@@ -292,7 +292,7 @@ impl Net {
         Ok(is_connected)
     }
 
-    /// Returns the cause of an attempt that takes too long.
+    /// Returns the disconnect cause of a connection attempt that takes too long.
     pub(crate) fn attempt_timed_out(&self, id: ConnectionId, after: Duration) -> DisconnectCause {
         #[cfg(feature = "tls")]
         if self.is_handshaking(id) {

@@ -28,15 +28,15 @@ impl Net {
                 self.stats.reads += u64::from(read > 0);
                 self.stats.bytes_received += read as u64;
                 let whole = None;
-                // A connection that is read may deliver.
+                // A connection that is read may also deliver.
                 Received::Metered(Input { len, read, whole }, allowed.frames.max(1))
             }
             fill => Received::Fill(fill),
         }
     }
 
-    /// Charges what was read from a metered connection and delivered. In excess of its limits it is held back, or ends
-    /// after the replies to what was delivered.
+    /// Charges what was read from a metered connection and delivered. If it exceeds its limits, it is held back, or
+    /// ends after the replies to what was delivered.
     pub(crate) fn charge(&mut self, id: ConnectionId, bytes: usize, frames: u64) {
         let now = self.common.now;
         let Some(connection) = self.connections.get_mut(id).filter(|it| it.is_open()) else {
@@ -56,7 +56,7 @@ impl Net {
         }
     }
 
-    /// Reads a throttled connection again, if the excess is paid for.
+    /// Resumes reading from a throttled connection, if its excess is paid for.
     pub(crate) fn end_throttling(&mut self, id: ConnectionId) {
         let now = self.common.now;
         if let Some(connection) = self.connections.get_mut(id)

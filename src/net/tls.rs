@@ -15,7 +15,7 @@ use crate::tls::Stage;
 
 impl Net {
     /// Sets the TLS configuration for the peers that a listener accepts from now on, for example with a renewed
-    /// certificate. Connections that were accepted keep theirs. A listener without TLS has it from now on.
+    /// certificate. Connections that were accepted keep theirs. A listener without TLS uses TLS from now on.
     ///
     /// ```
     /// use std::sync::Arc;
@@ -38,7 +38,7 @@ impl Net {
         true
     }
 
-    /// Gives a new connection its session, if its terms ask for one.
+    /// Creates the session of a new connection, if its terms require one.
     pub(super) fn secure(&mut self, id: ConnectionId) {
         let Some(link) = self.connections.get_mut(id) else {
             return;
@@ -100,7 +100,7 @@ impl<'n> ConnectionRef<'n> {
     /// ```
     /// use throng::{ConnectionId, Net};
     ///
-    /// /// Returns whether the client has shown a certificate. The server's configuration decides which are accepted.
+    /// /// Returns whether the client has presented a certificate. The configuration decides which are accepted.
     /// fn is_authenticated(net: &Net, id: ConnectionId) -> bool {
     ///     let tls = net.connection(id).and_then(|connection| connection.tls());
     ///     tls.is_some_and(|tls| !tls.peer_certificates().is_empty())
@@ -131,8 +131,8 @@ impl<'n> Tls<'n> {
         }
     }
 
-    /// Returns the certificates of the peer, its own first. They were checked as the configuration says. Empty if the peer
-    /// has shown none.
+    /// Returns the certificates of the peer, its own first. They were checked as configured. Empty if the peer has
+    /// presented none.
     pub fn peer_certificates(&self) -> &'n [CertificateDer<'static>] {
         self.0.peer_certificates().unwrap_or_default()
     }

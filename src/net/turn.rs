@@ -15,7 +15,7 @@ use crate::timers::later;
 /// How long memory stays unused before it is returned to the allocator.
 const TRIM_AFTER: Duration = Duration::from_secs(1);
 
-/// When a turn is due besides its events and its work, and when turns end.
+/// When a turn is due, apart from events and pending work, and when turns end.
 #[derive(Debug)]
 pub(super) struct Schedule {
     /// The end of the last turn, if it was reported by `note_turn_end`.
@@ -78,7 +78,7 @@ impl Net {
         {
             self.common.handshakes_left = self.config.handshakes_per_turn;
         }
-        // A panic of a callback may have left some.
+        // A panic in a callback may have left some.
         self.connections.end_replies();
         self.work.begin_turn();
     }
@@ -181,7 +181,7 @@ impl Net {
     }
 
     /// Returns whether the loop was stopped by [`stop`](Self::stop) or at the end of a [`shutdown`](Self::shutdown),
-    /// and that was not [taken](crate::Reactor::take_stop) yet.
+    /// and the stop was not [taken](crate::Reactor::take_stop) yet.
     pub fn is_stopping(&self) -> bool {
         self.schedule.stopping
     }

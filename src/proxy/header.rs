@@ -5,8 +5,8 @@ use std::net::{IpAddr, SocketAddr};
 use proxy_header::{ProxiedAddress, ProxyHeader as Header};
 
 /// A PROXY header with which an outbound connection begins, for
-/// [`ConnectOptions::proxy_header`](crate::ConnectOptions::proxy_header). With it, a program that is a proxy itself passes
-/// the address of its client on.
+/// [`ConnectOptions::proxy_header`](crate::ConnectOptions::proxy_header). With it, a program that is a proxy itself
+/// passes on the address of its client.
 ///
 /// ```
 /// use std::net::SocketAddr;
@@ -35,13 +35,13 @@ impl ProxyHeader {
         Self { bytes }
     }
 
-    /// Creates a header of version 2, which is binary. Otherwise as [`v1`](Self::v1).
+    /// Creates a header of version 2, which is binary. Otherwise like [`v1`](Self::v1).
     pub fn v2(source: SocketAddr, destination: SocketAddr) -> Self {
         Self::encoded_v2(&Header::with_address(stream(source, destination)))
     }
 
     /// Creates a header of version 2 which says that no client is involved, for example to check whether the server is
-    /// reachable. A server on this crate closes the connection, and makes no callback.
+    /// reachable. A throng server closes the connection without a callback.
     pub fn local() -> Self {
         Self::encoded_v2(&Header::with_local())
     }
@@ -53,7 +53,7 @@ impl ProxyHeader {
         Self { bytes }
     }
 
-    /// Returns the header as it is sent.
+    /// Returns the bytes of the header.
     pub fn as_bytes(&self) -> &[u8] {
         &self.bytes
     }

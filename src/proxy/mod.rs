@@ -19,7 +19,7 @@ pub use protocol::ProxyProtocol;
 pub(crate) enum Proxying {
     #[default]
     None,
-    /// Peers of a listener that are proxies begin with a header.
+    /// Peers of a listener that are proxies begin their connections with a header.
     Expects(ProxyProtocol),
     /// The connection begins with this header.
     Sends(ProxyHeader),

@@ -29,7 +29,7 @@ impl IpNetwork {
         self.addr.is_ipv4() == addr.is_ipv4() && differing & !self.host_mask() == 0
     }
 
-    /// Returns the bits behind the prefix.
+    /// Returns the bits after the prefix.
     fn host_mask(&self) -> u128 {
         let all = match self.addr {
             IpAddr::V4(_) => u128::from(u32::MAX),
@@ -69,7 +69,7 @@ impl From<Ipv6Addr> for IpNetwork {
     }
 }
 
-/// Parses an address, or an address and the length of the prefix in bits. The bits behind the prefix have to be zero.
+/// Parses an address, or an address and the length of the prefix in bits. The bits after the prefix have to be zero.
 impl FromStr for IpNetwork {
     type Err = ParseNetworkError;
 
@@ -105,7 +105,7 @@ impl fmt::Display for IpNetwork {
     }
 }
 
-/// A string is not a network.
+/// The error for a string that is not a network.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ParseNetworkError;

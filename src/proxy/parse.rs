@@ -27,7 +27,7 @@ const V1_SPACES: usize = 5;
 const V2: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
 const V2_FIXED: usize = 16;
 
-/// Who opened the connection, according to a header.
+/// The side that opened the connection, according to a header.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Sender {
     /// A client with this address, for which the proxy has opened the connection.
@@ -56,7 +56,7 @@ pub(crate) enum Invalid {
     TooShort { len: usize, min: usize },
 }
 
-/// Parses what has been read of a header. It must have been read as [`Progress::Needs`] told, never beyond.
+/// Parses the part of a header that was read. No more bytes may have been read than [`Progress::Needs`] asked for.
 pub(crate) fn parse(header: &[u8]) -> Result<Progress, Invalid> {
     match header.first() {
         None => Ok(Progress::Needs(V1_SHORTEST)),
@@ -95,7 +95,7 @@ fn parse_v2(header: &[u8]) -> Result<Progress, Invalid> {
     let len = usize::from(u16::from_be_bytes([high, low]));
     // Both addresses and ports; attributes follow.
     let min = match (command, family) {
-        // The block is to be skipped, whatever it is.
+        // The address block is skipped, whatever it contains.
         (0x20, _) | (0x21, 0x00) => 0,
         (0x21, 0x11) => 12,
         (0x21, 0x21) => 36,
@@ -178,7 +178,7 @@ mod tests {
         Sender::Client(addr.parse().expect("an address"))
     }
 
-    /// Headers as HAProxy 2.6 sends them, and what they say.
+    /// Headers as HAProxy 2.6 sends them, and the sender that they name.
     fn captured() -> Vec<(Vec<u8>, Sender)> {
         let v2 = |rest: &[u8]| [V2, rest].concat();
         let v6 = |first: &[u8], last: &[u8]| [first, &[0; 15], &[1], &[0; 15], &[1], last].concat();
@@ -215,7 +215,7 @@ mod tests {
         ]
     }
 
-    /// Headers that HAProxy 2.6 does not send, and that the specification allows.
+    /// Headers that the specification allows and HAProxy 2.6 does not send.
     fn specified() -> Vec<(Vec<u8>, Sender)> {
         let v2 = |rest: &[u8]| [V2, rest].concat();
         let longest = "PROXY UNKNOWN ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff \
@@ -257,7 +257,8 @@ mod tests {
         [captured(), specified()].concat()
     }
 
-    /// Reads a header from bytes that arrive in pieces, as a socket is read. Returns what it says, and the rest.
+    /// Reads a header from bytes that arrive in pieces, as a socket is read. Returns the result of the parser, and the
+    /// bytes after the header.
     fn read(pieces: &[&[u8]]) -> Result<(Sender, Vec<u8>), Invalid> {
         let (mut header, mut arrived) = (Vec::new(), Vec::new());
         let mut pieces = pieces.iter();
@@ -410,7 +411,7 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever arrives: it ends, within the limit, and nothing is asked for that does not belong to the header.
+        /// For any input the parser ends within the limit, and never asks for bytes that do not belong to the header.
         #[test]
         fn any_bytes_come_to_an_end(
             beginning in prop::sample::select(vec![Vec::new(), V1.to_vec(), b"PROXY TCP4 ".to_vec(), [V2, b"!"].concat()]),

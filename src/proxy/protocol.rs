@@ -27,9 +27,9 @@ pub struct ProxyProtocol {
 impl ProxyProtocol {
     /// Peers with an address in one of these networks are proxies, and have to send a header. From other peers a header
     /// is never parsed: they are clients that connect directly. All peers of a Unix domain socket are proxies; the
-    /// permissions of its file decide who they are.
+    /// permissions of its file decide which processes can connect.
     ///
-    /// Trust only networks in which nobody but proxies can connect to the listener: a header can claim any address.
+    /// Trust only networks in which only proxies can connect to the listener: a header can claim any address.
     pub fn trusting<N: Into<IpNetwork>>(networks: impl IntoIterator<Item = N>) -> Self {
         Self {
             trusted: networks.into_iter().map(N::into).collect(),
@@ -37,7 +37,7 @@ impl ProxyProtocol {
         }
     }
 
-    /// Sets how long a proxy may take to send its header. Then it is refused. Default: 5 s, so that one or two
+    /// Sets how long a proxy may take to send its header. After that it is refused. Default: 5 s, so that one or two
     /// retransmissions are possible. [`Duration::MAX`] means no limit; zero is an error.
     pub fn header_timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;

@@ -8,14 +8,14 @@ use crate::handler::Handler;
 use crate::net::NoHeader;
 
 impl Reactor {
-    /// Serves an arrival that has an event: reads its header, and admits it if that is complete.
+    /// Serves an arrival that has an event: reads its header, and admits it if the header is complete.
     pub(super) fn serve_arrival<H: Handler + ?Sized>(&mut self, handler: &mut H, id: ArrivalId) {
         if let Some(newcomer) = self.net.receive_header(id) {
             self.admit(handler, newcomer);
         }
     }
 
-    /// Judges a peer whose header is late: it may have arrived without having been reported.
+    /// Judges a peer whose header is late. The header may have arrived without an event.
     pub(super) fn judge_arrival<H: Handler + ?Sized>(
         &mut self,
         handler: &mut H,

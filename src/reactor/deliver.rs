@@ -75,8 +75,8 @@ impl Reactor {
         left
     }
 
-    /// Delivers what does not lie whole in the input, or not in a format with a fast path. Then returns undelivered bytes
-    /// to the connection.
+    /// Delivers frames that do not lie whole in the input, or whose format has no fast path. Then returns undelivered
+    /// bytes to the connection.
     #[inline(never)]
     fn deliver_rest<H: Handler + ?Sized>(
         &mut self,

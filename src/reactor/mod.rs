@@ -1,10 +1,11 @@
 //! `Reactor`: drives the connections of a [`Net`] turn by turn, and makes all callbacks.
 //!
 //! This folder contains the whole turn. [`serve`] reads, [`deliver`] cuts frames and calls `on_data` and `on_chunk`,
-//! [`accept`] accepts peers, `arrivals` reads PROXY headers, [`deadlines`] judges late connections, and [`announce`] reports drained and ended ones.
+//! [`accept`] accepts peers, `arrivals` reads PROXY headers, [`deadlines`] judges late connections, and [`announce`]
+//! reports drained and ended connections.
 //!
-//! A source counts as served when that is complete, and a connection keeps its readiness until a system call refutes
-//! it. So nothing is lost if a handler panics: the next turn continues where this one was interrupted.
+//! A source counts as served when its service is complete, and a connection keeps its readiness until a system call
+//! refutes it. So nothing is lost if a handler panics: the next turn continues where this one was interrupted.
 
 mod accept;
 mod announce;
@@ -109,7 +110,7 @@ pub struct Reactor {
     net: Net,
     /// The read buffer of all connections.
     read_buffer: Vec<u8>,
-    /// Which of its bytes are being delivered.
+    /// The part of the read buffer that is being delivered.
     delivery: Delivery,
     light: Light,
 }
@@ -121,9 +122,9 @@ impl Reactor {
     ///
     /// # Errors
     /// If the registry cannot be cloned, if settings contradict each other, or if there is no memory for the
-    /// [`read_buffer`](Config::read_buffer). `AlreadyExists` if another reactor is
-    /// attached to the registry or to a clone of it, and was not dropped: the two would take each other's events. This
-    /// is detected only with epoll (Linux, Android, illumos); elsewhere you have to ensure it.
+    /// [`read_buffer`](Config::read_buffer). `AlreadyExists` if another reactor that was not dropped is attached to the
+    /// registry or to a clone of it: the two would take each other's events. This is detected only with epoll (Linux,
+    /// Android, illumos); elsewhere you have to ensure it.
     pub fn attach(registry: &Registry, config: Config, now: Instant) -> io::Result<Self> {
         config.check()?;
         let mut read_buffer = Vec::new();
@@ -245,8 +246,8 @@ impl Reactor {
         }
     }
 
-    /// Serves each source that has an event, except for heavy connections. An event counts as served when that is
-    /// complete, not before.
+    /// Serves each source that has an event, except for heavy connections. An event counts as served when its service
+    /// is complete, not before.
     fn serve_events<H: Handler + ?Sized>(&mut self, handler: &mut H) {
         while let Some((source, readiness)) = self.net.next_event() {
             match source {
@@ -271,7 +272,7 @@ impl Reactor {
             match source {
                 Source::Connection(id) => self.serve_again(handler, id),
                 Source::Listener(id) => self.serve_listener(handler, id),
-                // It is read to its end when it has an event.
+                // Never left over: an event reads an arrival until `WouldBlock`.
                 #[cfg(feature = "proxy")]
                 Source::Arrival(_) => {}
             }

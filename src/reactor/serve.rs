@@ -10,17 +10,17 @@ use crate::net::{EndOfStream, Input, Received};
 use crate::reason::DisconnectCause;
 use crate::socket::Readiness;
 
-/// What a light connection may use, and from when on it is heavy.
+/// What a light connection may use, and from what amount on a connection is heavy.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Light {
-    /// It is read once, at most this many bytes.
+    /// The connection is read once, at most this many bytes.
     bytes: usize,
     heavy_from_bytes: usize,
     heavy_from_frames: u64,
 }
 
 impl Light {
-    /// A light connection reads no more than this, whatever it may read as a heavy one.
+    /// A light connection reads no more than this, even if its read budget is larger.
     const BYTES: usize = 64 * 1024;
 
     pub(super) fn new(config: &Config) -> Self {
@@ -119,8 +119,8 @@ impl Reactor {
         self.net.finish_service(id, is_heavy);
     }
 
-    /// Delivers what was read from a connection with a rate limit, as far as that and the budget allow. It is read once
-    /// per service.
+    /// Delivers what was read from a connection with a rate limit, as far as the limit and the budget allow. Such a
+    /// connection is read once per service.
     fn deliver_metered<H: Handler + ?Sized>(
         &mut self,
         handler: &mut H,

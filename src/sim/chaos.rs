@@ -7,15 +7,15 @@ use std::time::Duration;
 use super::{End, Peer, Random, World};
 use crate::frame::Framing;
 
-/// How long the peers may take to end after the last step, in simulated time.
+/// How long the connections of the peers may take to end after the last step, in simulated time.
 const PATIENCE: Duration = Duration::from_secs(3 * 60 * 60);
 
 type Payloads = Box<dyn FnMut(&mut Random) -> Vec<u8>>;
 
-/// Many peers that connect, send, stall, half-close, break off inside a frame, close and reset at random.
+/// Many peers that connect, send, stall, half-close, stop inside a frame, close and reset at random.
 ///
-/// Afterwards the world is [calmed](World::calm): each peer that is left reads everything and half-closes, and
-/// [`run`](Self::run) returns what each has sent and received. A test compares it with what the handler has seen.
+/// Afterwards the world is [calmed](World::calm): each peer that is still connected reads everything and half-closes.
+/// [`run`](Self::run) returns what each peer has sent and received, to be compared with what the handler has seen.
 ///
 /// ```
 /// use throng::sim::{Chaos, End, check};
@@ -57,9 +57,10 @@ pub struct Chaos {
 pub struct Log {
     /// The peer.
     pub peer: Peer,
-    /// The frames that it was told to send, in order. If it has left or was reset, the last of them may be lost.
+    /// The frames that it was told to send, in order. If it has closed its connection or was reset, the last of them
+    /// may be lost.
     pub sent: Vec<Vec<u8>>,
-    /// It has neither closed nor reset the connection itself, nor broken off inside a frame.
+    /// The peer has neither closed nor reset the connection itself, nor stopped inside a frame.
     pub is_polite: bool,
     /// It sends no more.
     is_done: bool,
@@ -125,20 +126,20 @@ impl Chaos {
         self
     }
 
-    /// Lets no peer close or reset its connection, or break off inside a frame. Peers still stall.
+    /// Prevents peers from closing or resetting their connections, and from stopping inside a frame. Peers still stall.
     pub fn polite(mut self) -> Self {
         self.is_polite = true;
         self
     }
 
-    /// Lets the peers act, and returns what each has done.
+    /// Runs the peers, and returns what each has done.
     pub fn run(self, world: &World) -> Vec<Log> {
         self.run_with(world, |_| {})
     }
 
-    /// The same, with a further action of the test after each step.
+    /// Like [`run`](Self::run), but calls a closure of the test after each step.
     ///
-    /// While the peers end, it is called about once a second.
+    /// While connections end after the last step, it is called about once a second.
     pub fn run_with(mut self, world: &World, mut between: impl FnMut(&World)) -> Vec<Log> {
         let most = world.up_to(self.peers);
         let mut logs: Vec<Log> = Vec::new();

@@ -14,25 +14,25 @@ use crate::reason::{DisconnectReason, Stage};
 use crate::socket::Readiness;
 use crate::socket::sim::{Id, Shared};
 
-/// The number of connections whose bytes are accounted for. A broadcast may change any of them, so each callback looks
-/// at all.
+/// The number of connections whose bytes are accounted for. A broadcast may change any of them, so each callback checks
+/// all.
 const ACCOUNTED: usize = 64;
 
 /// Wraps a handler, and checks in each callback what the documentation of [`Handler`] promises:
 ///
 /// - the callbacks of an id come in the documented order: `on_connect` at most once, `on_disconnect` exactly once and
-///   last, nothing but it after [`Net::disconnect`], [`Net::abort`] or [`Net::release`]
-/// - no id comes again, and each tenant of an index has a later generation
+///   last, no other callback after [`Net::disconnect`], [`Net::abort`] or [`Net::release`]
+/// - no id is used twice, and each tenant of an index has a later generation
 /// - nothing is delivered to a paused or congested connection, nor after `on_half_close`
-/// - chunks are contiguous, and no frame comes between them
+/// - chunks are contiguous, without a frame in between
 /// - no frame exceeds [`max_frame_len`](crate::Config::max_frame_len)
 /// - `on_drain` is called once for each time of backpressure
 /// - no timer fires early, nor for a connection that has ended
 /// - the number of connections and their memory stay within the limits
 ///
-/// In a [`World`](crate::sim::World), which wraps each handler by itself, it also keeps accounts of the first 64
+/// A [`World`](crate::sim::World) wraps each handler automatically. There, it also keeps accounts of the first 64
 /// connections: each byte and each frame that was accepted is written to the stream, replaced, or counted in the
-/// [reason](DisconnectReason) of the end. A violation panics, in the callback that shows it.
+/// [reason](DisconnectReason) of the end. A violation panics, in the callback that reveals it.
 ///
 /// ```
 /// use throng::sim::Contract;
@@ -59,15 +59,15 @@ pub struct Contract<H> {
     rules: Rules,
 }
 
-/// What is known of a connection.
+/// What is known about a connection.
 #[derive(Debug, Default)]
 struct Life {
     is_connected: bool,
     is_half_closed: bool,
-    /// Nothing but its end may be reported.
+    /// Only its end may be reported.
     is_ending: bool,
     pressures: [bool; 2],
-    /// How often `on_drain` may be called for pressures that have ended.
+    /// How often `on_drain` may be called for times of backpressure that have ended.
     drains: u32,
     /// ... and has to be called at least once more.
     owes_drain: bool,
@@ -124,7 +124,7 @@ impl Rules {
         self.lives.entry(id).or_default()
     }
 
-    /// Returns all accepted frames that were neither replaced nor forgotten, if each connection can be looked at.
+    /// Returns all accepted frames that were neither replaced nor forgotten, if each connection can be inspected.
     fn frames(&self, net: &Net) -> Option<u64> {
         let (slots, _) = net.slots();
         let owed = net.entries(ACCOUNTED).map(|entry| entry.ledger.frames);
@@ -159,7 +159,7 @@ impl Rules {
         }
     }
 
-    /// Notes the state that a callback has left.
+    /// Records the state after a callback.
     pub(super) fn leave(&mut self, net: &Net) {
         for entry in net.entries(ACCOUNTED) {
             if self.has_ended(entry.id) {
@@ -175,7 +175,7 @@ impl Rules {
         self.accepted = self.frames(net);
     }
 
-    /// The same for a connection that may not be among the first.
+    /// The same for a connection that may not be accounted for.
     fn note(&mut self, net: &Net, id: ConnectionId) {
         if let Some(entry) = net.entry(id)
             && !self.has_ended(id)
@@ -204,7 +204,7 @@ impl Rules {
         );
     }
 
-    /// Checks a loop that has nothing to do until an event.
+    /// Checks a loop that has nothing to do before the next event.
     pub(super) fn at_rest(&mut self, net: &Net) {
         self.enter(net);
         for entry in net.entries(ACCOUNTED) {
@@ -307,7 +307,7 @@ impl Life {
 fn accepted(entry: &Entry) -> Option<u64> {
     let (_, written) = entry.socket?;
     let owed = entry.ledger.bytes;
-    // Saturated sums prove nothing.
+    // Saturated sums cannot be compared.
     (owed < u64::MAX / 2).then(|| owed + written)
 }
 

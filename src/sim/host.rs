@@ -39,9 +39,9 @@ struct State<H: Handler> {
     events_per_poll: usize,
     is_stopped: bool,
     suspended_until: Duration,
-    /// The number of turns since something happened.
+    /// The number of turns since the last change.
     idle_turns: u32,
-    /// The time, and what all hosts had done by then.
+    /// The time, and the work of all hosts up to then.
     progress: (Duration, u64),
     /// Its selector is never polled.
     _poll: Poll,
@@ -50,9 +50,9 @@ struct State<H: Handler> {
 /// The most turns in a row of a loop that neither reads nor writes nor waits.
 const IDLE_TURNS: u32 = 10_000;
 
-/// A loop that a world can drive, whatever its handler is.
+/// A loop that a world can drive, independent of the type of its handler.
 pub(super) trait Drive {
-    /// Returns the time of the next turn; `None` means: when there is an event.
+    /// Returns the time of the next turn; `None` means at the next event.
     fn due(&self) -> Option<Duration>;
     fn turn(&self);
     /// Checks a loop before time passes.
@@ -98,7 +98,7 @@ impl<H: Handler> Host<H> {
         Rc::clone(&self.inner)
     }
 
-    /// Runs a closure with the handler and its [`Net`], as between two turns.
+    /// Runs a closure with the handler and its [`Net`], between two turns.
     ///
     /// # Panics
     /// If it is called inside a callback of this host, or after [`kill`](Self::kill).
@@ -113,7 +113,7 @@ impl<H: Handler> Host<H> {
         result
     }
 
-    /// Returns the handler, to look at what it has noted.
+    /// Returns a reference to the handler, to inspect what it has recorded.
     ///
     /// # Panics
     /// As [`with`](Self::with).
@@ -124,8 +124,8 @@ impl<H: Handler> Host<H> {
         })
     }
 
-    /// Returns a handle to the loop. Its methods do not block a simulation: a full mailbox would stop it for ever, so
-    /// use the `try_` forms if it may be full.
+    /// Returns a handle to the loop. If the mailbox may be full, use the `try_` forms: a method that blocks would stop
+    /// the simulation forever.
     pub fn handle(&self) -> Handle<H> {
         let state = self.inner.state.borrow();
         let state = state.as_ref().expect("a host that was not killed");
@@ -164,7 +164,7 @@ impl<H: Handler> Host<H> {
         state.contract.into_handler()
     }
 
-    /// Suspends the process: it makes no turn for a time, while the network goes on.
+    /// Suspends the process: the loop makes no turn for this time, while the network continues.
     pub fn suspend(&self, time: Duration) {
         let until = self.inner.network.lock().now + time;
         if let Some(state) = self.inner.state.borrow_mut().as_mut() {
@@ -172,13 +172,13 @@ impl<H: Handler> Host<H> {
         }
     }
 
-    /// Limits the number of file descriptors. Accepting and connecting fail if as many connections are open.
+    /// Limits the number of file descriptors. Accepting and connecting fail while this many connections are open.
     pub fn limit_files(&self, most: usize) {
         let mut network = self.inner.network.lock();
         network.limit_files(self.inner.number, most);
     }
 
-    /// Returns the number of connections that the host has open, as file descriptors.
+    /// Returns the number of file descriptors that the host uses for connections.
     pub fn open_files(&self) -> usize {
         self.inner.network.lock().open_files(self.inner.number)
     }
@@ -259,7 +259,7 @@ impl<H: Handler> Drive for Inner<H> {
 }
 
 impl<H: Handler> State<H> {
-    /// Notices a loop that makes turn after turn without effect, so that time cannot pass.
+    /// Detects a loop that makes turn after turn without effect, so that time cannot pass.
     fn count_idle(&mut self, is_without_events: bool, progress: (Duration, u64)) {
         if is_without_events && progress == self.progress {
             self.idle_turns += 1;

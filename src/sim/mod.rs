@@ -2,12 +2,12 @@
 //!
 //! The real [`Reactor`](crate::Reactor) and [`Net`](crate::Net) run in it, with real connections, queues and timers and
 //! with your handler. Only streams, listeners, the selector and the clock are simulated. There are no threads, no
-//! sockets and no waiting, so a test takes microseconds, and a seed repeats it exactly.
+//! sockets and no real waiting, so a test takes microseconds, and the same seed repeats it exactly.
 //!
 //! - [`World`] is the network, with its clock.
 //! - [`Host`] is an event loop in it. There can be several, connected to each other.
-//! - [`Peer`] is a scripted peer: it sends, expects, stalls and resets when a test says so.
-//! - [`Faults`] says what goes wrong, and how often; the seed decides when.
+//! - [`Peer`] is a scripted peer: it sends, expects, stalls and resets at the request of a test.
+//! - [`Faults`] sets which faults occur, and how often; the seed decides when.
 //! - [`Chaos`] drives many random peers.
 //! - [`check`] runs a scenario with many seeds, and reports the smallest failing one.
 //! - [`Contract`] checks what [`Handler`](crate::Handler) promises, in each callback of each host.
@@ -19,10 +19,10 @@
 //! throng = { version = "0.1", features = ["sim"] }
 //! ```
 //!
-//! The [guide](crate::guide#testing-your-handler) leads from a test of ten lines to random peers.
+//! The [guide](crate::guide#testing-your-handler) begins with a test of ten lines, and ends with random peers.
 //!
 //! The selector behaves as epoll does: it reports changes once, and room in a send buffer only when a third of it is
-//! free. Not simulated: Unix domain sockets, urgent data, names, and what two processes that share a socket do.
+//! free. Not simulated: Unix domain sockets, urgent data, name resolution, and sockets that two processes share.
 
 mod chaos;
 mod contract;

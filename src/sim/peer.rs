@@ -1,4 +1,4 @@
-//! `Peer`: a scripted peer, which does what a test tells it.
+//! `Peer`: a scripted peer, controlled by a test.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -12,7 +12,7 @@ use super::World;
 use crate::frame::{FrameDecoder, FrameEncoder, Framing};
 use crate::socket::sim::{Id, ListenSocket, Party, Stream};
 
-/// How long [`Peer::expect`] and its like wait, in simulated time.
+/// How long [`Peer::expect`] and similar methods wait, in simulated time.
 const PATIENCE: Duration = Duration::from_secs(600);
 
 /// How a connection has ended, as seen by a [`Peer`].
@@ -33,9 +33,9 @@ pub enum End {
 
 /// A scripted peer of a [`World`]: one TCP connection to a loop, without a loop of its own.
 ///
-/// It sends when told so, and reads all that arrives unless it is [stalled](Self::stall). Its frames have the default
-/// framing unless [`framing`](Self::framing) sets another. When it reads EOF, it closes its side as well, as most
-/// programs do.
+/// It sends on request, and reads everything that arrives unless it is [stalled](Self::stall). Its frames have the
+/// default framing unless [`framing`](Self::framing) sets another. When it reads EOF, it closes its side as well, as
+/// most programs do.
 ///
 /// A `Peer` is a reference: clones are the same peer. Dropping it does not close the connection.
 #[derive(Clone)]
@@ -44,7 +44,7 @@ pub struct Peer {
     number: usize,
 }
 
-/// What a world knows of a peer.
+/// What a world stores about a peer.
 pub(super) struct State {
     id: Id,
     addr: SocketAddr,
@@ -56,10 +56,10 @@ pub(super) struct State {
     outbox: VecDeque<u8>,
     close: Close,
     has_closed: bool,
-    /// A write has returned the error that a read would have.
+    /// A write has returned the error that a read would have returned.
     was_reset: bool,
     keeps_open: bool,
-    /// The bytes that it may read; `None` means all.
+    /// How many bytes it may read; `None` means all.
     allowance: Option<usize>,
     received: Vec<Vec<u8>>,
     /// How many of them were taken.
@@ -68,7 +68,7 @@ pub(super) struct State {
     end: Option<End>,
 }
 
-/// What follows when the outbox is sent.
+/// What it does once the outbox is sent.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Close {
     Not,
@@ -222,7 +222,7 @@ impl Peer {
         self.with(|state| state.addr)
     }
 
-    /// Returns whether the network has reset the connection, neither the loop nor the peer.
+    /// Returns whether the network has reset the connection, as opposed to the loop or the peer.
     pub fn was_disturbed(&self) -> bool {
         let id = self.with(|state| state.id);
         self.world.was_disturbed(id)
@@ -242,7 +242,7 @@ impl Peer {
         self
     }
 
-    /// Sends a frame. What the connection does not take at once waits.
+    /// Sends a frame. Bytes that the connection does not take at once are sent later.
     ///
     /// # Panics
     /// If the framing cannot encode it.
@@ -265,7 +265,7 @@ impl Peer {
     /// Lets time pass until a frame arrives that was not taken yet, and returns it.
     ///
     /// # Panics
-    /// If the connection ends before, or no frame comes within ten minutes of simulated time.
+    /// If the connection ends first, or no frame arrives within ten minutes of simulated time.
     #[track_caller]
     pub fn receive(&self) -> Vec<u8> {
         self.world.run_until(PATIENCE, || self.is_settled());
@@ -276,7 +276,7 @@ impl Peer {
         })
     }
 
-    /// Lets time pass until the next frame arrives, which has to be this one.
+    /// Lets time pass until the next frame arrives, which has to equal `payload`.
     ///
     /// # Panics
     /// As [`receive`](Self::receive), and if it is another frame.
@@ -315,7 +315,7 @@ impl Peer {
         state.has_ended() || state.received.len() > state.taken
     }
 
-    /// Returns the next frame that has arrived and was not taken.
+    /// Returns the next frame that has arrived and was not taken yet.
     pub fn take(&self) -> Option<Vec<u8>> {
         self.with(|state| {
             let frame = state.received.get(state.taken).cloned()?;
@@ -339,7 +339,7 @@ impl Peer {
         self.with(|state| state.end)
     }
 
-    /// Returns whether everything was sent, or can never be.
+    /// Returns whether everything was sent, or can no longer be sent.
     pub fn has_sent(&self) -> bool {
         self.with(|state| state.outbox.is_empty() || state.stream.is_none())
     }
@@ -350,7 +350,7 @@ impl Peer {
         self
     }
 
-    /// Reads at most so many further bytes; see [`stall`](Self::stall).
+    /// Reads at most this many further bytes; see [`stall`](Self::stall).
     pub fn read_only(&self, bytes: usize) -> &Self {
         self.with(|state| state.allowance = Some(state.allowance.unwrap_or(0) + bytes));
         self
@@ -362,7 +362,7 @@ impl Peer {
         self
     }
 
-    /// Keeps the own side open when EOF is read.
+    /// Keeps its own side open when it reads EOF.
     pub fn keep_open(&self) -> &Self {
         self.with(|state| state.keeps_open = true);
         self
@@ -391,7 +391,7 @@ impl Peer {
         self
     }
 
-    /// Interrupts the line in both directions for a time.
+    /// Interrupts the link in both directions for this time.
     pub fn interrupt(&self, time: Duration) -> &Self {
         let id = self.with(|state| state.stream.as_ref().map(Stream::id));
         if let Some(id) = id {
@@ -436,7 +436,7 @@ impl Listener {
     /// Lets time pass until a loop connects.
     ///
     /// # Panics
-    /// If none does within ten minutes of simulated time.
+    /// If none connects within ten minutes of simulated time.
     #[track_caller]
     pub fn accept(&self) -> Peer {
         let mut peer = None;

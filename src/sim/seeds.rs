@@ -8,9 +8,9 @@ use super::{Faults, World};
 /// The sizes, in percent, in which a failing scenario is tried again.
 const SIZES: [u32; 6] = [1, 3, 6, 12, 25, 50];
 
-/// Runs a scenario with the seeds from 0 to `seeds`, each in a new [`World`] in which [everything](Faults::all) goes
-/// wrong. If one fails, smaller scenarios with the same seed are tried, as far as it uses [`World::up_to`], and the
-/// smallest that fails is reported.
+/// Runs a scenario with the seeds from 0 to `seeds`, each in a new [`World`] with [all faults](Faults::all). If one
+/// fails, smaller scenarios with the same seed are tried, as far as it uses [`World::up_to`], and the smallest that
+/// fails is reported.
 ///
 /// Environment variables override the seeds:
 ///
@@ -19,8 +19,8 @@ const SIZES: [u32; 6] = [1, 3, 6, 12, 25, 50];
 /// | `THRONG_SEED=17` | this seed only |
 /// | `THRONG_SIZE=6` | with this seed, the size that was reported |
 /// | `THRONG_TRACE=100` | after a failure, print the last 100 events |
-/// | `THRONG_SEEDS=1000000` | so many seeds |
-/// | `THRONG_FIRST=5000` | beginning with this one |
+/// | `THRONG_SEEDS=1000000` | this many seeds |
+/// | `THRONG_FIRST=5000` | beginning with this seed |
 ///
 /// ```
 /// use std::time::Duration;
@@ -44,7 +44,7 @@ const SIZES: [u32; 6] = [1, 3, 6, 12, 25, 50];
 ///         peer.send(frame);
 ///     }
 ///     world.run_for(Duration::from_secs(60));
-///     // A reset may lose the end, but nothing else.
+///     // A reset may lose the last frames, but no others.
 ///     let received = peer.received();
 ///     assert!(received.iter().zip(&sent).all(|(one, other)| one == other.as_bytes()));
 /// });

@@ -13,7 +13,7 @@ use crate::config::Config;
 use crate::handler::Handler;
 use crate::socket::sim::{Id, ListenSocket, Network, Party, Shared, Sizes, Stream};
 
-/// The number under which scripted peers are registered, which have no loop.
+/// The number under which scripted peers, which have no loop, are registered.
 const SCRIPTS: usize = 0;
 
 /// The size of a scenario that was not shrunk.
@@ -21,15 +21,15 @@ const WHOLE: u32 = 100;
 
 /// A simulated world: a network with its own clock, event loops with their handlers, and scripted peers.
 ///
-/// Everything that is left to chance is decided by the seed: two worlds with the same seed, in which the same is done,
-/// are the same to the byte. No time passes by itself: [`run_for`](Self::run_for), [`run_until`](Self::run_until) and
-/// the methods of [`Peer`] that wait let it pass, and a simulated hour takes no longer than what happens in it.
+/// The seed decides everything that is random: two worlds with the same seed and the same actions are identical to the
+/// byte. No time passes by itself: [`run_for`](Self::run_for), [`run_until`](Self::run_until) and the methods of
+/// [`Peer`] that wait let it pass. A simulated hour takes only as long as the work done in it.
 ///
 /// All hosts share one address space, as the processes of one machine do: a loop that listens on `127.0.0.1:5000` is
-/// found there by all others and by all peers.
+/// reachable there by all other loops and all peers.
 ///
-/// A `World` is a reference: clones are the same world. If a test panics, the world prints its seed, and the last
-/// events if the environment variable `THRONG_TRACE` is set, to their number.
+/// A `World` is a reference: clones are the same world. If a test panics, the world prints its seed, and if the
+/// environment variable `THRONG_TRACE` is set to a number, that many of the last events.
 ///
 /// ```
 /// use std::time::Duration;
@@ -70,7 +70,7 @@ struct Inner {
 }
 
 impl World {
-    /// Creates a world in which [nothing goes wrong](Faults::none).
+    /// Creates a world [without faults](Faults::none).
     pub fn new(seed: u64) -> Self {
         let mut network = Network::new(seed);
         network.add_host();
@@ -116,7 +116,7 @@ impl World {
         self.inner.network.lock().link = link;
     }
 
-    /// Lets nothing go wrong from now on, and ends all interruptions and partitions.
+    /// Turns off all faults from now on, and ends all interruptions and partitions.
     pub fn calm(&self) {
         self.inner.network.lock().calm();
     }
@@ -126,8 +126,8 @@ impl World {
         self.inner.seed
     }
 
-    /// Returns a number from 1 to `most`, fewer in a scenario that is being shrunk. Use it for the number of peers and
-    /// of steps.
+    /// Returns a number from 1 to `most`; a smaller one in a scenario that is being shrunk. Use it for the number of
+    /// peers and of steps.
     pub fn up_to(&self, most: usize) -> usize {
         let most = (most * self.inner.size.get() as usize).div_ceil(WHOLE as usize);
         1 + self.random().below(most.max(1))
@@ -165,7 +165,7 @@ impl World {
         self.connect_from(None, addr)
     }
 
-    /// Adds a scripted peer that connects from an address of its own choice. Otherwise each peer has its own.
+    /// Adds a scripted peer that connects from a given address. Without this, each peer has an address of its own.
     ///
     /// # Panics
     /// If the address is not valid.
@@ -211,7 +211,7 @@ impl World {
         network.stall_both(id, until);
     }
 
-    /// Interrupts all traffic between a host and a peer, until [`heal`](Self::heal). Nothing is lost but resets.
+    /// Interrupts all traffic between a host and a peer, until [`heal`](Self::heal). Only resets are lost.
     pub fn partition<H: Handler>(&self, host: &Host<H>, peer: &Peer) {
         let mut network = self.inner.network.lock();
         network.partition(Party::Host(host.number()), peer.party());
@@ -270,7 +270,7 @@ impl World {
         }
     }
 
-    /// Lets peers do what they can.
+    /// Lets peers read and write as much as they can.
     fn serve_peers(&self) {
         loop {
             let events = self.inner.network.lock().poll_scripts(SCRIPTS);
@@ -285,7 +285,7 @@ impl World {
         }
     }
 
-    /// Lets one of the hosts that are due make a turn. Returns `false` if none is.
+    /// Lets one of the hosts that are due make a turn. Returns `false` if none is due.
     fn turn(&self) -> bool {
         let now = self.elapsed();
         let hosts = self.inner.hosts.borrow();
@@ -300,7 +300,7 @@ impl World {
         true
     }
 
-    /// Returns when something happens next, while all hosts wait.
+    /// Returns when the next event is due, while all hosts wait.
     fn next_due(&self) -> Option<Duration> {
         let hosts = self.inner.hosts.borrow();
         for host in &*hosts {
@@ -311,12 +311,12 @@ impl World {
         due.into_iter().chain(in_network).min()
     }
 
-    /// Returns how many ends of connections the network has reset, on top of what hosts and peers have done.
+    /// Returns how many ends of connections were reset by the network, not by hosts or peers.
     pub fn disturbances(&self) -> usize {
         self.inner.network.lock().disturbances()
     }
 
-    /// Returns a number that depends on everything that has happened, for the comparison of two runs.
+    /// Returns a digest of everything that has happened, to compare two runs.
     pub fn digest(&self) -> u64 {
         self.inner.network.lock().trace.digest
     }

@@ -1,4 +1,4 @@
-//! Groups of values, told apart by a label.
+//! Groups of values, distinguished by a label.
 
 use std::fmt;
 
@@ -52,7 +52,7 @@ macro_rules! by_label {
 }
 
 by_label! {
-    /// The refused peers of a loop, by the reason.
+    /// The refused peers of a loop, by reason.
     pub struct RefusalsByReason by reason {
         /// [`max_connections`](crate::Config::max_connections) was reached, or the number of connections had not fallen
         /// below [`accept_again_below`](crate::Config::accept_again_below) since.
@@ -74,7 +74,7 @@ by_label! {
 by_label! {
     /// The present connections of a loop, by their [stage](crate::Stage).
     pub struct ConnectionsByStage by stage {
-        /// Accepted from a proxy whose PROXY header is awaited; no connections yet (feature `proxy`).
+        /// Accepted from a proxy, but the PROXY header is incomplete; not connections yet (feature `proxy`).
         arriving,
         /// Outbound or adopted, and not yet established.
         connecting,
@@ -99,7 +99,7 @@ macro_rules! cause {
 macro_rules! causes {
     ($($(#[$cfg:meta])* $field:ident: $cause:ident $(($error:ident))?,)+) => {
         by_label! {
-            /// The ended connections of a loop, by the [cause](DisconnectCause).
+            /// The ended connections of a loop, by [cause](DisconnectCause).
             pub struct DisconnectsByCause by cause {
                 $(
                     #[doc = concat!("Those with the cause [`", stringify!($cause), "`](DisconnectCause::", stringify!($cause), ").")]

@@ -1,4 +1,4 @@
-//! What is counted and measured of a loop. Pure.
+//! Counters and measurements of a loop. Pure.
 //!
 //! [`Stats`] is declared once, as a list. The struct, differences, sums and the text for a monitoring system are made
 //! from that list, so none of them can lack a field.
@@ -21,7 +21,7 @@ use openmetrics::{Format, Kind, Text, Value};
 ///
 /// - `counter` only grows, and can be subtracted;
 /// - `histogram` is a group of counters;
-/// - `gauge` is a value of now, and can be added to those of other loops;
+/// - `gauge` is a present value, and can be added to those of other loops;
 /// - `peak` is the largest of some values.
 ///
 /// The doc comment of a field is also its description in the text for a monitoring system: one paragraph.
@@ -45,8 +45,8 @@ macro_rules! stats {
         }
 
         impl Stats {
-            /// Returns what was counted since `earlier`. Values that are not counters stay: the gauges, and
-            /// `longest_turn`.
+            /// Returns what was counted since `earlier`. Values that are not counters are those of `self`: the gauges,
+            /// and `longest_turn`.
             ///
             /// ```
             /// use throng::{Config, EventLoop};
@@ -116,10 +116,10 @@ stats! {
         counter accepted: u64,
         /// Peers that were accepted and not admitted.
         counter refused: u64,
-        /// Refused peers by the reason: `refused` is the sum.
+        /// Refused peers by reason: `refused` is the sum.
         counter refusals: RefusalsByReason,
-        /// Connections that a proxy made for itself, to check whether this server is reachable. They were closed without a
-        /// callback (feature `proxy`).
+        /// Connections that a proxy made on its own behalf, to check whether this server is reachable. They were closed
+        /// without a callback (feature `proxy`).
         counter proxy_checks: u64,
         /// Accepts that failed: the peer had closed, or the system had no file descriptor or memory left.
         counter accept_failures: u64,
@@ -131,7 +131,7 @@ stats! {
         counter handshakes: u64,
         /// Connections in either direction that have ended, including failed connection attempts.
         counter disconnected: u64,
-        /// Ended connections by the [cause](crate::DisconnectCause): `disconnected` is the sum.
+        /// Ended connections by [cause](crate::DisconnectCause): `disconnected` is the sum.
         counter disconnects: DisconnectsByCause,
         /// Frames passed to [`on_data`](crate::Handler::on_data).
         counter frames_received: u64,
@@ -159,7 +159,7 @@ stats! {
         counter commands_failed: u64,
         /// How often [`Handle`](crate::Handle)s woke the loop: once per burst of commands.
         counter wake_ups: u64,
-        /// Commands of [`Handle`](crate::Handle)s that the last turn with commands left to the next.
+        /// Commands of [`Handle`](crate::Handle)s that the last turn with commands left for the next turn.
         gauge pending_commands: u64,
         /// Present connections by the stage they have reached.
         gauge connections: ConnectionsByStage,
@@ -202,10 +202,11 @@ impl Stats {
     /// type `application/openmetrics-text; version=1.0.0; charset=utf-8`.
     ///
     /// The name of a metric is `throng_`, the name of the field, `_seconds` if it is a duration, and `_total` if it is a
-    /// counter. Fields that are structs have one sample per field, told apart by the label `cause`, `reason` or `stage`.
+    /// counter. Fields that are structs have one sample per field, distinguished by the label `cause`, `reason` or
+    /// `stage`.
     ///
-    /// Several loops are either added, or rendered by one endpoint each. To add shards, ask each of them from a thread
-    /// of your own:
+    /// The statistics of several loops are either added, or rendered by one endpoint per loop. To add shards, ask each
+    /// of them from a thread of your own:
     ///
     /// ```
     /// use throng::{Handler, MailboxError, ShardHandles, Stats};

@@ -73,7 +73,7 @@ pub(super) struct Family<'t> {
     out: &'t mut dyn Write,
     name: &'static str,
     unit: &'static str,
-    /// Ends the name of each sample.
+    /// Appended to the name of each sample.
     suffix: &'static str,
 }
 

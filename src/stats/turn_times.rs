@@ -15,7 +15,7 @@ const BOUNDS: usize = 26;
 /// on up to 34.4 s.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct TurnTimes {
-    /// The turns up to each bound and above the one before; then those above the last bound.
+    /// The number of turns up to each bound and above the previous one; then the number above the last bound.
     turns: [u64; BOUNDS + 1],
 }
 
@@ -24,7 +24,7 @@ impl TurnTimes {
     #[inline]
     pub(crate) fn add(&mut self, took: Duration) {
         let nanos = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
-        // The number of the first power of two that is not smaller.
+        // The exponent of the first power of two that is not smaller.
         let power = u64::BITS - nanos.saturating_sub(1).leading_zeros();
         let bucket = power.saturating_sub(FIRST) as usize;
         self.turns[bucket.min(BOUNDS)] += 1;

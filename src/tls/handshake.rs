@@ -19,11 +19,11 @@ pub(crate) enum Stage {
     Established,
 }
 
-/// How far a handshake has come.
+/// The progress of a handshake.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Step {
     Done,
-    /// It waits for bytes of the peer.
+    /// It waits for bytes from the peer.
     WantsRead,
     /// It waits for room in the socket.
     WantsWrite,
@@ -48,8 +48,8 @@ impl Session {
         self.stage = Stage::Handshaking;
     }
 
-    /// Advances the handshake, as far as the socket allows. A message that makes this side answer takes one from
-    /// `left`: that is where keys are exchanged and signatures made. With none left, nothing is read.
+    /// Advances the handshake, as far as the socket allows. A message that this side has to answer takes one from
+    /// `left`, because answering means key exchange and signatures. When none is left, nothing is read.
     pub(crate) fn shake(
         &mut self,
         buffers: &mut Buffers,
@@ -80,7 +80,7 @@ impl Session {
             self.feed(&buffers.input[..read], &mut []);
             *left -= usize::from(self.tls.wants_write());
             if let Some(error) = self.failure.clone() {
-                // Tells the peer why, if the socket has room.
+                // Sends the alert to the peer, if the socket has room.
                 let _ = self.send(buffers, now);
                 return Err(Failure::Tls(error));
             }

@@ -6,7 +6,7 @@
 //!                    what the socket does not take stays in `pending`
 //! ```
 //!
-//! rustls does the protocol. The session makes the system calls, in large pieces, and counts what it holds.
+//! rustls implements the protocol. The session makes the system calls, in large pieces, and counts the bytes it holds.
 
 mod handshake;
 mod records;

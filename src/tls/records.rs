@@ -60,7 +60,7 @@ mod tests {
                 records.pass(bytes);
                 passed += bytes.len();
                 let start = starts.iter().rfind(|start| **start <= passed);
-                let expected = passed - start.expect("zero is one");
+                let expected = passed - start.expect("0 is a start");
                 assert_eq!(records.incomplete(), expected, "{passed} by {piece}");
             }
         }

@@ -9,20 +9,20 @@ use crate::memory::Memory;
 use crate::socket::Stream;
 use crate::tick::Tick;
 
-/// What an idle session takes, in bytes: measured with TLS 1.3, rounded up.
+/// The memory of an idle session, in bytes: measured with TLS 1.3, rounded up.
 const IDLE: usize = 8 * 1024;
 
 /// The most ciphertext that is read at once: the plaintext of about one read buffer.
 const CIPHERTEXT: usize = 64 * 1024;
 
-/// The least that is read at once, however little plaintext is asked for: about one record.
+/// The least ciphertext that is read at once, even if less plaintext is requested: about one record.
 const RECORD: usize = 16 * 1024;
 
-/// How many times a read may read ciphertext without any plaintext in it, such as session tickets. The rest is read in
+/// How many times a read may read ciphertext that contains no plaintext, such as session tickets. The rest is read in
 /// the next turn, so that a peer cannot keep the loop busy.
 const MAX_READS: usize = 2;
 
-/// The ciphertext of the session that is served. One for all sessions of a loop.
+/// The ciphertext of the session that is being served. All sessions of a loop share these buffers.
 #[derive(Debug, Default)]
 pub(crate) struct Buffers {
     pub(super) input: Vec<u8>,
@@ -32,7 +32,7 @@ pub(crate) struct Buffers {
 /// The memory of a session, in bytes.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Held {
-    /// The session itself, and bytes that were received and not read.
+    /// The session itself, and bytes that were received and not read yet.
     pub(crate) own: usize,
     /// Ciphertext that the socket has not taken.
     pub(crate) unsent: usize,
@@ -62,22 +62,22 @@ pub(crate) struct Session {
     /// Ciphertext that the socket has not taken, and how much of it was written since.
     pending: Vec<u8>,
     written: usize,
-    /// Ciphertext that was read, and that rustls did not take.
+    /// Ciphertext that was read, and that rustls has not taken.
     pub(super) unfed: Vec<u8>,
     records: Records,
     /// Plaintext that was decrypted and not read.
     plaintext: usize,
-    /// The error that ends the session. Plaintext before it is read first.
+    /// The error that ends the session. Plaintext that precedes it is read first.
     pub(super) failure: Option<rustls::Error>,
     /// The peer's close_notify was read.
     has_ended: bool,
     /// The last read has emptied the socket and the session.
     is_drained: bool,
-    /// The last read stopped before the socket was empty, and has returned nothing.
+    /// The last read stopped before the socket was empty, and returned nothing.
     is_cut_short: bool,
     /// When the socket last took ciphertext.
     progress_at: Tick,
-    /// The frames of which a part is in `pending`: an estimate. `None` if no frame is.
+    /// The number of frames of which a part is in `pending`: an estimate. `None` if there are none.
     unsent_frames: Option<u64>,
     counted: Held,
 }
@@ -159,7 +159,7 @@ impl Session {
         self.progress_at
     }
 
-    /// Returns how many frames were encrypted and not written completely: an estimate. `None` if no byte of any is left.
+    /// Returns how many frames were encrypted but not completely written: an estimate. `None` if all were written.
     pub(crate) fn unsent_frames(&self) -> Option<u64> {
         self.unsent_frames
     }
@@ -169,7 +169,7 @@ impl Session {
         match self.unsent() as u64 {
             0 => self.unsent_frames = None,
             unsent if bytes > 0 => {
-                // As if all frames were of the same length.
+                // This assumes that all frames have the same length.
                 let share = frames.saturating_mul(unsent).div_ceil(bytes);
                 self.unsent_frames = Some(share.min(frames));
             }
@@ -177,7 +177,7 @@ impl Session {
         }
     }
 
-    /// Puts ciphertext that other code has read before that of the socket.
+    /// Puts ciphertext that other code has already read in front of that of the socket.
     pub(crate) fn put_ahead(&mut self, mut ciphertext: Vec<u8>) {
         ciphertext.append(&mut self.unfed);
         self.unfed = ciphertext;
@@ -197,7 +197,8 @@ impl Session {
             match self.read_ciphertext(&mut to[filled..], buffers) {
                 Ok(Some(more)) => filled += more,
                 Ok(None) => break,
-                // What was read before comes first. The error, or the lack of bytes, is found again.
+                // Plaintext that was already decrypted comes first. The error, or the lack of bytes, is found again by
+                // the next read.
                 Err(error) if filled > 0 => {
                     self.is_drained = error.kind() == io::ErrorKind::WouldBlock;
                     break;
@@ -228,7 +229,7 @@ impl Session {
         };
         let filled = self.feed(&buffers.input[..read], to);
         if self.failure.is_some() {
-            // Tells the peer why, if the socket has room.
+            // Sends the alert to the peer, if the socket has room.
             let _ = self.send(buffers, self.progress_at);
         }
         let is_over = self.has_ended || self.failure.is_some();
@@ -270,7 +271,7 @@ impl Session {
         while !input.is_empty() {
             let before = input;
             match self.tls.read_tls(&mut input) {
-                // What comes after a close_notify does not count.
+                // Bytes after a close_notify are ignored.
                 Ok(0) => break,
                 Ok(taken) => self.records.pass(&before[..taken]),
                 Err(error) if self.plaintext == 0 => {
@@ -300,7 +301,7 @@ impl Session {
             }
         }
         if self.records.incomplete() == 0 {
-            // rustls gives memory back when it is about to read.
+            // rustls frees memory when it is about to read.
             let _ = self.tls.read_tls(&mut Nothing);
         }
         filled
@@ -336,7 +337,7 @@ impl Session {
         self.tls.send_close_notify();
     }
 
-    /// Writes what is pending, and what rustls has to say. Returns whether nothing is left.
+    /// Writes pending ciphertext and the messages of rustls. Returns whether nothing is left.
     pub(crate) fn send(&mut self, buffers: &mut Buffers, now: Tick) -> io::Result<bool> {
         let written = write_out(&mut self.stream, &self.pending[self.written..])?;
         self.written += written;
@@ -381,7 +382,7 @@ fn write_out(stream: &mut Stream, bytes: &[u8]) -> io::Result<usize> {
     Ok(written)
 }
 
-/// An error of the protocol, in the form in which a socket returns its own.
+/// An error of the protocol, as an `io::Error`, like the errors of a socket.
 fn broken(error: rustls::Error) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, error)
 }

@@ -112,7 +112,7 @@ mod tests {
     fn write(queue: &mut WriteQueue, most: usize) -> Vec<u8> {
         let bytes = match queue.next() {
             Next::Pull => {
-                queue.pull().expect("it has all of it");
+                queue.pull().expect("the reader has len bytes");
                 Vec::new()
             }
             Next::Write(bytes) => bytes[..bytes.len().min(most)].to_vec(),

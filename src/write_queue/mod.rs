@@ -481,12 +481,12 @@ mod tests {
         queue.push_copied(&framing, 1000, b"first").expect("small");
         let before = queue.tail.clone();
         let mut writer = queue.writer(&framing).expect("begun");
-        writer.write_all(&[7; 1001]).expect("it grows");
+        writer.write_all(&[7; 1001]).expect("the buffer grows");
         assert!(writer.finish(&framing, 1000).is_err(), "one byte too long");
         assert_eq!(queue.tail, before);
 
         let mut writer = queue.writer(&framing).expect("begun");
-        writer.write_all(&[7; 300]).expect("it grows");
+        writer.write_all(&[7; 300]).expect("the buffer grows");
         let len = writer
             .finish(&framing, 1000)
             .expect("a header of two bytes");

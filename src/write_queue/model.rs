@@ -248,7 +248,7 @@ impl Model {
                         .collect()
                 }
                 Next::Pull => {
-                    self.queue.pull().expect("the reader is honest");
+                    self.queue.pull().expect("the reader has len bytes");
                     continue;
                 }
                 Next::Wait | Next::Nothing => return false,

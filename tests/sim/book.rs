@@ -22,7 +22,7 @@ pub(crate) struct Account {
     pub(crate) reason: Option<DisconnectReason>,
     /// The handler has closed it.
     pub(crate) was_closed: bool,
-    /// A frame was begun and never finished: the frames behind it are lost.
+    /// A frame was begun and never finished: the frames after it are lost.
     pub(crate) was_left_open: bool,
     /// The last frame of a kick.
     pub(crate) last: Option<Vec<u8>>,
@@ -43,8 +43,8 @@ impl Book {
     }
 
     pub(crate) fn of(&mut self, id: ConnectionId) -> &mut Account {
-        let addr = self.addrs.get(&id).expect("an open account");
-        self.accounts.get_mut(addr).expect("an open account")
+        let addr = self.addrs.get(&id).expect("its account");
+        self.accounts.get_mut(addr).expect("its account")
     }
 
     pub(crate) fn received(&mut self, id: ConnectionId, payload: &[u8]) {
@@ -128,8 +128,8 @@ impl Account {
         }
     }
 
-    /// Compares the frames that have arrived with those that were accepted. Returns how many are missing behind them
-    /// or because they were dropped; replaced ones are not.
+    /// Compares the frames that have arrived with those that were accepted. Returns how many are missing after them or
+    /// because they were dropped; replaced frames do not count.
     fn missing(&self, received: &[Vec<u8>]) -> usize {
         let mut sent = self.sent.iter().enumerate();
         let mut skipped = 0;

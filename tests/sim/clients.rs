@@ -81,7 +81,7 @@ impl Handler for Echo {
 }
 
 fn scenario(world: &World) {
-    // It does not notice a client whose reset was lost.
+    // The server does not notice a client whose reset was lost.
     let config = budgets(&mut world.random()).idle_timeout(20 * SECOND);
     let server = world.host(config, Echo);
     let client = world.host(budgets(&mut world.random()), Client::default());

@@ -69,12 +69,12 @@ fn scenario(world: &World, is_polite: bool) {
 }
 
 #[test]
-fn echo_returns_what_was_sent_to_rude_peers() {
+fn echo_returns_what_was_sent_to_misbehaving_peers() {
     check(150, |world| scenario(world, false));
 }
 
 #[test]
-fn echo_returns_everything_to_polite_peers() {
+fn echo_returns_everything_to_well_behaved_peers() {
     check(150, |world| {
         let mut faults = throng::sim::Faults::all();
         faults.resets = 0;

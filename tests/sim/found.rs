@@ -1,4 +1,4 @@
-//! What random peers have found, each as a script.
+//! Bugs that random peers have found, each as a script.
 
 use std::io::Read;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! Limits: who exceeds one ends with its cause, and nobody else.
+//! Limits: a connection that exceeds one ends with the cause of that limit, and no other connection does.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
@@ -135,7 +135,7 @@ fn crowd(world: &World) {
 }
 
 #[test]
-fn connections_are_limited_and_places_are_given_back() {
+fn connections_are_limited_and_closing_frees_places() {
     check(60, crowd);
 }
 
@@ -172,6 +172,6 @@ fn overflow(world: &World) {
 }
 
 #[test]
-fn overflow_ends_the_slow_and_not_the_quick() {
+fn overflow_ends_only_connections_of_slow_peers() {
     check(20, overflow);
 }

@@ -9,7 +9,7 @@ use crate::echo::ADDR;
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// Sends a large frame to everyone, or an own one to the peer that asks.
+/// Sends a large frame to all peers, or a separate one to the peer that asks.
 #[derive(Default)]
 struct Hall {
     evicted: Vec<(Option<std::net::SocketAddr>, u64)>,

@@ -1,4 +1,4 @@
-//! A handler that answers in every way there is, in any order.
+//! A handler that sends in every possible way, in any order.
 
 use std::collections::BTreeMap;
 use std::io::{self, Read};
@@ -59,7 +59,7 @@ impl Mix {
         }
     }
 
-    /// Returns a payload that no other has.
+    /// Returns a unique payload.
     fn payload(&mut self, most: usize) -> Vec<u8> {
         self.count += 1;
         let mut payload = self.count.to_string().into_bytes();
@@ -308,7 +308,7 @@ fn frames_sent_in_any_way_arrive_whole_and_in_order() {
 }
 
 #[test]
-fn kicked_and_closed_connections_keep_their_accounts() {
+fn frames_of_kicked_and_closed_connections_are_accounted_for() {
     check(150, |world| scenario(world, true));
 }
 

@@ -15,7 +15,7 @@ use crate::echo::{ADDR, LONG};
 
 type Desk = Rc<RefCell<Vec<Released>>>;
 
-/// Echoes, and now and then puts a connection on the desk for the other loop.
+/// Echoes, and now and then releases a connection for the other loop to adopt.
 struct Clerk {
     random: Random,
     desk: Desk,

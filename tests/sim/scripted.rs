@@ -1,4 +1,4 @@
-//! Scripted peers, and what a simulated network does.
+//! Scripted peers, and the behaviour of a simulated network.
 
 use std::time::Duration;
 
@@ -153,7 +153,7 @@ fn scripted_listener_accepts_a_loop() {
 }
 
 #[test]
-fn partition_delays_and_an_attempt_behind_it_times_out() {
+fn partition_delays_frames_and_times_out_connection_attempts() {
     let world = World::new(1);
     let server = echo(&world, Config::default());
     let client = world.host(Config::default(), Client::default());
@@ -264,7 +264,7 @@ fn same_seed_gives_the_same_run_to_the_byte() {
     assert_eq!(distinct.len(), digests.len(), "seeds differ");
 }
 
-/// Fails unless it is small.
+/// Fails unless the scenario is small.
 #[test]
 fn failing_scenario_is_shrunk() {
     let sizes = std::cell::RefCell::new(Vec::new());

@@ -1,4 +1,4 @@
-//! Deadlines: slow peers live, silent ones do not.
+//! Deadlines: slow peers stay connected, silent ones are disconnected.
 
 use std::time::Duration;
 
@@ -75,7 +75,7 @@ fn slow_readers(world: &World) {
 }
 
 #[test]
-fn slow_readers_live_and_stalled_ones_end() {
+fn slow_readers_stay_connected_and_stalled_ones_end() {
     check(100, slow_readers);
 }
 
@@ -131,7 +131,7 @@ fn pauses(world: &World) {
 }
 
 #[test]
-fn deadlines_end_silent_peers_in_time_and_no_others() {
+fn deadlines_end_only_silent_peers_and_in_time() {
     check(100, pauses);
 }
 
@@ -163,7 +163,7 @@ fn suspended_loop_reads_before_it_judges() {
     check(100, suspension);
 }
 
-/// Says a long goodbye to whoever asks for it.
+/// Sends a long goodbye to each peer that asks for it.
 struct Goodbye;
 
 impl Handler for Goodbye {

@@ -541,12 +541,12 @@ impl Pair {
         match fault {
             Some((Fault::WriteFails, at)) if at < len => {
                 assert!(first.connection.is_open() && first.connection.has_failed_write());
-                let reason = self.reason(0).expect("decided");
+                let reason = self.reason(0).expect("a reason");
                 assert!(matches!(reason.cause, DisconnectCause::Reset(_)));
                 assert_eq!(reason.unsent_bytes, (len - at) as u64);
             }
             Some((Fault::Eof, at)) if (0..=2).all(|n| wire_len(&first.sent[..n]) != at) => {
-                let reason = self.reason(1).expect("decided");
+                let reason = self.reason(1).expect("a reason");
                 assert!(matches!(
                     reason.cause,
                     DisconnectCause::PeerClosedInsideFrame { .. }

@@ -23,7 +23,7 @@ pub(crate) enum Need {
     Prepend,
     /// Anywhere: the bytes are appended to the held ones.
     Append,
-    /// Into [`FrameDecoder::window`], and what is beyond it anywhere.
+    /// Into [`FrameDecoder::window`]; bytes beyond it anywhere.
     Own,
 }
 
@@ -74,7 +74,7 @@ impl FrameDecoder {
             return Ok(&mut []);
         };
         let need = payload.saturating_add(trailer as usize);
-        // Room for as much as has arrived: a declared length alone allocates nothing.
+        // Room for as many bytes as have arrived: a declared length alone allocates nothing.
         let room = filled.clamp(FIRST_WINDOW, WINDOW);
         let room = room.max(self.held.len() - filled).min(most);
         let end = need.min(filled.saturating_add(room));

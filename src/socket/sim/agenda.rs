@@ -1,4 +1,4 @@
-//! What takes time in a network: segments, FINs, resets and connection attempts on their way.
+//! What takes time in a network: segments, FINs, resets and connection attempts in transit.
 
 use std::cmp::Ordering;
 use std::io;
@@ -11,7 +11,7 @@ use super::socket::{Id, Mask, Party};
 /// The most bytes of a segment.
 const SEGMENT: usize = 16 * 1024;
 
-/// The time after which an attempt is repeated that found no room in a backlog, or was lost.
+/// The time after which a connection attempt is repeated if the backlog was full or the attempt was lost.
 const RETRY: Duration = Duration::from_secs(1);
 
 #[derive(Debug, Clone, Copy)]
@@ -44,7 +44,7 @@ pub(super) struct Due {
 }
 
 impl Ord for Due {
-    /// The greatest is the first to come.
+    /// The greatest is the first one due.
     fn cmp(&self, other: &Self) -> Ordering {
         (other.at, other.serial).cmp(&(self.at, self.serial))
     }
@@ -75,7 +75,7 @@ impl Network {
         self.agenda.peek().map(|due| due.at)
     }
 
-    /// Moves the clock forward, and lets happen what is due until then.
+    /// Moves the clock forward, and handles the events that are due until then.
     pub(crate) fn advance(&mut self, to: Duration) {
         while let Some(due) = self.agenda.peek()
             && due.at <= to
@@ -88,7 +88,7 @@ impl Network {
         self.now = self.now.max(to);
     }
 
-    /// Moves the clock forward, and everything that is due with it: the network stands still.
+    /// Moves the clock and all due times forward together: the network stands still.
     pub(crate) fn jump(&mut self, by: Duration) {
         self.now += by;
         let agenda = std::mem::take(&mut self.agenda);
@@ -240,7 +240,7 @@ impl Network {
         }
     }
 
-    /// Lets something happen to a connection, of which a segment arrives `at` a time.
+    /// Applies a random fault to a connection of which a segment arrives at the time `at`.
     fn disturb(&mut self, id: Id, other: Option<Id>, at: Duration) {
         if self.random.one_in(self.faults.resets) {
             self.disturbed_both(id);
@@ -312,7 +312,7 @@ impl Network {
         }
     }
 
-    /// A reset arrives at a socket: what has arrived can still be read, what was to be sent is lost.
+    /// A reset arrives at a socket: bytes that have arrived can still be read, unsent bytes are lost.
     pub(super) fn reset(&mut self, id: Id) {
         let Some(socket) = self.socket(id) else {
             return;

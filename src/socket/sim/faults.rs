@@ -1,10 +1,10 @@
-//! What goes wrong in a simulated network, and the properties of its links.
+//! The faults of a simulated network, and the properties of its links.
 
 use std::time::Duration;
 
-/// What goes wrong in a simulated network, and how often.
+/// The faults of a simulated network, and how often they occur.
 ///
-/// Each number `n` means: once in `n` cases on average; 0 means never. [`none`](Self::none) is the default of a
+/// A number `n` means once in `n` cases on average; 0 means never. [`none`](Self::none) is the default of a
 /// [`World`](crate::sim::World), [`all`](Self::all) that of [`check`](crate::sim::check).
 ///
 /// ```
@@ -21,28 +21,28 @@ pub struct Faults {
     pub short_segments: u32,
     /// Writes that take only a part, although the send buffer has room, as under memory pressure.
     pub short_writes: u32,
-    /// Reads that return only a part of what has arrived. Only in worlds that do not promise that a short read has
-    /// emptied the socket, which is every second seed; see [`linux`](Self::linux).
+    /// Reads that return only a part of what has arrived. They occur only in worlds in which a short read does not
+    /// prove that the socket is empty: with every second seed; see [`linux`](Self::linux).
     pub short_reads: u32,
     /// Whether a short read or write proves that one more would block, as on Linux. `None`: the seed decides.
     pub linux: Option<bool>,
     /// Whether events are reported in random order.
     pub reorder: bool,
-    /// Polls that report only some of the events that are there.
+    /// Polls that report only some of the pending events.
     pub short_polls: u32,
     /// Polls that report an event without a cause.
     pub spurious_events: u32,
     /// Polls that report an event of a socket that was closed meanwhile.
     pub stale_events: u32,
-    /// Segments that make a host in between reset the connection.
+    /// Segments after which a host on the path resets the connection.
     pub resets: u32,
     /// Segments after which a direction is interrupted, for up to [`longest_stall`](Self::longest_stall).
     pub stalls: u32,
     /// The longest interruption. Default: 30 s.
     pub longest_stall: Duration,
-    /// Connection attempts that are refused, are never answered, or cannot be started.
+    /// Connection attempts that are refused, never answered, or cannot be started.
     pub failed_connects: u32,
-    /// Accepts that fail: the peer has left, or there is no file descriptor or memory.
+    /// Accepts that fail: the peer has closed, or there is no file descriptor or memory.
     pub failed_accepts: u32,
     /// Turns before which the process is suspended: after the poll, so that its events are out of date.
     pub suspensions: u32,
@@ -59,7 +59,7 @@ pub struct Faults {
 }
 
 impl Faults {
-    /// Nothing goes wrong. Segments are whole, and arrive after the latency of the link.
+    /// No faults. Segments are whole, and arrive after the latency of the link.
     pub fn none() -> Self {
         Self {
             short_segments: 0,
@@ -84,7 +84,7 @@ impl Faults {
         }
     }
 
-    /// Everything that keeps connections intact: bytes arrive late, in pieces and in any rhythm, but all of them.
+    /// All faults that keep connections intact: bytes arrive late, in pieces and irregularly, but none is lost.
     /// Interruptions are shorter than a second, suspensions and jumps shorter than 100 ms.
     pub fn delays() -> Self {
         Self {
@@ -108,7 +108,7 @@ impl Faults {
         }
     }
 
-    /// Everything.
+    /// All faults.
     pub fn all() -> Self {
         let none = Self::none();
         Self {

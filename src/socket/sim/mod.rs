@@ -1,8 +1,8 @@
 //! Simulated sockets: a [`Stream`] and a [`ListenSocket`] of a network without an operating system, for
 //! [`crate::sim`].
 //!
-//! A loop makes the same calls on them as on others. Their state is in a [`Network`], which they share with the world
-//! that lets time pass. The lock is never contended: a world has one thread. It keeps streams `Send`.
+//! A loop makes the same calls on them as on real sockets. Their state is in a [`Network`], which they share with the
+//! world that lets time pass. The lock keeps streams `Send`. It is never contended, because a world has one thread.
 
 mod agenda;
 mod faults;
@@ -133,7 +133,7 @@ impl Stream {
     pub(super) fn read_vectored(&mut self, slices: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
         let mut total = 0;
         for slice in slices.iter_mut().filter(|slice| !slice.is_empty()) {
-            // An EOF or an error behind the bytes is left for the next call.
+            // An EOF or an error after the bytes is left for the next call.
             if total > 0 && !self.lock().has_input(self.0.id) {
                 break;
             }

@@ -1,6 +1,6 @@
 //! `Network`: all sockets, listeners and segments of a simulated world, and its clock.
 //!
-//! The system calls of a loop on its sockets end here. Whatever takes time is put on the [agenda](super::agenda).
+//! It implements the system calls of a loop on its sockets. What takes time is put on the [agenda](super::agenda).
 
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap, VecDeque};
 use std::io;
@@ -116,7 +116,7 @@ impl Network {
         self.serial
     }
 
-    /// Returns a socket unless it is gone.
+    /// Returns a socket, unless it no longer exists.
     pub(super) fn socket(&mut self, id: Id) -> Option<&mut Socket> {
         let socket = self.sockets.get_mut(id.index)?;
         (socket.serial == id.serial).then_some(socket)
@@ -423,7 +423,7 @@ impl Network {
         }
         if len < asked {
             socket.lacks_room = true;
-            // Room that a cut has left is only reported once something has arrived.
+            // Room that is left after a cut write is only reported once something has arrived.
             socket.is_choked = len < room && is_linux;
         }
         let written = pieces.iter().flat_map(|piece| piece.iter().copied());
@@ -530,7 +530,7 @@ impl Network {
         self.count_file(id, has_file);
     }
 
-    /// Interrupts or restores all traffic between two parties.
+    /// Interrupts or restores all traffic between two owners.
     pub(crate) fn partition(&mut self, one: Party, two: Party) {
         self.note(What::Happened("a partition begins"));
         self.partitions.push((one, two));
@@ -588,7 +588,7 @@ impl Network {
         self.disturbed.contains(&id.serial)
     }
 
-    /// Returns the number of sockets whose connections the network has ended, or did not let begin.
+    /// Returns the number of sockets whose connections the network has ended or prevented.
     pub(crate) fn disturbances(&self) -> usize {
         self.disturbed.len()
     }
@@ -602,7 +602,7 @@ impl Network {
         }
     }
 
-    /// Lets nothing go wrong from now on, and ends all interruptions.
+    /// Turns off all faults from now on, and ends all interruptions.
     pub(crate) fn calm(&mut self) {
         self.faults = Faults::none();
         self.partitions.clear();

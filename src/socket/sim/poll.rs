@@ -12,12 +12,12 @@ use super::socket::{Id, Mask, Party, Registration};
 use super::trace::What;
 use crate::socket::Readiness;
 
-/// The number of closed sources whose events may come late.
+/// The number of closed sources of which late events may be reported.
 const REMEMBERED: usize = 8;
 
 #[derive(Debug)]
 pub(crate) struct Host {
-    /// Sources to be looked at by the next poll.
+    /// Sources to be checked by the next poll.
     ready: VecDeque<Source>,
     pub(super) open_files: usize,
     pub(super) max_files: usize,
@@ -114,7 +114,7 @@ impl Network {
         }
     }
 
-    /// Queues a socket of which something has changed, if its owner is interested in that.
+    /// Queues a socket whose conditions have changed, if its owner is interested in the change.
     pub(super) fn wake(&mut self, id: Id, changed: Mask) {
         let Some(socket) = self.socket(id) else {
             return;
@@ -192,7 +192,7 @@ impl Network {
         }
     }
 
-    /// Takes a source out of its queue. Returns what is reported of it.
+    /// Takes a source out of its queue. Returns the conditions that are reported.
     fn look_at(&mut self, source: Source) -> Option<(Token, Readiness)> {
         match source {
             Source::Socket(id) => {
@@ -220,7 +220,7 @@ impl Network {
         }
     }
 
-    /// Adds events that have no cause any more, or never had one.
+    /// Adds events whose cause is gone, or that never had one.
     fn invent(&mut self, host: usize, events: &mut Vec<(Token, Readiness)>) {
         if self.random.one_in(self.faults.spurious_events) {
             let index = self.random.below(self.sockets.capacity());
@@ -232,7 +232,7 @@ impl Network {
                 events.push((it.token, mask.readiness()));
             }
         }
-        // Without the generation in a token, such an event would be one of the next tenant.
+        // Without a generation in the token, such an event would be attributed to the next tenant.
         let has_generations = cfg!(target_pointer_width = "64");
         if has_generations && self.random.one_in(self.faults.stale_events) {
             let stale = &self.hosts[host].stale;

@@ -1,4 +1,4 @@
-//! One end of a simulated connection, and the conditions that a selector reports of it.
+//! One end of a simulated connection, and the conditions that a selector reports for it.
 
 use std::collections::VecDeque;
 use std::io;
@@ -32,7 +32,7 @@ pub(super) struct Registration {
     pub(super) host: usize,
     pub(super) token: Token,
     pub(super) interest: Interest,
-    /// It is in the list of those to be looked at by the next poll.
+    /// It is in the list of sources to be checked by the next poll.
     pub(super) queued: bool,
 }
 
@@ -42,7 +42,7 @@ pub(super) struct Socket {
     pub(super) owner: Party,
     pub(super) local: SocketAddr,
     pub(super) peer: SocketAddr,
-    /// The other end; `None` before it exists and after it is gone.
+    /// The other end; `None` before it exists and after it is closed.
     pub(super) other: Option<Id>,
     pub(super) registration: Option<Registration>,
     pub(super) is_connecting: bool,
@@ -55,11 +55,11 @@ pub(super) struct Socket {
     /// A read has returned EOF or an error.
     pub(super) end_was_read: bool,
 
-    /// Bytes that were written and have not arrived; the first `in_flight` of them have left.
+    /// Bytes that were written and have not arrived; the first `in_flight` of them are on their way.
     pub(super) output: VecDeque<u8>,
     pub(super) in_flight: usize,
     pub(super) send_buffer: usize,
-    /// No more is accepted until a byte has arrived, whatever room there is.
+    /// No more is accepted until a byte has arrived, even if there is room.
     pub(super) is_choked: bool,
     /// A write was refused or cut, so that room will be reported.
     pub(super) lacks_room: bool,
@@ -77,15 +77,15 @@ pub(super) struct Socket {
     /// The error that the next operation returns.
     pub(super) error: Option<io::ErrorKind>,
     pub(super) resets_on_close: bool,
-    /// It takes one of its host's file descriptors.
+    /// It uses one of its host's file descriptors.
     pub(super) has_file: bool,
     /// Its owner has closed it.
     pub(super) is_closed: bool,
-    /// A reset is on its way to this end, because nothing is at the other.
+    /// A reset is on its way to this end, because the other end is closed.
     pub(super) is_doomed: bool,
 }
 
-/// A set of conditions, as of epoll.
+/// A set of conditions, like those of epoll.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Mask(u8);
 
@@ -98,7 +98,7 @@ impl Mask {
     pub(super) const ERR: Self = Self(1 << 4);
     pub(super) const ALL: Self = Self(0x1F);
 
-    /// What is reported of these conditions to a source with this interest. Errors always are.
+    /// Returns which of these conditions are reported to a source with this interest. Errors always are.
     pub(super) fn reported(self, interest: Interest) -> Self {
         let mut wanted = Self::ERR | Self::HUP;
         if interest.is_readable() {
@@ -114,7 +114,7 @@ impl Mask {
         self.0 & other.0 != 0
     }
 
-    /// Translates them as mio does.
+    /// Translates the conditions as mio does.
     pub(super) fn readiness(self) -> Readiness {
         let mut readiness = Readiness::default();
         let mut note = |present, condition| {

@@ -1,4 +1,4 @@
-//! What has happened in a network, for the reader of a failure and for the comparison of two runs.
+//! A log of the events in a network, to understand failures and to compare two runs.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -7,7 +7,7 @@ use std::time::Duration;
 /// The number of events kept by default.
 const KEPT: usize = 400;
 
-/// The last events, and a digest of all.
+/// The last events, and a digest of all events.
 #[derive(Debug)]
 pub(crate) struct Trace {
     last: VecDeque<Entry>,
@@ -72,7 +72,7 @@ impl Trace {
             .rotate_left(23);
     }
 
-    /// Returns the last events as text, one a line.
+    /// Returns the last events as text, one per line.
     pub(crate) fn tail(&self, count: usize) -> String {
         let skipped = self.last.len().saturating_sub(count);
         let lines = self.last.iter().skip(skipped);
