@@ -109,6 +109,11 @@ pub trait Handler {
     /// During this call [`peer_addr`](crate::ConnectionRef::peer_addr) and [`origin`](crate::ConnectionRef::origin) are
     /// still available; sends fail. Afterwards the index of the id may be reused by another connection, with a
     /// different generation.
+    ///
+    /// If the peer has closed its side while frames are queued, the connection is no longer
+    /// [connected](crate::Net::is_connected), but this call comes only when they are written, or after up to 12 times
+    /// [`disconnect_timeout`](crate::Config::disconnect_timeout) if the peer reads slowly. With
+    /// [`allow_half_open`](crate::ListenOptions::allow_half_open), [`on_half_close`](Self::on_half_close) reports it earlier.
     fn on_disconnect(&mut self, net: &mut Net, id: ConnectionId, reason: DisconnectReason) {
         let _ = (net, id, reason);
     }

@@ -28,7 +28,7 @@ use crate::write_queue::SHARE_FROM;
 pub struct SendReport {
     /// The number of connections for which the frame was queued.
     pub queued: usize,
-    /// The number of ids whose connection cannot be sent to: closed, closing, or not established yet.
+    /// The number of ids whose connection cannot be sent to: closed, closing, half-closed, or not established yet.
     pub gone: usize,
     /// The connections whose queue is full, that is, holds [`max_queued_bytes`](crate::Config::max_queued_bytes) or
     /// more.

@@ -28,7 +28,7 @@ impl Net {
     /// dropped.
     ///
     /// [`on_disconnect`](crate::Handler::on_disconnect) is called for each connection, with the cause
-    /// [`ShuttingDown`](crate::DisconnectCause::ShutDown), or
+    /// [`ShutDown`](crate::DisconnectCause::ShutDown), or
     /// [`DrainTimedOut`](crate::DisconnectCause::DrainTimedOut) if it did not close in time. `timeout` replaces
     /// [`disconnect_timeout`](crate::Config::disconnect_timeout).
     ///
