@@ -71,5 +71,5 @@ fn scenario(world: &World) {
 
 #[test]
 fn readers_of_a_shared_payload_outlive_the_one_that_holds_the_most() {
-    check(100, scenario);
+    check(40, scenario);
 }
