@@ -4,7 +4,7 @@ use hdrhistogram::Histogram;
 
 use super::spec::Spec;
 
-/// The longest time that is told apart from longer ones, in nanoseconds: an hour.
+/// The longest time that the histogram holds, in nanoseconds: an hour.
 const LONGEST: u64 = 3_600_000_000_000;
 
 pub(super) struct Tally {

@@ -59,7 +59,7 @@ impl Socket for Polled<'_, '_, '_> {
     }
 }
 
-/// Who gets what is broadcast.
+/// The connections that receive broadcasts.
 #[derive(Clone, Default)]
 pub(super) struct Members(Arc<Mutex<Vec<Arc<Member>>>>);
 
@@ -70,7 +70,7 @@ struct Member {
     unsent: Notify,
 }
 
-/// Whoever reads a frame writes it to all. The task of a connection that does not take it writes the rest.
+/// The task that reads a frame writes it to all connections. What a socket does not take, the task of its connection writes.
 pub(super) async fn broadcast(stream: TcpStream, members: Members) -> io::Result<()> {
     let member = Arc::new(Member {
         stream,

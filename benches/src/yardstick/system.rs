@@ -35,7 +35,7 @@ pub(super) fn control(epoll: RawFd, operation: i32, fd: RawFd, events: u32) -> i
 pub(super) fn wait(epoll: RawFd, events: &mut [Event], timeout: i32) -> io::Result<usize> {
     loop {
         let (first, most) = (events.as_mut_ptr(), events.len() as i32);
-        // SAFETY: there is room for as many events as the call is told.
+        // SAFETY: the buffer has room for the number of events that is passed.
         match check(unsafe { libc::epoll_wait(epoll, first, most, timeout) }) {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             count => return count.map(|count| count as usize),
