@@ -207,11 +207,13 @@ impl Config {
         self
     }
 
-    /// Sets the work after which a turn serves no further heavy connection, in bytes that are read and written, where each
-    /// frame counts as 256 bytes. The next turn then serves connections with new events first, and continues where this
-    /// one has stopped. At least one heavy connection is served in each turn. Default: 512 KiB, which takes some hundred
-    /// microseconds plus the time of the callbacks. A light connection waits no longer than that for all heavy ones
-    /// together.
+    /// Sets the work after which a turn serves no further heavy connection, in bytes that are read and written; each frame
+    /// that is received or sent counts as 128 bytes more. The next turn then serves connections with new events first, and
+    /// continues where this one has stopped. At least one heavy connection is served in each turn. Default: 512 KiB, which
+    /// takes some hundred microseconds plus the time of the callbacks.
+    ///
+    /// A light connection waits for one such budget, and for what the last service exceeds it by, however many heavy
+    /// connections there are.
     pub fn turn_budget(mut self, bytes: u64) -> Self {
         self.turn_budget = bytes;
         self

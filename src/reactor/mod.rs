@@ -40,7 +40,7 @@ use serve::Light;
 ///   your loop                                                                  callbacks
 ///     Poll::poll             at most for next_timeout
 ///     begin_turn(now)        the time of this turn
-///     handle_event(event)    each event: note readiness, list the source
+///     handle_event(event)    each event: note it
 ///     Mailbox::deliver       if you have a mailbox: commands, within a budget  closures of handles
 ///     finish_turn(handler)
 ///   finish_turn
