@@ -55,13 +55,30 @@ impl Connection {
         if self.readiness.has(Readiness::AHEAD) || !self.decoder.holds_nothing() {
             return self.fill_further(stream, buffer, most, common);
         }
-        let asked = buffer.len().min(most);
-        match stream.read(&mut buffer[..asked]) {
-            Ok(0) => self.ended_in_line(0, buffer, common),
+        self.fill_behind(0, stream, buffer, most, common)
+    }
+
+    /// Reads behind the first `start` bytes of the buffer, which are for the held bytes.
+    #[inline(always)]
+    fn fill_behind(
+        &mut self,
+        start: usize,
+        stream: &mut impl Io,
+        buffer: &mut [u8],
+        most: usize,
+        common: &mut Common,
+    ) -> Fill {
+        let asked = (buffer.len() - start).min(most);
+        match stream.read(&mut buffer[start..start + asked]) {
+            Ok(0) => self.ended_in_line(start, buffer, common),
             Ok(read) => {
                 self.note_read(read, asked, stream.short_is_drained());
                 self.active_at = common.now;
-                Fill::Bytes { len: read, read }
+                if start > 0 {
+                    self.bring_back(buffer, common);
+                }
+                let len = start + read;
+                Fill::Bytes { len, read }
             }
             Err(error) => self.not_read(error),
         }
@@ -87,22 +104,7 @@ impl Connection {
             Need::Prepend => self.decoder.held_bytes(),
             Need::Own => return self.fill_own(stream, buffer, most, common),
         };
-        let asked = (buffer.len() - start).min(most);
-        match stream.read(&mut buffer[start..start + asked]) {
-            Ok(0) => self.ended_in_line(start, buffer, common),
-            Ok(read) => {
-                self.note_read(read, asked, stream.short_is_drained());
-                self.active_at = common.now;
-                if start > 0 {
-                    self.bring_back(buffer, common);
-                }
-                Fill::Bytes {
-                    len: start + read,
-                    read,
-                }
-            }
-            Err(error) => self.not_read(error),
-        }
+        self.fill_behind(start, stream, buffer, most, common)
     }
 
     /// Puts the held bytes before those that will be read.
