@@ -141,5 +141,6 @@ impl Net {
             }
         }
         self.work.clear_dirty();
+        self.common.fanout.clear();
     }
 }

@@ -100,7 +100,12 @@ impl Net {
 
     /// Reads once from a connection into the read buffer, at most `most` bytes.
     #[inline]
-    pub(crate) fn receive(&mut self, id: ConnectionId, buffer: &mut [u8], most: usize) -> Result<Input, Received> {
+    pub(crate) fn receive(
+        &mut self,
+        id: ConnectionId,
+        buffer: &mut [u8],
+        most: usize,
+    ) -> Result<Input, Received> {
         self.receive_after(None, id, buffer, most)
     }
 
@@ -397,7 +402,7 @@ impl Net {
     ) -> Option<(ConnectionId, Option<SocketAddr>, DisconnectReason)> {
         let id = self.work.next_ended()?;
         let connection = self.connections.get_mut(id)?;
-        Some((id, connection.peer, connection.take_reason()?))
+        Some((id, connection.peer(), connection.take_reason()?))
     }
 }
 
