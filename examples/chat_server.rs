@@ -242,12 +242,12 @@ fn serve(addr: &str, lines_addr: Option<&str>) -> io::Result<()> {
     let net = event_loop.net();
     let options = ListenOptions::default().max_frame_len(MAX_FRAME);
     let listener = net.listen_with(addr, options.clone())?;
-    if let Some(addr) = net.local_addr(listener) {
+    if let Some(addr) = net.listener(listener).and_then(|it| it.local_addr()) {
         println!("listening on {addr}");
     }
     if let Some(addr) = lines_addr {
         let listener = net.listen_with(addr, options.framing(Framing::delimiter(b'\n')))?;
-        if let Some(addr) = net.local_addr(listener) {
+        if let Some(addr) = net.listener(listener).and_then(|it| it.local_addr()) {
             println!("listening on {addr} for lines");
         }
     }

@@ -56,7 +56,7 @@ fn listener_from_a_descriptor_has_its_family() {
             .expect("it listens");
         let _peer = Peer::connect(addr);
         turn_until(&mut event_loop, &mut Recorder::default(), |_, net| {
-            net.len() == 1
+            net.connection_count() == 1
         });
     }
     let path = std::env::temp_dir().join(format!("throng-fd-{}", std::process::id()));

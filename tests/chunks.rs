@@ -62,7 +62,7 @@ fn frames_over_the_limit_arrive_in_chunks_and_others_whole_in_order() {
 fn declared_length_of_2_to_the_63_takes_no_memory() {
     let options = ListenOptions::default().framing(Framing::length_prefix().u64());
     let (mut scene, mut peer, _) = Scene::joined(options.stream_frames_over(1000));
-    scene.seen.after_chunk = Some(|net, _| assert_eq!(net.memory_in_use(), 0));
+    scene.seen.after_chunk = Some(|net, _| assert_eq!(net.stats().memory_bytes, 0));
     let sent = pattern(3 * MIB);
     peer.write(&(1_u64 << 63).to_le_bytes());
     peer.write(&sent[..MIB]);
@@ -114,7 +114,7 @@ fn handler_without_on_chunk_ends_the_connection_after_earlier_frames() {
             "{reason}"
         );
         assert_eq!(reason.side(), Side::Us);
-        assert_eq!(event_loop.net().memory_in_use(), 0);
+        assert_eq!(event_loop.net().stats().memory_bytes, 0);
     }
 }
 
@@ -221,7 +221,7 @@ fn send_slowly(over: u64, wire: &[u8]) -> Scene<Notes, ()> {
     for (number, byte) in wire.iter().enumerate() {
         peer.write(std::slice::from_ref(byte));
         scene.until(|_, net| net.stats().bytes_received == number as u64 + 1);
-        let held = scene.net().memory_in_use();
+        let held = scene.net().stats().memory_bytes;
         assert!(held <= over + 4, "{held} bytes are held");
         if number + 1 < wire.len() {
             assert!(scene.looped.is_at_rest(), "there is nothing to do");

@@ -106,7 +106,7 @@ impl Crowd {
             peer.set_nonblocking(true).expect("a live socket");
             self.peers.push((peer, 0));
             self.looped
-                .settle(&mut self.busy, |_, net| net.len() == number);
+                .settle(&mut self.busy, |_, net| net.connection_count() == number);
         }
     }
 
@@ -150,7 +150,7 @@ impl Crowd {
                 assert!(net.resume(id));
             }
             let stats = net.stats();
-            let is_told = net.memory_in_use() == 0 && self.read == stats.bytes_sent;
+            let is_told = net.stats().memory_bytes == 0 && self.read == stats.bytes_sent;
             let (reactor, now) = (&self.looped.reactor, self.looped.now);
             let is_rested = reactor.next_timeout(now) != Some(Duration::ZERO);
             if stats.bytes_received == all && is_told && is_rested {
@@ -239,7 +239,7 @@ fn connections_free_all_their_memory_after_a_burst() {
         crowd.peers.clear();
         let left = {
             let Crowd { looped, busy, .. } = &mut crowd;
-            looped.settle(busy, |_, net| net.is_empty());
+            looped.settle(busy, |_, net| net.connection_count() == 0);
             crowd.rest().growth_since(empty)
         };
         eprintln!("{left} bytes are left of {count} connections");
@@ -278,7 +278,7 @@ fn connections_that_end_during_a_burst_free_all_their_memory() {
             looped.settle(busy, |_, net| net.stats().disconnected == gone);
             crowd.busy.paused.clear();
             let after = crowd.rest();
-            assert_eq!(crowd.looped.net().memory_in_use(), 0);
+            assert_eq!(crowd.looped.net().stats().memory_bytes, 0);
             let left = after.growth_since(*before.get_or_insert(after));
             eprintln!("{left} bytes are left of {count} connections");
             assert!(left <= LISTS, "{left} bytes are left");

@@ -7,7 +7,7 @@ mod support;
 use std::time::Duration;
 
 use support::by_hand::Loop;
-use support::{Peer, Recorder, bytes_queued, framed};
+use support::{Peer, Recorder, addr_of, bytes_queued, framed};
 use throng::{
     Config, ConnectionId, DisconnectCause, DisconnectReason, EventLoop, ListenOptions, OpenError,
     OptionsError, Side,
@@ -80,9 +80,9 @@ fn idle_timeout_applies_to_outbound_connections_and_per_listener() {
         .net()
         .listen_with("127.0.0.1:0", patient)
         .expect("a listener");
-    let addr = looped.net().local_addr(listener).expect("its address");
+    let addr = addr_of(looped.net(), listener);
     let _peer = Peer::connect(addr);
-    looped.settle(&mut seen, |_, net| net.len() == 2);
+    looped.settle(&mut seen, |_, net| net.connection_count() == 2);
     looped.pass(10 * SECOND, &mut seen);
     assert_eq!(seen.ends()[0].0, outbound);
     looped.pass(1000 * SECOND, &mut seen);

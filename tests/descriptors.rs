@@ -11,7 +11,7 @@ use std::net::SocketAddr;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use support::{PATIENCE, Peer};
+use support::{PATIENCE, Peer, addr_of};
 use throng::{Config, ConnectionId, EventLoop, Frame, Handler, Net, Stats};
 
 /// Open files of the server.
@@ -76,10 +76,7 @@ fn serve_if_told() {
     let mut event_loop = EventLoop::new(config).expect("a loop");
     let net = event_loop.net();
     let listener = net.listen("127.0.0.1:0").expect("a port");
-    println!(
-        "listening on {}",
-        net.local_addr(listener).expect("its address")
-    );
+    println!("listening on {}", addr_of(net, listener));
     event_loop.run(&mut service).expect("it runs");
 }
 

@@ -120,11 +120,12 @@ impl Track {
 
     /// Connects peers that never stop.
     fn hoses(&mut self, wire: &[u8]) -> Vec<Hose> {
-        let before = self.looped.net().len();
+        let before = self.looped.net().connection_count();
         let hoses = (0..HOSES).map(|_| Hose::new(self.addr, wire.to_vec()));
         let hoses = hoses.collect();
-        self.looped
-            .settle(&mut self.meter, |_, net| net.len() == before + HOSES);
+        self.looped.settle(&mut self.meter, |_, net| {
+            net.connection_count() == before + HOSES
+        });
         hoses
     }
 
@@ -254,9 +255,9 @@ impl Drains {
             })
         });
         let threads = threads.collect();
-        track
-            .looped
-            .settle(&mut track.meter, |_, net| net.len() == 1 + HOSES);
+        track.looped.settle(&mut track.meter, |_, net| {
+            net.connection_count() == 1 + HOSES
+        });
         let mut ids = track.looped.net().connections();
         ids.retain(|id| track.meter.pinger != Some(*id));
         Self { ids, stop, threads }
@@ -487,7 +488,7 @@ fn turn_ends_while_connections_answer_each_other() {
     let ids: Vec<_> = (0..3)
         .map(|_| looped.net().connect(addr).expect("an attempt"))
         .collect();
-    looped.settle(&mut restless, |_, net| net.len() == 6);
+    looped.settle(&mut restless, |_, net| net.connection_count() == 6);
     for id in ids {
         looped.net().send(id, b"go").expect("it is open");
     }
@@ -504,7 +505,7 @@ fn on_drain_that_fills_the_queue_is_called_again_in_the_next_turn() {
     let mut restless = Restless::default();
     let addr = looped.listen();
     let mut peer = Peer::connect(addr).0;
-    looped.settle(&mut restless, |_, net| net.len() == 1);
+    looped.settle(&mut restless, |_, net| net.connection_count() == 1);
     let id = looped.net().connections()[0];
     restless.on_drain(looped.net(), id);
     peer.set_nonblocking(true).expect("a live socket");

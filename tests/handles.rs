@@ -74,7 +74,7 @@ fn stop_shutdown_and_call_work_from_another_thread() {
     handle.stop().expect("the loop is there");
     event_loop.run(&mut seen).expect("it runs");
     let other = thread::spawn(move || {
-        let answer = handle.call(|_, net| net.len());
+        let answer = handle.call(|_, net| net.connection_count());
         handle
             .shutdown(Duration::from_secs(5))
             .expect("it is there");

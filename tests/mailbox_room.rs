@@ -9,7 +9,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use support::{
-    PATIENCE, Peer, Recorder, join, listening_with, some_id, turn_until, wait_until,
+    PATIENCE, Peer, Recorder, addr_of, join, listening_with, some_id, turn_until, wait_until,
     within_patience,
 };
 use throng::{Config, ConnectionId, EventLoop, Frame, Handle, Handler, MailboxError, Net};
@@ -405,7 +405,7 @@ fn blocking_command_in_a_callback_is_an_error() {
         let mut event_loop = EventLoop::<Asks>::new(Config::default()).expect("a loop");
         let net = event_loop.net();
         let listener = net.listen("127.0.0.1:0").expect("a port");
-        let _peer = Peer::connect(net.local_addr(listener).expect("its address"));
+        let _peer = Peer::connect(addr_of(net, listener));
         let mut asks = Asks(event_loop.handle(), None);
         event_loop.run(&mut asks).expect("it runs");
         asks.1

@@ -50,7 +50,7 @@ fn relay_forwards_frames_larger_than_its_memory() {
         }
         fn on_chunk(&mut self, net: &mut Net, id: ConnectionId, chunk: Chunk<'_>) {
             self.pass_on(net, &chunk).expect("there is room");
-            let (queued, held) = (bytes_queued(net, self.ends[1]), net.memory_in_use());
+            let (queued, held) = (bytes_queued(net, self.ends[1]), net.stats().memory_bytes);
             self.most = (self.most.0.max(queued), self.most.1.max(held));
             if net
                 .connection(self.ends[1])
@@ -110,7 +110,7 @@ fn relay_forwards_frames_larger_than_its_memory() {
     let most = relay.most;
     // The watermark, and what one read brings.
     assert!(most.0 <= 400 * KIB && most.1 <= 400 * KIB, "{most:?}");
-    assert_eq!(event_loop.net().memory_in_use(), 0);
+    assert_eq!(event_loop.net().stats().memory_bytes, 0);
 }
 
 #[test]
@@ -139,7 +139,7 @@ fn frames_sent_during_an_open_frame_follow_it_in_order() {
     scene.turns();
     let waiting = [3, 5000, 4].map(|len| 4 + len).iter().sum::<u64>() + 4;
     assert_eq!(bytes_queued(scene.net(), id), waiting);
-    assert_eq!(scene.net().memory_in_use(), waiting);
+    assert_eq!(scene.net().stats().memory_bytes, waiting);
     let net = scene.net();
     net.finish_frame(id).expect("it is complete");
     net.send(id, b"five").expect("there is room");

@@ -296,7 +296,9 @@ fn pause_holds_before_the_first_byte_and_while_connecting() {
     let (mut accepted, _) = outside.accept().expect("the attempt");
     std::io::Write::write_all(&mut accepted, &framed(b"early")).expect("to write");
     peer.send(b"early");
-    turn_until(&mut event_loop, &mut Shy, |_, net| net.len() == 2);
+    turn_until(&mut event_loop, &mut Shy, |_, net| {
+        net.connection_count() == 2
+    });
     for _ in 0..5 {
         event_loop
             .turn(&mut Shy, Some(Duration::ZERO))
@@ -371,7 +373,7 @@ fn relay_that_pauses_its_source_holds_little_and_loses_no_frames() {
         all
     });
     turn_until(&mut event_loop, &mut relay, |relay, net| {
-        relay.closed && net.is_empty()
+        relay.closed && net.connection_count() == 0
     });
     writing.join().expect("all was taken");
     turn_until(&mut event_loop, &mut relay, |_, net| {

@@ -288,7 +288,7 @@ fn connections_beyond_a_batch_of_events_are_not_idle() {
     let mut seen = Recorder::default();
     let addr = looped.listen();
     let mut peers: Vec<Peer> = (0..CROWD).map(|_| Peer::connect(addr)).collect();
-    looped.settle(&mut seen, |_, net| net.len() == CROWD);
+    looped.settle(&mut seen, |_, net| net.connection_count() == CROWD);
     for peer in &mut peers {
         peer.send(b"here");
     }

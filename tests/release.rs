@@ -74,8 +74,8 @@ fn release_returns_the_socket_and_all_undelivered_bytes() {
     });
     assert_eq!(lobby.frames, [&b"hello"[..], b"upgrade"]);
     let released = lobby.released.remove(0);
-    assert_eq!(event_loop.net().memory_in_use(), 0);
-    assert_eq!(event_loop.net().len(), 0);
+    assert_eq!(event_loop.net().stats().memory_bytes, 0);
+    assert_eq!(event_loop.net().connection_count(), 0);
     let (mut peer, reply) = reader.join().expect("no panic");
     assert!(
         reply == pattern(12 << 20),
@@ -291,7 +291,7 @@ fn release_after_a_change_of_framing_returns_the_bytes_as_received() {
             scene.looped.net().pause(scene.id);
             let changed = scene.looped.net().set_framing(scene.id, Framing::raw());
             assert!(changed);
-            assert_eq!(scene.looped.net().memory_in_use(), part as u64);
+            assert_eq!(scene.looped.net().stats().memory_bytes, part as u64);
             scene.looped.net().release(scene.id).expect("it is open");
             let reason = scene.end();
             let DisconnectCause::Released(released) = reason.cause else {

@@ -209,7 +209,7 @@ fn timers_of_a_connection_end_with_it() {
         |scene, clock| {
             scene.peer.half_close();
             let looped = &mut scene.looped;
-            looped.settle(clock, |_, net| net.is_empty());
+            looped.settle(clock, |_, net| net.connection_count() == 0);
         },
     ];
     for end in ends {

@@ -168,7 +168,7 @@ fn record_that_arrives_in_single_bytes_is_delivered_when_it_is_complete() {
         assert!(scene.seen.frames().is_empty());
     }
     // A part of a record counts as memory.
-    assert!(scene.net().memory_in_use() >= 8192 + bytes.len() as u64);
+    assert!(scene.net().stats().memory_bytes >= 8192 + bytes.len() as u64);
     scene.peer.tls.sock.write_all(&[*last]).expect("room");
     scene.until(|seen, _| seen.frames() == [b"hello"]);
     assert!(scene.looped.is_at_rest());
@@ -395,7 +395,7 @@ fn blocked_connection_causes_no_turns_and_everything_arrives_when_the_peer_reads
     let stats = scene.net().stats();
     assert_eq!(stats.frames_sent, 2);
     // Only the session is left.
-    let session = scene.net().memory_in_use();
+    let session = scene.net().stats().memory_bytes;
     assert!((8192..8300).contains(&session), "{session}");
 }
 
@@ -422,7 +422,7 @@ fn block_with_ciphertext_only(options: ListenOptions) -> Secure {
 fn ciphertext_that_blocks_is_queued_and_causes_no_turns() {
     let mut scene = block_with_ciphertext_only(secured());
     assert!(scene.looped.is_at_rest(), "it spins");
-    let used = scene.net().memory_in_use();
+    let used = scene.net().stats().memory_bytes;
     assert_eq!(used, 8192 + scene.queued(), "it is counted");
     let frames = scene.net().stats().frames_sent as usize;
     let (mut scene, peer) = scene.apart();
@@ -430,7 +430,10 @@ fn ciphertext_that_blocks_is_queued_and_causes_no_turns() {
     scene.until(|_, _| reader.is_finished());
     let _peer = reader.join().expect("all frames arrive");
     scene.turns();
-    assert_eq!((scene.queued(), scene.net().memory_in_use()), (0, 8192));
+    assert_eq!(
+        (scene.queued(), scene.net().stats().memory_bytes),
+        (0, 8192)
+    );
 }
 
 #[test]
@@ -648,7 +651,7 @@ fn latest_and_last_frames_replace_only_what_is_not_encrypted() {
 #[test]
 fn idle_sessions_count_towards_the_memory_budget() {
     let mut scene = scene();
-    assert_eq!(scene.net().memory_in_use(), 8192);
+    assert_eq!(scene.net().stats().memory_bytes, 8192);
     let budget = Config::default().memory_budget(20_000);
     let (mut looped, mut seen) = (Loop::new(budget), Recorder::default());
     let addr = looped.listen_with(secured());
@@ -656,7 +659,7 @@ fn idle_sessions_count_towards_the_memory_budget() {
     assert!(seen.ends().is_empty());
     let _third = Peer::connect(addr);
     looped.settle(&mut seen, |seen, _| !seen.ends().is_empty());
-    let (ends, memory) = (seen.ends(), looped.net().memory_in_use());
+    let (ends, memory) = (seen.ends(), looped.net().stats().memory_bytes);
     let DisconnectCause::MemoryBudget { held, budget } = ends[0].1.cause else {
         panic!("{ends:?}");
     };

@@ -14,7 +14,7 @@ use support::Event;
 use support::by_hand::Loop;
 use support::drivers::{Driver, listening_by};
 use support::scene::Scene;
-use support::{Peer, Recorder, bytes_queued, framed, pattern, turn_until};
+use support::{Peer, Recorder, addr_of, bytes_queued, framed, pattern, turn_until};
 #[cfg(unix)]
 use throng::ConnectOptions;
 use throng::{
@@ -125,7 +125,7 @@ fn streamed_frame_before_a_close_is_delivered<D: Driver>() {
         .read_budget(1024);
     let mut driver = D::new(config);
     let listener = driver.net().listen("127.0.0.1:0").expect("a listener");
-    let addr = driver.net().local_addr(listener).expect("its address");
+    let addr = addr_of(driver.net(), listener);
     send_and_close(Peer::connect(addr).0, &framed(&pattern(LEN)));
     let answering = answer_all(&mut driver);
     assert_eq!(answering.bytes, LEN as u64);

@@ -98,7 +98,7 @@ fn start<H: Handler>(handler: &mut H, options: &Options) -> Result<Stats, Proble
     for signal in [SIGINT, SIGTERM] {
         signal_hook::flag::register(signal, Arc::clone(&stop))?;
     }
-    if let Some(addr) = net.local_addr(listener) {
+    if let Some(addr) = net.listener(listener).and_then(|it| it.local_addr()) {
         report::say(format_args!("listening on {addr}"));
     }
     serve(&mut driver, handler, options, &stop)?;

@@ -440,8 +440,12 @@ impl World {
                 break;
             }
         }
-        assert_eq!(self.reactor.net().len(), 0);
-        assert_eq!(self.reactor.net().memory_in_use(), 0, "memory is in use");
+        assert_eq!(self.reactor.net().connection_count(), 0);
+        assert_eq!(
+            self.reactor.net().stats().memory_bytes,
+            0,
+            "memory is in use"
+        );
         for peer in &self.peers {
             let known = &self.handler.known[&peer.id];
             let reason = known.reason.as_ref().expect("each connection has an end");

@@ -191,7 +191,7 @@ impl Rules {
 
     /// Checks the limits of a loop at the end of a turn.
     pub(super) fn end_of_turn(&self, net: &Net) {
-        let (used, budget) = (net.memory_in_use(), net.config().memory_budget);
+        let (used, budget) = (net.stats().memory_bytes, net.config().memory_budget);
         assert!(
             used <= budget,
             "contract: {used} bytes are in use, of {budget}"
