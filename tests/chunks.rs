@@ -6,7 +6,7 @@ use support::notes::{Arrived, Notes};
 use support::scene::Scene;
 use support::toy::Toy;
 use support::{Peer, Recorder, framed, letters, listening, pattern, turn_until};
-use throng::{DecodeError, DisconnectCause, FrameEncoder, Framing, ListenOptions, Side};
+use throng::{Config, DecodeError, DisconnectCause, FrameEncoder, Framing, ListenOptions, Side};
 
 const KIB: u64 = 1024;
 const MIB: usize = 1024 * 1024;
@@ -56,6 +56,22 @@ fn frames_over_the_limit_arrive_in_chunks_and_others_whole_in_order() {
             drop(writing.join().expect("all was taken"));
         }
     }
+}
+
+#[test]
+fn listener_with_a_lower_limit_than_the_loop_streams_above_has_no_chunks() {
+    let config = Config::default().stream_frames_over(100);
+    let options = ListenOptions::default().max_frame_len(10);
+    let (mut scene, mut peer) = Scene::<Notes>::new(config, options).apart();
+    peer.send(&[7; 10]);
+    peer.send(&[7; 11]);
+    scene.until(|seen, _| !seen.seen.ends().is_empty());
+    assert_eq!(scene.seen.arrived, [Arrived::Whole(vec![7; 10])]);
+    let reason = scene.end();
+    assert!(matches!(
+        reason.cause,
+        DisconnectCause::Decode(DecodeError::FrameTooLarge { .. })
+    ));
 }
 
 #[test]

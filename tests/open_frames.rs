@@ -319,6 +319,76 @@ fn open_frame_at_the_end_of_the_budget_does_not_delay_the_end() {
     assert_eq!(reading.join().expect("no panic").ok(), Some(9 + 8));
 }
 
+const IDLE: Duration = Duration::from_secs(1000);
+
+/// Makes a connection end by `end` while a frame of `framing` is open, of which the peer has received a part. Returns
+/// what the peer reads then.
+fn end_inside_frame(framing: Framing, end: fn(Scene<Notes, ()>, &Peer)) -> std::io::Result<usize> {
+    let options = ListenOptions::default().framing(framing);
+    let options = options.disconnect_timeout(PATIENCE * 10).idle_timeout(IDLE);
+    let (mut scene, mut peer, id) = Scene::joined(options);
+    let net = scene.net();
+    net.begin_frame(id, 10).expect("none is open");
+    net.push_chunk(id, b"0123").expect("it belongs there");
+    scene.turns();
+    let mut part = vec![0; bytes_sent(&mut scene)];
+    peer.0.read_exact(&mut part).expect("the part");
+    end(scene, &peer);
+    peer.0.read_to_end(&mut part)
+}
+
+fn bytes_sent(scene: &mut Scene<Notes, ()>) -> usize {
+    let sent = scene.net().stats().bytes_sent;
+    sent.try_into().expect("a few bytes")
+}
+
+const ENDS: [fn(Scene<Notes, ()>, &Peer); 4] = [
+    |mut scene, _| {
+        let id = scene.id;
+        assert!(scene.net().disconnect(id));
+        assert_eq!(scene.end().unsent_frames, 1);
+    },
+    |scene, peer| {
+        peer.half_close();
+        assert_eq!(scene.end().unsent_frames, 1);
+    },
+    |mut scene, _| {
+        scene.pass(IDLE);
+        let reason = scene.end();
+        assert!(matches!(reason.cause, DisconnectCause::Idle { .. }));
+    },
+    |scene, _| drop(scene),
+];
+
+#[test]
+fn connection_that_ends_inside_a_frame_without_a_header_is_reset() {
+    // The peer might take a part of a line, or of a stream, for the whole.
+    for framing in [
+        Framing::delimiter(b'\n'),
+        Framing::lines().into(),
+        Framing::raw(),
+    ] {
+        for end in ENDS {
+            let error = end_inside_frame(framing.clone(), end).expect_err("a reset");
+            assert_eq!(error.kind(), ErrorKind::ConnectionReset);
+        }
+    }
+}
+
+#[test]
+fn connection_that_ends_inside_a_frame_of_known_length_is_closed_with_a_fin() {
+    for framing in [Framing::length_prefix().into(), Framing::varint()] {
+        let more = end_inside_frame(framing, |mut scene, peer| {
+            let id = scene.id;
+            assert!(scene.net().disconnect(id));
+            scene.turns();
+            peer.half_close();
+            assert_eq!(scene.end().unsent_frames, 1);
+        });
+        assert_eq!(more.expect("a clean end"), 0);
+    }
+}
+
 #[test]
 fn pieces_of_an_open_frame_have_room_before_queued_frames() {
     let options = ListenOptions::default().max_queued_bytes(1000);

@@ -18,7 +18,7 @@ use support::{Event, PATIENCE, Peer, Recorder, bytes_queued, framed, pattern, st
 use throng::rustls;
 use throng::{
     Backlog, Config, ConnectOptions, ConnectionId, DisconnectCause, DisconnectReason, Frame,
-    Handler, ListenOptions, Net, SendError,
+    Framing, Handler, ListenOptions, Net, SendError,
 };
 
 type Secure = Scene<Recorder, SecurePeer>;
@@ -288,6 +288,24 @@ fn abort_resets() {
         "{reason:?}"
     );
     scene.peer.expect_reset();
+}
+
+#[test]
+fn session_that_ends_inside_a_line_is_reset_without_a_close_notify() {
+    let options = secured().framing(Framing::delimiter(b'\n'));
+    let mut scene: Secure = Scene::secured(Config::default(), options);
+    let id = scene.id;
+    scene.net().begin_frame(id, 10).expect("none is open");
+    scene
+        .net()
+        .push_chunk(id, b"0123")
+        .expect("it belongs there");
+    scene.turns();
+    assert!(scene.net().disconnect(id));
+    assert_eq!(scene.await_end().unsent_frames, 1);
+    scene.peer.expect_reset();
+    let read = scene.peer.tls.conn.reader().read(&mut [0]);
+    assert!(!matches!(read, Ok(0)), "a close_notify");
 }
 
 #[test]

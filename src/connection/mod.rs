@@ -58,6 +58,7 @@ use write_half::WriteHalf;
 pub(crate) use backpressure::{HeldBack, Pressure};
 pub(crate) use common::Common;
 pub(crate) use deadlines::Clock;
+pub(crate) use ending::Written;
 pub(crate) use fill::Fill;
 pub(crate) use flush::{Failure, Flush};
 pub(crate) use io::Io;

@@ -296,12 +296,14 @@ impl Pair {
                 },
             }
         }
-        if connection.phase == Phase::Closing {
-            if connection.read_ended() {
-                return self.end(i, None);
+        match connection.when_written() {
+            Written::Stays => {}
+            Written::Drains => {
+                connection.note_draining();
+                self.pipes[i].end = Some(End::Eof);
             }
-            connection.note_draining();
-            self.pipes[i].end = Some(End::Eof);
+            Written::Ends => self.end(i, None),
+            Written::HalfCloses => unreachable!("neither side is half-closed"),
         }
     }
 
