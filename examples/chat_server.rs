@@ -4,7 +4,7 @@
 //! cargo run --example chat_server [ADDR [LINES_ADDR]]          default: 127.0.0.1:5000
 //! ```
 //!
-//! Each frame is a line of text: either a message to everyone in the room, or a command.
+//! Each frame is a line of text: either a message to all members of the room, or a command.
 //!
 //! ```text
 //! /name NAME    change your name
@@ -189,7 +189,7 @@ impl Chat {
         let room = self.rooms.get(room).into_iter().flatten().copied();
         let report = net.send_many(room.filter(|&other| other != id), line);
         if let Some(error) = report.error {
-            log::warn!("{id}: {line:?} reached not everyone: {error}");
+            log::warn!("{id}: {line:?} was not sent to all members of the room: {error}");
         }
     }
 

@@ -1,4 +1,4 @@
-//! Who comes in: listeners and their addresses, admission, limits, peers that are gone at once.
+//! Accepting: listeners and their addresses, admission, limits, peers that leave at once.
 
 mod support;
 
@@ -33,7 +33,7 @@ fn peer_above_max_connections_is_refused_and_counted() {
     assert_eq!(seen.connected().len(), 2);
     assert_eq!(event_loop.net().stats().accepted, 2);
 
-    // Those who are in are not concerned, and who leaves makes room.
+    // Admitted peers are not affected, and one that leaves makes room.
     first.send(b"still here");
     turn_until(&mut event_loop, &mut seen, |seen, _| {
         seen.frames() == [b"still here"]
@@ -122,7 +122,7 @@ fn full_loop_accepts_again_below_the_configured_count() {
         });
         turned_away(&mut event_loop, &mut seen);
     }
-    // Who is connected to is no peer that comes.
+    // A peer that the loop connects to is not an arriving one.
     event_loop
         .net()
         .connect(addr)
@@ -168,7 +168,7 @@ fn max_connections_per_ip_counts_each_address_separately() {
     });
     third.expect_end();
 
-    // Outbound connections are nobody's share.
+    // Outbound connections do not count for an address.
     event_loop.net().connect(addr).expect("it starts");
     turn_until(&mut event_loop, &mut seen, |_, net| {
         net.stats().refused == 2
@@ -177,7 +177,7 @@ fn max_connections_per_ip_counts_each_address_separately() {
         net.connection_count() == 2
     });
 
-    // Whoever leaves makes room for one.
+    // Each peer that leaves makes room for one.
     for _ in 0..3 {
         peers.pop();
         turn_until(&mut event_loop, &mut seen, |_, net| {
@@ -201,7 +201,7 @@ fn max_connections_per_ip_counts_each_address_separately() {
     }
 }
 
-/// Refuses all, and notes who they were.
+/// Refuses all, and notes their addresses.
 #[derive(Default)]
 struct Bouncer(Vec<(ListenerId, SocketAddr)>);
 
@@ -279,7 +279,7 @@ fn listener_can_be_closed_from_on_accept() {
     let mut closer = Closer::default();
     turn_until(&mut event_loop, &mut closer, |closer, _| closer.asked > 0);
     for peer in &mut peers {
-        // Nobody serves them: the one sees an end, the other a reset.
+        // Neither is served: one sees EOF, the other a reset.
         assert!(matches!(peer.0.read(&mut [0]), Ok(0) | Err(_)));
     }
     assert_eq!((closer.asked, closer.connected), (1, 0));
@@ -307,7 +307,7 @@ fn closed_listener_accepts_no_peer_and_keeps_connections() {
         net.connection(seen.connected()[0]).map(|it| it.origin()),
         Some(Origin::Listener(listener))
     );
-    let error = TcpStream::connect(addr).expect_err("nobody listens");
+    let error = TcpStream::connect(addr).expect_err("no listener");
     assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
 
     peer.send(b"inside");
@@ -554,8 +554,8 @@ fn listen_resolves_names_and_reports_names_that_do_not_resolve() {
     assert!(addr_of(net, listener).ip().is_loopback());
     let error = net.listen("localhost").expect_err("there is no port");
     assert!(matches!(error, OpenError::Resolve(_)), "{error:?}");
-    let nobody: &[SocketAddr] = &[];
-    let error = net.listen(nobody).expect_err("there is no address");
+    let none: &[SocketAddr] = &[];
+    let error = net.listen(none).expect_err("there is no address");
     assert!(matches!(error, OpenError::Resolve(_)), "{error:?}");
 }
 

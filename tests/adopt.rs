@@ -85,7 +85,7 @@ fn rejected_socket_is_given_back() {
         .expect("it is open");
     assert_eq!(peer.receive(), b"come later");
 
-    // Not a stream of anybody's yet.
+    // A stream without a peer.
     let unconnected = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None);
     let unconnected = TcpStream::from(unconnected.expect("a socket"));
     let mut event_loop: EventLoop = EventLoop::new(Config::default()).expect("a loop");

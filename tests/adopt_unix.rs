@@ -126,7 +126,7 @@ fn adopted_sockets_are_not_inherited_by_child_processes() {
     assert!(net.abort(id.expect("it is taken")));
     theirs.expect_reset();
     drop(event_loop);
-    let error = TcpStream::connect(addr).expect_err("nobody listens");
+    let error = TcpStream::connect(addr).expect_err("no listener");
     assert_eq!(error.kind(), std::io::ErrorKind::ConnectionRefused);
 }
 

@@ -321,7 +321,7 @@ fn send_many_reports_full_queues_and_applies_their_overflow_policy() {
     assert_eq!(notes.seen.ends()[0].0, ids[2]);
 }
 
-// ----- Not reading from those who do not read -----
+// ----- Not reading from peers that do not read -----
 
 #[test]
 fn echo_to_a_peer_that_does_not_read_is_bounded_and_resumes() {

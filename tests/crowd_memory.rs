@@ -28,7 +28,7 @@ const CROWD: usize = 1000;
 const STREAMED_FROM: usize = 50_000;
 /// Lists of the loop may have grown, by a few places.
 const LISTS: isize = 16 * KIB;
-/// What a place in the table costs, which stays for the next who comes.
+/// What a slot costs, which stays for the next connection.
 const PLACE: isize = 256;
 
 // ----- A crowd -----
@@ -110,7 +110,7 @@ impl Crowd {
         }
     }
 
-    /// Queues something in all the ways there are, for everybody.
+    /// Queues something for each connection, in all ways.
     fn shower(&mut self) {
         let net = &mut self.looped.net();
         for id in net.connections() {
@@ -132,7 +132,7 @@ impl Crowd {
         }
     }
 
-    /// Everybody sends this and reads what comes.
+    /// Each peer sends this and reads what comes.
     fn go(&mut self, wire: &[u8]) {
         let all = self.looped.net().stats().bytes_received + (wire.len() * self.peers.len()) as u64;
         self.peers.iter_mut().for_each(|(_, sent)| *sent = 0);
@@ -258,7 +258,7 @@ fn connections_that_end_during_a_burst_free_all_their_memory() {
         for _ in 0..3 {
             crowd.enter(count);
             crowd.shower();
-            // Everybody is in the middle of some frame.
+            // Each peer stops inside a frame.
             for (number, (peer, _)) in crowd.peers.iter_mut().enumerate().skip(1) {
                 some(peer.write(&wire[..wire.len() * number / count]));
             }

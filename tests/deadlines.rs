@@ -102,7 +102,7 @@ fn paused_connection_has_no_read_timeouts() {
     for _ in 0..100 {
         looped.pass(7 * SECOND, &mut seen);
     }
-    assert!(seen.ends().is_empty(), "we are the ones who do not read");
+    assert!(seen.ends().is_empty(), "this side does not read");
     looped.net().resume(id);
     looped.pass(4 * SECOND, &mut seen);
     assert!(seen.ends().is_empty(), "its time begins anew");
@@ -235,7 +235,7 @@ fn frame_begun_before_backpressure_can_stall_after_it() {
             .is_some_and(|it| it.is_congested())
     );
     looped.pass(100 * SECOND, &mut seen);
-    assert!(seen.ends().is_empty(), "we are the ones who do not read");
+    assert!(seen.ends().is_empty(), "this side does not read");
     let reader = std::thread::spawn(move || (peer.receive().len(), peer));
     looped.settle(&mut seen, |_, net| {
         !net.connection(id).is_some_and(|it| it.is_congested()) && bytes_queued(net, id) == 0

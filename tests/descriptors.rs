@@ -1,4 +1,4 @@
-//! A server that runs out of file descriptors: it neither spins nor stops accepting, and nobody is forgotten.
+//! A server that runs out of file descriptors: it neither spins nor stops accepting, and no peer is forgotten.
 //!
 //! The server is this test binary again, in a process of its own with a low limit; its clients are in the test.
 #![cfg(unix)]
@@ -197,7 +197,7 @@ fn server_without_descriptors_does_not_spin() {
         (after.accepted, after.pauses),
         (before.accepted, before.pauses)
     );
-    // Each question wakes it once; those who had been let in before may have had their turn meanwhile.
+    // Each question wakes it once; connections that were accepted before may have been served meanwhile.
     assert!(
         after.turns - before.turns <= 2 * 21,
         "{before:?}, then {after:?}"

@@ -325,7 +325,7 @@ fn panic_in_a_callback_skips_no_other_callback() {
             peer.write(&framed(b"four")[6..]);
             peer.half_close();
         }
-        // Who panics while it is admitted is not admitted.
+        // A peer whose `on_accept` panics is not admitted.
         let expected = if dreads == "accept" { 1 } else { 2 };
         let mut panics = 0;
         let deadline = std::time::Instant::now() + support::PATIENCE;

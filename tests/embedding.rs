@@ -131,7 +131,7 @@ fn failed_connect_is_reported<D: Driver>() {
     ));
 }
 
-/// Nobody answers, and nothing makes an event: only the deadlines do.
+/// No peer answers, and there are no events: only deadlines pass.
 fn deadlines_fire_without_events<D: Driver>() {
     // A backlog that is full lets further attempts hang.
     let silent = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None);
@@ -332,7 +332,7 @@ fn calls_between_turns_take_effect_without_an_event() {
     while event_loop.next_timeout().is_some() {
         event_loop.turn(&mut seen, None).expect("a turn");
     }
-    // Things of which nothing comes but that somebody has to see them.
+    // Requests that cause no event, but that the loop has to notice.
     let asked: [fn(&mut Net); 2] = [Net::stop, |net| net.shutdown(PATIENCE)];
     for ask in asked {
         ask(event_loop.net());

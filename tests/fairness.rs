@@ -1,4 +1,4 @@
-//! Nobody is starved: what one connection takes of a turn is bounded, in bytes and in calls, whatever it, its peer and the
+//! No connection starves: what another takes of a turn is bounded, in bytes and in calls, whatever it, its peer and the
 //! handler do.
 //!
 //! All of it is counted, none of it is timed. Peers that never stop are sockets that are filled up before each turn.
@@ -146,7 +146,7 @@ impl Track {
 
 // ----- Reading -----
 
-/// Between two services of the pinger nobody is read more than the budget.
+/// Between two services of the pinger no connection is read more than the budget.
 #[track_caller]
 fn assert_readers_share(config: Config, framing: impl Into<Framing>, wire: &[u8], most: usize) {
     let mut track = Track::new(config.framing(framing));
@@ -320,7 +320,7 @@ impl<R: Read> Read for Counted<R> {
     }
 }
 
-/// Gives a byte at a time. So many of them that somebody is at fault who still reads.
+/// Returns a byte at a time. A loop that reads all of them exceeds its budget.
 #[derive(Clone)]
 struct Trickle(usize);
 
@@ -446,7 +446,7 @@ impl Handler for Restless {
     fn on_data(&mut self, net: &mut Net, id: ConnectionId, frame: Frame<'_>) {
         self.count();
         self.frames += 1;
-        // Two for each one, to itself and to everybody.
+        // Two for each frame: to its sender, and to all connections.
         let _ = net.send(id, &frame);
         net.broadcast(|_| true, b"again");
         net.pause(id);

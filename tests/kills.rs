@@ -60,7 +60,7 @@ struct Chaos {
     ids: Vec<ConnectionId>,
     listeners: Vec<(ListenerId, SocketAddr)>,
     options: ListenOptions,
-    /// Nobody listens there.
+    /// An address without a listener.
     refused: SocketAddr,
     /// Rash deeds left.
     deeds: usize,
@@ -415,7 +415,7 @@ fn schedule(seed: u64, config: Config, options: ListenOptions, refused: SocketAd
     while !chaos.all_ended() {
         assert!(
             Instant::now() < deadline,
-            "somebody does not end: {:?}",
+            "a connection does not end: {:?}",
             chaos.lives
         );
         let wait = Some(Duration::from_millis(10));
@@ -443,8 +443,8 @@ fn check_end(chaos: &Chaos, event_loop: &mut EventLoop) {
     assert_eq!(net.connection_count(), 0);
     assert!(chaos.ids.iter().all(|id| bytes_queued(net, *id) == 0));
 
-    struct Nobody;
-    impl Handler for Nobody {
+    struct NoData;
+    impl Handler for NoData {
         fn on_data(&mut self, _: &mut Net, id: ConnectionId, _: Frame<'_>) {
             panic!("data of {id}, which has ended");
         }
@@ -456,7 +456,7 @@ fn check_end(chaos: &Chaos, event_loop: &mut EventLoop) {
         let busy = event_loop.next_timeout() == Some(Duration::ZERO);
         if busy {
             event_loop
-                .turn(&mut Nobody, None)
+                .turn(&mut NoData, None)
                 .expect("a turn does not fail");
         }
         busy

@@ -1,7 +1,7 @@
-//! A kick takes its last message along: whoever reads before the deadline reads all that was sent, and then a clean end,
-//! whatever the sockets and the peer are doing at the time of the kick.
+//! A kick delivers its last message: a peer that reads before the deadline reads all that was sent, and then a clean
+//! EOF, whatever the sockets and the peer are doing at the time of the kick.
 //!
-//! The clock is moved by hand: a peer begins to read when nearly all of its time is over, and nobody waits for that.
+//! The clock is moved by hand: a peer begins to read when nearly all of its time is over, without a wait.
 
 mod support;
 
@@ -208,7 +208,7 @@ fn hear_much(scene: &mut Scene) {
     writing.join().expect("no panic").expect("it was all read");
 }
 
-/// A peer that has much to say, and reads only when it has said it. It has said so much that nobody takes any more.
+/// A peer that reads only when it has sent everything. It has filled the buffers of both sockets.
 fn says_first(scene: &Scene) -> JoinHandle<Vec<u8>> {
     let mut stream = another(scene);
     let part = [7; 64 << 10];

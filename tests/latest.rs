@@ -1,4 +1,4 @@
-//! Frames of which only the newest matters: who reads slowly gets those, in order, and nothing else is lost.
+//! Frames of which only the newest matters: a slow reader gets those, in order, and nothing else is lost.
 
 mod support;
 

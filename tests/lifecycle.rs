@@ -671,7 +671,7 @@ fn dropped_loop_closes_sockets_without_callbacks<D: Driver>() {
     peer.expect_end();
     assert!(
         std::net::TcpStream::connect(addr).is_err(),
-        "nobody listens"
+        "the listener is open"
     );
 }
 

@@ -134,7 +134,7 @@ fn move_around(seed: u64) {
     let (ours, _) = listener.accept().expect("it is there");
     let mut stream = Stream::from(ours);
 
-    // Somebody has read some of it already.
+    // Other code has read some of it already.
     let mut unread = wire[..random.below(wire.len() + 1)].to_vec();
     let later = wire[unread.len()..].to_vec();
     let mut pieces = Random(random.next());

@@ -400,7 +400,7 @@ fn pieces_of_an_open_frame_have_room_before_queued_frames() {
     scene.turns();
     let net = scene.net();
     net.push_chunk(id, b"56789")
-        .expect("nobody else can make room");
+        .expect("only this can make room");
     net.finish_frame(id).expect("it is complete");
     scene.turns();
     assert_eq!(peer.receive(), b"0123456789");

@@ -108,7 +108,7 @@ fn paused_connection_reads_nothing_and_resume_needs_no_event() {
 
 #[test]
 fn pauses_at_random_places_lose_no_frames() {
-    /// Pauses itself after each frame whose number says so; somebody else resumes it.
+    /// Pauses a connection after each frame with certain numbers; the test resumes it.
     struct Stutter(Vec<u32>, Vec<ConnectionId>);
     impl Handler for Stutter {
         fn on_data(&mut self, net: &mut Net, id: ConnectionId, frame: Frame<'_>) {

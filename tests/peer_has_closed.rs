@@ -1,4 +1,4 @@
-//! A connection that is not read is not told that its peer has left. Whoever wants to know asks.
+//! No callback reports that the peer of a paused connection has closed; `peer_has_closed` finds out.
 
 mod support;
 

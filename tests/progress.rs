@@ -379,7 +379,7 @@ fn frame_of_which_more_waits_in_the_kernel_than_a_turn_reads_does_not_stall() {
     );
 }
 
-// ----- What goes on after a panic, and what waits for somebody else -----
+// ----- What continues after a panic, and what waits for a later call -----
 
 #[test]
 fn peer_that_was_judged_in_a_turn_that_panicked_is_judged_again() {

@@ -598,8 +598,8 @@ fn peers_of_a_unix_socket_are_proxies() {
 
     let place = support::Place::new("proxied");
     let mut scene = Scene::new(Config::default().max_connections_per_ip(1));
-    let nobody = ListenOptions::default().proxy_protocol(trusting(&[]));
-    let listening = scene.looped.net().listen_unix(&place.0, nobody);
+    let no_network = ListenOptions::default().proxy_protocol(trusting(&[]));
+    let listening = scene.looped.net().listen_unix(&place.0, no_network);
     listening.expect("a new path");
     let mut peers = Vec::new();
     for (count, header) in [HEADER.to_vec(), header_of("192.0.2.3:4")]
@@ -724,12 +724,12 @@ fn header_precedes_the_tls_handshake() {
 
 #[test]
 fn attempt_that_fails_sends_no_header() {
-    let (_refusing, nobody) = refusing();
+    let (_refusing, addr_of_none) = refusing();
     let header = ProxyHeader::v1(addr(CLIENT), addr(CLIENT));
     let options = ConnectOptions::default().proxy_header(header);
     let mut looped = Loop::new(Config::default());
     let mut seen = Recorder::default();
-    let connected = looped.net().connect_with(nobody, options);
+    let connected = looped.net().connect_with(addr_of_none, options);
     connected.expect("it starts");
     looped.settle(&mut seen, |seen, _| !seen.ends().is_empty());
     assert!(matches!(

@@ -43,7 +43,7 @@ fn script(answers: impl IntoIterator<Item = io::Result<&'static [u8]>>) -> impl 
     })
 }
 
-/// A reader of whatever somebody else sends, as it comes; and how often it was asked.
+/// A reader of what arrives on a channel; and how often it was called.
 fn fed(from: Receiver<Vec<u8>>) -> (impl Read + Send, Arc<AtomicUsize>) {
     let asked = Arc::new(AtomicUsize::new(0));
     let count = Arc::clone(&asked);
@@ -334,7 +334,7 @@ fn several_readers_of_one_connection_wait_for_each_other() {
         feed.send(piece).expect("it is there");
     }
     scene.turns();
-    assert_eq!(asked(&feeds), [1, 0, 0], "nobody was woken");
+    assert_eq!(asked(&feeds), [1, 0, 0], "no reader was woken");
     assert!(scene.net().wake_reader(id));
     scene.until(|_, net| net.stats().frames_sent == 3);
     for expected in [b"00000", b"11111", b"22222"] {

@@ -13,7 +13,7 @@ use throng::{
     Handler, ListenOptions, Net, Released, SendError, Stage, Timer,
 };
 
-/// Releases whoever says "upgrade", after a reply; notes the rest.
+/// Releases a connection that sends "upgrade", after a reply; notes the rest.
 #[derive(Default)]
 struct Lobby {
     frames: Vec<Vec<u8>>,
@@ -81,7 +81,7 @@ fn release_returns_the_socket_and_all_undelivered_bytes() {
         reply == pattern(12 << 20),
         "what was sent before is written"
     );
-    // What comes after goes to whoever has the socket.
+    // What arrives later belongs to the new owner of the socket.
     peer.write(b"/1.1");
     let mut stream = std_stream(released.stream);
     let mut more = [0; 4];
@@ -146,7 +146,7 @@ fn released_connection_continues_in_another_loop_inside_a_frame() {
     assert!(seen.frames()[0] == pattern(300_000));
 }
 
-/// Nobody could finish it any more, and what was sent behind it could not be written.
+/// It could not be finished any more, and what was sent behind it could not be written.
 #[test]
 fn release_with_an_open_frame_is_an_error() {
     let mut scene = Scene::with(Config::default());
@@ -326,7 +326,7 @@ fn unix_stream_is_adopted_and_released() {
     assert!(matches!(released.stream, throng::Stream::Unix(_)));
 }
 
-/// Interest is dropped as well: what comes is for somebody else.
+/// The socket is deregistered: what arrives is for its new owner.
 #[cfg(unix)]
 #[test]
 fn bytes_received_after_a_release_make_no_event() {
@@ -367,7 +367,7 @@ fn bytes_received_after_a_release_make_no_event() {
         while turn(&mut reactor) > 0 {}
         reactor.net().release(id).expect("it is open");
         while turn(&mut reactor) > 0 {}
-        theirs.write_all(b"for somebody else").expect("it is open");
+        theirs.write_all(b"for its new owner").expect("it is open");
         assert_eq!(turn(&mut reactor), 0);
     }
 }

@@ -1,4 +1,4 @@
-//! A shutdown: everybody is told, everything is written, and at the deadline whatever is left is cut off.
+//! A shutdown: each connection has its `on_disconnect`, everything is written, and the rest is reset at the deadline.
 
 mod support;
 
@@ -77,7 +77,7 @@ fn all_peers_read_the_last_message_and_run_returns() {
     }
     assert!(!event_loop.net().is_shutting_down());
     assert_eq!(event_loop.net().stats().memory_bytes, 0);
-    assert!(TcpStream::connect(addr).is_err(), "nobody listens");
+    assert!(TcpStream::connect(addr).is_err(), "the listener is open");
 }
 
 #[test]
@@ -357,7 +357,7 @@ fn panic_in_the_last_on_disconnect_does_not_delay_the_end() {
     assert!(looped.net().is_stopping());
 }
 
-/// A reader may be asked in the last try, before everybody is cut off.
+/// A reader may be called in the last try, before connections are reset.
 #[test]
 fn reader_that_panics_at_the_deadline_does_not_put_off_the_end() {
     struct Panics;

@@ -156,7 +156,7 @@ fn socket_file_stays_if_kept_or_replaced() {
     drop(event_loop);
     UnixStream::connect(&place.0).expect("the other one is still there");
 
-    // One that was adopted was made by somebody else.
+    // The file of an adopted listener was made by other code.
     let mut event_loop = new_loop();
     let adopted = event_loop
         .net()
@@ -177,7 +177,7 @@ fn stale_socket_file_is_replaced_if_configured() {
     assert_eq!(error.kind(), ErrorKind::AddrInUse);
     let replacing = ListenOptions::default().replace_stale_socket(true);
     listen(&mut event_loop, &place.0, replacing.clone()).expect("it is stale");
-    UnixStream::connect(&place.0).expect("somebody listens");
+    UnixStream::connect(&place.0).expect("a listener");
     // This one is alive, and not to be replaced by others.
     let error = listen(&mut new_loop(), &place.0, replacing.clone());
     assert_eq!(error.expect_err("alive").kind(), ErrorKind::AddrInUse);

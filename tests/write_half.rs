@@ -111,7 +111,7 @@ fn frames_before_a_close_are_delivered_over_a_unix_socket<D: Driver>() {
     assert!(is_reset(&reason), "{reason}");
     assert!(
         answering.refused > 0,
-        "the kernel took {FRAMES} answers for nobody"
+        "the kernel took {FRAMES} answers to a closed peer"
     );
     assert!(reason.unsent_frames > 0, "those of the write that failed");
     assert_eq!(reason.unshown_bytes, 0);
@@ -236,7 +236,7 @@ fn peer_with_its_read_half_shut(
     peer.shutdown(Shutdown::Read).expect("a live socket");
     looped
         .net()
-        .send(id, b"for nobody")
+        .send(id, b"unreadable")
         .expect("it is connected");
     looped.rest(&mut seen);
     assert!(matches!(
@@ -286,7 +286,7 @@ fn silence_before_a_failed_write_does_not_shorten_the_time_after_it() {
     peer.shutdown(Shutdown::Read).expect("a live socket");
     looped
         .net()
-        .send(id, b"for nobody")
+        .send(id, b"unreadable")
         .expect("it is connected");
     looped.rest(&mut seen);
     looped.pass(2 * SECOND, &mut seen);
@@ -313,7 +313,7 @@ fn end_after_a_failed_write_is_no_half_close_and_takes_no_time() {
         drop(peer);
         looped
             .net()
-            .send(id, b"for nobody")
+            .send(id, b"unreadable")
             .expect("it is connected");
         looped.reactor.finish_turn(&mut seen);
         looped.settle(&mut seen, |seen, _| seen.events.len() > half_closes);
@@ -328,7 +328,7 @@ fn nobody_is_told_to_go_on_after_a_failed_write() {
     struct Drained(Recorder);
     impl Handler for Drained {
         fn on_data(&mut self, net: &mut Net, id: ConnectionId, _: Frame<'_>) {
-            net.send(id, b"for nobody").expect("as far as is known");
+            net.send(id, b"unreadable").expect("as far as is known");
         }
         fn on_drain(&mut self, _: &mut Net, id: ConnectionId) {
             panic!("{id} takes nothing any more");
@@ -390,7 +390,7 @@ fn unshown_frames_outlive_the_deadline_after_a_failed_write() {
         drop(peer);
         looped
             .net()
-            .send(id, b"for nobody")
+            .send(id, b"unreadable")
             .expect("it is connected");
         for _ in 0..2 * FRAMES {
             looped.pass(2 * SECOND, &mut seen);
@@ -410,7 +410,7 @@ fn pause_after_a_failed_write_costs_no_turns_whatever_the_timeout() {
         peer.shutdown(Shutdown::Read).expect("a live socket");
         looped
             .net()
-            .send(id, b"for nobody")
+            .send(id, b"unreadable")
             .expect("it is connected");
         looped.reactor.finish_turn(&mut seen);
         assert!(looped.net().pause(id));
@@ -444,7 +444,7 @@ fn failed_write_of_a_paused_connection_counts_unread_bytes() {
     drop(peer);
     looped
         .net()
-        .send(id, b"for nobody")
+        .send(id, b"unreadable")
         .expect("it is connected");
     looped.settle(&mut seen, |seen, _| !seen.ends().is_empty());
     let reason = seen.ends()[0].1;
