@@ -198,10 +198,7 @@ fn stream_reset_before_adoption_ends_as_reset() {
     looped.settle(&mut seen, |seen, _| !seen.ends().is_empty());
     let (ended, reason) = seen.ends()[0];
     assert_eq!(ended, id);
-    assert!(
-        matches!(reason.cause, DisconnectCause::Reset(_)),
-        "{reason}"
-    );
+    assert_cause!(reason, DisconnectCause::Reset(_));
 }
 
 #[test]

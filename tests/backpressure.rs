@@ -467,10 +467,7 @@ fn echo_once(
             _: ConnectionId,
             reason: throng::DisconnectReason,
         ) {
-            assert!(
-                matches!(reason.cause, DisconnectCause::PeerClosed),
-                "{reason}"
-            );
+            assert_cause!(reason, DisconnectCause::PeerClosed);
             net.stop();
         }
     }

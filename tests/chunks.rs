@@ -68,10 +68,10 @@ fn listener_with_a_lower_limit_than_the_loop_streams_above_has_no_chunks() {
     scene.until(|seen, _| !seen.seen.ends().is_empty());
     assert_eq!(scene.seen.arrived, [Arrived::Whole(vec![7; 10])]);
     let reason = scene.end();
-    assert!(matches!(
-        reason.cause,
+    assert_cause!(
+        reason,
         DisconnectCause::Decode(DecodeError::FrameTooLarge { .. })
-    ));
+    );
 }
 
 #[test]
@@ -92,10 +92,7 @@ fn declared_length_of_2_to_the_63_takes_no_memory() {
     assert!(writing.join().expect("all was taken") == scene.seen.coming);
     let reason = scene.end();
     let expected = 3 * MIB as u64;
-    assert!(
-        matches!(reason.cause, DisconnectCause::PeerClosedInsideFrame { received } if received == expected),
-        "{reason}"
-    );
+    assert_cause!(reason, DisconnectCause::PeerClosedInsideFrame { received } if received == expected);
     assert_eq!(reason.unshown_bytes, 0, "all of it was shown");
 }
 
@@ -125,10 +122,7 @@ fn handler_without_on_chunk_ends_the_connection_after_earlier_frames() {
         });
         assert_eq!(seen.frames(), [b"whole"]);
         let (_, reason) = seen.ends()[0];
-        assert!(
-            matches!(reason.cause, DisconnectCause::ChunkNotHandled { total } if total == expected),
-            "{reason}"
-        );
+        assert_cause!(reason, DisconnectCause::ChunkNotHandled { total } if total == expected);
         assert_eq!(reason.side(), Side::Us);
         assert_eq!(event_loop.net().stats().memory_bytes, 0);
     }
@@ -193,12 +187,9 @@ fn eof_inside_a_frame_is_reported_after_resume() {
     assert!(scene.seen.seen.ends().is_empty(), "the pause goes on");
     scene.net().resume(id);
     let reason = scene.end();
-    assert!(
-        matches!(
-            reason.cause,
-            DisconnectCause::PeerClosedInsideFrame { received: 5000 }
-        ),
-        "{reason}"
+    assert_cause!(
+        reason,
+        DisconnectCause::PeerClosedInsideFrame { received: 5000 }
     );
 }
 

@@ -41,7 +41,7 @@ fn connection_without_traffic_ends_at_the_idle_timeout() {
     assert!(looped.reactor.next_deadline().is_some());
     looped.pass(SECOND / 5, &mut seen);
     let reason = the_end(&seen);
-    assert!(matches!(reason.cause, DisconnectCause::Idle { after } if after == 10 * SECOND));
+    assert_cause!(reason, DisconnectCause::Idle { after } if after == 10 * SECOND);
     assert_eq!(reason.to_string(), "nothing was sent or received for 10s");
 }
 

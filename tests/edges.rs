@@ -247,10 +247,7 @@ fn data_after_urgent_data_is_delivered() {
     });
     assert_eq!(seen.frames().last(), Some(&&b"after"[..]));
     let (_, reason) = seen.ends()[0];
-    assert!(
-        matches!(reason.cause, DisconnectCause::PeerClosed),
-        "{reason}"
-    );
+    assert_cause!(reason, DisconnectCause::PeerClosed);
 }
 
 /// Panics whenever it is told to, once.

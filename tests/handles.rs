@@ -422,8 +422,8 @@ fn send_many_that_misses_a_connection_counts_as_failed() {
         event_loop.turn(&mut seen, None).expect("a turn");
         event_loop.net().stats().commands_failed - before.commands_failed
     };
-    let to_nobody = || handle.send_many([id, stranger], "x").expect("room");
-    assert_eq!(failed(&to_nobody), 1);
+    let to_closed = || handle.send_many([id, stranger], "x").expect("room");
+    assert_eq!(failed(&to_closed), 1);
     let too_long = || handle.broadcast(|_| true, vec![0; 101]).expect("room");
     assert_eq!(failed(&too_long), 1);
     let too_much = || {

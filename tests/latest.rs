@@ -216,10 +216,7 @@ fn replacing_a_frame_in_a_full_queue_is_no_overflow() {
     let error = net.send_latest(id, 2, b"x").expect_err("it is full");
     assert!(matches!(error, SendError::QueueFull { queued, .. } if queued == blocked + 2004));
     let reason = scene.end();
-    assert!(
-        matches!(reason.cause, DisconnectCause::SlowConsumer { .. }),
-        "{reason}"
-    );
+    assert_cause!(reason, DisconnectCause::SlowConsumer { .. });
     assert_eq!(
         (reason.unsent_frames, reason.unsent_bytes),
         (2, blocked + 2004)

@@ -59,10 +59,7 @@ fn callbacks_are_on_connect_on_data_on_disconnect<D: Driver>() {
         panic!("the end comes last: {seen:?}");
     };
     assert_eq!(*ended, id);
-    assert!(
-        matches!(reason.cause, DisconnectCause::PeerClosed),
-        "{reason}"
-    );
+    assert_cause!(reason, DisconnectCause::PeerClosed);
     assert_eq!((reason.side(), reason.stage), (Side::Peer, Stage::Open));
     assert_eq!((reason.unsent_frames, reason.unsent_bytes), (0, 0));
     assert_eq!(
@@ -139,10 +136,7 @@ fn eof_inside_a_frame_differs_from_a_clean_eof<D: Driver>() {
         turn_until(&mut driver, &mut seen, |seen, _| !seen.ends().is_empty());
         assert_eq!(seen.frames(), [b"whole"]);
         let (_, reason) = seen.ends()[0];
-        assert!(
-            matches!(reason.cause, DisconnectCause::PeerClosedInsideFrame { received: r } if r == received),
-            "{reason}"
-        );
+        assert_cause!(reason, DisconnectCause::PeerClosedInsideFrame { received: r } if r == received);
     }
 }
 
@@ -156,10 +150,7 @@ fn reset_is_reported_as_reset<D: Driver>() {
     peer.reset();
     turn_until(&mut driver, &mut seen, |seen, _| !seen.ends().is_empty());
     let (_, reason) = seen.ends()[0];
-    assert!(
-        matches!(reason.cause, DisconnectCause::Reset(_)),
-        "{reason}"
-    );
+    assert_cause!(reason, DisconnectCause::Reset(_));
     assert_eq!(reason.side(), Side::Network);
 }
 
@@ -190,12 +181,9 @@ fn malformed_frame_ends_the_connection_after_earlier_frames<D: Driver>() {
     peer.write(&[0xFF; 64]);
     turn_until(&mut driver, &mut seen, |seen, _| !seen.ends().is_empty());
     let (_, reason) = seen.ends()[0];
-    assert!(
-        matches!(
-            reason.cause,
-            DisconnectCause::Decode(DecodeError::Malformed { .. })
-        ),
-        "{reason}"
+    assert_cause!(
+        reason,
+        DisconnectCause::Decode(DecodeError::Malformed { .. })
     );
 }
 
@@ -236,10 +224,7 @@ fn disconnect_sends_queued_frames_and_delivers_no_more<D: Driver>() {
     turn_until(&mut driver, &mut ended, |ended, _| ended.reason.is_some());
     reader.join().expect("all arrived");
     let reason = ended.reason.expect("it ended");
-    assert!(
-        matches!(reason.cause, DisconnectCause::ClosedLocally),
-        "{reason}"
-    );
+    assert_cause!(reason, DisconnectCause::ClosedLocally);
     assert_eq!((reason.side(), reason.unsent_frames), (Side::Us, 0));
 }
 
@@ -277,10 +262,7 @@ fn disconnected_peer_that_reads_late_reads_its_last_message<D: Driver>() {
     turn_until(&mut driver, &mut ended, |ended, _| ended.reason.is_some());
     reader.join().expect("all arrived");
     let reason = ended.reason.expect("it ended");
-    assert!(
-        matches!(reason.cause, DisconnectCause::ClosedLocally),
-        "{reason}"
-    );
+    assert_cause!(reason, DisconnectCause::ClosedLocally);
     assert_eq!(reason.unsent_bytes, 0);
 }
 
@@ -302,10 +284,7 @@ fn disconnected_peer_that_never_reads_is_dropped_in_time<D: Driver>() {
     let mut ended = Ending::of(Flood(0));
     turn_until(&mut driver, &mut ended, |ended, _| ended.reason.is_some());
     let reason = ended.reason.expect("it ended");
-    assert!(
-        matches!(reason.cause, DisconnectCause::DrainTimedOut { after: a } if a == after),
-        "{reason}"
-    );
+    assert_cause!(reason, DisconnectCause::DrainTimedOut { after: a } if a == after);
     let stats = driver.net().stats();
     assert_eq!(stats.frames_sent + reason.unsent_frames, 64);
     assert_eq!(stats.bytes_sent + reason.unsent_bytes, ended.handler.0);
@@ -325,10 +304,7 @@ fn disconnected_peer_that_keeps_sending_is_dropped_in_time<D: Driver>() {
     turn_until(&mut driver, &mut ended, |ended, _| ended.reason.is_some());
     talker.join().expect("it noticed");
     let reason = ended.reason.expect("it ended");
-    assert!(
-        matches!(reason.cause, DisconnectCause::DrainTimedOut { .. }),
-        "{reason}"
-    );
+    assert_cause!(reason, DisconnectCause::DrainTimedOut { .. });
 }
 
 fn abort_resets_the_peer<D: Driver>() {
@@ -342,7 +318,7 @@ fn abort_resets_the_peer<D: Driver>() {
     turn_until(&mut driver, &mut ended, |ended, _| ended.reason.is_some());
     peer.expect_reset();
     let reason = ended.reason.expect("it ended");
-    assert!(matches!(reason.cause, DisconnectCause::Aborted), "{reason}");
+    assert_cause!(reason, DisconnectCause::Aborted);
     assert_eq!((reason.unsent_frames, reason.unsent_bytes), (1, 4 + 9));
     assert_eq!(
         reason.to_string(),
@@ -421,10 +397,7 @@ fn reset_of_a_half_open_connection_is_reported<D: Driver>() {
     peer.reset();
     turn_until(&mut driver, &mut seen, |seen, _| !seen.ends().is_empty());
     let (_, reason) = seen.ends()[0];
-    assert!(
-        matches!(reason.cause, DisconnectCause::Reset(_)),
-        "{reason}"
-    );
+    assert_cause!(reason, DisconnectCause::Reset(_));
 }
 
 fn outbound_connection_reaches_a_listener_of_the_same_loop<D: Driver>() {

@@ -311,10 +311,7 @@ fn open_frame_at_the_end_of_the_budget_does_not_delay_the_end() {
     net.disconnect(id);
     let reading = std::thread::spawn(move || peer.0.read_to_end(&mut Vec::new()));
     let reason = scene.end();
-    assert!(
-        matches!(reason.cause, DisconnectCause::ClosedLocally),
-        "{reason}"
-    );
+    assert_cause!(reason, DisconnectCause::ClosedLocally);
     assert_eq!(reason.unsent_frames, 1);
     assert_eq!(reading.join().expect("no panic").ok(), Some(9 + 8));
 }
@@ -355,7 +352,7 @@ const ENDS: [fn(Scene<Notes, ()>, &Peer); 4] = [
     |mut scene, _| {
         scene.pass(IDLE);
         let reason = scene.end();
-        assert!(matches!(reason.cause, DisconnectCause::Idle { .. }));
+        assert_cause!(reason, DisconnectCause::Idle { .. });
     },
     |scene, _| drop(scene),
 ];

@@ -208,10 +208,7 @@ fn undelivered_frames_come_before_eof() {
     });
     assert_eq!(notes.seen.frames(), [&b"one"[..], b"two", b"three"]);
     let (_, reason) = notes.seen.ends()[0];
-    assert!(
-        matches!(reason.cause, DisconnectCause::PeerClosed),
-        "{reason}"
-    );
+    assert_cause!(reason, DisconnectCause::PeerClosed);
     assert_eq!(reason.unshown_bytes, 0);
 }
 
@@ -228,10 +225,7 @@ fn reset_of_a_paused_connection_is_reported_at_once() {
         !notes.seen.ends().is_empty()
     });
     let (_, reason) = notes.seen.ends()[0];
-    assert!(
-        matches!(reason.cause, DisconnectCause::Reset(_)),
-        "{reason}"
-    );
+    assert_cause!(reason, DisconnectCause::Reset(_));
     assert_eq!(notes.seen.frames(), [b"one"]);
     let unshown = framed(b"two").len() + framed(b"three").len();
     assert_eq!(reason.unshown_bytes, unshown as u64);
@@ -345,7 +339,7 @@ fn relay_that_pauses_its_source_holds_little_and_loses_no_frames() {
             reason: throng::DisconnectReason,
         ) {
             if id == self.ends[0] {
-                assert!(matches!(reason.cause, DisconnectCause::PeerClosed));
+                assert_cause!(reason, DisconnectCause::PeerClosed);
             }
             self.closed |= id == self.ends[0];
             net.disconnect(self.ends[1]);

@@ -63,7 +63,7 @@ fn slow_steady_peer_does_not_stall() {
         scene.pass(5 * SECOND);
     }
     let reason = scene.end();
-    assert!(matches!(reason.cause, DisconnectCause::WriteStalled { .. }));
+    assert_cause!(reason, DisconnectCause::WriteStalled { .. });
 }
 
 #[test]
@@ -80,7 +80,7 @@ fn slow_steady_peer_is_not_idle() {
         scene.pass(3 * SECOND);
     }
     let reason = scene.end();
-    assert!(matches!(reason.cause, DisconnectCause::Idle { .. }));
+    assert_cause!(reason, DisconnectCause::Idle { .. });
 }
 
 /// Queues something small behind full sockets.

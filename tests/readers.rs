@@ -244,10 +244,7 @@ fn reader_that_is_too_long_ends_the_connection() {
     let reader = script([Ok(&b"1234567"[..]), Ok(b"890"), Ok(b"1")]);
     scene.net().send_reader(id, 10, reader).expect("room");
     let reason = scene.end();
-    assert!(
-        matches!(reason.cause, DisconnectCause::ReaderTooLong),
-        "{reason}"
-    );
+    assert_cause!(reason, DisconnectCause::ReaderTooLong);
     assert_eq!((reason.unsent_frames, reason.unsent_bytes), (1, 3));
 }
 
@@ -362,10 +359,7 @@ fn disconnect_waits_for_a_reader_that_can_be_woken() {
     peer.expect_end();
     drop(peer);
     let reason = scene.end();
-    assert!(
-        matches!(reason.cause, DisconnectCause::ClosedLocally),
-        "{reason}"
-    );
+    assert_cause!(reason, DisconnectCause::ClosedLocally);
     assert_eq!((reason.unsent_frames, reason.unsent_bytes), (0, 0));
 }
 

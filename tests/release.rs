@@ -178,10 +178,7 @@ fn release_with_a_blocked_queue_times_out() {
     assert!(scene.seen.ends().is_empty());
     scene.pass(Duration::from_secs(2));
     let reason = scene.end();
-    assert!(
-        matches!(reason.cause, DisconnectCause::DrainTimedOut { .. }),
-        "{reason}"
-    );
+    assert_cause!(reason, DisconnectCause::DrainTimedOut { .. });
     assert_eq!(reason.unsent_frames, 1);
 }
 
@@ -203,10 +200,7 @@ fn pending_release_reports_a_reset() {
         // No time passes.
         scene.until(|seen, _| !seen.ends().is_empty());
         let (_, reason) = scene.seen.ends()[0];
-        assert!(
-            matches!(reason.cause, DisconnectCause::Reset(_)),
-            "{reason}"
-        );
+        assert_cause!(reason, DisconnectCause::Reset(_));
     }
 }
 
@@ -219,7 +213,7 @@ fn pending_release_can_be_aborted_and_not_disconnected() {
     assert!(!scene.looped.net().disconnect(scene.id));
     assert!(scene.looped.net().abort(scene.id));
     let reason = scene.end();
-    assert!(matches!(reason.cause, DisconnectCause::Aborted), "{reason}");
+    assert_cause!(reason, DisconnectCause::Aborted);
     assert_eq!((reason.unsent_frames, reason.stage), (1, Stage::Closing));
 }
 
@@ -241,10 +235,7 @@ fn pending_release_has_its_own_deadline_and_makes_no_turns() {
     assert!(scene.seen.ends().is_empty(), "it is not idle");
     scene.pass(11 * second);
     let reason = scene.end();
-    assert!(
-        matches!(reason.cause, DisconnectCause::DrainTimedOut { .. }),
-        "{reason}"
-    );
+    assert_cause!(reason, DisconnectCause::DrainTimedOut { .. });
 }
 
 #[test]

@@ -16,7 +16,7 @@ use throng::{
     ProxyProtocol, ShardedId, Shards,
 };
 
-fn a_message_reaches_everybody_on_all_shards(balance: Balance) {
+fn a_message_reaches_all_connections_of_all_shards(balance: Balance) {
     let (shards, places) = start(balance, ListenOptions::default());
     let mut peers = join_all(&shards, &places);
     for size in [0, 1, 100, 5_000, 300_000] {
@@ -32,12 +32,12 @@ fn a_message_reaches_everybody_on_all_shards(balance: Balance) {
 #[cfg(target_os = "linux")]
 #[test]
 fn message_reaches_all_shards_with_kernel_balancing() {
-    a_message_reaches_everybody_on_all_shards(Balance::Kernel);
+    a_message_reaches_all_connections_of_all_shards(Balance::Kernel);
 }
 
 #[test]
 fn message_reaches_all_shards_with_hand_over() {
-    a_message_reaches_everybody_on_all_shards(Balance::HandOver);
+    a_message_reaches_all_connections_of_all_shards(Balance::HandOver);
 }
 
 #[test]

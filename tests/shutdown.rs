@@ -118,10 +118,7 @@ fn peer_that_does_not_read_is_reset_at_the_deadline() {
     looped.settle(&mut seen, |_, net| net.is_stopping());
 
     for (id, reason) in seen.ends() {
-        assert!(
-            matches!(reason.cause, DisconnectCause::DrainTimedOut { after } if after == 10 * SECOND),
-            "{reason}"
-        );
+        assert_cause!(reason, DisconnectCause::DrainTimedOut { after } if after == 10 * SECOND);
         assert_eq!(reason.unsent_frames, u64::from(id == silent_id));
     }
     let mut ids: Vec<_> = seen.ends().iter().map(|(id, _)| *id).collect();
@@ -224,10 +221,7 @@ fn second_shutdown_can_only_shorten_the_deadline() {
         looped.pass(SECOND, &mut seen);
         looped.settle(&mut seen, |_, net| net.is_stopping());
         let (_, reason) = seen.ends()[0];
-        assert!(
-            matches!(reason.cause, DisconnectCause::DrainTimedOut { after: was } if was == after),
-            "{reason}"
-        );
+        assert_cause!(reason, DisconnectCause::DrainTimedOut { after: was } if was == after);
     }
 }
 
@@ -408,10 +402,7 @@ fn blocked_release_ends_with_the_shutdown() {
     assert!(scene.seen.ends().is_empty());
     scene.pass(2 * SECOND);
     let reason = scene.end();
-    assert!(
-        matches!(reason.cause, DisconnectCause::DrainTimedOut { .. }),
-        "{reason}"
-    );
+    assert_cause!(reason, DisconnectCause::DrainTimedOut { .. });
     assert_eq!(reason.stage, Stage::Closing);
 }
 

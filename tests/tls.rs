@@ -216,10 +216,7 @@ fn peer_that_closes_during_the_handshake_is_truncated() {
         raw.peer.write(&client_hello()[..sent]);
         raw.peer.half_close();
         let reason = raw.end();
-        assert!(
-            matches!(reason.cause, DisconnectCause::Truncated),
-            "{reason:?}"
-        );
+        assert_cause!(reason, DisconnectCause::Truncated);
         assert_eq!(reason.stage, Stage::Connecting);
     }
 }

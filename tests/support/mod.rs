@@ -55,6 +55,14 @@ pub fn turn_until<D: Driver, H: Handler + 'static>(
     }
 }
 
+/// Fails unless the cause of a [`DisconnectReason`](throng::DisconnectReason) matches the pattern.
+#[macro_export]
+macro_rules! assert_cause {
+    ($reason:expr, $cause:pat $(if $condition:expr)?) => {
+        assert!(matches!($reason.cause, $cause $(if $condition)?), "{:?}", $reason)
+    };
+}
+
 /// Returns the bytes queued on a connection; zero if it has ended.
 pub fn bytes_queued(net: &Net, id: ConnectionId) -> u64 {
     net.connection(id).map_or(0, |it| it.queued_bytes())
