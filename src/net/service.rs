@@ -23,11 +23,10 @@ pub(crate) enum EndOfStream {
     Closes(DisconnectCause),
 }
 
-/// The outcome of a read.
+/// The outcome of a read that is not simply input.
 #[derive(Debug)]
 pub(crate) enum Received {
-    Input(Input),
-    /// The same for a connection with a rate limit, and how many frames may be delivered.
+    /// Input of a connection with a rate limit, and how many frames may be delivered.
     Metered(Input, u64),
     /// The connection is heavy, or left over: it is served after the light ones.
     Later,
@@ -95,13 +94,13 @@ impl Net {
         event: Readiness,
         buffer: &mut [u8],
         most: usize,
-    ) -> Received {
+    ) -> Result<Input, Received> {
         self.receive_after(Some(event), id, buffer, most)
     }
 
     /// Reads once from a connection into the read buffer, at most `most` bytes.
     #[inline]
-    pub(crate) fn receive(&mut self, id: ConnectionId, buffer: &mut [u8], most: usize) -> Received {
+    pub(crate) fn receive(&mut self, id: ConnectionId, buffer: &mut [u8], most: usize) -> Result<Input, Received> {
         self.receive_after(None, id, buffer, most)
     }
 
@@ -112,7 +111,7 @@ impl Net {
         id: ConnectionId,
         buffer: &mut [u8],
         most: usize,
-    ) -> Received {
+    ) -> Result<Input, Received> {
         let Self {
             connections,
             common,
@@ -122,24 +121,24 @@ impl Net {
             ..
         } = self;
         let Some(connection) = connections.receiving(id) else {
-            return Received::Nothing;
+            return Err(Received::Nothing);
         };
         if let Some(readiness) = event {
             connection.readiness |= readiness;
             if connection.listed {
-                return Received::Later;
+                return Err(Received::Later);
             }
             if connection.is_heavy {
                 connection.listed = true;
                 work.add_left_over(id.into());
-                return Received::Later;
+                return Err(Received::Later);
             }
         }
         if connection.phase != Phase::Open {
-            return Received::NotOpen(connection.phase);
+            return Err(Received::NotOpen(connection.phase));
         }
         if !connection.wants_delivery() || connection.reads_with_care() {
-            return self.receive_with_care(id, buffer, most);
+            return Err(self.receive_with_care(id, buffer, most));
         }
         let most = match event {
             Some(_) => most,
@@ -149,7 +148,7 @@ impl Net {
             Fill::Bytes { len, read } => (len, read),
             fill => {
                 connection.dirty = true;
-                return Received::Fill(fill);
+                return Err(Received::Fill(fill));
             }
         };
         if log_enabled!(Level::Trace) {
@@ -166,7 +165,7 @@ impl Net {
             }
             _ => connection.dirty = true,
         }
-        Received::Input(Input { len, read, whole })
+        Ok(Input { len, read, whole })
     }
 
     /// Finishes the service of a connection: writes what its callbacks have sent, and lists it if there is more to do.

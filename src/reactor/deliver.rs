@@ -34,7 +34,10 @@ impl Reactor {
         };
         let mut left = most;
         if let Some(whole) = input.whole {
-            left = self.deliver_whole(handler, id, whole, left);
+            left -= self.deliver_first(handler, id, whole);
+            if self.delivery.rest > 0 && left > 0 && !self.net.has_changed() {
+                left = self.deliver_whole(handler, id, whole, left);
+            }
         }
         if self.delivery.rest > 0 || input.len == 0 {
             left = self.deliver_rest(handler, id, input.read, left);
@@ -42,6 +45,31 @@ impl Reactor {
         self.delivery.to = None;
         self.net.count_received(most - left);
         most - left
+    }
+
+    /// Delivers the first frame of a read, often the only one, if it lies whole in the input. Returns how many frames
+    /// that are.
+    #[inline(always)]
+    fn deliver_first<H: Handler + ?Sized>(
+        &mut self,
+        handler: &mut H,
+        id: ConnectionId,
+        whole: WholeFrames,
+    ) -> u64 {
+        let Self {
+            net,
+            read_buffer,
+            delivery,
+            ..
+        } = self;
+        net.expect_no_change();
+        let mut input = read_buffer.get(..delivery.end).unwrap_or_default();
+        let Some(payload) = whole.cut(&mut input) else {
+            return 0;
+        };
+        delivery.rest = input.len();
+        handler.on_data(net, id, Frame::from(payload));
+        1
     }
 
     /// Delivers frames that lie whole in the input, without looking up the connection for each, until a callback

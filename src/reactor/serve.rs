@@ -54,13 +54,13 @@ impl Reactor {
             .net
             .receive_event(id, readiness, buffer, self.light.bytes)
         {
-            Received::Input(input) => {
+            Ok(input) => {
                 let frames = self.net.config().frames_per_turn;
                 let delivered = self.deliver(handler, id, &input, frames);
                 let is_heavy = self.light.is_exceeded(input.read, delivered);
                 self.net.finish_service(id, is_heavy);
             }
-            received => self.serve_otherwise(handler, id, received, false),
+            Err(received) => self.serve_otherwise(handler, id, received, false),
         }
     }
 
@@ -73,7 +73,7 @@ impl Reactor {
         let mut is_heavy = false;
         loop {
             match self.net.receive(id, &mut self.read_buffer, bytes) {
-                Received::Input(input) => {
+                Ok(input) => {
                     bytes = bytes.saturating_sub(input.read);
                     frames -= self.deliver(handler, id, &input, frames);
                     is_heavy = self
@@ -84,7 +84,7 @@ impl Reactor {
                         return;
                     }
                 }
-                received => return self.serve_otherwise(handler, id, received, is_heavy),
+                Err(received) => return self.serve_otherwise(handler, id, received, is_heavy),
             }
         }
     }
@@ -100,7 +100,7 @@ impl Reactor {
         is_heavy: bool,
     ) {
         match received {
-            Received::Later | Received::Input(_) => return,
+            Received::Later => return,
             Received::Nothing => self.net.look_at_error(id),
             Received::Fill(Fill::Ended) => self.end_of_stream(handler, id),
             Received::Fill(Fill::Failed(error)) => {
