@@ -318,9 +318,12 @@ fn open_frame_at_the_end_of_the_budget_does_not_delay_the_end() {
 
 const IDLE: Duration = Duration::from_secs(1000);
 
+/// Makes a connection end.
+type EndBy = fn(Scene<Notes, ()>, &Peer);
+
 /// Makes a connection end by `end` while a frame of `framing` is open, of which the peer has received a part. Returns
 /// what the peer reads then.
-fn end_inside_frame(framing: Framing, end: fn(Scene<Notes, ()>, &Peer)) -> std::io::Result<usize> {
+fn end_inside_frame(framing: Framing, end: EndBy) -> std::io::Result<usize> {
     let options = ListenOptions::default().framing(framing);
     let options = options.disconnect_timeout(PATIENCE * 10).idle_timeout(IDLE);
     let (mut scene, mut peer, id) = Scene::joined(options);
@@ -339,7 +342,7 @@ fn bytes_sent(scene: &mut Scene<Notes, ()>) -> usize {
     sent.try_into().expect("a few bytes")
 }
 
-const ENDS: [fn(Scene<Notes, ()>, &Peer); 4] = [
+const ENDS: [EndBy; 4] = [
     |mut scene, _| {
         let id = scene.id;
         assert!(scene.net().disconnect(id));

@@ -34,6 +34,15 @@ impl Aside {
     }
 }
 
+/// What the peer's EOF means for a connection.
+#[derive(Debug)]
+pub(crate) enum EndOfStream {
+    /// The connection stays open for replies.
+    HalfOpen,
+    /// The connection closes.
+    Closes(DisconnectCause),
+}
+
 /// What follows when everything that can be written is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Written {
@@ -68,6 +77,18 @@ impl Connection {
     pub(crate) fn misleads(&self) -> bool {
         let queue = self.queue.as_ref();
         queue.is_some_and(|queue| queue.is_open_without_header())
+    }
+
+    /// Decides what an EOF at this point of the stream means.
+    pub(crate) fn at_end_of_stream(&self) -> EndOfStream {
+        match self.end_of_stream() {
+            DisconnectCause::PeerClosed
+                if self.options().allow_half_open && self.check_open().is_ok() =>
+            {
+                EndOfStream::HalfOpen
+            }
+            cause => EndOfStream::Closes(cause),
+        }
     }
 
     /// Returns the cause for an EOF at this point of the stream.

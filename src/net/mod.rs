@@ -79,7 +79,7 @@ pub(crate) use ledger::Entry;
 use listen::Listener;
 pub(crate) use listen::Peer;
 pub use listener_view::ListenerRef;
-pub(crate) use service::{EndOfStream, Input, Received};
+pub(crate) use service::{Input, Received};
 pub use timers::{Expired, Timer, TimerId};
 #[cfg(feature = "tls")]
 pub use tls::Tls;

@@ -4,7 +4,7 @@ use std::io;
 
 use super::pipe::End;
 use super::{Pair, Side};
-use crate::connection::{Failure, Fill, Flush, Phase, Pressure, Written};
+use crate::connection::{EndOfStream, Failure, Fill, Flush, Phase, Pressure, Written};
 use crate::frame::Cut;
 use crate::reason::DisconnectCause;
 use crate::socket::Readiness;
@@ -34,10 +34,9 @@ impl Pair {
                 self.deliver(i, len, read);
             }
             Fill::Blocked => {}
-            Fill::Ended => match connection.end_of_stream() {
-                DisconnectCause::PeerClosed
-                    if connection.options().allow_half_open && !connection.has_failed_write() => {}
-                cause => self.close(i, cause),
+            Fill::Ended => match connection.at_end_of_stream() {
+                EndOfStream::HalfOpen => {}
+                EndOfStream::Closes(cause) => self.close(i, cause),
             },
             Fill::Failed(error) => self.end(i, Some(DisconnectCause::of_socket(error))),
             Fill::NoMemory(_) => unreachable!("frames are small"),
@@ -84,14 +83,8 @@ impl Pair {
     fn look_at_error(&mut self, i: usize) {
         let incoming = &mut self.pipes[1 - i];
         let connection = &mut self.sides[i].connection;
-        if !connection.read_ended() && !connection.has_unread_error() {
-            return;
-        }
-        connection.readiness.remove(Readiness::ERROR);
-        if connection.read_ended() {
-            connection.readiness.remove(Readiness::READ);
-        }
-        if incoming.end_arrived && incoming.end().is_some_and(|(_, end)| end == End::Reset) {
+        let is_reset = incoming.end().is_some_and(|(_, end)| end == End::Reset);
+        if connection.begin_error_check() && incoming.end_arrived && is_reset {
             self.fail_write(i, io::ErrorKind::ConnectionReset.into());
         }
     }
