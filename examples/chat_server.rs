@@ -4,7 +4,7 @@
 //! cargo run --example chat_server [ADDR [LINES_ADDR]]          default: 127.0.0.1:5000
 //! ```
 //!
-//! Each frame is a line of text: either a message to everyone in the room, or a command.
+//! Each frame is a line of text: either a message to all members of the room, or a command.
 //!
 //! ```text
 //! /name NAME    change your name
@@ -189,7 +189,7 @@ impl Chat {
         let room = self.rooms.get(room).into_iter().flatten().copied();
         let report = net.send_many(room.filter(|&other| other != id), line);
         if let Some(error) = report.error {
-            log::warn!("{id}: {line:?} reached not everyone: {error}");
+            log::warn!("{id}: {line:?} was not sent to all members of the room: {error}");
         }
     }
 
@@ -242,12 +242,12 @@ fn serve(addr: &str, lines_addr: Option<&str>) -> io::Result<()> {
     let net = event_loop.net();
     let options = ListenOptions::default().max_frame_len(MAX_FRAME);
     let listener = net.listen_with(addr, options.clone())?;
-    if let Some(addr) = net.local_addr(listener) {
+    if let Some(addr) = net.listener(listener).and_then(|it| it.local_addr()) {
         println!("listening on {addr}");
     }
     if let Some(addr) = lines_addr {
         let listener = net.listen_with(addr, options.framing(Framing::delimiter(b'\n')))?;
-        if let Some(addr) = net.local_addr(listener) {
+        if let Some(addr) = net.listener(listener).and_then(|it| it.local_addr()) {
             println!("listening on {addr} for lines");
         }
     }

@@ -36,7 +36,7 @@ fn serve(addr: &str) -> io::Result<()> {
     let net = event_loop.net();
     let listener = net.listen(addr)?;
     // With port 0 the system chooses a free port; this is the actual one.
-    if let Some(addr) = net.local_addr(listener) {
+    if let Some(addr) = net.listener(listener).and_then(|it| it.local_addr()) {
         println!("listening on {addr}");
     }
     event_loop.run(&mut Echo)

@@ -63,7 +63,11 @@ mod unix {
     fn serve(addr: &str) -> io::Result<()> {
         let mut event_loop = EventLoop::new(Config::hardened())?;
         let listener = event_loop.net().listen(addr)?;
-        if let Some(addr) = event_loop.net().local_addr(listener) {
+        if let Some(addr) = event_loop
+            .net()
+            .listener(listener)
+            .and_then(|it| it.local_addr())
+        {
             println!("listening on {addr}");
         }
 

@@ -56,7 +56,8 @@ fn serve(addr: &str) -> io::Result<()> {
     let listener = reactor.net().listen(addr)?;
     let addr = reactor
         .net()
-        .local_addr(listener)
+        .listener(listener)
+        .and_then(|it| it.local_addr())
         .ok_or(io::ErrorKind::AddrNotAvailable)?;
     let mut query = UdpSocket::bind(addr)?;
     poll.registry()
@@ -75,7 +76,7 @@ fn serve(addr: &str) -> io::Result<()> {
         reactor.begin_turn(Instant::now());
         for event in &events {
             match event.token() {
-                QUERY => answer(&query, reactor.net().len()),
+                QUERY => answer(&query, reactor.net().connection_count()),
                 WAKER => {}
                 _ => reactor.handle_event(event),
             }

@@ -62,7 +62,11 @@ mod unix {
         let mut event_loop = EventLoop::new(Config::hardened())?;
         let listener = event_loop.net().listen(addr)?;
         let console = TcpListener::bind(console_addr).await?;
-        if let Some(addr) = event_loop.net().local_addr(listener) {
+        if let Some(addr) = event_loop
+            .net()
+            .listener(listener)
+            .and_then(|it| it.local_addr())
+        {
             println!("listening on {addr}");
         }
         println!("listening on {} for the console", console.local_addr()?);
@@ -121,7 +125,7 @@ mod unix {
             match line.split_once(' ').unwrap_or((&line, "")) {
                 ("players", "") => {
                     handle.ready().await?;
-                    let players = handle.try_call(|_, net| net.len()).await?;
+                    let players = handle.try_call(|_, net| net.connection_count()).await?;
                     stream.write_all(format!("{players}\n").as_bytes()).await?;
                 }
                 ("say", text) => {

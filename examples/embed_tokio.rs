@@ -70,7 +70,11 @@ mod unix {
         let mut event_loop = EventLoop::new(Config::hardened())?;
         let listener = event_loop.net().listen(addr)?;
         let page = TcpListener::bind(status_addr).await?;
-        if let Some(addr) = event_loop.net().local_addr(listener) {
+        if let Some(addr) = event_loop
+            .net()
+            .listener(listener)
+            .and_then(|it| it.local_addr())
+        {
             println!("listening on {addr}");
         }
         println!("listening on {} for HTTP", page.local_addr()?);
@@ -135,7 +139,7 @@ mod unix {
     /// Asks the loop. Its thread is this one, so nothing may block: the loop answers in its next turn.
     async fn status(mut handle: Handle<Game>) -> Result<String, MailboxError> {
         handle.ready().await?;
-        let answer = handle.try_call(|game, net| (net.len(), game.frames));
+        let answer = handle.try_call(|game, net| (net.connection_count(), game.frames));
         let (players, frames) = answer.await?;
         Ok(format!("players: {players}\nframes: {frames}\n"))
     }

@@ -201,7 +201,8 @@ fn play(addr: &str, bots: usize, seconds: Option<usize>) -> io::Result<()> {
     let net = event_loop.net();
     let listener = net.listen_with(addr, fresh())?;
     let addr: SocketAddr = net
-        .local_addr(listener)
+        .listener(listener)
+        .and_then(|it| it.local_addr())
         .ok_or(io::ErrorKind::AddrNotAvailable)?;
     println!("listening on {addr}");
     for _ in 0..bots {

@@ -126,7 +126,7 @@ fn serve(addr: &str, metrics: &str) -> io::Result<()> {
     let listener = net.listen(addr)?;
     let metrics = net.listen_with(metrics, ListenOptions::default().framing(Framing::raw()))?;
     for listener in [listener, metrics] {
-        if let Some(addr) = net.local_addr(listener) {
+        if let Some(addr) = net.listener(listener).and_then(|it| it.local_addr()) {
             println!("listening on {addr}");
         }
     }

@@ -94,7 +94,7 @@ mod unix {
         }
 
         fn end_if_unused(&self, net: &mut Net) {
-            if self.has_retired && net.is_empty() {
+            if self.has_retired && net.connection_count() == 0 {
                 net.shutdown(PATIENCE);
             }
         }
@@ -195,7 +195,7 @@ mod unix {
             .replace_stale_socket(true)
             .socket_file_mode(0o600);
         let control = net.listen_unix(control, lines)?;
-        if let Some(addr) = net.local_addr(service) {
+        if let Some(addr) = net.listener(service).and_then(|it| it.local_addr()) {
             println!("listening on {addr} as process {}", process::id());
         }
         event_loop.run(&mut Server {

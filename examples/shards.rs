@@ -70,7 +70,7 @@ impl Chat {
 
     /// Sends this shard's number of clients to all shards.
     fn tell_how_many(&mut self, net: &Net) {
-        let (shard, count) = (self.shard, net.len());
+        let (shard, count) = (self.shard, net.connection_count());
         self.present.insert(shard, count);
         for handle in self.everywhere.iter() {
             // Callbacks must not block. A shard whose mailbox is full misses this update and gets the next one.

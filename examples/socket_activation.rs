@@ -63,9 +63,10 @@ mod unix {
         let net = event_loop.net();
         for socket in sockets {
             let listener = net.adopt_listener(socket, ListenOptions::default())?;
-            match (net.local_addr(listener), net.local_path(listener)) {
-                (Some(addr), _) => println!("listening on {addr}"),
-                (None, path) => println!("listening on {path:?}"),
+            let listener = net.listener(listener);
+            match listener.and_then(|it| it.local_addr()) {
+                Some(addr) => println!("listening on {addr}"),
+                None => println!("listening on {:?}", listener.and_then(|it| it.local_path())),
             }
         }
         event_loop.run(&mut Echo)

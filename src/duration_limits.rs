@@ -134,7 +134,11 @@ fn live_and_end(mut event_loop: EventLoop, name: &str, value: Duration) {
             return assert!(of_the_kernel && !cfg!(target_os = "linux"), "{error}");
         }
     };
-    let addr = event_loop.net().local_addr(listener).expect("its address");
+    let addr = event_loop
+        .net()
+        .listener(listener)
+        .and_then(|it| it.local_addr())
+        .expect("its address");
     let mut peer = TcpStream::connect(addr).expect("to connect");
     peer.write_all(&[9, 0, 0, 0, 1]).expect("a live socket");
     let end = expected_end(name, value);
@@ -214,7 +218,10 @@ fn every_duration_that_is_passed_to_a_call_may_be_zero_a_nanosecond_or_the_longe
         let mut event_loop = EventLoop::new(Config::default()).expect("a loop");
         let net = event_loop.net();
         let listener = net.listen("127.0.0.1:0").expect("a port");
-        let addr: SocketAddr = net.local_addr(listener).expect("its address");
+        let addr: SocketAddr = net
+            .listener(listener)
+            .and_then(|it| it.local_addr())
+            .expect("its address");
         let options = ConnectOptions::default().timeout(value);
         let id = net.connect_with(addr, options).expect("it starts");
         net.set_timer(value, 0);

@@ -85,7 +85,7 @@ pub use handler::{Admission, Handler};
 pub use mailbox::{Answer, Handle, Mailbox, Post, Ready};
 #[cfg(feature = "tls")]
 pub use net::Tls;
-pub use net::{ConnectionRef, Expired, Net, SendReport, Timer, TimerId};
+pub use net::{ConnectionRef, Expired, ListenerRef, Net, SendReport, Timer, TimerId};
 #[cfg(feature = "proxy")]
 pub use proxy::{IpNetwork, ParseNetworkError, ProxyHeader, ProxyProtocol};
 pub use reactor::Reactor;

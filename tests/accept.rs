@@ -1,4 +1,4 @@
-//! Who comes in: listeners and their addresses, admission, limits, peers that are gone at once.
+//! Accepting: listeners and their addresses, admission, limits, peers that leave at once.
 
 mod support;
 
@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use support::toy::Toy;
 use support::{
-    Echo, Peer, Recorder, framed, listen, listening, listening_with, pattern, turn_until,
+    Echo, Peer, Recorder, addr_of, framed, listen, listening, listening_with, pattern, turn_until,
 };
 use throng::{
     Admission, Config, ConnectionId, EventLoop, Frame, FrameEncoder, Framing, Handler,
@@ -33,7 +33,7 @@ fn peer_above_max_connections_is_refused_and_counted() {
     assert_eq!(seen.connected().len(), 2);
     assert_eq!(event_loop.net().stats().accepted, 2);
 
-    // Those who are in are not concerned, and who leaves makes room.
+    // Admitted peers are not affected, and one that leaves makes room.
     first.send(b"still here");
     turn_until(&mut event_loop, &mut seen, |seen, _| {
         seen.frames() == [b"still here"]
@@ -77,7 +77,7 @@ impl Handler for Proxy {
     }
 
     fn on_connect(&mut self, net: &mut Net, _: ConnectionId) {
-        self.most = self.most.max(net.len());
+        self.most = self.most.max(net.connection_count());
     }
 
     fn on_data(&mut self, _: &mut Net, _: ConnectionId, _: Frame<'_>) {}
@@ -105,7 +105,9 @@ fn full_loop_accepts_again_below_the_configured_count() {
     let addr = listen(&mut event_loop, ListenOptions::default());
     let mut seen = Recorder::echoing();
     let mut inside: Vec<Peer> = (0..4).map(|_| Peer::connect(addr)).collect();
-    turn_until(&mut event_loop, &mut seen, |_, net| net.len() == 4);
+    turn_until(&mut event_loop, &mut seen, |_, net| {
+        net.connection_count() == 4
+    });
     let turned_away = |event_loop: &mut EventLoop, seen: &mut Recorder| {
         let before = event_loop.net().stats().refused;
         let mut peer = Peer::connect(addr);
@@ -115,20 +117,26 @@ fn full_loop_accepts_again_below_the_configured_count() {
     turned_away(&mut event_loop, &mut seen);
     for left in [3, 2] {
         inside.pop();
-        turn_until(&mut event_loop, &mut seen, |_, net| net.len() == left);
+        turn_until(&mut event_loop, &mut seen, |_, net| {
+            net.connection_count() == left
+        });
         turned_away(&mut event_loop, &mut seen);
     }
-    // Who is connected to is no peer that comes.
+    // A peer that the loop connects to is not an arriving one.
     event_loop
         .net()
         .connect(addr)
         .expect("there is room for it");
     turn_until(&mut event_loop, &mut seen, |seen, _| seen.ends().len() == 3);
     inside.pop();
-    turn_until(&mut event_loop, &mut seen, |_, net| net.len() == 1);
+    turn_until(&mut event_loop, &mut seen, |_, net| {
+        net.connection_count() == 1
+    });
     for now in 2..=4 {
         inside.push(Peer::connect(addr));
-        turn_until(&mut event_loop, &mut seen, |_, net| net.len() == now);
+        turn_until(&mut event_loop, &mut seen, |_, net| {
+            net.connection_count() == now
+        });
     }
     turned_away(&mut event_loop, &mut seen);
 }
@@ -140,7 +148,7 @@ fn loop_that_was_never_full_accepts_up_to_max_connections() {
     let addr = listen(&mut event_loop, ListenOptions::default());
     let _peers: Vec<Peer> = (0..3).map(|_| Peer::connect(addr)).collect();
     turn_until(&mut event_loop, &mut Recorder::default(), |_, net| {
-        net.len() == 3
+        net.connection_count() == 3
     });
 }
 
@@ -151,26 +159,34 @@ fn max_connections_per_ip_counts_each_address_separately() {
     let addr = listen(&mut event_loop, ListenOptions::default());
     let mut seen = Recorder::echoing();
     let mut peers: Vec<Peer> = (0..2).map(|_| Peer::connect(addr)).collect();
-    turn_until(&mut event_loop, &mut seen, |_, net| net.len() == 2);
+    turn_until(&mut event_loop, &mut seen, |_, net| {
+        net.connection_count() == 2
+    });
     let mut third = Peer::connect(addr);
     turn_until(&mut event_loop, &mut seen, |_, net| {
         net.stats().refused == 1
     });
     third.expect_end();
 
-    // Outbound connections are nobody's share.
+    // Outbound connections do not count for an address.
     event_loop.net().connect(addr).expect("it starts");
     turn_until(&mut event_loop, &mut seen, |_, net| {
         net.stats().refused == 2
     });
-    turn_until(&mut event_loop, &mut seen, |_, net| net.len() == 2);
+    turn_until(&mut event_loop, &mut seen, |_, net| {
+        net.connection_count() == 2
+    });
 
-    // Whoever leaves makes room for one.
+    // Each peer that leaves makes room for one.
     for _ in 0..3 {
         peers.pop();
-        turn_until(&mut event_loop, &mut seen, |_, net| net.len() == 1);
+        turn_until(&mut event_loop, &mut seen, |_, net| {
+            net.connection_count() == 1
+        });
         peers.push(Peer::connect(addr));
-        turn_until(&mut event_loop, &mut seen, |_, net| net.len() == 2);
+        turn_until(&mut event_loop, &mut seen, |_, net| {
+            net.connection_count() == 2
+        });
     }
     #[cfg(any(target_os = "linux", target_os = "windows"))]
     {
@@ -179,11 +195,13 @@ fn max_connections_per_ip_counts_each_address_separately() {
         let other = other.expect("a socket");
         other.bind(&from.into()).expect("all of 127/8 is ours");
         other.connect(&addr.into()).expect("to connect");
-        turn_until(&mut event_loop, &mut seen, |_, net| net.len() == 3);
+        turn_until(&mut event_loop, &mut seen, |_, net| {
+            net.connection_count() == 3
+        });
     }
 }
 
-/// Refuses all, and notes who they were.
+/// Refuses all, and notes their addresses.
 #[derive(Default)]
 struct Bouncer(Vec<(ListenerId, SocketAddr)>);
 
@@ -210,7 +228,7 @@ fn peer_that_on_accept_refuses_never_becomes_a_connection() {
     let mut event_loop = EventLoop::new(Config::default()).expect("a loop");
     let net = event_loop.net();
     let listener = net.listen("127.0.0.1:0").expect("a port");
-    let addr = net.local_addr(listener).expect("its address");
+    let addr = addr_of(net, listener);
     let mut bouncer = Bouncer::default();
     let mut peer = Peer::connect(addr);
     turn_until(&mut event_loop, &mut bouncer, |bouncer, _| {
@@ -261,11 +279,11 @@ fn listener_can_be_closed_from_on_accept() {
     let mut closer = Closer::default();
     turn_until(&mut event_loop, &mut closer, |closer, _| closer.asked > 0);
     for peer in &mut peers {
-        // Nobody serves them: the one sees an end, the other a reset.
+        // Neither is served: one sees EOF, the other a reset.
         assert!(matches!(peer.0.read(&mut [0]), Ok(0) | Err(_)));
     }
     assert_eq!((closer.asked, closer.connected), (1, 0));
-    assert!(event_loop.net().is_empty());
+    assert_eq!(event_loop.net().connection_count(), 0);
     assert_eq!(event_loop.net().stats().refused, 1);
 }
 
@@ -274,20 +292,22 @@ fn closed_listener_accepts_no_peer_and_keeps_connections() {
     let mut event_loop = EventLoop::new(Config::default()).expect("a loop");
     let net = event_loop.net();
     let listener = net.listen("127.0.0.1:0").expect("a port");
-    let addr = net.local_addr(listener).expect("its address");
+    let addr = addr_of(net, listener);
     let mut seen = Recorder::echoing();
     let mut peer = Peer::connect(addr);
-    turn_until(&mut event_loop, &mut seen, |_, net| net.len() == 1);
+    turn_until(&mut event_loop, &mut seen, |_, net| {
+        net.connection_count() == 1
+    });
 
     let net = event_loop.net();
     assert!(net.close_listener(listener));
     assert!(!net.close_listener(listener), "it is closed already");
-    assert_eq!(net.local_addr(listener), None);
+    assert!(net.listener(listener).is_none());
     assert_eq!(
         net.connection(seen.connected()[0]).map(|it| it.origin()),
         Some(Origin::Listener(listener))
     );
-    let error = TcpStream::connect(addr).expect_err("nobody listens");
+    let error = TcpStream::connect(addr).expect_err("no listener");
     assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
 
     peer.send(b"inside");
@@ -330,7 +350,7 @@ fn resets_during_accept_do_not_affect_other_peers() {
         seen.ends().len() as u64,
         event_loop.net().stats().disconnected
     );
-    assert_eq!(event_loop.net().len(), 1);
+    assert_eq!(event_loop.net().connection_count(), 1);
 }
 
 #[test]
@@ -341,7 +361,7 @@ fn burst_of_connections_is_accepted_at_one_per_turn() {
     let peers: Vec<_> = (0..50).map(|_| Peer::connect(addr)).collect();
     let mut seen = Recorder::default();
     turn_until(&mut event_loop, &mut seen, |_, net| {
-        net.len() == peers.len()
+        net.connection_count() == peers.len()
     });
     assert!(event_loop.net().stats().turns >= 50);
 }
@@ -414,7 +434,7 @@ fn peer_as_seen(
     let mut event_loop = EventLoop::new(Config::default())?;
     let net = event_loop.net();
     let listener = net.listen_with(listen_on, options)?;
-    let port = net.local_addr(listener).expect("its address").port();
+    let port = addr_of(net, listener).port();
     let addr: SocketAddr = connect_to
         .replace("PORT", &port.to_string())
         .parse()
@@ -482,9 +502,11 @@ fn outbound_connection_uses_ipv6() {
     let mut event_loop = EventLoop::new(Config::default()).expect("a loop");
     let net = event_loop.net();
     let listener = net.listen("[::1]:0").expect("a port");
-    let addr = net.local_addr(listener).expect("its address");
+    let addr = addr_of(net, listener);
     net.connect(addr).expect("it starts");
-    turn_until(&mut event_loop, &mut Echo, |_, net| net.len() == 2);
+    turn_until(&mut event_loop, &mut Echo, |_, net| {
+        net.connection_count() == 2
+    });
 }
 
 #[test]
@@ -519,9 +541,9 @@ fn listeners_share_an_address_if_all_set_reuse_port() {
     turn_until(&mut first, &mut Echo, |_, net| {
         let nothing = Some(std::time::Duration::ZERO);
         second.turn(&mut Echo, nothing).expect("a turn");
-        net.len() + second.net().len() == peers.len()
+        net.connection_count() + second.net().connection_count() == peers.len()
     });
-    assert!(!first.net().is_empty() && !second.net().is_empty());
+    assert!(first.net().connection_count() > 0 && second.net().connection_count() > 0);
 }
 
 #[test]
@@ -529,16 +551,11 @@ fn listen_resolves_names_and_reports_names_that_do_not_resolve() {
     let mut event_loop = <EventLoop>::new(Config::default()).expect("a loop");
     let net = event_loop.net();
     let listener = net.listen("localhost:0").expect("every machine has that");
-    assert!(
-        net.local_addr(listener)
-            .expect("its address")
-            .ip()
-            .is_loopback()
-    );
+    assert!(addr_of(net, listener).ip().is_loopback());
     let error = net.listen("localhost").expect_err("there is no port");
     assert!(matches!(error, OpenError::Resolve(_)), "{error:?}");
-    let nobody: &[SocketAddr] = &[];
-    let error = net.listen(nobody).expect_err("there is no address");
+    let none: &[SocketAddr] = &[];
+    let error = net.listen(none).expect_err("there is no address");
     assert!(matches!(error, OpenError::Resolve(_)), "{error:?}");
 }
 
@@ -548,7 +565,10 @@ fn listen_uses_the_first_address_that_works() {
     let free: SocketAddr = "127.0.0.1:0".parse().expect("an address");
     let net = event_loop.net();
     let listener = net.listen(&[taken, free][..]).expect("the second is free");
-    assert_ne!(net.local_addr(listener), Some(taken));
+    assert_ne!(
+        net.listener(listener).and_then(|it| it.local_addr()),
+        Some(taken)
+    );
 }
 
 #[test]
@@ -594,7 +614,7 @@ fn link_local_peer_address_keeps_its_scope() {
     let mut event_loop: EventLoop = EventLoop::new(Config::default()).expect("a loop");
     let net = event_loop.net();
     let listener = net.listen(addr).expect("an address of this machine");
-    let local_addr = net.local_addr(listener).expect("it is one of the network");
+    let local_addr = addr_of(net, listener);
     let peer = Peer::connect(local_addr);
     let mut seen = Recorder::default();
     turn_until(&mut event_loop, &mut seen, |seen, _| {

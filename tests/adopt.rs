@@ -7,7 +7,7 @@ use std::net::{TcpListener, TcpStream};
 use std::time::Duration;
 
 use support::by_hand::Loop;
-use support::{Peer, Recorder, framed, pair, pattern, turn_until};
+use support::{Peer, Recorder, addr_of, framed, pair, pattern, turn_until};
 use throng::{
     Config, ConnectOptions, ConnectionId, DisconnectCause, EventLoop, Frame, Handler,
     ListenOptions, ListenSocket, Net, OpenError, Origin, SendError, Stream,
@@ -61,7 +61,7 @@ fn received_bytes_beyond_one_budget_stay_in_order_when_their_delivery_is_interru
         assert_eq!(handler.0, frames[..count]);
         looped.net().resume(id);
     }
-    assert_eq!(looped.net().memory_in_use(), 0);
+    assert_eq!(looped.net().stats().memory_bytes, 0);
 }
 
 #[test]
@@ -85,7 +85,7 @@ fn rejected_socket_is_given_back() {
         .expect("it is open");
     assert_eq!(peer.receive(), b"come later");
 
-    // Not a stream of anybody's yet.
+    // A stream without a peer.
     let unconnected = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None);
     let unconnected = TcpStream::from(unconnected.expect("a socket"));
     let mut event_loop: EventLoop = EventLoop::new(Config::default()).expect("a loop");
@@ -95,7 +95,7 @@ fn rejected_socket_is_given_back() {
         .expect_err("it is not connected");
     assert!(matches!(&rejected.error, OpenError::Adopt(error)
         if error.kind() == std::io::ErrorKind::NotConnected));
-    assert_eq!(event_loop.net().len(), 0);
+    assert_eq!(event_loop.net().connection_count(), 0);
 
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let addr = listener.local_addr().expect("its address");
@@ -156,7 +156,7 @@ fn adopted_listener_accepts_peers_in_its_backlog() {
     let id = net
         .adopt_listener(listener, ListenOptions::default())
         .expect("it is taken");
-    assert_eq!(net.local_addr(id), Some(addr));
+    assert_eq!(addr_of(net, id), addr);
     let mut seen = Recorder::echoing();
     turn_until(&mut event_loop, &mut seen, |seen, _| {
         seen.frames().len() == 1
@@ -198,10 +198,7 @@ fn stream_reset_before_adoption_ends_as_reset() {
     looped.settle(&mut seen, |seen, _| !seen.ends().is_empty());
     let (ended, reason) = seen.ends()[0];
     assert_eq!(ended, id);
-    assert!(
-        matches!(reason.cause, DisconnectCause::Reset(_)),
-        "{reason}"
-    );
+    assert_cause!(reason, DisconnectCause::Reset(_));
 }
 
 #[test]

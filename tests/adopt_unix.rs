@@ -56,7 +56,7 @@ fn listener_from_a_descriptor_has_its_family() {
             .expect("it listens");
         let _peer = Peer::connect(addr);
         turn_until(&mut event_loop, &mut Recorder::default(), |_, net| {
-            net.len() == 1
+            net.connection_count() == 1
         });
     }
     let path = std::env::temp_dir().join(format!("throng-fd-{}", std::process::id()));
@@ -126,7 +126,7 @@ fn adopted_sockets_are_not_inherited_by_child_processes() {
     assert!(net.abort(id.expect("it is taken")));
     theirs.expect_reset();
     drop(event_loop);
-    let error = TcpStream::connect(addr).expect_err("nobody listens");
+    let error = TcpStream::connect(addr).expect_err("no listener");
     assert_eq!(error.kind(), std::io::ErrorKind::ConnectionRefused);
 }
 

@@ -128,7 +128,7 @@ fn echoing_in_real_time_allocates_nothing() {
     let addr = support::listen(&mut event_loop, ListenOptions::default());
     let peers: Vec<_> = (0..CONNECTIONS).map(|_| Peer::connect(addr).0).collect();
     let mut handler = Echo::Send;
-    event_loop.turn_until(&mut handler, |net| net.len() == CONNECTIONS);
+    event_loop.turn_until(&mut handler, |net| net.connection_count() == CONNECTIONS);
     let arrival = Arrival {
         depth: 4,
         cut: None,

@@ -257,7 +257,7 @@ fn run(seed: u64) {
         rash.lives.insert(id, Life::default());
         peers.push((id, Some(peer)));
     }
-    looped.settle(&mut rash, |_, net| net.len() == 4);
+    looped.settle(&mut rash, |_, net| net.connection_count() == 4);
     rash.deeds = 60;
     for _ in 0..150 {
         let at = random.below(peers.len());
@@ -329,7 +329,13 @@ fn run(seed: u64) {
     for (id, life) in &rash.lives {
         assert!(life.reason.is_some(), "{id} does not end: {life:?}");
     }
-    assert_eq!((looped.net().len(), looped.net().memory_in_use()), (0, 0));
+    assert_eq!(
+        (
+            looped.net().connection_count(),
+            looped.net().stats().memory_bytes
+        ),
+        (0, 0)
+    );
     for _ in 0..5 {
         turn(&mut looped, 3600 * SECOND, &mut rash);
     }

@@ -9,7 +9,8 @@ use bytes::Bytes;
 use support::notes::{Notes, joined};
 use support::scene::Scene;
 use support::{
-    Peer, Recorder, bytes_queued, framed, join, listen, listening, pattern, read_frames, turn_until,
+    Peer, Recorder, addr_of, bytes_queued, framed, join, listen, listening, pattern, read_frames,
+    turn_until,
 };
 use throng::{
     Config, ConnectionId, DisconnectCause, EventLoop, Frame, Handler, ListenOptions, Net, Overflow,
@@ -98,7 +99,9 @@ fn on_drain_is_not_called_if_the_queue_is_congested_again() {
     let (mut event_loop, addr) = listening(options);
     let peers = [Peer::connect(addr), Peer::connect(addr)];
     let mut filling = Filling(0);
-    turn_until(&mut event_loop, &mut filling, |_, net| net.len() == 2);
+    turn_until(&mut event_loop, &mut filling, |_, net| {
+        net.connection_count() == 2
+    });
     let net = event_loop.net();
     for id in net.connections() {
         net.send(id, &[7; 2000]).expect("there is room");
@@ -318,7 +321,7 @@ fn send_many_reports_full_queues_and_applies_their_overflow_policy() {
     assert_eq!(notes.seen.ends()[0].0, ids[2]);
 }
 
-// ----- Not reading from those who do not read -----
+// ----- Not reading from peers that do not read -----
 
 #[test]
 fn echo_to_a_peer_that_does_not_read_is_bounded_and_resumes() {
@@ -464,10 +467,7 @@ fn echo_once(
             _: ConnectionId,
             reason: throng::DisconnectReason,
         ) {
-            assert!(
-                matches!(reason.cause, DisconnectCause::PeerClosed),
-                "{reason}"
-            );
+            assert_cause!(reason, DisconnectCause::PeerClosed);
             net.stop();
         }
     }
@@ -494,9 +494,9 @@ fn client_and_server_with_default_settings_do_not_deadlock() {
         let (tell, told) = std::sync::mpsc::channel();
         let server = echo_once(config, move |net| {
             let listener = net.listen("127.0.0.1:0").expect("a listener");
-            tell.send(net.local_addr(listener)).expect("the test waits");
+            tell.send(addr_of(net, listener)).expect("the test waits");
         });
-        let addr = told.recv().expect("it listens").expect("its address");
+        let addr = told.recv().expect("it listens");
         ask(200, |net| _ = net.connect(addr).expect("an attempt"));
         server.join().expect("no panic");
     }

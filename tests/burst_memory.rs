@@ -121,7 +121,7 @@ fn unfinished_frames_free_all_their_memory() {
     let (mut looped, mut handler) = (Loop::new(Config::default()), Sink);
     let addr = looped.listen_with(unbounded(Framing::default()));
     drop(looped.connect(&mut handler, addr, CONNECTIONS));
-    looped.turn_until(&mut handler, Net::is_empty);
+    looped.turn_until(&mut handler, |net| net.connection_count() == 0);
     looped.trim(&mut handler);
     let before = Heap::now();
     let peers = looped.connect(&mut handler, addr, CONNECTIONS);
@@ -131,7 +131,7 @@ fn unfinished_frames_free_all_their_memory() {
         let part = &frame[..number * 8 * KIB + 10];
         Pump::new(peer).run(&mut looped, &mut handler, part, &[]);
     }
-    looped.turn_until(&mut handler, Net::is_empty);
+    looped.turn_until(&mut handler, |net| net.connection_count() == 0);
     looped.trim(&mut handler);
     let left = Heap::now().growth_since(before) - frame.capacity() as isize;
     assert!(left <= SMALL, "{left} bytes are left");

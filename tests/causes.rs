@@ -27,7 +27,7 @@ fn name(reason: &DisconnectReason) -> String {
     name[..end.unwrap_or(name.len())].to_owned()
 }
 
-/// Who, at which stage, in which words.
+/// The side, the stage and the text.
 #[track_caller]
 fn assert_told(reason: &DisconnectReason, side: Side, stage: Stage, words: &str) {
     assert_eq!((reason.side(), reason.stage), (side, stage), "{reason}");
@@ -142,7 +142,7 @@ fn peer_resets() -> String {
     name(&reason)
 }
 
-/// The kernel gives up on bytes that nobody takes.
+/// The kernel gives up on bytes that the peer does not acknowledge.
 #[cfg(target_os = "linux")]
 fn kernel_times_out() -> String {
     let mut scene = Scene::with(Config::default().user_timeout(Duration::from_millis(50)));
@@ -199,7 +199,7 @@ fn connect_times_out() -> String {
         .expect("a port");
     full.listen(0).expect("a listener");
     let addr = full.local_addr().expect("its address");
-    // Whoever comes after these finds the queue full.
+    // An attempt after these finds the queue full.
     let crowd: Vec<_> = (0..8)
         .map(|_| {
             let socket = stream().expect("a socket");

@@ -6,7 +6,7 @@ use support::notes::{Arrived, Notes};
 use support::scene::Scene;
 use support::toy::Toy;
 use support::{Peer, Recorder, framed, letters, listening, pattern, turn_until};
-use throng::{DecodeError, DisconnectCause, FrameEncoder, Framing, ListenOptions, Side};
+use throng::{Config, DecodeError, DisconnectCause, FrameEncoder, Framing, ListenOptions, Side};
 
 const KIB: u64 = 1024;
 const MIB: usize = 1024 * 1024;
@@ -59,10 +59,26 @@ fn frames_over_the_limit_arrive_in_chunks_and_others_whole_in_order() {
 }
 
 #[test]
+fn listener_with_a_lower_limit_than_the_loop_streams_above_has_no_chunks() {
+    let config = Config::default().stream_frames_over(100);
+    let options = ListenOptions::default().max_frame_len(10);
+    let (mut scene, mut peer) = Scene::<Notes>::new(config, options).apart();
+    peer.send(&[7; 10]);
+    peer.send(&[7; 11]);
+    scene.until(|seen, _| !seen.seen.ends().is_empty());
+    assert_eq!(scene.seen.arrived, [Arrived::Whole(vec![7; 10])]);
+    let reason = scene.end();
+    assert_cause!(
+        reason,
+        DisconnectCause::Decode(DecodeError::FrameTooLarge { .. })
+    );
+}
+
+#[test]
 fn declared_length_of_2_to_the_63_takes_no_memory() {
     let options = ListenOptions::default().framing(Framing::length_prefix().u64());
     let (mut scene, mut peer, _) = Scene::joined(options.stream_frames_over(1000));
-    scene.seen.after_chunk = Some(|net, _| assert_eq!(net.memory_in_use(), 0));
+    scene.seen.after_chunk = Some(|net, _| assert_eq!(net.stats().memory_bytes, 0));
     let sent = pattern(3 * MIB);
     peer.write(&(1_u64 << 63).to_le_bytes());
     peer.write(&sent[..MIB]);
@@ -76,10 +92,7 @@ fn declared_length_of_2_to_the_63_takes_no_memory() {
     assert!(writing.join().expect("all was taken") == scene.seen.coming);
     let reason = scene.end();
     let expected = 3 * MIB as u64;
-    assert!(
-        matches!(reason.cause, DisconnectCause::PeerClosedInsideFrame { received } if received == expected),
-        "{reason}"
-    );
+    assert_cause!(reason, DisconnectCause::PeerClosedInsideFrame { received } if received == expected);
     assert_eq!(reason.unshown_bytes, 0, "all of it was shown");
 }
 
@@ -109,12 +122,9 @@ fn handler_without_on_chunk_ends_the_connection_after_earlier_frames() {
         });
         assert_eq!(seen.frames(), [b"whole"]);
         let (_, reason) = seen.ends()[0];
-        assert!(
-            matches!(reason.cause, DisconnectCause::ChunkNotHandled { total } if total == expected),
-            "{reason}"
-        );
+        assert_cause!(reason, DisconnectCause::ChunkNotHandled { total } if total == expected);
         assert_eq!(reason.side(), Side::Us);
-        assert_eq!(event_loop.net().memory_in_use(), 0);
+        assert_eq!(event_loop.net().stats().memory_bytes, 0);
     }
 }
 
@@ -177,12 +187,9 @@ fn eof_inside_a_frame_is_reported_after_resume() {
     assert!(scene.seen.seen.ends().is_empty(), "the pause goes on");
     scene.net().resume(id);
     let reason = scene.end();
-    assert!(
-        matches!(
-            reason.cause,
-            DisconnectCause::PeerClosedInsideFrame { received: 5000 }
-        ),
-        "{reason}"
+    assert_cause!(
+        reason,
+        DisconnectCause::PeerClosedInsideFrame { received: 5000 }
     );
 }
 
@@ -221,7 +228,7 @@ fn send_slowly(over: u64, wire: &[u8]) -> Scene<Notes, ()> {
     for (number, byte) in wire.iter().enumerate() {
         peer.write(std::slice::from_ref(byte));
         scene.until(|_, net| net.stats().bytes_received == number as u64 + 1);
-        let held = scene.net().memory_in_use();
+        let held = scene.net().stats().memory_bytes;
         assert!(held <= over + 4, "{held} bytes are held");
         if number + 1 < wire.len() {
             assert!(scene.looped.is_at_rest(), "there is nothing to do");

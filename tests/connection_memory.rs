@@ -13,7 +13,7 @@ use support::by_hand::Loop;
 use support::framed;
 use support::open_files::with_connections;
 use support::traffic::{Arrival, Echo, Rounds, Sink, Turns, unbounded};
-use throng::{Config, Framing, Net};
+use throng::{Config, Framing};
 
 const KIB: usize = 1024;
 const MIB: usize = 1024 * KIB;
@@ -80,7 +80,7 @@ fn closed_connections_free_all_their_memory() {
             }
         }
         drop(peers);
-        looped.turn_until(&mut handler, Net::is_empty);
+        looped.turn_until(&mut handler, |net| net.connection_count() == 0);
         looped.trim(&mut handler);
         Heap::now()
     };
@@ -113,12 +113,12 @@ fn declared_length_of_4_gib_takes_only_the_memory_of_received_bytes() {
         looped.turn_until(&mut handler, |net| net.stats().bytes_received == all);
         let cost = Heap::peak_since(before);
         eprintln!("{count} promises: {cost} bytes");
-        assert_eq!(looped.net().len(), count, "all may go on");
+        assert_eq!(looped.net().connection_count(), count, "all may go on");
         assert!(cost >= all as isize - (count * 4) as isize, "it is held");
         assert!(cost < MIB as isize, "{cost} bytes");
 
         drop(peers);
-        looped.turn_until(&mut handler, Net::is_empty);
+        looped.turn_until(&mut handler, |net| net.connection_count() == 0);
         looped.trim(&mut handler);
         let left = Heap::now().growth_since(before);
         assert!(left < 64 * KIB as isize, "{left} bytes are left");

@@ -28,7 +28,7 @@ const CROWD: usize = 1000;
 const STREAMED_FROM: usize = 50_000;
 /// Lists of the loop may have grown, by a few places.
 const LISTS: isize = 16 * KIB;
-/// What a place in the table costs, which stays for the next who comes.
+/// What a slot costs, which stays for the next connection.
 const PLACE: isize = 256;
 
 // ----- A crowd -----
@@ -106,11 +106,11 @@ impl Crowd {
             peer.set_nonblocking(true).expect("a live socket");
             self.peers.push((peer, 0));
             self.looped
-                .settle(&mut self.busy, |_, net| net.len() == number);
+                .settle(&mut self.busy, |_, net| net.connection_count() == number);
         }
     }
 
-    /// Queues something in all the ways there are, for everybody.
+    /// Queues something for each connection, in all ways.
     fn shower(&mut self) {
         let net = &mut self.looped.net();
         for id in net.connections() {
@@ -132,7 +132,7 @@ impl Crowd {
         }
     }
 
-    /// Everybody sends this and reads what comes.
+    /// Each peer sends this and reads what comes.
     fn go(&mut self, wire: &[u8]) {
         let all = self.looped.net().stats().bytes_received + (wire.len() * self.peers.len()) as u64;
         self.peers.iter_mut().for_each(|(_, sent)| *sent = 0);
@@ -150,7 +150,7 @@ impl Crowd {
                 assert!(net.resume(id));
             }
             let stats = net.stats();
-            let is_told = net.memory_in_use() == 0 && self.read == stats.bytes_sent;
+            let is_told = net.stats().memory_bytes == 0 && self.read == stats.bytes_sent;
             let (reactor, now) = (&self.looped.reactor, self.looped.now);
             let is_rested = reactor.next_timeout(now) != Some(Duration::ZERO);
             if stats.bytes_received == all && is_told && is_rested {
@@ -239,7 +239,7 @@ fn connections_free_all_their_memory_after_a_burst() {
         crowd.peers.clear();
         let left = {
             let Crowd { looped, busy, .. } = &mut crowd;
-            looped.settle(busy, |_, net| net.is_empty());
+            looped.settle(busy, |_, net| net.connection_count() == 0);
             crowd.rest().growth_since(empty)
         };
         eprintln!("{left} bytes are left of {count} connections");
@@ -258,7 +258,7 @@ fn connections_that_end_during_a_burst_free_all_their_memory() {
         for _ in 0..3 {
             crowd.enter(count);
             crowd.shower();
-            // Everybody is in the middle of some frame.
+            // Each peer stops inside a frame.
             for (number, (peer, _)) in crowd.peers.iter_mut().enumerate().skip(1) {
                 some(peer.write(&wire[..wire.len() * number / count]));
             }
@@ -278,7 +278,7 @@ fn connections_that_end_during_a_burst_free_all_their_memory() {
             looped.settle(busy, |_, net| net.stats().disconnected == gone);
             crowd.busy.paused.clear();
             let after = crowd.rest();
-            assert_eq!(crowd.looped.net().memory_in_use(), 0);
+            assert_eq!(crowd.looped.net().stats().memory_bytes, 0);
             let left = after.growth_since(*before.get_or_insert(after));
             eprintln!("{left} bytes are left of {count} connections");
             assert!(left <= LISTS, "{left} bytes are left");

@@ -7,7 +7,7 @@ mod support;
 use std::time::Duration;
 
 use support::by_hand::Loop;
-use support::{Peer, Recorder, bytes_queued, framed};
+use support::{Peer, Recorder, addr_of, bytes_queued, framed};
 use throng::{
     Config, ConnectionId, DisconnectCause, DisconnectReason, EventLoop, ListenOptions, OpenError,
     OptionsError, Side,
@@ -41,7 +41,7 @@ fn connection_without_traffic_ends_at_the_idle_timeout() {
     assert!(looped.reactor.next_deadline().is_some());
     looped.pass(SECOND / 5, &mut seen);
     let reason = the_end(&seen);
-    assert!(matches!(reason.cause, DisconnectCause::Idle { after } if after == 10 * SECOND));
+    assert_cause!(reason, DisconnectCause::Idle { after } if after == 10 * SECOND);
     assert_eq!(reason.to_string(), "nothing was sent or received for 10s");
 }
 
@@ -80,9 +80,9 @@ fn idle_timeout_applies_to_outbound_connections_and_per_listener() {
         .net()
         .listen_with("127.0.0.1:0", patient)
         .expect("a listener");
-    let addr = looped.net().local_addr(listener).expect("its address");
+    let addr = addr_of(looped.net(), listener);
     let _peer = Peer::connect(addr);
-    looped.settle(&mut seen, |_, net| net.len() == 2);
+    looped.settle(&mut seen, |_, net| net.connection_count() == 2);
     looped.pass(10 * SECOND, &mut seen);
     assert_eq!(seen.ends()[0].0, outbound);
     looped.pass(1000 * SECOND, &mut seen);
@@ -102,7 +102,7 @@ fn paused_connection_has_no_read_timeouts() {
     for _ in 0..100 {
         looped.pass(7 * SECOND, &mut seen);
     }
-    assert!(seen.ends().is_empty(), "we are the ones who do not read");
+    assert!(seen.ends().is_empty(), "this side does not read");
     looped.net().resume(id);
     looped.pass(4 * SECOND, &mut seen);
     assert!(seen.ends().is_empty(), "its time begins anew");
@@ -235,7 +235,7 @@ fn frame_begun_before_backpressure_can_stall_after_it() {
             .is_some_and(|it| it.is_congested())
     );
     looped.pass(100 * SECOND, &mut seen);
-    assert!(seen.ends().is_empty(), "we are the ones who do not read");
+    assert!(seen.ends().is_empty(), "this side does not read");
     let reader = std::thread::spawn(move || (peer.receive().len(), peer));
     looped.settle(&mut seen, |_, net| {
         !net.connection(id).is_some_and(|it| it.is_congested()) && bytes_queued(net, id) == 0

@@ -1,4 +1,4 @@
-//! A server that runs out of file descriptors: it neither spins nor stops accepting, and nobody is forgotten.
+//! A server that runs out of file descriptors: it neither spins nor stops accepting, and no peer is forgotten.
 //!
 //! The server is this test binary again, in a process of its own with a low limit; its clients are in the test.
 #![cfg(unix)]
@@ -11,7 +11,7 @@ use std::net::SocketAddr;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use support::{PATIENCE, Peer};
+use support::{PATIENCE, Peer, addr_of};
 use throng::{Config, ConnectionId, EventLoop, Frame, Handler, Net, Stats};
 
 /// Open files of the server.
@@ -76,10 +76,7 @@ fn serve_if_told() {
     let mut event_loop = EventLoop::new(config).expect("a loop");
     let net = event_loop.net();
     let listener = net.listen("127.0.0.1:0").expect("a port");
-    println!(
-        "listening on {}",
-        net.local_addr(listener).expect("its address")
-    );
+    println!("listening on {}", addr_of(net, listener));
     event_loop.run(&mut service).expect("it runs");
 }
 
@@ -200,7 +197,7 @@ fn server_without_descriptors_does_not_spin() {
         (after.accepted, after.pauses),
         (before.accepted, before.pauses)
     );
-    // Each question wakes it once; those who had been let in before may have had their turn meanwhile.
+    // Each question wakes it once; connections that were accepted before may have been served meanwhile.
     assert!(
         after.turns - before.turns <= 2 * 21,
         "{before:?}, then {after:?}"

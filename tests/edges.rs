@@ -247,10 +247,7 @@ fn data_after_urgent_data_is_delivered() {
     });
     assert_eq!(seen.frames().last(), Some(&&b"after"[..]));
     let (_, reason) = seen.ends()[0];
-    assert!(
-        matches!(reason.cause, DisconnectCause::PeerClosed),
-        "{reason}"
-    );
+    assert_cause!(reason, DisconnectCause::PeerClosed);
 }
 
 /// Panics whenever it is told to, once.
@@ -325,7 +322,7 @@ fn panic_in_a_callback_skips_no_other_callback() {
             peer.write(&framed(b"four")[6..]);
             peer.half_close();
         }
-        // Who panics while it is admitted is not admitted.
+        // A peer whose `on_accept` panics is not admitted.
         let expected = if dreads == "accept" { 1 } else { 2 };
         let mut panics = 0;
         let deadline = std::time::Instant::now() + support::PATIENCE;
@@ -347,6 +344,6 @@ fn panic_in_a_callback_skips_no_other_callback() {
             });
             assert!(own.eq(frames), "{dreads}: every frame once, in order");
         }
-        assert!(event_loop.net().is_empty());
+        assert_eq!(event_loop.net().connection_count(), 0);
     }
 }

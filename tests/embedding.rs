@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use support::drivers::Driver;
-use support::{Event, PATIENCE, Recorder, bytes_queued, listening, pattern, turn_until};
+use support::{Event, PATIENCE, Recorder, addr_of, bytes_queued, listening, pattern, turn_until};
 use throng::{
     Config, ConnectOptions, ConnectionId, DisconnectCause, DisconnectReason, EventLoop, Frame,
     Handler, ListenOptions, Net, Origin, Reactor, Stage,
@@ -22,7 +22,7 @@ with_each_driver! {
 
 fn listen(net: &mut Net) -> SocketAddr {
     let listener = net.listen("127.0.0.1:0").expect("a port");
-    net.local_addr(listener).expect("its address")
+    addr_of(net, listener)
 }
 
 /// Both ends: sends frames of growing size, one when the last has come back.
@@ -60,7 +60,7 @@ fn frames_of_all_sizes_are_exchanged<D: Driver>() {
     driver.drive(&mut ping_pong).expect("it runs");
     assert_eq!(ping_pong.done, sizes.len());
     assert_eq!(
-        driver.net().len(),
+        driver.net().connection_count(),
         2,
         "a stop ends the loop, not its connections"
     );
@@ -131,7 +131,7 @@ fn failed_connect_is_reported<D: Driver>() {
     ));
 }
 
-/// Nobody answers, and nothing makes an event: only the deadlines do.
+/// No peer answers, and there are no events: only deadlines pass.
 fn deadlines_fire_without_events<D: Driver>() {
     // A backlog that is full lets further attempts hang.
     let silent = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None);
@@ -313,7 +313,9 @@ fn calls_between_turns_take_effect_without_an_event() {
     let (mut event_loop, addr) = listening(ListenOptions::default());
     let mut seen = Recorder::default();
     let peer = support::Peer::connect(addr);
-    turn_until(&mut event_loop, &mut seen, |_, net| net.len() == 1);
+    turn_until(&mut event_loop, &mut seen, |_, net| {
+        net.connection_count() == 1
+    });
     while event_loop.next_timeout().is_some() {
         event_loop.turn(&mut seen, None).expect("a turn");
     }
@@ -330,7 +332,7 @@ fn calls_between_turns_take_effect_without_an_event() {
     while event_loop.next_timeout().is_some() {
         event_loop.turn(&mut seen, None).expect("a turn");
     }
-    // Things of which nothing comes but that somebody has to see them.
+    // Requests that cause no event, but that the loop has to notice.
     let asked: [fn(&mut Net); 2] = [Net::stop, |net| net.shutdown(PATIENCE)];
     for ask in asked {
         ask(event_loop.net());

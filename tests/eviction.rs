@@ -73,7 +73,7 @@ fn payload_shared_by_peers_that_read_evicts_no_connection() {
     let (mut asking, _) = looped.join(&mut seen);
     let _holders = holders(&mut looped, &mut seen, 10, 950_000);
     let (ids, reading) = readers(&mut looped, &mut seen, 20);
-    assert_eq!(looped.net().memory_in_use(), 9_500_000);
+    assert_eq!(looped.net().stats().memory_bytes, 9_500_000);
     let mut announces = Announces(ids.clone(), Recorder::default(), 1 << 20);
     asking.send(b"now");
     looped.settle(&mut announces, |_, net| net.stats().frames_sent == 20);
@@ -153,7 +153,7 @@ fn peers_that_share_a_payload_and_do_not_read_are_evicted_last() {
         };
         assert_eq!(held, reason.unsent_bytes);
     }
-    assert_eq!(looped.net().memory_in_use(), 100_000);
+    assert_eq!(looped.net().stats().memory_bytes, 100_000);
 }
 
 #[test]
@@ -174,12 +174,12 @@ fn unreported_room_in_the_socket_is_used_before_eviction() {
     std::io::Read::read_exact(&mut (&slow.0), &mut taken).expect("it is there");
     let queued = looped.queued(id);
     let _holder = holders(&mut looped, &mut seen, 3, 999_000);
-    let room = (3 << 20) - looped.net().memory_in_use();
+    let room = (3 << 20) - looped.net().stats().memory_bytes;
     looped
         .net()
         .send(id, &vec![7; room as usize])
         .expect("there is room");
-    assert!(looped.net().memory_in_use() > 3 << 20);
+    assert!(looped.net().stats().memory_bytes > 3 << 20);
     assert!(queued > 0);
     looped.pass(SECOND, &mut seen);
     looped.rest(&mut seen);
@@ -198,7 +198,7 @@ fn connection_that_holds_the_most_memory_is_evicted_first() {
     joined[0].0.write(&framed(&[7; 1_000_000])[..40_004]);
     looped.settle(&mut seen, |_, net| net.stats().bytes_received == 40_004);
     assert_eq!(
-        looped.net().memory_in_use(),
+        looped.net().stats().memory_bytes,
         40_000,
         "what has arrived, not what was promised"
     );
@@ -218,12 +218,12 @@ fn connection_that_holds_the_most_memory_is_evicted_first() {
             looped.pass(Duration::ZERO, &mut seen);
         }
     }
-    let base = looped.net().memory_in_use();
+    let base = looped.net().stats().memory_bytes;
     assert!(base < 100_000 - 2000, "{base}");
     for (_, id) in &full {
         looped.net().send(*id, &[1; 1000]).expect("there is room");
     }
-    assert_eq!(looped.net().memory_in_use(), base + 2 * 1004, "exact");
+    assert_eq!(looped.net().stats().memory_bytes, base + 2 * 1004, "exact");
     // A payload that both share counts once.
     let shared = bytes::Bytes::from(vec![2; 20_000]);
     for (_, id) in &full {
@@ -233,7 +233,7 @@ fn connection_that_holds_the_most_memory_is_evicted_first() {
             .expect("there is room");
     }
     assert_eq!(
-        looped.net().memory_in_use(),
+        looped.net().stats().memory_bytes,
         base + 2 * 1004 + 20_000 + 2 * 4
     );
     looped.pass(Duration::ZERO, &mut seen);
@@ -253,11 +253,11 @@ fn connection_that_holds_the_most_memory_is_evicted_first() {
     assert!(ids.iter().all(|id| looped.net().is_connected(*id)));
     // What was shared is still held by the other.
     let left = bytes_queued(looped.net(), full[0].1);
-    assert_eq!(looped.net().memory_in_use(), 40_000 + left);
+    assert_eq!(looped.net().stats().memory_bytes, 40_000 + left);
     drop(full);
     drop(joined);
-    looped.settle(&mut seen, |_, net| net.is_empty());
-    assert_eq!(looped.net().memory_in_use(), 0);
+    looped.settle(&mut seen, |_, net| net.connection_count() == 0);
+    assert_eq!(looped.net().stats().memory_bytes, 0);
 }
 
 #[test]
@@ -283,7 +283,7 @@ fn memory_in_use_is_exact() {
         std::io::Read::read_exact(&mut reader, &mut all).expect("all comes back");
     });
     looped.settle(&mut seen, |_, net| net.stats().bytes_sent == total as u64);
-    assert_eq!(looped.net().memory_in_use(), 0);
+    assert_eq!(looped.net().stats().memory_bytes, 0);
     reading.join().expect("all came back");
     let mut peer = writing.join().expect("all was taken");
     // The beginning of a frame that never ends.
@@ -291,10 +291,10 @@ fn memory_in_use_is_exact() {
     looped.settle(&mut seen, |_, net| {
         net.stats().bytes_received == total as u64 + 50
     });
-    assert_eq!(looped.net().memory_in_use(), 46);
+    assert_eq!(looped.net().stats().memory_bytes, 46);
     drop(peer);
-    looped.settle(&mut seen, |_, net| net.is_empty());
-    assert_eq!(looped.net().memory_in_use(), 0);
+    looped.settle(&mut seen, |_, net| net.connection_count() == 0);
+    assert_eq!(looped.net().stats().memory_bytes, 0);
 }
 
 #[test]
@@ -313,7 +313,7 @@ fn slices_of_one_allocation_count_apart() {
     looped.rest(&mut seen);
     let ended: Vec<ConnectionId> = seen.ends().iter().map(|(id, _)| *id).collect();
     assert_eq!(ended, [id]);
-    assert_eq!(looped.net().memory_in_use(), 0);
+    assert_eq!(looped.net().stats().memory_bytes, 0);
 }
 
 /// Answers the first frame with so much that its peer is congested.

@@ -94,7 +94,7 @@ fn tokio_serves_the_game_and_its_page() {
     let (game, status) = (server.listening_on(), server.listening_on());
     assert!(page_of(status).ends_with("players: 0\nframes: 0\n"));
     let mut peers = [Peer::connect(game), Peer::connect(game)];
-    // Who hears itself is there.
+    // A client that receives its own name is in the room.
     for peer in &mut peers {
         peer.send(b"I am here");
         while peer.receive() != b"I am here" {}
@@ -278,7 +278,7 @@ fn chat_client_tries_all_addresses() {
 
 #[test]
 fn echo_client_resolves_names() {
-    // The name may have an IPv6 address as well, at which nobody listens.
+    // The name may have an IPv6 address as well, without a listener.
     let server = Server::echo();
     let addr = format!("localhost:{}", server.addr.port());
     let output = Example::start("echo_client", &[&addr, "found"]).finish();
@@ -288,7 +288,7 @@ fn echo_client_resolves_names() {
 
 #[test]
 fn echo_client_reports_why_it_cannot_connect() {
-    // Bound, so that nobody else gets the port, and not listening.
+    // Bound, so that no other process gets the port, and not listening.
     let any: SocketAddr = ANY_PORT.parse().expect("an address");
     let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None);
     let socket = socket.expect("a socket");
@@ -366,7 +366,7 @@ fn chat_message_reaches_the_room_of_its_sender() {
     bob.hears("* you are Bob now");
     alice.hears("* guest2 is Bob now");
 
-    // What somebody says reaches the others, and not himself: the next thing Bob hears is from Alice.
+    // A message reaches the others, and not its sender: the next line that Bob receives is from Alice.
     bob.say("hello");
     alice.hears("Bob: hello");
     alice.say("Hello, Bob.");
@@ -526,7 +526,7 @@ fn chat_server() -> (Example, SocketAddr) {
     (server, addr)
 }
 
-/// Somebody in the chat.
+/// A client of the chat.
 struct Chatter(Peer);
 
 /// Enters the chat, to be greeted by this name.

@@ -1,4 +1,4 @@
-//! Nobody is starved: what one connection takes of a turn is bounded, in bytes and in calls, whatever it, its peer and the
+//! No connection starves: what another takes of a turn is bounded, in bytes and in calls, whatever it, its peer and the
 //! handler do.
 //!
 //! All of it is counted, none of it is timed. Peers that never stop are sockets that are filled up before each turn.
@@ -120,11 +120,12 @@ impl Track {
 
     /// Connects peers that never stop.
     fn hoses(&mut self, wire: &[u8]) -> Vec<Hose> {
-        let before = self.looped.net().len();
+        let before = self.looped.net().connection_count();
         let hoses = (0..HOSES).map(|_| Hose::new(self.addr, wire.to_vec()));
         let hoses = hoses.collect();
-        self.looped
-            .settle(&mut self.meter, |_, net| net.len() == before + HOSES);
+        self.looped.settle(&mut self.meter, |_, net| {
+            net.connection_count() == before + HOSES
+        });
         hoses
     }
 
@@ -145,7 +146,7 @@ impl Track {
 
 // ----- Reading -----
 
-/// Between two services of the pinger nobody is read more than the budget.
+/// Between two services of the pinger no connection is read more than the budget.
 #[track_caller]
 fn assert_readers_share(config: Config, framing: impl Into<Framing>, wire: &[u8], most: usize) {
     let mut track = Track::new(config.framing(framing));
@@ -254,9 +255,9 @@ impl Drains {
             })
         });
         let threads = threads.collect();
-        track
-            .looped
-            .settle(&mut track.meter, |_, net| net.len() == 1 + HOSES);
+        track.looped.settle(&mut track.meter, |_, net| {
+            net.connection_count() == 1 + HOSES
+        });
         let mut ids = track.looped.net().connections();
         ids.retain(|id| track.meter.pinger != Some(*id));
         Self { ids, stop, threads }
@@ -319,7 +320,7 @@ impl<R: Read> Read for Counted<R> {
     }
 }
 
-/// Gives a byte at a time. So many of them that somebody is at fault who still reads.
+/// Returns a byte at a time. A loop that reads all of them exceeds its budget.
 #[derive(Clone)]
 struct Trickle(usize);
 
@@ -445,7 +446,7 @@ impl Handler for Restless {
     fn on_data(&mut self, net: &mut Net, id: ConnectionId, frame: Frame<'_>) {
         self.count();
         self.frames += 1;
-        // Two for each one, to itself and to everybody.
+        // Two for each frame: to its sender, and to all connections.
         let _ = net.send(id, &frame);
         net.broadcast(|_| true, b"again");
         net.pause(id);
@@ -487,7 +488,7 @@ fn turn_ends_while_connections_answer_each_other() {
     let ids: Vec<_> = (0..3)
         .map(|_| looped.net().connect(addr).expect("an attempt"))
         .collect();
-    looped.settle(&mut restless, |_, net| net.len() == 6);
+    looped.settle(&mut restless, |_, net| net.connection_count() == 6);
     for id in ids {
         looped.net().send(id, b"go").expect("it is open");
     }
@@ -504,7 +505,7 @@ fn on_drain_that_fills_the_queue_is_called_again_in_the_next_turn() {
     let mut restless = Restless::default();
     let addr = looped.listen();
     let mut peer = Peer::connect(addr).0;
-    looped.settle(&mut restless, |_, net| net.len() == 1);
+    looped.settle(&mut restless, |_, net| net.connection_count() == 1);
     let id = looped.net().connections()[0];
     restless.on_drain(looped.net(), id);
     peer.set_nonblocking(true).expect("a live socket");

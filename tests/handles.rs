@@ -74,7 +74,7 @@ fn stop_shutdown_and_call_work_from_another_thread() {
     handle.stop().expect("the loop is there");
     event_loop.run(&mut seen).expect("it runs");
     let other = thread::spawn(move || {
-        let answer = handle.call(|_, net| net.len());
+        let answer = handle.call(|_, net| net.connection_count());
         handle
             .shutdown(Duration::from_secs(5))
             .expect("it is there");
@@ -107,7 +107,7 @@ fn command_for_a_closed_connection_does_not_reach_its_slot() {
     assert_eq!(event_loop.net().stats().commands_failed, 3);
 }
 
-/// Eight threads send to all of twenty connections; every frame says who sent it and how many before.
+/// Eight threads send to all of twenty connections; each frame contains its sender's number and its own.
 #[test]
 fn frames_of_many_threads_arrive_in_the_order_of_each_thread() {
     const THREADS: usize = 8;
@@ -169,7 +169,7 @@ fn burst_of_commands_makes_one_wake_up() {
     event_loop.turn(&mut seen, None).expect("a turn");
     let stats = event_loop.net().stats();
     assert_eq!((stats.commands, stats.wake_ups), (1000, 1));
-    // Nobody is woken for what has been done.
+    // Commands that have run cause no further wake-up.
     let before = event_loop.net().stats().turns;
     event_loop
         .turn(&mut seen, Some(Duration::ZERO))
@@ -199,7 +199,7 @@ fn commands_above_commands_per_turn_run_in_the_next_turn() {
     assert_eq!(event_loop.next_timeout(), None);
 }
 
-/// Nobody is left who could take what was left over.
+/// Commands that are left cannot run any more.
 #[test]
 fn dropped_mailbox_leaves_no_pending_work() {
     let mut poll = mio::Poll::new().expect("a selector");
@@ -409,7 +409,7 @@ fn send_many_that_misses_a_connection_counts_as_failed() {
     let (mut event_loop, addr) = listening_with(config);
     let mut seen = Recorder::default();
     let (_peer, id) = join(&mut event_loop, addr, &mut seen);
-    // In its slot there is nobody.
+    // Its slot is free.
     let (gone, stranger) = join(&mut event_loop, addr, &mut seen);
     drop(gone);
     turn_until(&mut event_loop, &mut seen, |seen, _| {
@@ -422,8 +422,8 @@ fn send_many_that_misses_a_connection_counts_as_failed() {
         event_loop.turn(&mut seen, None).expect("a turn");
         event_loop.net().stats().commands_failed - before.commands_failed
     };
-    let to_nobody = || handle.send_many([id, stranger], "x").expect("room");
-    assert_eq!(failed(&to_nobody), 1);
+    let to_closed = || handle.send_many([id, stranger], "x").expect("room");
+    assert_eq!(failed(&to_closed), 1);
     let too_long = || handle.broadcast(|_| true, vec![0; 101]).expect("room");
     assert_eq!(failed(&too_long), 1);
     let too_much = || {

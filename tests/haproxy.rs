@@ -18,7 +18,7 @@ use std::time::Instant;
 use std::{fs, process};
 
 use support::open_files::with_connections;
-use support::{PATIENCE, Peer, framed, reserved, turn_until, wait_until};
+use support::{PATIENCE, Peer, addr_of, framed, reserved, turn_until, wait_until};
 use throng::{
     Admission, Config, ConnectOptions, ConnectionId, DisconnectReason, EventLoop, Frame, Handle,
     Handler, IpNetwork, ListenOptions, ListenerId, Net, ProxyProtocol, Stats,
@@ -158,7 +158,7 @@ impl Backend {
         let listener =
             listener.or_else(|_| event_loop.net().listen_with("0.0.0.0:0", options.clone()));
         let listener = listener.expect("a free port");
-        let port = event_loop.net().local_addr(listener).expect("its address");
+        let port = addr_of(event_loop.net(), listener);
         let mut echo = Echo::default();
         Self {
             addr: SocketAddr::from((Ipv4Addr::LOCALHOST, port.port())),
@@ -434,7 +434,7 @@ fn serve_crowd(clients: usize) {
         assert!(count.is_some_and(|count| (each..=each + 1).contains(count)));
     }
     assert_eq!(backend.stats().refused, 0);
-    let are_connected = |count| backend.handle.call(|_, net| net.len()) == Ok(count);
+    let are_connected = |count| backend.handle.call(|_, net| net.connection_count()) == Ok(count);
     wait_until(|| are_connected(clients));
 
     // One address has as many as it may have, and then some that are refused. The others are not affected.

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use support::random::{Random, with_seeds};
-use support::{PATIENCE, bytes_queued, framed};
+use support::{PATIENCE, addr_of, bytes_queued, framed};
 use throng::{
     Admission, Config, ConnectionId, DisconnectReason, EventLoop, Frame, FrameDecoder, Framing,
     Handler, ListenOptions, ListenerId, Net, SendError, Stage,
@@ -60,7 +60,7 @@ struct Chaos {
     ids: Vec<ConnectionId>,
     listeners: Vec<(ListenerId, SocketAddr)>,
     options: ListenOptions,
-    /// Nobody listens there.
+    /// An address without a listener.
     refused: SocketAddr,
     /// Rash deeds left.
     deeds: usize,
@@ -85,7 +85,7 @@ impl Chaos {
         let listener = net
             .listen_with("127.0.0.1:0", self.options.clone())
             .expect("a port");
-        let addr = net.local_addr(listener).expect("its address");
+        let addr = addr_of(net, listener);
         self.listeners.push((listener, addr));
     }
 
@@ -187,7 +187,7 @@ impl Chaos {
 
     fn check(&self, net: &Net) {
         let open = net.connections();
-        assert_eq!(net.len(), open.len());
+        assert_eq!(net.connection_count(), open.len());
         for id in open {
             let life = &self.lives[&id];
             assert!(!life.let_go && !life.ended, "{id}: {life:?}");
@@ -415,7 +415,7 @@ fn schedule(seed: u64, config: Config, options: ListenOptions, refused: SocketAd
     while !chaos.all_ended() {
         assert!(
             Instant::now() < deadline,
-            "somebody does not end: {:?}",
+            "a connection does not end: {:?}",
             chaos.lives
         );
         let wait = Some(Duration::from_millis(10));
@@ -440,11 +440,11 @@ fn check_end(chaos: &Chaos, event_loop: &mut EventLoop) {
         count(|life| life.outbound && life.connected) as u64
     );
     let net = event_loop.net();
-    assert!(net.is_empty());
+    assert_eq!(net.connection_count(), 0);
     assert!(chaos.ids.iter().all(|id| bytes_queued(net, *id) == 0));
 
-    struct Nobody;
-    impl Handler for Nobody {
+    struct NoData;
+    impl Handler for NoData {
         fn on_data(&mut self, _: &mut Net, id: ConnectionId, _: Frame<'_>) {
             panic!("data of {id}, which has ended");
         }
@@ -456,7 +456,7 @@ fn check_end(chaos: &Chaos, event_loop: &mut EventLoop) {
         let busy = event_loop.next_timeout() == Some(Duration::ZERO);
         if busy {
             event_loop
-                .turn(&mut Nobody, None)
+                .turn(&mut NoData, None)
                 .expect("a turn does not fail");
         }
         busy

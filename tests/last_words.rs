@@ -1,7 +1,7 @@
-//! A kick takes its last message along: whoever reads before the deadline reads all that was sent, and then a clean end,
-//! whatever the sockets and the peer are doing at the time of the kick.
+//! A kick delivers its last message: a peer that reads before the deadline reads all that was sent, and then a clean
+//! EOF, whatever the sockets and the peer are doing at the time of the kick.
 //!
-//! The clock is moved by hand: a peer begins to read when nearly all of its time is over, and nobody waits for that.
+//! The clock is moved by hand: a peer begins to read when nearly all of its time is over, without a wait.
 
 mod support;
 
@@ -121,10 +121,7 @@ fn assert_dropped_in_time(mut scene: Scene, frames: usize, wire: &[u8], talker: 
     let whole = scene.looped.net().stats().frames_sent;
     let queued = wire.len() as u64 - scene.looped.net().stats().bytes_sent;
     let reason = scene.end();
-    assert!(
-        matches!(reason.cause, DisconnectCause::DrainTimedOut { after } if after == DEADLINE),
-        "{reason}"
-    );
+    assert_cause!(reason, DisconnectCause::DrainTimedOut { after } if after == DEADLINE);
     assert_eq!((reason.side(), reason.stage), (Side::Us, Stage::Closing));
     assert_eq!(reason.unsent_bytes, queued);
     assert_eq!(reason.unsent_frames + whole, frames as u64);
@@ -138,10 +135,7 @@ fn assert_dropped_in_time(mut scene: Scene, frames: usize, wire: &[u8], talker: 
 
 #[track_caller]
 fn assert_kicked(reason: &DisconnectReason) {
-    assert!(
-        matches!(reason.cause, DisconnectCause::ClosedLocally),
-        "{reason}"
-    );
+    assert_cause!(reason, DisconnectCause::ClosedLocally);
 }
 
 #[test]
@@ -208,7 +202,7 @@ fn hear_much(scene: &mut Scene) {
     writing.join().expect("no panic").expect("it was all read");
 }
 
-/// A peer that has much to say, and reads only when it has said it. It has said so much that nobody takes any more.
+/// A peer that reads only when it has sent everything. It has filled the buffers of both sockets.
 fn says_first(scene: &Scene) -> JoinHandle<Vec<u8>> {
     let mut stream = another(scene);
     let part = [7; 64 << 10];
@@ -308,10 +302,7 @@ fn peer_that_half_closed_before_disconnect_reads_everything() {
         assert!(!scene.looped.net().disconnect(id), "it is going");
         scene.pass(DEADLINE - MOMENT);
         let reason = assert_all_is_read(scene, &wire);
-        assert!(
-            matches!(reason.cause, DisconnectCause::PeerClosed),
-            "{reason}"
-        );
+        assert_cause!(reason, DisconnectCause::PeerClosed);
     }
 }
 
@@ -454,10 +445,7 @@ fn last_message_that_is_in_the_kernel_outlives_the_deadline_whatever_was_dropped
     scene.pass(DEADLINE + MOMENT);
     assert_eq!(scene.seen.ends().len(), 1, "the peer has not closed");
     let reason = scene.end();
-    assert!(matches!(
-        reason.cause,
-        DisconnectCause::DrainTimedOut { .. }
-    ));
+    assert_cause!(reason, DisconnectCause::DrainTimedOut { .. });
     assert!(reason.unsent_frames > 0, "those that were dropped");
     stream.read_to_end(&mut wire).expect("a clean end");
     assert!(wire.ends_with(&framed(last)));

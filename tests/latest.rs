@@ -1,4 +1,4 @@
-//! Frames of which only the newest matters: who reads slowly gets those, in order, and nothing else is lost.
+//! Frames of which only the newest matters: a slow reader gets those, in order, and nothing else is lost.
 
 mod support;
 
@@ -61,7 +61,7 @@ fn frames_behind(
 
 /// Bytes that are held but do not wait: those of the bulk that are written.
 fn written_of_bulk(net: &Net, id: ConnectionId) -> u64 {
-    net.memory_in_use() - bytes_queued(net, id)
+    net.stats().memory_bytes - bytes_queued(net, id)
 }
 
 #[test]
@@ -99,7 +99,7 @@ fn peer_that_does_not_read_gets_the_newest_frame_of_each_slot() {
         let waiting = slots.map(|slot| framed(&payload(round, slot)).len() as u64);
         let expected = queued + waiting.iter().sum::<u64>();
         assert_eq!(bytes_queued(net, id), expected);
-        assert_eq!(net.memory_in_use(), expected + held);
+        assert_eq!(net.stats().memory_bytes, expected + held);
         assert_eq!(net.stats().frames_replaced, round as u64 * 5);
         if round % 10 == 3 {
             scene.turns();
@@ -164,7 +164,7 @@ fn replaced_frame_makes_room_in_a_full_queue_or_stays() {
     // A longer one finds room, too: what waits may exceed the limit by one frame.
     net.send_latest(id, 1, &[3; 696]).expect("400 bytes go");
     assert_eq!(bytes_queued(net, id), 1300);
-    assert_eq!(net.memory_in_use(), 1300);
+    assert_eq!(net.stats().memory_bytes, 1300);
     assert!(matches!(
         net.send_latest(id, 1, &[4; 701]),
         Err(SendError::Encode(EncodeError::PayloadTooLong {
@@ -172,7 +172,10 @@ fn replaced_frame_makes_room_in_a_full_queue_or_stays() {
             max: 700
         }))
     ));
-    assert_eq!((bytes_queued(net, id), net.memory_in_use()), (1300, 1300));
+    assert_eq!(
+        (bytes_queued(net, id), net.stats().memory_bytes),
+        (1300, 1300)
+    );
     assert_eq!(net.stats().frames_replaced, 1);
     scene.turns();
     let received = [peer.receive(), peer.receive()];
@@ -213,10 +216,7 @@ fn replacing_a_frame_in_a_full_queue_is_no_overflow() {
     let error = net.send_latest(id, 2, b"x").expect_err("it is full");
     assert!(matches!(error, SendError::QueueFull { queued, .. } if queued == blocked + 2004));
     let reason = scene.end();
-    assert!(
-        matches!(reason.cause, DisconnectCause::SlowConsumer { .. }),
-        "{reason}"
-    );
+    assert_cause!(reason, DisconnectCause::SlowConsumer { .. });
     assert_eq!(
         (reason.unsent_frames, reason.unsent_bytes),
         (2, blocked + 2004)
@@ -265,7 +265,7 @@ fn slot_is_the_same_before_and_behind_an_open_frame() {
     let net = scene.net();
     let waiting = (9 + 6 + 5 + 9 + 104) as u64;
     assert_eq!(bytes_queued(net, id), queued + waiting);
-    assert_eq!(net.memory_in_use(), queued + held + waiting);
+    assert_eq!(net.stats().memory_bytes, queued + held + waiting);
     net.push_chunk(id, b"en").expect("it belongs there");
     net.finish_frame(id).expect("it is complete");
     net.send_latest(id, 3, b"newer three").expect("room");
@@ -324,7 +324,7 @@ fn random_mixture_of_frames_arrives_as_a_model_predicts() {
             let net = scene.net();
             let waiting: usize = list.iter().map(|(_, payload)| 4 + payload.len()).sum();
             assert_eq!(bytes_queued(net, id), queued + waiting as u64);
-            assert_eq!(net.memory_in_use(), queued + held + waiting as u64);
+            assert_eq!(net.stats().memory_bytes, queued + held + waiting as u64);
             assert_eq!(net.stats().frames_replaced, replaced);
         }
     }

@@ -5,13 +5,13 @@ mod support;
 use std::net::SocketAddr;
 
 use support::by_hand::Loop;
-use support::{Peer, Recorder};
+use support::{Peer, Recorder, addr_of};
 use throng::{Admission, Config, ConnectionId, Frame, Handler, ListenOptions, ListenerId, Net};
 
 fn listening(looped: &mut Loop) -> (ListenerId, SocketAddr) {
     let net = looped.net();
     let listener = net.listen("127.0.0.1:0").expect("a free port");
-    let addr = net.local_addr(listener).expect("its address");
+    let addr = addr_of(net, listener);
     (listener, addr)
 }
 
@@ -59,6 +59,26 @@ fn paused_listener_accepts_no_peer_and_is_not_woken_by_any() {
     // It is registered again: the next peer causes an event.
     looped.rest(&mut seen);
     let (_peer, _) = looped.join_at(addr, &mut seen);
+}
+
+#[test]
+fn view_of_a_listener_has_its_id_address_and_whether_it_is_paused() {
+    let mut looped = Loop::new(Config::default());
+    let (listener, addr) = listening(&mut looped);
+    let net = looped.net();
+    let is_paused = |net: &Net| net.listener(listener).expect("it is open").is_paused();
+    assert!(!is_paused(net));
+    net.pause_listener(listener);
+    assert!(is_paused(net));
+    let view = net.listener(listener).expect("it is open");
+    assert_eq!((view.id(), view.local_addr()), (listener, Some(addr)));
+    let shown = format!("{view:?}");
+    assert!(shown.contains(&addr.to_string()), "{shown}");
+    assert!(shown.contains("is_paused: true"), "{shown}");
+    net.resume_listener(listener);
+    assert!(!is_paused(net));
+    net.close_listener(listener);
+    assert!(net.listener(listener).is_none());
 }
 
 #[test]
@@ -131,13 +151,13 @@ fn released_listener_keeps_its_backlog_for_the_next_loop() {
     let (mut early, _) = old.join_at(addr, &mut seen_by_old);
     let mut peers = numbered(addr, 0..3);
     let socket = old.net().release_listener(listener).expect("it is open");
-    assert_eq!(old.net().local_addr(listener), None);
+    assert!(old.net().listener(listener).is_none());
     old.rest(&mut seen_by_old);
     assert_eq!(seen_by_old.connected().len(), 1);
 
     let adopted = new.net().adopt_listener(socket, ListenOptions::default());
     let adopted = adopted.expect("it listens");
-    assert_eq!(new.net().local_addr(adopted), Some(addr));
+    assert_eq!(addr_of(new.net(), adopted), addr);
     serve(&mut new, &mut seen, 3);
     expect_echoes(&mut peers);
     // The connection that the old loop has accepted stays there.

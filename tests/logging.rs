@@ -9,7 +9,7 @@ use std::sync::Once;
 use std::time::{Duration, Instant};
 
 use log::{Level, LevelFilter, Log, Metadata, Record};
-use support::{Peer, Recorder, listen, listening, turn_until};
+use support::{Peer, Recorder, addr_of, listen, listening, turn_until};
 use throng::{
     Admission, Chunk, Config, ConnectOptions, ConnectionId, DisconnectReason, EventLoop, Frame,
     Framing, Handler, IpNetwork, ListenOptions, ListenerId, Net, ProxyHeader, ProxyProtocol,
@@ -79,7 +79,7 @@ fn listeners_are_logged_when_they_open_and_close() {
     let mut event_loop = <EventLoop>::new(Config::default()).expect("a loop");
     let net = event_loop.net();
     let listener = net.listen("127.0.0.1:0").expect("a port");
-    let addr = net.local_addr(listener).expect("its address");
+    let addr = addr_of(net, listener);
     expect(Level::Info, &[&"listening on", &addr]);
     net.close_listener(listener);
     expect(Level::Info, &[&"no longer listening on", &addr]);
@@ -113,7 +113,9 @@ fn outbound_attempts_and_outcomes_are_logged() {
     let mut seen = Recorder::default();
     let id = event_loop.net().connect(addr).expect("it starts");
     expect(Level::Info, &[&id, &"connecting to", &addr]);
-    turn_until(&mut event_loop, &mut seen, |_, net| net.len() == 2);
+    turn_until(&mut event_loop, &mut seen, |_, net| {
+        net.connection_count() == 2
+    });
     expect(Level::Info, &[&format!("{id} connected to"), &addr]);
 
     let (_refusing, addr) = support::refusing();

@@ -222,7 +222,7 @@ fn blocked_thread_is_woken_while_another_tries() {
         let tries = thread::spawn(move || usize::from(other.try_send(3, 1).is_ok()));
         let seen = read(&mut receiver, &bell, 2);
         let tried = tries.join().expect("no panic");
-        // Both were taken, or the one who waits was.
+        // Both were taken, or that of the waiting thread was.
         let left = read(&mut receiver, &bell, 2 + tried - seen.len());
         assert_eq!(seen.len() + left.len(), 2 + tried);
         waits.join().expect("no panic");

@@ -9,7 +9,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use support::{
-    PATIENCE, Peer, Recorder, join, listening_with, some_id, turn_until, wait_until,
+    PATIENCE, Peer, Recorder, addr_of, join, listening_with, some_id, turn_until, wait_until,
     within_patience,
 };
 use throng::{Config, ConnectionId, EventLoop, Frame, Handle, Handler, MailboxError, Net};
@@ -122,7 +122,7 @@ fn blocked_thread_continues_when_there_is_room() {
     other.join().expect("no panic");
 }
 
-/// Those who do not wait would take each place as soon as it is free.
+/// Threads that do not wait would take each place as soon as it is free.
 #[test]
 fn blocked_thread_is_not_starved_by_try_post() {
     let config = Config::default()
@@ -141,7 +141,7 @@ fn blocked_thread_is_not_starved_by_try_post() {
     let mut seen = Recorder::default();
     let deadline = Instant::now() + PATIENCE;
     while !waiting.is_finished() {
-        assert!(Instant::now() < deadline, "nobody wakes who waits");
+        assert!(Instant::now() < deadline, "the waiting thread is not woken");
         while handle.try_post(|_, _| {}).is_ok() {}
         event_loop
             .turn(&mut seen, Some(Duration::ZERO))
@@ -209,7 +209,7 @@ fn blocked_thread_gets_closed_if_the_loop_is_dropped() {
     let (event_loop, _) = listening_with(Config::default().max_pending_commands(1));
     let handle = event_loop.handle();
     handle
-        .post(|_, _| panic!("nobody runs it"))
+        .post(|_, _| panic!("it runs"))
         .expect("there is room");
     let began = AtomicUsize::new(0);
     thread::scope(|scope| {
@@ -288,7 +288,7 @@ fn rejected_closure_can_be_posted_again() {
         .try_post_again(rejected.value)
         .expect("there is room");
     event_loop.run(&mut seen).expect("it runs");
-    // Or it is run by whoever has the loop.
+    // Or the owner of the loop runs it.
     handle.try_post(|_, _| {}).expect("there is room");
     let rejected = handle
         .try_post(|_, net| net.stop())
@@ -405,7 +405,7 @@ fn blocking_command_in_a_callback_is_an_error() {
         let mut event_loop = EventLoop::<Asks>::new(Config::default()).expect("a loop");
         let net = event_loop.net();
         let listener = net.listen("127.0.0.1:0").expect("a port");
-        let _peer = Peer::connect(net.local_addr(listener).expect("its address"));
+        let _peer = Peer::connect(addr_of(net, listener));
         let mut asks = Asks(event_loop.handle(), None);
         event_loop.run(&mut asks).expect("it runs");
         asks.1

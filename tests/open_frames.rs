@@ -50,7 +50,7 @@ fn relay_forwards_frames_larger_than_its_memory() {
         }
         fn on_chunk(&mut self, net: &mut Net, id: ConnectionId, chunk: Chunk<'_>) {
             self.pass_on(net, &chunk).expect("there is room");
-            let (queued, held) = (bytes_queued(net, self.ends[1]), net.memory_in_use());
+            let (queued, held) = (bytes_queued(net, self.ends[1]), net.stats().memory_bytes);
             self.most = (self.most.0.max(queued), self.most.1.max(held));
             if net
                 .connection(self.ends[1])
@@ -110,7 +110,7 @@ fn relay_forwards_frames_larger_than_its_memory() {
     let most = relay.most;
     // The watermark, and what one read brings.
     assert!(most.0 <= 400 * KIB && most.1 <= 400 * KIB, "{most:?}");
-    assert_eq!(event_loop.net().memory_in_use(), 0);
+    assert_eq!(event_loop.net().stats().memory_bytes, 0);
 }
 
 #[test]
@@ -139,7 +139,7 @@ fn frames_sent_during_an_open_frame_follow_it_in_order() {
     scene.turns();
     let waiting = [3, 5000, 4].map(|len| 4 + len).iter().sum::<u64>() + 4;
     assert_eq!(bytes_queued(scene.net(), id), waiting);
-    assert_eq!(scene.net().memory_in_use(), waiting);
+    assert_eq!(scene.net().stats().memory_bytes, waiting);
     let net = scene.net();
     net.finish_frame(id).expect("it is complete");
     net.send(id, b"five").expect("there is room");
@@ -311,12 +311,82 @@ fn open_frame_at_the_end_of_the_budget_does_not_delay_the_end() {
     net.disconnect(id);
     let reading = std::thread::spawn(move || peer.0.read_to_end(&mut Vec::new()));
     let reason = scene.end();
-    assert!(
-        matches!(reason.cause, DisconnectCause::ClosedLocally),
-        "{reason}"
-    );
+    assert_cause!(reason, DisconnectCause::ClosedLocally);
     assert_eq!(reason.unsent_frames, 1);
     assert_eq!(reading.join().expect("no panic").ok(), Some(9 + 8));
+}
+
+const IDLE: Duration = Duration::from_secs(1000);
+
+/// Makes a connection end.
+type EndBy = fn(Scene<Notes, ()>, &Peer);
+
+/// Makes a connection end by `end` while a frame of `framing` is open, of which the peer has received a part. Returns
+/// what the peer reads then.
+fn end_inside_frame(framing: Framing, end: EndBy) -> std::io::Result<usize> {
+    let options = ListenOptions::default().framing(framing);
+    let options = options.disconnect_timeout(PATIENCE * 10).idle_timeout(IDLE);
+    let (mut scene, mut peer, id) = Scene::joined(options);
+    let net = scene.net();
+    net.begin_frame(id, 10).expect("none is open");
+    net.push_chunk(id, b"0123").expect("it belongs there");
+    scene.turns();
+    let mut part = vec![0; bytes_sent(&mut scene)];
+    peer.0.read_exact(&mut part).expect("the part");
+    end(scene, &peer);
+    peer.0.read_to_end(&mut part)
+}
+
+fn bytes_sent(scene: &mut Scene<Notes, ()>) -> usize {
+    let sent = scene.net().stats().bytes_sent;
+    sent.try_into().expect("a few bytes")
+}
+
+const ENDS: [EndBy; 4] = [
+    |mut scene, _| {
+        let id = scene.id;
+        assert!(scene.net().disconnect(id));
+        assert_eq!(scene.end().unsent_frames, 1);
+    },
+    |scene, peer| {
+        peer.half_close();
+        assert_eq!(scene.end().unsent_frames, 1);
+    },
+    |mut scene, _| {
+        scene.pass(IDLE);
+        let reason = scene.end();
+        assert_cause!(reason, DisconnectCause::Idle { .. });
+    },
+    |scene, _| drop(scene),
+];
+
+#[test]
+fn connection_that_ends_inside_a_frame_without_a_header_is_reset() {
+    // The peer might take a part of a line, or of a stream, for the whole.
+    for framing in [
+        Framing::delimiter(b'\n'),
+        Framing::lines().into(),
+        Framing::raw(),
+    ] {
+        for end in ENDS {
+            let error = end_inside_frame(framing.clone(), end).expect_err("a reset");
+            assert_eq!(error.kind(), ErrorKind::ConnectionReset);
+        }
+    }
+}
+
+#[test]
+fn connection_that_ends_inside_a_frame_of_known_length_is_closed_with_a_fin() {
+    for framing in [Framing::length_prefix().into(), Framing::varint()] {
+        let more = end_inside_frame(framing, |mut scene, peer| {
+            let id = scene.id;
+            assert!(scene.net().disconnect(id));
+            scene.turns();
+            peer.half_close();
+            assert_eq!(scene.end().unsent_frames, 1);
+        });
+        assert_eq!(more.expect("a clean end"), 0);
+    }
 }
 
 #[test]
@@ -330,7 +400,7 @@ fn pieces_of_an_open_frame_have_room_before_queued_frames() {
     scene.turns();
     let net = scene.net();
     net.push_chunk(id, b"56789")
-        .expect("nobody else can make room");
+        .expect("only this can make room");
     net.finish_frame(id).expect("it is complete");
     scene.turns();
     assert_eq!(peer.receive(), b"0123456789");

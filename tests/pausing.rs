@@ -108,7 +108,7 @@ fn paused_connection_reads_nothing_and_resume_needs_no_event() {
 
 #[test]
 fn pauses_at_random_places_lose_no_frames() {
-    /// Pauses itself after each frame whose number says so; somebody else resumes it.
+    /// Pauses a connection after each frame with certain numbers; the test resumes it.
     struct Stutter(Vec<u32>, Vec<ConnectionId>);
     impl Handler for Stutter {
         fn on_data(&mut self, net: &mut Net, id: ConnectionId, frame: Frame<'_>) {
@@ -208,10 +208,7 @@ fn undelivered_frames_come_before_eof() {
     });
     assert_eq!(notes.seen.frames(), [&b"one"[..], b"two", b"three"]);
     let (_, reason) = notes.seen.ends()[0];
-    assert!(
-        matches!(reason.cause, DisconnectCause::PeerClosed),
-        "{reason}"
-    );
+    assert_cause!(reason, DisconnectCause::PeerClosed);
     assert_eq!(reason.unshown_bytes, 0);
 }
 
@@ -228,10 +225,7 @@ fn reset_of_a_paused_connection_is_reported_at_once() {
         !notes.seen.ends().is_empty()
     });
     let (_, reason) = notes.seen.ends()[0];
-    assert!(
-        matches!(reason.cause, DisconnectCause::Reset(_)),
-        "{reason}"
-    );
+    assert_cause!(reason, DisconnectCause::Reset(_));
     assert_eq!(notes.seen.frames(), [b"one"]);
     let unshown = framed(b"two").len() + framed(b"three").len();
     assert_eq!(reason.unshown_bytes, unshown as u64);
@@ -296,7 +290,9 @@ fn pause_holds_before_the_first_byte_and_while_connecting() {
     let (mut accepted, _) = outside.accept().expect("the attempt");
     std::io::Write::write_all(&mut accepted, &framed(b"early")).expect("to write");
     peer.send(b"early");
-    turn_until(&mut event_loop, &mut Shy, |_, net| net.len() == 2);
+    turn_until(&mut event_loop, &mut Shy, |_, net| {
+        net.connection_count() == 2
+    });
     for _ in 0..5 {
         event_loop
             .turn(&mut Shy, Some(Duration::ZERO))
@@ -343,7 +339,7 @@ fn relay_that_pauses_its_source_holds_little_and_loses_no_frames() {
             reason: throng::DisconnectReason,
         ) {
             if id == self.ends[0] {
-                assert!(matches!(reason.cause, DisconnectCause::PeerClosed));
+                assert_cause!(reason, DisconnectCause::PeerClosed);
             }
             self.closed |= id == self.ends[0];
             net.disconnect(self.ends[1]);
@@ -371,7 +367,7 @@ fn relay_that_pauses_its_source_holds_little_and_loses_no_frames() {
         all
     });
     turn_until(&mut event_loop, &mut relay, |relay, net| {
-        relay.closed && net.is_empty()
+        relay.closed && net.connection_count() == 0
     });
     writing.join().expect("all was taken");
     turn_until(&mut event_loop, &mut relay, |_, net| {

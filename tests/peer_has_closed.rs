@@ -1,4 +1,4 @@
-//! A connection that is not read is not told that its peer has left. Whoever wants to know asks.
+//! No callback reports that the peer of a paused connection has closed; `peer_has_closed` finds out.
 
 mod support;
 
@@ -53,15 +53,16 @@ fn joined<P: Pair>(options: ConnectOptions) -> (EventLoop, Recorder, ConnectionI
     (event_loop, seen, id, peer)
 }
 
+fn has_closed(event_loop: &mut EventLoop, id: ConnectionId) -> bool {
+    let connection = event_loop.net().connection(id);
+    connection.is_some_and(|it| it.peer_has_closed())
+}
+
 /// Waits until the peer has closed, without a turn in which it could be read.
 #[track_caller]
 fn await_closed(event_loop: &mut EventLoop, id: ConnectionId) {
     let deadline = Instant::now() + PATIENCE;
-    while !event_loop
-        .net()
-        .connection(id)
-        .is_some_and(|it| it.peer_has_closed())
-    {
+    while !has_closed(event_loop, id) {
         assert!(Instant::now() < deadline, "the end is not seen");
         std::thread::yield_now();
     }
@@ -81,23 +82,11 @@ fn closing_is_seen<P: Pair>() {
             if paused {
                 event_loop.net().pause(id);
             }
-            assert!(
-                !event_loop
-                    .net()
-                    .connection(id)
-                    .is_some_and(|it| it.peer_has_closed()),
-                "it is alive"
-            );
+            assert!(!has_closed(&mut event_loop, id), "it is alive");
             // At once: a Unix socket has room for few writes that were not read.
             let words = framed(b"last words").repeat(frames);
             peer.write_all(&words).expect("room");
-            assert!(
-                !event_loop
-                    .net()
-                    .connection(id)
-                    .is_some_and(|it| it.peer_has_closed()),
-                "it is alive"
-            );
+            assert!(!has_closed(&mut event_loop, id), "it is alive");
             peer.half_close();
             if paused {
                 turns(&mut event_loop, &mut seen);
@@ -110,13 +99,7 @@ fn closing_is_seen<P: Pair>() {
             turn_until(&mut event_loop, &mut seen, |seen, _| {
                 seen.ends().len() == 1 && seen.frames().len() == frames
             });
-            assert!(
-                !event_loop
-                    .net()
-                    .connection(id)
-                    .is_some_and(|it| it.peer_has_closed()),
-                "it is gone"
-            );
+            assert!(!has_closed(&mut event_loop, id), "it is gone");
         }
     }
 }
@@ -152,12 +135,7 @@ fn peer_that_was_read_to_eof_has_closed() {
     turn_until(&mut event_loop, &mut seen, |seen, _| {
         matches!(seen.events.last(), Some(Event::HalfClose(_)))
     });
-    assert!(
-        event_loop
-            .net()
-            .connection(id)
-            .is_some_and(|it| it.peer_has_closed())
-    );
+    assert!(has_closed(&mut event_loop, id));
 }
 
 #[test]
@@ -187,19 +165,9 @@ fn connecting_connection_has_no_closed_peer() {
     let mut event_loop = EventLoop::new(Config::default()).expect("a loop");
     let mut seen = Recorder::default();
     let id = event_loop.net().connect(addr).expect("an attempt");
-    assert!(
-        !event_loop
-            .net()
-            .connection(id)
-            .is_some_and(|it| it.peer_has_closed())
-    );
+    assert!(!has_closed(&mut event_loop, id));
     turn_until(&mut event_loop, &mut seen, |seen, _| {
         !seen.ends().is_empty()
     });
-    assert!(
-        !event_loop
-            .net()
-            .connection(id)
-            .is_some_and(|it| it.peer_has_closed())
-    );
+    assert!(!has_closed(&mut event_loop, id));
 }

@@ -63,7 +63,7 @@ fn slow_steady_peer_does_not_stall() {
         scene.pass(5 * SECOND);
     }
     let reason = scene.end();
-    assert!(matches!(reason.cause, DisconnectCause::WriteStalled { .. }));
+    assert_cause!(reason, DisconnectCause::WriteStalled { .. });
 }
 
 #[test]
@@ -80,7 +80,7 @@ fn slow_steady_peer_is_not_idle() {
         scene.pass(3 * SECOND);
     }
     let reason = scene.end();
-    assert!(matches!(reason.cause, DisconnectCause::Idle { .. }));
+    assert_cause!(reason, DisconnectCause::Idle { .. });
 }
 
 /// Queues something small behind full sockets.
@@ -288,7 +288,7 @@ fn connections_beyond_a_batch_of_events_are_not_idle() {
     let mut seen = Recorder::default();
     let addr = looped.listen();
     let mut peers: Vec<Peer> = (0..CROWD).map(|_| Peer::connect(addr)).collect();
-    looped.settle(&mut seen, |_, net| net.len() == CROWD);
+    looped.settle(&mut seen, |_, net| net.connection_count() == CROWD);
     for peer in &mut peers {
         peer.send(b"here");
     }
@@ -379,7 +379,7 @@ fn frame_of_which_more_waits_in_the_kernel_than_a_turn_reads_does_not_stall() {
     );
 }
 
-// ----- What goes on after a panic, and what waits for somebody else -----
+// ----- What continues after a panic, and what waits for a later call -----
 
 #[test]
 fn peer_that_was_judged_in_a_turn_that_panicked_is_judged_again() {

@@ -8,7 +8,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::time::Duration;
 
 use support::by_hand::Loop;
-use support::{Observer, Peer, Recorder, framed, pattern, refusing};
+use support::{Observer, Peer, Recorder, addr_of, framed, pattern, refusing};
 use throng::{
     Admission, Config, ConnectOptions, ConnectionId, DecodeError, DisconnectCause,
     DisconnectReason, Frame, Handler, IpNetwork, ListenOptions, ListenerId, Net, OptionsError,
@@ -243,7 +243,7 @@ fn header_may_arrive_in_any_two_pieces_with_a_frame_behind_it() {
             peer.reset();
             scene.until(|seen, _| !seen.recorder.ends().is_empty());
             scene.seen = Seen::new();
-            assert_eq!(scene.looped.net().memory_in_use(), 0);
+            assert_eq!(scene.looped.net().stats().memory_bytes, 0);
         }
     }
 }
@@ -310,7 +310,7 @@ fn peer_with_an_invalid_header_is_refused_without_a_callback() {
         let stats = scene.stats();
         assert_eq!((stats.accepted, stats.disconnected), (0, 0));
         assert_eq!(stats.refusals.proxy, 1);
-        assert_eq!(scene.looped.net().memory_in_use(), 0);
+        assert_eq!(scene.looped.net().stats().memory_bytes, 0);
         assert!(scene.looped.is_at_rest());
     }
 }
@@ -323,7 +323,7 @@ fn peer_that_closes_before_its_header_is_complete_is_refused() {
         peer.half_close();
         scene.expect_refusal(peer);
         scene.seen.expect_no_call();
-        assert_eq!(scene.looped.net().memory_in_use(), 0);
+        assert_eq!(scene.looped.net().stats().memory_bytes, 0);
         let peer = scene.arrive(&HEADER[..len]);
         peer.reset();
         scene.until(|_, net| net.stats().refused == 2);
@@ -519,15 +519,15 @@ fn connection_of_the_proxy_itself_is_closed_and_only_counted() {
 fn bytes_of_an_incomplete_header_count_for_the_memory_budget() {
     let mut scene = Scene::new(Config::default().memory_budget(30));
     let first = scene.arrive(&HEADER[..20]);
-    assert_eq!(scene.looped.net().memory_in_use(), 20);
+    assert_eq!(scene.looped.net().stats().memory_bytes, 20);
     let mut second = Peer::connect(scene.addr);
     second.write(&HEADER[..20]);
     scene.expect_refusal(second);
-    assert_eq!(scene.looped.net().memory_in_use(), 20);
+    assert_eq!(scene.looped.net().stats().memory_bytes, 20);
     // A header that arrives whole is not held.
     let (_third, _) = scene.join("192.0.2.1:3");
     drop(first);
-    scene.until(|_, net| net.memory_in_use() == 0);
+    scene.until(|_, net| net.stats().memory_bytes == 0);
 }
 
 #[test]
@@ -538,9 +538,9 @@ fn closing_a_listener_refuses_peers_whose_header_is_awaited() {
         .net()
         .listen_with("127.0.0.1:0", behind_a_proxy());
     let listener = listener.expect("a free port");
-    let addr = scene.looped.net().local_addr(listener);
+    let addr = addr_of(scene.looped.net(), listener);
     let mut other = scene.arrive(&HEADER[..10]);
-    scene.addr = addr.expect("its address");
+    scene.addr = addr;
     let mut peer = scene.arrive(&HEADER[..10]);
     assert!(scene.looped.net().close_listener(listener));
     assert_eq!(scene.stats().refused, 1);
@@ -558,8 +558,8 @@ fn releasing_a_listener_keeps_peers_whose_header_is_awaited() {
         .net()
         .listen_with("127.0.0.1:0", behind_a_proxy());
     let listener = listener.expect("a free port");
-    let local = scene.looped.net().local_addr(listener);
-    scene.addr = local.expect("its address");
+    let local = addr_of(scene.looped.net(), listener);
+    scene.addr = local;
     let mut peer = scene.arrive(&HEADER[..10]);
     let mut never = scene.arrive(b"");
     let socket = scene.looped.net().release_listener(listener);
@@ -598,8 +598,8 @@ fn peers_of_a_unix_socket_are_proxies() {
 
     let place = support::Place::new("proxied");
     let mut scene = Scene::new(Config::default().max_connections_per_ip(1));
-    let nobody = ListenOptions::default().proxy_protocol(trusting(&[]));
-    let listening = scene.looped.net().listen_unix(&place.0, nobody);
+    let no_network = ListenOptions::default().proxy_protocol(trusting(&[]));
+    let listening = scene.looped.net().listen_unix(&place.0, no_network);
     listening.expect("a new path");
     let mut peers = Vec::new();
     for (count, header) in [HEADER.to_vec(), header_of("192.0.2.3:4")]
@@ -724,12 +724,12 @@ fn header_precedes_the_tls_handshake() {
 
 #[test]
 fn attempt_that_fails_sends_no_header() {
-    let (_refusing, nobody) = refusing();
+    let (_refusing, addr_of_none) = refusing();
     let header = ProxyHeader::v1(addr(CLIENT), addr(CLIENT));
     let options = ConnectOptions::default().proxy_header(header);
     let mut looped = Loop::new(Config::default());
     let mut seen = Recorder::default();
-    let connected = looped.net().connect_with(nobody, options);
+    let connected = looped.net().connect_with(addr_of_none, options);
     connected.expect("it starts");
     looped.settle(&mut seen, |seen, _| !seen.ends().is_empty());
     assert!(matches!(

@@ -157,7 +157,7 @@ fn abort_reports_unsent_frames_exactly() {
         let (mut scene, accepted) = blocked(lens, ListenOptions::default());
         assert!(scene.looped.net().abort(scene.id));
         let reason = scene.await_end();
-        assert!(matches!(reason.cause, DisconnectCause::Aborted), "{reason}");
+        assert_cause!(reason, DisconnectCause::Aborted);
         assert_accounted(scene.looped.net().stats(), &reason, &accepted);
     }
 }
@@ -171,10 +171,7 @@ fn disconnect_timeout_reports_unsent_frames_exactly() {
         scene.pass(Duration::from_millis(100));
     }
     let reason = scene.await_end();
-    assert!(
-        matches!(reason.cause, DisconnectCause::DrainTimedOut { .. }),
-        "{reason}"
-    );
+    assert_cause!(reason, DisconnectCause::DrainTimedOut { .. });
     assert_accounted(scene.looped.net().stats(), &reason, &accepted);
 }
 
@@ -184,9 +181,6 @@ fn reset_reports_unsent_frames_exactly() {
     let (mut scene, peer) = scene.apart();
     peer.reset();
     let reason = scene.await_end();
-    assert!(
-        matches!(reason.cause, DisconnectCause::Reset(_)),
-        "{reason}"
-    );
+    assert_cause!(reason, DisconnectCause::Reset(_));
     assert_accounted(scene.looped.net().stats(), &reason, &accepted);
 }

@@ -43,7 +43,7 @@ fn script(answers: impl IntoIterator<Item = io::Result<&'static [u8]>>) -> impl 
     })
 }
 
-/// A reader of whatever somebody else sends, as it comes; and how often it was asked.
+/// A reader of what arrives on a channel; and how often it was called.
 fn fed(from: Receiver<Vec<u8>>) -> (impl Read + Send, Arc<AtomicUsize>) {
     let asked = Arc::new(AtomicUsize::new(0));
     let count = Arc::clone(&asked);
@@ -162,7 +162,7 @@ fn twenty_mebibytes_from_a_reader_are_never_held_whole() {
     assert!(bytes_queued(scene.net(), id) > 0);
     let reading = std::thread::spawn(move || (peer.receive(), peer));
     scene.until(|_, net| {
-        let held = (bytes_queued(net, id), net.memory_in_use());
+        let held = (bytes_queued(net, id), net.stats().memory_bytes);
         assert!(held.0 <= WINDOW && held.1 <= WINDOW, "{held:?} are held");
         net.stats().frames_sent == 1
     });
@@ -244,10 +244,7 @@ fn reader_that_is_too_long_ends_the_connection() {
     let reader = script([Ok(&b"1234567"[..]), Ok(b"890"), Ok(b"1")]);
     scene.net().send_reader(id, 10, reader).expect("room");
     let reason = scene.end();
-    assert!(
-        matches!(reason.cause, DisconnectCause::ReaderTooLong),
-        "{reason}"
-    );
+    assert_cause!(reason, DisconnectCause::ReaderTooLong);
     assert_eq!((reason.unsent_frames, reason.unsent_bytes), (1, 3));
 }
 
@@ -334,7 +331,7 @@ fn several_readers_of_one_connection_wait_for_each_other() {
         feed.send(piece).expect("it is there");
     }
     scene.turns();
-    assert_eq!(asked(&feeds), [1, 0, 0], "nobody was woken");
+    assert_eq!(asked(&feeds), [1, 0, 0], "no reader was woken");
     assert!(scene.net().wake_reader(id));
     scene.until(|_, net| net.stats().frames_sent == 3);
     for expected in [b"00000", b"11111", b"22222"] {
@@ -362,10 +359,7 @@ fn disconnect_waits_for_a_reader_that_can_be_woken() {
     peer.expect_end();
     drop(peer);
     let reason = scene.end();
-    assert!(
-        matches!(reason.cause, DisconnectCause::ClosedLocally),
-        "{reason}"
-    );
+    assert_cause!(reason, DisconnectCause::ClosedLocally);
     assert_eq!((reason.unsent_frames, reason.unsent_bytes), (0, 0));
 }
 

@@ -13,7 +13,7 @@ use throng::{
     Handler, ListenOptions, Net, Released, SendError, Stage, Timer,
 };
 
-/// Releases whoever says "upgrade", after a reply; notes the rest.
+/// Releases a connection that sends "upgrade", after a reply; notes the rest.
 #[derive(Default)]
 struct Lobby {
     frames: Vec<Vec<u8>>,
@@ -74,14 +74,14 @@ fn release_returns_the_socket_and_all_undelivered_bytes() {
     });
     assert_eq!(lobby.frames, [&b"hello"[..], b"upgrade"]);
     let released = lobby.released.remove(0);
-    assert_eq!(event_loop.net().memory_in_use(), 0);
-    assert_eq!(event_loop.net().len(), 0);
+    assert_eq!(event_loop.net().stats().memory_bytes, 0);
+    assert_eq!(event_loop.net().connection_count(), 0);
     let (mut peer, reply) = reader.join().expect("no panic");
     assert!(
         reply == pattern(12 << 20),
         "what was sent before is written"
     );
-    // What comes after goes to whoever has the socket.
+    // What arrives later belongs to the new owner of the socket.
     peer.write(b"/1.1");
     let mut stream = std_stream(released.stream);
     let mut more = [0; 4];
@@ -146,7 +146,7 @@ fn released_connection_continues_in_another_loop_inside_a_frame() {
     assert!(seen.frames()[0] == pattern(300_000));
 }
 
-/// Nobody could finish it any more, and what was sent behind it could not be written.
+/// It could not be finished any more, and what was sent behind it could not be written.
 #[test]
 fn release_with_an_open_frame_is_an_error() {
     let mut scene = Scene::with(Config::default());
@@ -178,10 +178,7 @@ fn release_with_a_blocked_queue_times_out() {
     assert!(scene.seen.ends().is_empty());
     scene.pass(Duration::from_secs(2));
     let reason = scene.end();
-    assert!(
-        matches!(reason.cause, DisconnectCause::DrainTimedOut { .. }),
-        "{reason}"
-    );
+    assert_cause!(reason, DisconnectCause::DrainTimedOut { .. });
     assert_eq!(reason.unsent_frames, 1);
 }
 
@@ -203,10 +200,7 @@ fn pending_release_reports_a_reset() {
         // No time passes.
         scene.until(|seen, _| !seen.ends().is_empty());
         let (_, reason) = scene.seen.ends()[0];
-        assert!(
-            matches!(reason.cause, DisconnectCause::Reset(_)),
-            "{reason}"
-        );
+        assert_cause!(reason, DisconnectCause::Reset(_));
     }
 }
 
@@ -219,7 +213,7 @@ fn pending_release_can_be_aborted_and_not_disconnected() {
     assert!(!scene.looped.net().disconnect(scene.id));
     assert!(scene.looped.net().abort(scene.id));
     let reason = scene.end();
-    assert!(matches!(reason.cause, DisconnectCause::Aborted), "{reason}");
+    assert_cause!(reason, DisconnectCause::Aborted);
     assert_eq!((reason.unsent_frames, reason.stage), (1, Stage::Closing));
 }
 
@@ -241,10 +235,7 @@ fn pending_release_has_its_own_deadline_and_makes_no_turns() {
     assert!(scene.seen.ends().is_empty(), "it is not idle");
     scene.pass(11 * second);
     let reason = scene.end();
-    assert!(
-        matches!(reason.cause, DisconnectCause::DrainTimedOut { .. }),
-        "{reason}"
-    );
+    assert_cause!(reason, DisconnectCause::DrainTimedOut { .. });
 }
 
 #[test]
@@ -291,7 +282,7 @@ fn release_after_a_change_of_framing_returns_the_bytes_as_received() {
             scene.looped.net().pause(scene.id);
             let changed = scene.looped.net().set_framing(scene.id, Framing::raw());
             assert!(changed);
-            assert_eq!(scene.looped.net().memory_in_use(), part as u64);
+            assert_eq!(scene.looped.net().stats().memory_bytes, part as u64);
             scene.looped.net().release(scene.id).expect("it is open");
             let reason = scene.end();
             let DisconnectCause::Released(released) = reason.cause else {
@@ -326,7 +317,7 @@ fn unix_stream_is_adopted_and_released() {
     assert!(matches!(released.stream, throng::Stream::Unix(_)));
 }
 
-/// Interest is dropped as well: what comes is for somebody else.
+/// The socket is deregistered: what arrives is for its new owner.
 #[cfg(unix)]
 #[test]
 fn bytes_received_after_a_release_make_no_event() {
@@ -367,7 +358,7 @@ fn bytes_received_after_a_release_make_no_event() {
         while turn(&mut reactor) > 0 {}
         reactor.net().release(id).expect("it is open");
         while turn(&mut reactor) > 0 {}
-        theirs.write_all(b"for somebody else").expect("it is open");
+        theirs.write_all(b"for its new owner").expect("it is open");
         assert_eq!(turn(&mut reactor), 0);
     }
 }

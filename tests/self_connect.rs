@@ -1,4 +1,4 @@
-//! A socket that connects to a port of its own host where nobody listens may be given that very port by the kernel, which
+//! A socket that connects to a port of its own host without a listener may be given that very port by the kernel, which
 //! then completes the handshake of the socket with itself.
 #![cfg(target_os = "linux")]
 
@@ -11,7 +11,7 @@ use socket2::{Domain, Socket, Type};
 use support::{PATIENCE, Recorder, turn_until};
 use throng::{Config, DisconnectCause, EventLoop, Side, Stage};
 
-/// A port where nobody listens, and which the kernel gives to sockets that connect: it tries those first that have the
+/// A port without a listener, which the kernel gives to sockets that connect: it tries those first that have the
 /// parity of the lowest.
 fn closed_ephemeral_port() -> SocketAddr {
     let range = std::fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range");

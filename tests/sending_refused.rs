@@ -229,17 +229,17 @@ fn closed_closing_and_connecting_connections_are_sent_nothing() {
             Way::Lent,
             Way::Owned,
         ] {
-            let error = way.send(net, id, b"hello").expect_err("nobody takes it");
+            let error = way.send(net, id, b"hello").expect_err("not connected");
             assert_refused(&error, is_connecting);
         }
-        let never = net.send_with(id, |_| panic!("nothing is encoded for nobody"));
-        assert_refused(&never.expect_err("nobody takes it"), is_connecting);
+        let never = net.send_with(id, |_| panic!("a frame is encoded that cannot be sent"));
+        assert_refused(&never.expect_err("not connected"), is_connecting);
         assert_eq!(bytes_queued(net, id), 0);
     }
     let report = net.send_many(ids.map(|(id, _)| id), b"hello");
     assert_eq!((report.queued, report.gone), (0, 3));
     assert!(report.unfit.is_empty() && report.error.is_none());
-    let report = net.broadcast(|_| panic!("nobody is asked about"), b"hello");
+    let report = net.broadcast(|_| panic!("a connection is asked about"), b"hello");
     assert_eq!((report.queued, report.gone), (0, 0));
 }
 

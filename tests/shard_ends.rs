@@ -55,7 +55,7 @@ fn one_panics_and_the_other_serves_on(balance: Balance) {
         assert!(Instant::now() < deadline, "it goes on");
         std::thread::yield_now();
     }
-    // Who is on the first shard is served, who comes gets there, and a broadcast leaves out who is gone.
+    // Connections of the first shard are served, new peers get there, and a broadcast leaves out the other shard.
     assert_eq!(handles.broadcast("still here"), 1);
     // Its listener was closed before.
     let mut late = Peer::connect(addr);

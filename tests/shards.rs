@@ -16,7 +16,7 @@ use throng::{
     ProxyProtocol, ShardedId, Shards,
 };
 
-fn a_message_reaches_everybody_on_all_shards(balance: Balance) {
+fn a_message_reaches_all_connections_of_all_shards(balance: Balance) {
     let (shards, places) = start(balance, ListenOptions::default());
     let mut peers = join_all(&shards, &places);
     for size in [0, 1, 100, 5_000, 300_000] {
@@ -32,12 +32,12 @@ fn a_message_reaches_everybody_on_all_shards(balance: Balance) {
 #[cfg(target_os = "linux")]
 #[test]
 fn message_reaches_all_shards_with_kernel_balancing() {
-    a_message_reaches_everybody_on_all_shards(Balance::Kernel);
+    a_message_reaches_all_connections_of_all_shards(Balance::Kernel);
 }
 
 #[test]
 fn message_reaches_all_shards_with_hand_over() {
-    a_message_reaches_everybody_on_all_shards(Balance::HandOver);
+    a_message_reaches_all_connections_of_all_shards(Balance::HandOver);
 }
 
 #[test]
@@ -181,9 +181,9 @@ fn sharded_id_names_a_connection_and_its_shard() {
     let names: Vec<Vec<u8>> = ids.iter().map(|id| id.to_string().into_bytes()).collect();
     assert_eq!(told, names);
     handles.disconnect(ids[0]).expect("it is there");
-    let nobody = ShardedId { shard: 9, ..ids[0] };
+    let no_shard = ShardedId { shard: 9, ..ids[0] };
     handles
-        .send_bytes(nobody, "x")
+        .send_bytes(no_shard, "x")
         .expect_err("there is no such shard");
     // The forms that never block.
     handles
@@ -195,10 +195,10 @@ fn sharded_id_names_a_connection_and_its_shard() {
     handles.try_disconnect(ids[1]).expect("there is room");
     peers[second].expect_end();
     handles
-        .try_send_bytes(nobody, "x")
+        .try_send_bytes(no_shard, "x")
         .expect_err("there is no such shard");
     handles
-        .try_disconnect(nobody)
+        .try_disconnect(no_shard)
         .expect_err("there is no such shard");
     end(shards);
 }
@@ -250,7 +250,7 @@ fn shards_use_the_first_address_that_works_and_zero_shards_mean_one() {
             continue;
         }
         let any: SocketAddr = "127.0.0.1:0".parse().expect("an address");
-        // Of a network that is nobody's.
+        // An address that no host here has.
         let foreign = "192.0.2.1:0".parse().expect("an address");
         let (tell, told) = mpsc::channel();
         let tell = Mutex::new(tell);
@@ -306,7 +306,7 @@ fn sharded_broadcast_is_encoded_in_the_framing_of_each() {
     assert_eq!(changed, Ok(true));
     assert_eq!(shards.handles().broadcast([1; 50].to_vec()), 1);
     let failed = handle.call(|_, net| net.stats().commands_failed);
-    assert_eq!(failed, Ok(1), "who may have ten cannot have fifty");
+    assert_eq!(failed, Ok(1), "a limit of ten does not allow fifty");
     shards.handles().broadcast("all");
     assert_eq!(peers[0].receive(), [1; 50]);
     assert_eq!(peers[0].receive(), b"all");

@@ -67,7 +67,7 @@ fn large_frame_passed_to_broadcast_is_held_once() {
     struct Relay;
     impl Handler for Relay {
         fn on_data(&mut self, net: &mut Net, from: ConnectionId, frame: Frame<'_>) {
-            let others = net.len() - 1;
+            let others = net.connection_count() - 1;
             assert_eq!(net.broadcast(|id| id != from, frame).queued, others);
         }
     }
@@ -93,11 +93,11 @@ fn small_frame_for_many_is_encoded_once_per_framing() {
         let addr = looped.listen_with(unbounded(Framing::custom(format)));
         peers.extend(looped.connect(&mut handler, addr, 30));
     }
-    let everybody = looped.net().connections();
+    let all = looped.net().connections();
     for round in 1..=5 {
         let before = Heap::now();
         // Those of one framing do not stand together.
-        let ids = everybody.iter().zip(&everybody[30..]);
+        let ids = all.iter().zip(&all[30..]);
         let ids = ids.flat_map(|(&one, &other)| [one, other]);
         let report = looped.net().send_many(ids, b"hello");
         assert_eq!((report.queued, report.gone), (60, 0));

@@ -1,4 +1,4 @@
-//! A shutdown: everybody is told, everything is written, and at the deadline whatever is left is cut off.
+//! A shutdown: each connection has its `on_disconnect`, everything is written, and the rest is reset at the deadline.
 
 mod support;
 
@@ -8,7 +8,9 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use support::by_hand::Loop;
 use support::scene::Scene;
-use support::{Event, PATIENCE, Peer, Recorder, Server, framed, listening, pattern, turn_until};
+use support::{
+    Event, PATIENCE, Peer, Recorder, Server, addr_of, framed, listening, pattern, turn_until,
+};
 use throng::{
     Admission, Config, ConnectionId, DisconnectCause, DisconnectReason, EventLoop, Expired, Frame,
     Handler, ListenOptions, ListenerId, Net, OpenError, Stage,
@@ -39,7 +41,7 @@ impl Handler for Landlord {
         self.0.events.push(Event::Data(id, frame.to_vec()));
         net.broadcast(|_| true, b"good night");
         net.shutdown(LONG);
-        assert!(net.is_empty() && net.is_shutting_down());
+        assert!(net.connection_count() == 0 && net.is_shutting_down());
     }
 
     fn on_disconnect(&mut self, net: &mut Net, id: ConnectionId, reason: DisconnectReason) {
@@ -53,7 +55,9 @@ fn all_peers_read_the_last_message_and_run_returns() {
     let (mut event_loop, addr) = listening(ListenOptions::default());
     let mut landlord = Landlord(Recorder::default());
     let mut peers: Vec<Peer> = (0..20).map(|_| Peer::connect(addr)).collect();
-    turn_until(&mut event_loop, &mut landlord, |_, net| net.len() == 20);
+    turn_until(&mut event_loop, &mut landlord, |_, net| {
+        net.connection_count() == 20
+    });
     // The second frame of the same burst is not shown.
     peers[7].write(&[framed(b"shut down"), framed(b"or not")].concat());
     let readers = std::thread::spawn(move || {
@@ -72,8 +76,8 @@ fn all_peers_read_the_last_message_and_run_returns() {
         assert_eq!((reason.stage, reason.unsent_frames), (Stage::Open, 0));
     }
     assert!(!event_loop.net().is_shutting_down());
-    assert_eq!(event_loop.net().memory_in_use(), 0);
-    assert!(TcpStream::connect(addr).is_err(), "nobody listens");
+    assert_eq!(event_loop.net().stats().memory_bytes, 0);
+    assert!(TcpStream::connect(addr).is_err(), "the listener is open");
 }
 
 #[test]
@@ -114,10 +118,7 @@ fn peer_that_does_not_read_is_reset_at_the_deadline() {
     looped.settle(&mut seen, |_, net| net.is_stopping());
 
     for (id, reason) in seen.ends() {
-        assert!(
-            matches!(reason.cause, DisconnectCause::DrainTimedOut { after } if after == 10 * SECOND),
-            "{reason}"
-        );
+        assert_cause!(reason, DisconnectCause::DrainTimedOut { after } if after == 10 * SECOND);
         assert_eq!(reason.unsent_frames, u64::from(id == silent_id));
     }
     let mut ids: Vec<_> = seen.ends().iter().map(|(id, _)| *id).collect();
@@ -125,7 +126,7 @@ fn peer_that_does_not_read_is_reset_at_the_deadline() {
     assert_eq!(ids, [silent_id, stays_id]);
     // A stream that was cut off does not look like one that ended.
     silent.expect_reset();
-    assert_eq!(looped.net().memory_in_use(), 0);
+    assert_eq!(looped.net().stats().memory_bytes, 0);
 }
 
 #[test]
@@ -134,7 +135,9 @@ fn shutdown_refuses_new_connections_and_drops_attempts() {
     let server = Server::echo();
     let mut seen = Recorder::default();
     event_loop.net().connect(server.addr).expect("it starts");
-    turn_until(&mut event_loop, &mut seen, |_, net| net.len() == 1);
+    turn_until(&mut event_loop, &mut seen, |_, net| {
+        net.connection_count() == 1
+    });
     let net = event_loop.net();
     let attempt = net.connect(server.addr).expect("it starts");
     net.shutdown(PATIENCE);
@@ -218,10 +221,7 @@ fn second_shutdown_can_only_shorten_the_deadline() {
         looped.pass(SECOND, &mut seen);
         looped.settle(&mut seen, |_, net| net.is_stopping());
         let (_, reason) = seen.ends()[0];
-        assert!(
-            matches!(reason.cause, DisconnectCause::DrainTimedOut { after: was } if was == after),
-            "{reason}"
-        );
+        assert_cause!(reason, DisconnectCause::DrainTimedOut { after: was } if was == after);
     }
 }
 
@@ -291,7 +291,7 @@ fn peer_in_the_backlog_is_reset_however_its_listener_ends() {
         let mut event_loop = EventLoop::new(Config::default()).expect("a loop");
         let net = event_loop.net();
         let listener = net.listen("127.0.0.1:0").expect("a port");
-        let addr = net.local_addr(listener).expect("its address");
+        let addr = addr_of(net, listener);
         let (mut silent, mut talking) = (Peer::connect(addr), Peer::connect(addr));
         talking.send(b"hello");
         end(event_loop, listener);
@@ -351,7 +351,7 @@ fn panic_in_the_last_on_disconnect_does_not_delay_the_end() {
     assert!(looped.net().is_stopping());
 }
 
-/// A reader may be asked in the last try, before everybody is cut off.
+/// A reader may be called in the last try, before connections are reset.
 #[test]
 fn reader_that_panics_at_the_deadline_does_not_put_off_the_end() {
     struct Panics;
@@ -402,10 +402,7 @@ fn blocked_release_ends_with_the_shutdown() {
     assert!(scene.seen.ends().is_empty());
     scene.pass(2 * SECOND);
     let reason = scene.end();
-    assert!(
-        matches!(reason.cause, DisconnectCause::DrainTimedOut { .. }),
-        "{reason}"
-    );
+    assert_cause!(reason, DisconnectCause::DrainTimedOut { .. });
     assert_eq!(reason.stage, Stage::Closing);
 }
 

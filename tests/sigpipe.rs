@@ -67,7 +67,7 @@ impl Handler for Talker {
 }
 
 /// Writes frames to a peer that is gone, by each way that a frame takes.
-fn write_to_nobody(pair: impl Fn() -> (Stream, Stream)) {
+fn write_to_closed_peers(pair: impl Fn() -> (Stream, Stream)) {
     for len in [20, 5_000, 900_000] {
         let mut event_loop: EventLoop = EventLoop::new(Config::default()).expect("a loop");
         let mut talker = Talker {
@@ -88,7 +88,7 @@ fn write_to_nobody(pair: impl Fn() -> (Stream, Stream)) {
 #[test]
 fn write_to_a_closed_tcp_peer_raises_no_signal() {
     if is_host("write_to_a_closed_tcp_peer_raises_no_signal") {
-        write_to_nobody(|| {
+        write_to_closed_peers(|| {
             let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
             let addr = listener.local_addr().expect("its address");
             let ours = std::net::TcpStream::connect(addr).expect("it listens");
@@ -101,7 +101,7 @@ fn write_to_a_closed_tcp_peer_raises_no_signal() {
 #[test]
 fn write_to_a_closed_unix_peer_raises_no_signal() {
     if is_host("write_to_a_closed_unix_peer_raises_no_signal") {
-        write_to_nobody(|| {
+        write_to_closed_peers(|| {
             let pair = std::os::unix::net::UnixStream::pair();
             let (ours, theirs) = pair.expect("a pair");
             (ours.into(), theirs.into())

@@ -8,7 +8,7 @@ use support::by_hand::Loop;
 use support::{Peer, Recorder};
 use throng::{Config, ConnectionId, DisconnectReason, Frame, Handler, Net};
 
-/// Who speaks first ends half of the others; whoever speaks later in that turn brings somebody new.
+/// The first frame of a turn ends half of the other connections; each later one opens a new connection.
 struct Replaces {
     addr: SocketAddr,
     turn: Option<u64>,

@@ -63,10 +63,7 @@ fn stream_that_overflowed_ends_without_a_gap() {
     assert!(expected.starts_with(&wire), "it has a gap");
     let written = scene.looped.net().stats().bytes_sent;
     let reason = scene.end();
-    assert!(
-        matches!(reason.cause, DisconnectCause::SlowConsumer { .. }),
-        "{reason}"
-    );
+    assert_cause!(reason, DisconnectCause::SlowConsumer { .. });
     assert_eq!(written + reason.unsent_bytes, expected.len() as u64);
 }
 

@@ -3,7 +3,7 @@
 mod support;
 
 use socket2::{SockRef, Socket};
-use support::{Peer, pattern, turn_until};
+use support::{Peer, addr_of, pattern, turn_until};
 use throng::{
     Config, ConnectOptions, ConnectionId, DisconnectCause, DisconnectReason, EventLoop, Frame,
     Handler, ListenOptions, Net, OpenError, OptionsError, Stream,
@@ -59,7 +59,7 @@ fn accepted_outbound_and_adopted_sockets_have_the_buffer_sizes_of_their_options(
     let mut event_loop: EventLoop = EventLoop::new(config).expect("a loop");
     let net = event_loop.net();
     let listener = net.listen("127.0.0.1:0").expect("a free port");
-    let addr = net.local_addr(listener).expect("its address");
+    let addr = addr_of(net, listener);
     net.connect(addr).expect("an attempt");
     let elsewhere = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
     let stream = std::net::TcpStream::connect(elsewhere.local_addr().expect("an address"));
@@ -78,7 +78,7 @@ fn listen_and_connect_options_override_buffer_sizes_of_the_loop() {
     let net = event_loop.net();
     let small = ListenOptions::default().send_buffer(10_000);
     let listener = net.listen_with("127.0.0.1:0", small).expect("a free port");
-    let addr = net.local_addr(listener).expect("its address");
+    let addr = addr_of(net, listener);
     let small = ConnectOptions::default().send_buffer(10_000);
     net.connect_with(addr, small).expect("an attempt");
     for_each_socket(&mut event_loop, 2, |socket| {
@@ -179,7 +179,7 @@ mod unsent {
             let mut event_loop: EventLoop = EventLoop::new(config).expect("a loop");
             let net = event_loop.net();
             let listener = net.listen("127.0.0.1:0").expect("a free port");
-            let addr = net.local_addr(listener).expect("its address");
+            let addr = addr_of(net, listener);
             net.connect(addr).expect("an attempt");
             for_each_socket(&mut event_loop, 2, |socket| {
                 let lowat = socket.tcp_notsent_lowat().expect("open");

@@ -10,7 +10,7 @@ use std::sync::mpsc;
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread::{self, Thread};
 
-use support::{Recorder, join, listening_with, some_id, turn_until, within_patience};
+use support::{Recorder, addr_of, join, listening_with, some_id, turn_until, within_patience};
 use throng::{
     Answer, Backlog, Config, ConnectOptions, ConnectionId, DisconnectCause, EventLoop, Frame,
     Handle, Handler, MailboxError, Net,
@@ -271,9 +271,9 @@ fn try_call_returns_what_the_closure_returns() {
     let (tell, told) = mpsc::channel();
     let asking = handle.try_call(move |_, net| {
         tell.send(()).expect("the test waits");
-        net.len()
+        net.connection_count()
     });
-    let refused = block_on(handle.try_call(|_, net| net.len()));
+    let refused = block_on(handle.try_call(|_, net| net.connection_count()));
     assert!(matches!(refused, Err(MailboxError::Full { .. })));
     let mut seen = Recorder::default();
     event_loop.turn(&mut seen, None).expect("a turn");
@@ -323,7 +323,7 @@ impl Handler for AsksItself {
 fn callback_can_use_try_call_on_its_own_loop() {
     let mut event_loop = EventLoop::<AsksItself>::new(Config::default()).expect("a loop");
     let listener = event_loop.net().listen("127.0.0.1:0").expect("a port");
-    let addr = event_loop.net().local_addr(listener).expect("its address");
+    let addr = addr_of(event_loop.net(), listener);
     let mut asks = AsksItself {
         handle: event_loop.handle(),
         answer: None,

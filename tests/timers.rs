@@ -209,7 +209,7 @@ fn timers_of_a_connection_end_with_it() {
         |scene, clock| {
             scene.peer.half_close();
             let looped = &mut scene.looped;
-            looped.settle(clock, |_, net| net.is_empty());
+            looped.settle(clock, |_, net| net.connection_count() == 0);
         },
     ];
     for end in ends {
@@ -404,7 +404,7 @@ fn zero_timer_set_in_on_timer_fires_in_the_next_turn() {
     }
 }
 
-/// Nobody has told the wheel the time meanwhile, and it would begin with a wide slot.
+/// The wheel was not advanced meanwhile, and would begin with a wide slot.
 #[test]
 fn first_timer_after_a_while_makes_no_empty_turn() {
     let (mut looped, _) = scene();

@@ -203,7 +203,7 @@ fn run(seed: u64) {
     let addr = looped.listen();
     let peers: Vec<Peer> = (0..4).map(|_| Peer::connect(addr)).collect();
     let mut seen = support::Recorder::default();
-    looped.settle(&mut seen, |_, net| net.len() == peers.len());
+    looped.settle(&mut seen, |_, net| net.connection_count() == peers.len());
     let mut model = Model {
         meddles: random.one_in(2),
         random,

@@ -11,7 +11,7 @@ use std::time::Duration;
 use support::by_hand::Loop;
 use support::scene::Scene;
 use support::secure::{Authority, NAME, SecurePeer, client, client_with, join_by, secured};
-use support::{Event, Peer, Recorder, framed, pattern};
+use support::{Event, Peer, Recorder, addr_of, framed, pattern};
 use throng::rustls::version::{TLS12, TLS13};
 use throng::rustls::{self, ProtocolVersion};
 use throng::{
@@ -47,7 +47,11 @@ impl Raw {
     fn end(&mut self) -> DisconnectReason {
         let ended = |seen: &mut Recorder, _: &mut Net| !seen.events.is_empty();
         self.looped.settle(&mut self.seen, ended);
-        assert_eq!(self.looped.net().memory_in_use(), 0, "memory is in use");
+        assert_eq!(
+            self.looped.net().stats().memory_bytes,
+            0,
+            "memory is in use"
+        );
         match self.seen.events.pop() {
             Some(Event::Disconnect(_, reason)) => reason,
             other => panic!("only the end is reported, and not {other:?}"),
@@ -212,10 +216,7 @@ fn peer_that_closes_during_the_handshake_is_truncated() {
         raw.peer.write(&client_hello()[..sent]);
         raw.peer.half_close();
         let reason = raw.end();
-        assert!(
-            matches!(reason.cause, DisconnectCause::Truncated),
-            "{reason:?}"
-        );
+        assert_cause!(reason, DisconnectCause::Truncated);
         assert_eq!(reason.stage, Stage::Connecting);
     }
 }
@@ -291,7 +292,13 @@ fn on_accept_precedes_the_handshake_and_on_connect_follows_it() {
     let peer = SecurePeer::connect(addr, client());
     looped.settle(&mut gate, |gate, _| gate.calls == ["accept", "connect"]);
     peer.join().expect("a handshake");
-    assert_eq!((looped.net().len(), looped.net().stats().accepted), (1, 2));
+    assert_eq!(
+        (
+            looped.net().connection_count(),
+            looped.net().stats().accepted
+        ),
+        (1, 2)
+    );
 
     gate.refuses = true;
     let mut refused = Peer::connect(addr);
@@ -448,7 +455,7 @@ fn renewed_certificate_is_presented_to_later_peers_only() {
         .net()
         .listen_with("127.0.0.1:0", options)
         .expect("a listener");
-    let addr = looped.net().local_addr(listener).expect("its address");
+    let addr = addr_of(looped.net(), listener);
     let trusting = |authority: &Authority| client_with(Arc::new(authority.client()));
     let mut old = join_by(&mut looped, &mut seen, addr, trusting(&first));
     assert!(
@@ -476,7 +483,7 @@ fn renewed_certificate_is_presented_to_later_peers_only() {
 fn listener_without_tls_uses_it_once_a_configuration_is_set() {
     let (mut looped, mut seen) = (Loop::new(Config::default()), Recorder::echoing());
     let listener = looped.net().listen("127.0.0.1:0").expect("a listener");
-    let addr = looped.net().local_addr(listener).expect("its address");
+    let addr = addr_of(looped.net(), listener);
     let (mut plain, _) = looped.join_at(addr, &mut seen);
     let config = Arc::new(Authority::of_all().server());
     assert!(looped.net().set_listener_tls(listener, config));
@@ -518,7 +525,7 @@ fn outbound_handshake_with_a_silent_server_times_out() {
         .handshake_timeout(2 * SECOND);
     looped.net().connect_with(addr, options).expect("it starts");
     let (mut server, _) = silent.accept().expect("it connects");
-    looped.settle(&mut seen, |_, net| net.memory_in_use() > 0);
+    looped.settle(&mut seen, |_, net| net.stats().memory_bytes > 0);
     for _ in 0..10 {
         looped.turn(Duration::from_millis(1), &mut seen);
     }

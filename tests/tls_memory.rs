@@ -62,24 +62,26 @@ fn idle_session_takes_about_as_much_heap_as_is_counted_before_and_after_it_was_b
     // The count is not far above it, either.
     assert!(fresh > COUNTED / 2, "{fresh}");
     let counted = (COUNT as u64 + 1) * COUNTED as u64;
-    assert_eq!(looped.net().memory_in_use(), counted);
+    assert_eq!(looped.net().stats().memory_bytes, counted);
 
     drop(peers);
-    looped.settle(&mut seen, |_, net| net.len() == 1);
-    assert_eq!(looped.net().memory_in_use(), COUNTED as u64);
+    looped.settle(&mut seen, |_, net| net.connection_count() == 1);
+    assert_eq!(looped.net().stats().memory_bytes, COUNTED as u64);
     let left = each(&mut looped, &mut seen);
     assert!(left < CONNECTION, "{left} bytes are left of each");
 }
 
 /// Connects a peer, whose memory is that of another thread.
 fn join(looped: &mut Loop, seen: &mut Recorder, addr: SocketAddr) -> Box<SecurePeer> {
-    let before = looped.net().len();
+    let before = looped.net().connection_count();
     let peer = std::thread::spawn(move || {
         let mut peer = Box::new(SecurePeer::new(addr, client()));
         peer.handshake();
         peer
     });
-    looped.settle(seen, |_, net| net.len() > before && peer.is_finished());
+    looped.settle(seen, |_, net| {
+        net.connection_count() > before && peer.is_finished()
+    });
     peer.join().expect("its handshake succeeds")
 }
 

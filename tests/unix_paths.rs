@@ -11,7 +11,9 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 
 use support::{Place, Recorder, turn_until};
-use throng::{Config, ConnectOptions, EventLoop, ListenOptions, ListenerId, Shards, ShardsBuilder};
+use throng::{
+    Config, ConnectOptions, EventLoop, ListenOptions, ListenerId, Net, Shards, ShardsBuilder,
+};
 
 fn new_loop() -> EventLoop {
     EventLoop::new(Config::default()).expect("a loop")
@@ -52,6 +54,10 @@ fn paths_that_the_system_would_alter_are_errors() {
     assert!(!place.0.exists(), "it listens on a part of the path");
 }
 
+fn listens_on(net: &Net, listener: ListenerId) -> Option<&Path> {
+    net.listener(listener)?.local_path()
+}
+
 fn shards(path: &Path, options: ListenOptions) -> io::Result<Shards<Recorder>> {
     let builder: ShardsBuilder = Shards::builder(Config::default()).shards(2);
     let builder = builder.listen_unix(path, options);
@@ -68,7 +74,7 @@ fn abstract_names_work_in_both_directions() {
         let mut event_loop = new_loop();
         let listener = listen(&mut event_loop, path, ListenOptions::default()).expect("a name");
         let net = event_loop.net();
-        assert_eq!(net.local_path(listener), Some(path));
+        assert_eq!(listens_on(net, listener), Some(path));
         let id = net.connect_unix(path, ConnectOptions::default());
         let id = id.expect("it is there");
         let mut seen = Recorder::default();
@@ -104,13 +110,13 @@ fn listener_reports_its_path() {
     let adopted = net.adopt_listener(adopted, ListenOptions::default());
     let adopted = adopted.expect("it is taken");
     let tcp = net.listen("127.0.0.1:0").expect("a free port");
-    assert_eq!(net.local_path(made), Some(&*place.0));
-    assert_eq!(net.local_path(adopted), Some(&*other.0));
-    assert_eq!(net.local_path(tcp), None);
+    assert_eq!(listens_on(net, made), Some(&*place.0));
+    assert_eq!(listens_on(net, adopted), Some(&*other.0));
+    assert_eq!(listens_on(net, tcp), None);
     net.close_listener(made);
     let mut seen = Recorder::default();
     turn_until(&mut event_loop, &mut seen, |_, net| {
-        net.local_path(made).is_none()
+        listens_on(net, made).is_none()
     });
 }
 
@@ -150,7 +156,7 @@ fn socket_file_stays_if_kept_or_replaced() {
     drop(event_loop);
     UnixStream::connect(&place.0).expect("the other one is still there");
 
-    // One that was adopted was made by somebody else.
+    // The file of an adopted listener was made by other code.
     let mut event_loop = new_loop();
     let adopted = event_loop
         .net()
@@ -171,7 +177,7 @@ fn stale_socket_file_is_replaced_if_configured() {
     assert_eq!(error.kind(), ErrorKind::AddrInUse);
     let replacing = ListenOptions::default().replace_stale_socket(true);
     listen(&mut event_loop, &place.0, replacing.clone()).expect("it is stale");
-    UnixStream::connect(&place.0).expect("somebody listens");
+    UnixStream::connect(&place.0).expect("a listener");
     // This one is alive, and not to be replaced by others.
     let error = listen(&mut new_loop(), &place.0, replacing.clone());
     assert_eq!(error.expect_err("alive").kind(), ErrorKind::AddrInUse);

@@ -39,7 +39,7 @@ impl Handler for Sizes {
     fn on_disconnect(&mut self, net: &mut Net, _: ConnectionId, reason: DisconnectReason) {
         let kicked = matches!(reason.cause, DisconnectCause::ClosedLocally);
         assert!(kicked || matches!(reason.cause, DisconnectCause::PeerClosed));
-        if net.is_empty() {
+        if net.connection_count() == 0 {
             net.stop();
         }
     }
@@ -53,9 +53,9 @@ fn frames_of_all_sizes_go_over_a_unix_socket() {
     let listener = net
         .listen_unix(&place.0, ListenOptions::default())
         .expect("a new path");
-    assert_eq!(net.local_addr(listener), None);
+    assert_eq!(net.listener(listener).and_then(|it| it.local_addr()), None);
     net.connect_unix(&place.0, ConnectOptions::default())
-        .expect("somebody listens");
+        .expect("a listener");
     let mut sizes = Sizes(vec![0, 1, 65_532, 65_533, 300_000, 8 << 20, 3]);
     event_loop.run(&mut sizes).expect("it runs");
     assert!(sizes.0.is_empty());
@@ -66,16 +66,16 @@ fn errors_for_used_and_missing_paths_name_the_path() {
     let place = Place::new("used");
     let mut event_loop: EventLoop = EventLoop::new(Config::default()).expect("a loop");
     let net = event_loop.net();
-    let nobody = net.connect_unix(&place.0, ConnectOptions::default());
-    let nobody = nobody.expect_err("nobody listens").to_string();
+    let refused = net.connect_unix(&place.0, ConnectOptions::default());
+    let refused = refused.expect_err("no listener").to_string();
     net.listen_unix(&place.0, ListenOptions::default())
         .expect("a new path");
     let used = net.listen_unix(&place.0, ListenOptions::default());
     let used = used.expect_err("it is in use").to_string();
     let path = place.0.display().to_string();
     assert!(
-        nobody.contains(&path) && used.contains(&path),
-        "{nobody}, {used}"
+        refused.contains(&path) && used.contains(&path),
+        "{refused}, {used}"
     );
 }
 

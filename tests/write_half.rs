@@ -7,6 +7,8 @@ use std::io::Write;
 #[cfg(unix)]
 use std::net::Shutdown;
 use std::net::TcpListener;
+#[cfg(unix)]
+use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
 #[cfg(unix)]
@@ -14,7 +16,7 @@ use support::Event;
 use support::by_hand::Loop;
 use support::drivers::{Driver, listening_by};
 use support::scene::Scene;
-use support::{Peer, Recorder, bytes_queued, framed, pattern, turn_until};
+use support::{Peer, Recorder, addr_of, bytes_queued, framed, pattern, turn_until};
 #[cfg(unix)]
 use throng::ConnectOptions;
 use throng::{
@@ -99,7 +101,7 @@ fn frames_before_a_close_are_delivered_over_tcp<D: Driver>() {
 #[cfg(unix)]
 fn frames_before_a_close_are_delivered_over_a_unix_socket<D: Driver>() {
     let mut driver = D::new(Config::default());
-    let (ours, peer) = std::os::unix::net::UnixStream::pair().expect("two sockets");
+    let (ours, peer) = UnixStream::pair().expect("two sockets");
     driver
         .net()
         .adopt(ours, throng::ConnectOptions::default())
@@ -111,7 +113,7 @@ fn frames_before_a_close_are_delivered_over_a_unix_socket<D: Driver>() {
     assert!(is_reset(&reason), "{reason}");
     assert!(
         answering.refused > 0,
-        "the kernel took {FRAMES} answers for nobody"
+        "the kernel took {FRAMES} answers to a closed peer"
     );
     assert!(reason.unsent_frames > 0, "those of the write that failed");
     assert_eq!(reason.unshown_bytes, 0);
@@ -125,7 +127,7 @@ fn streamed_frame_before_a_close_is_delivered<D: Driver>() {
         .read_budget(1024);
     let mut driver = D::new(config);
     let listener = driver.net().listen("127.0.0.1:0").expect("a listener");
-    let addr = driver.net().local_addr(listener).expect("its address");
+    let addr = addr_of(driver.net(), listener);
     send_and_close(Peer::connect(addr).0, &framed(&pattern(LEN)));
     let answering = answer_all(&mut driver);
     assert_eq!(answering.bytes, LEN as u64);
@@ -215,29 +217,30 @@ fn connection_with_a_failed_write_cannot_be_released() {
 
 // ----- A peer that shuts its read half down and goes on writing: Unix domain sockets tell of it by EPIPE -----
 
-/// A connection over a Unix domain socket.
+/// A loop with one connection, over a Unix domain socket.
 #[cfg(unix)]
-fn pair(looped: &mut Loop, seen: &mut Recorder) -> (ConnectionId, std::os::unix::net::UnixStream) {
-    let (ours, peer) = std::os::unix::net::UnixStream::pair().expect("two sockets");
+fn paired(config: Config) -> (Loop, Recorder, UnixStream, ConnectionId) {
+    let (mut looped, mut seen) = (Loop::new(config), Recorder::default());
+    let (ours, peer) = UnixStream::pair().expect("two sockets");
     let options = ConnectOptions::default();
     let id = looped.net().adopt(ours, options).expect("it is connected");
-    looped.settle(seen, |_, net| net.is_connected(id));
-    (id, peer)
+    looped.settle(&mut seen, |_, net| net.is_connected(id));
+    (looped, seen, peer, id)
+}
+
+/// Sends what the peer will not receive. Whether the write fails is seen later.
+#[cfg(unix)]
+fn send_in_vain(looped: &mut Loop, id: ConnectionId) {
+    let sent = looped.net().send(id, b"unreadable");
+    sent.expect("it is connected");
 }
 
 /// One whose peer reads nothing any more, of which a write has found out.
 #[cfg(unix)]
-fn peer_with_its_read_half_shut(
-    config: Config,
-) -> (Loop, Recorder, std::os::unix::net::UnixStream, ConnectionId) {
-    let mut looped = Loop::new(config);
-    let mut seen = Recorder::default();
-    let (id, peer) = pair(&mut looped, &mut seen);
+fn peer_with_its_read_half_shut(config: Config) -> (Loop, Recorder, UnixStream, ConnectionId) {
+    let (mut looped, mut seen, peer, id) = paired(config);
     peer.shutdown(Shutdown::Read).expect("a live socket");
-    looped
-        .net()
-        .send(id, b"for nobody")
-        .expect("it is connected");
+    send_in_vain(&mut looped, id);
     looped.rest(&mut seen);
     assert!(matches!(
         looped.net().send(id, b"more"),
@@ -279,15 +282,10 @@ fn silence_before_a_failed_write_does_not_shorten_the_time_after_it() {
     let config = Config::default()
         .disconnect_timeout(5 * SECOND)
         .idle_timeout(10 * SECOND);
-    let mut looped = Loop::new(config);
-    let mut seen = Recorder::default();
-    let (id, peer) = pair(&mut looped, &mut seen);
+    let (mut looped, mut seen, peer, id) = paired(config);
     looped.pass(9 * SECOND, &mut seen);
     peer.shutdown(Shutdown::Read).expect("a live socket");
-    looped
-        .net()
-        .send(id, b"for nobody")
-        .expect("it is connected");
+    send_in_vain(&mut looped, id);
     looped.rest(&mut seen);
     looped.pass(2 * SECOND, &mut seen);
     looped.pass(2 * SECOND, &mut seen);
@@ -300,9 +298,7 @@ fn silence_before_a_failed_write_does_not_shorten_the_time_after_it() {
 #[test]
 fn end_after_a_failed_write_is_no_half_close_and_takes_no_time() {
     for half_closes_first in [false, true] {
-        let mut looped = Loop::new(Config::default().allow_half_open(true));
-        let mut seen = Recorder::default();
-        let (id, peer) = pair(&mut looped, &mut seen);
+        let (mut looped, mut seen, peer, id) = paired(Config::default().allow_half_open(true));
         if half_closes_first {
             peer.shutdown(Shutdown::Write).expect("a live socket");
             looped.settle(&mut seen, |seen, _| {
@@ -311,10 +307,7 @@ fn end_after_a_failed_write_is_no_half_close_and_takes_no_time() {
         }
         let half_closes = seen.events.len();
         drop(peer);
-        looped
-            .net()
-            .send(id, b"for nobody")
-            .expect("it is connected");
+        send_in_vain(&mut looped, id);
         looped.reactor.finish_turn(&mut seen);
         looped.settle(&mut seen, |seen, _| seen.events.len() > half_closes);
         assert!(is_reset(seen.ends()[0].1), "{}", seen.ends()[0].1);
@@ -323,12 +316,12 @@ fn end_after_a_failed_write_is_no_half_close_and_takes_no_time() {
 
 #[cfg(unix)]
 #[test]
-fn nobody_is_told_to_go_on_after_a_failed_write() {
+fn failed_write_is_followed_by_no_drain() {
     #[derive(Default)]
     struct Drained(Recorder);
     impl Handler for Drained {
         fn on_data(&mut self, net: &mut Net, id: ConnectionId, _: Frame<'_>) {
-            net.send(id, b"for nobody").expect("as far as is known");
+            net.send(id, b"unreadable").expect("as far as is known");
         }
         fn on_drain(&mut self, _: &mut Net, id: ConnectionId) {
             panic!("{id} takes nothing any more");
@@ -338,8 +331,7 @@ fn nobody_is_told_to_go_on_after_a_failed_write() {
         }
     }
     let config = Config::default().high_watermark(16).low_watermark(4);
-    let mut looped = Loop::new(config);
-    let (id, mut peer) = pair(&mut looped, &mut Recorder::default());
+    let (mut looped, _, mut peer, id) = paired(config);
     let mut drained = Drained::default();
     looped.net().send(id, &[7; 100]).expect("it is connected");
     looped.reactor.finish_turn(&mut drained);
@@ -382,16 +374,11 @@ fn unshown_frames_outlive_the_deadline_after_a_failed_write() {
         let config = Config::default()
             .disconnect_timeout(timeout)
             .frames_per_turn(1);
-        let mut looped = Loop::new(config);
-        let mut seen = Recorder::default();
-        let (id, mut peer) = pair(&mut looped, &mut seen);
+        let (mut looped, mut seen, mut peer, id) = paired(config);
         peer.write_all(&framed(b"").repeat(FRAMES))
             .expect("there is room");
         drop(peer);
-        looped
-            .net()
-            .send(id, b"for nobody")
-            .expect("it is connected");
+        send_in_vain(&mut looped, id);
         for _ in 0..2 * FRAMES {
             looped.pass(2 * SECOND, &mut seen);
         }
@@ -404,14 +391,10 @@ fn unshown_frames_outlive_the_deadline_after_a_failed_write() {
 #[test]
 fn pause_after_a_failed_write_costs_no_turns_whatever_the_timeout() {
     for timeout in [Duration::ZERO, SECOND, Duration::MAX] {
-        let mut looped = Loop::new(Config::default().disconnect_timeout(timeout));
-        let mut seen = Recorder::default();
-        let (id, peer) = pair(&mut looped, &mut seen);
+        let (mut looped, mut seen, peer, id) =
+            paired(Config::default().disconnect_timeout(timeout));
         peer.shutdown(Shutdown::Read).expect("a live socket");
-        looped
-            .net()
-            .send(id, b"for nobody")
-            .expect("it is connected");
+        send_in_vain(&mut looped, id);
         looped.reactor.finish_turn(&mut seen);
         assert!(looped.net().pause(id));
         for _ in 0..5 {
@@ -436,16 +419,11 @@ fn pause_after_a_failed_write_costs_no_turns_whatever_the_timeout() {
 #[cfg(unix)]
 #[test]
 fn failed_write_of_a_paused_connection_counts_unread_bytes() {
-    let mut looped = Loop::new(Config::default());
-    let mut seen = Recorder::default();
-    let (id, mut peer) = pair(&mut looped, &mut seen);
+    let (mut looped, mut seen, mut peer, id) = paired(Config::default());
     looped.net().pause(id);
     peer.write_all(&[7; 5000]).expect("there is room");
     drop(peer);
-    looped
-        .net()
-        .send(id, b"for nobody")
-        .expect("it is connected");
+    send_in_vain(&mut looped, id);
     looped.settle(&mut seen, |seen, _| !seen.ends().is_empty());
     let reason = seen.ends()[0].1;
     assert!(is_reset(reason), "{reason}");

@@ -43,7 +43,10 @@ impl Fixture {
         let mut event_loop = EventLoop::new(Config::default()).expect("a loop");
         let net = event_loop.net();
         let listener = net.listen("127.0.0.1:0").expect("a free port");
-        let addr = net.local_addr(listener).expect("its address");
+        let addr = net
+            .listener(listener)
+            .and_then(|it| it.local_addr())
+            .expect("its address");
         net.connect(addr).expect("a free descriptor");
         let mut ends = Ends::default();
         let id = loop {

@@ -132,7 +132,8 @@ pub(crate) fn run(options: &Options, json: Option<&Path>) -> Result<(), Problem>
     let net = event_loop.net();
     let listener = net.listen("127.0.0.1:0").map_err(std::io::Error::from)?;
     let addr = net
-        .local_addr(listener)
+        .listener(listener)
+        .and_then(|it| it.local_addr())
         .ok_or_else(|| Problem::failed("no address"))?;
     let (options_, (done, is_done)) = (options.clone(), mpsc::channel());
     let checking = thread::spawn(move || {

@@ -65,7 +65,7 @@ pub(crate) fn fit_beside(connections: u32, each: u32, others: u32) -> u32 {
     u32::try_from(room).unwrap_or(connections)
 }
 
-/// Fails if a loop has had to stop accepting: who waits for its connections would wait for ever.
+/// Fails if a loop has had to stop accepting: a client that waits for its connections would wait forever.
 pub(crate) fn expect_accepting(stats: &Stats) -> Result<(), Problem> {
     if stats.accept_pauses == 0 {
         return Ok(());

@@ -22,7 +22,7 @@ const MANY: u32 = 8;
 /// One in so many then. It shares no factor with the usual numbers in flight, so that each place in a batch is timed.
 const OF_MANY: u32 = 7;
 
-/// The process itself: works until nobody tells it anything any more.
+/// The process itself: works until its input ends.
 pub(crate) fn run(options: &load::Options) -> Result<(), Problem> {
     let shape = options.shape()?;
     let mut load = Load::connect(&Spec {

@@ -28,7 +28,7 @@ fn note_rejected(id: ConnectionId, error: &SendError) {
     log::warn!("{id}: {error}");
 }
 
-/// Sends each frame to everybody, its sender included.
+/// Sends each frame to all connections, its sender included.
 pub(crate) struct Broadcast;
 
 impl Handler for Broadcast {
@@ -54,11 +54,11 @@ impl Handler for Sink {
     fn on_chunk(&mut self, _: &mut Net, _: ConnectionId, _: Chunk<'_>) {}
 }
 
-/// Sends each frame to one other: who comes second is paired with who came first, and so on. It takes from the one no
+/// Sends each frame to one other connection: the second is paired with the first, and so on. It takes from the one no
 /// faster than the other reads.
 #[derive(Default)]
 pub(crate) struct Relay {
-    /// Who has nobody yet.
+    /// The connection without a partner.
     single: Option<ConnectionId>,
     partners: HashMap<ConnectionId, ConnectionId>,
 }

@@ -1,4 +1,4 @@
-//! Which processor a process runs on, and who goes first there, where that can be chosen.
+//! Which processor a process runs on, and with which priority, where that can be chosen.
 
 /// Two processors this process may use: one for a server, one for its load. `None` where there is no choice.
 #[cfg(target_os = "linux")]

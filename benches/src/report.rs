@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::problem::Problem;
 
-/// Prints a line. If nobody reads any more, the program ends: a closed pipe is no error.
+/// Prints a line. If the pipe is closed, the program ends: that is no error.
 pub(crate) fn say(line: fmt::Arguments<'_>) {
     let mut out = io::stdout().lock();
     if writeln!(out, "{line}").and_then(|()| out.flush()).is_err() {
@@ -18,7 +18,7 @@ pub(crate) fn say(line: fmt::Arguments<'_>) {
 
 /// Prints a problem, as one line.
 pub(crate) fn complain(problem: &Problem) {
-    // If that fails too there is nobody to tell.
+    // If that fails too, the problem cannot be reported.
     let _ = writeln!(io::stderr(), "throng-bench: {problem}");
 }
 

@@ -35,7 +35,7 @@ pub(crate) struct Options {
     /// Peers from this network are proxies, which begin with a PROXY header: 127.0.0.1 or 10.0.0.0/8. May be repeated.
     #[arg(long, value_name = "NETWORK")]
     proxy_protocol: Vec<IpNetwork>,
-    /// How long everybody has to read what is queued, after a signal.
+    /// How long peers have to read what is queued, after a signal.
     #[arg(long, default_value = "5", value_parser = seconds)]
     shutdown_timeout: Duration,
     #[cfg(feature = "tls")]
@@ -51,7 +51,7 @@ pub(crate) struct Options {
 enum Mode {
     /// Send it back.
     Echo,
-    /// Send it to everybody, its sender included.
+    /// Send it to all connections, its sender included.
     Broadcast,
     /// Forget it.
     Sink,
@@ -98,14 +98,14 @@ fn start<H: Handler>(handler: &mut H, options: &Options) -> Result<Stats, Proble
     for signal in [SIGINT, SIGTERM] {
         signal_hook::flag::register(signal, Arc::clone(&stop))?;
     }
-    if let Some(addr) = net.local_addr(listener) {
+    if let Some(addr) = net.listener(listener).and_then(|it| it.local_addr()) {
         report::say(format_args!("listening on {addr}"));
     }
     serve(&mut driver, handler, options, &stop)?;
     Ok(driver.net().stats())
 }
 
-/// Runs the loop until it is told to stop, or nobody is left to want it. Who is told twice does not wait for anybody.
+/// Runs the loop until a signal or the end of its parent. After a second signal it does not wait for peers.
 fn serve<H: Handler>(
     driver: &mut Driver<H>,
     handler: &mut H,

@@ -71,7 +71,8 @@ pub(crate) fn run(options: &Options, json: Option<&Path>) -> Result<(), Problem>
     let net = event_loop.net();
     let listener = net.listen("127.0.0.1:0").map_err(std::io::Error::from)?;
     let addr = net
-        .local_addr(listener)
+        .listener(listener)
+        .and_then(|it| it.local_addr())
         .ok_or_else(|| Problem::failed("no address"))?;
     let seconds = options.seconds.as_secs_f64();
     let connections = limits::fit(options.connections);
@@ -93,10 +94,10 @@ pub(crate) fn run(options: &Options, json: Option<&Path>) -> Result<(), Problem>
     };
     // The load connects first.
     let mut watch = Watch::new();
-    while event_loop.net().len() < connections as usize {
+    while event_loop.net().connection_count() < connections as usize {
         event_loop.turn(&mut world, Some(watch::TICK))?;
         load.expect_alive()?;
-        let connected = event_loop.net().len() as u64;
+        let connected = event_loop.net().connection_count() as u64;
         limits::expect_accepting(&event_loop.net().stats())?;
         watch.expect(connected, "no connection of the load was established")?;
     }

@@ -87,12 +87,15 @@ fn main() -> Result<(), Problem> {
 fn measure<H: Handler>(handler: &mut H, round: &Round, rounds: u32) -> Result<(u64, u64), Problem> {
     let mut event_loop = EventLoop::new(Config::default())?;
     let listener = event_loop.net().listen("127.0.0.1:0")?;
-    let addr = event_loop.net().local_addr(listener);
+    let addr = event_loop
+        .net()
+        .listener(listener)
+        .and_then(|it| it.local_addr());
     let addr = addr.ok_or("no address")?;
     let mut clients = Vec::new();
     while clients.len() < CLIENTS {
         clients.push(TcpStream::connect(addr)?);
-        while event_loop.net().len() < clients.len() {
+        while event_loop.net().connection_count() < clients.len() {
             event_loop.turn(handler, Some(Duration::from_secs(60)))?;
         }
     }

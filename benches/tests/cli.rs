@@ -65,7 +65,7 @@ fn invalid_argument_is_one_line_and_exit_code_2() {
         &["load", "--connections", "0"],
         &["load", "--seconds", "soon"],
         &["compare", "--cells", "many"],
-        &["compare", "--systems", "nobody"],
+        &["compare", "--systems", "unknown"],
         &["compare", "--build", "nameless"],
         &["compare", "--quick", "--rounds", "2"],
         &["load", "--traffic", "churn", "--active", "3"],

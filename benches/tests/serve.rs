@@ -149,7 +149,7 @@ fn serve_applies_limits_from_options() {
 fn serve_relays_whole_and_streamed_frames() {
     let server = Serve::start(&["--mode", "relay", "--stream-frames-over", "1KiB"]);
     let mut first = server.peer();
-    // It waits for somebody to talk to.
+    // It waits for a partner.
     send(&mut first, b"anybody there?");
     let mut second = server.peer();
     assert_eq!(receive(&mut second), b"anybody there?");

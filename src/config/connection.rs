@@ -115,7 +115,8 @@ connection_options! {
 
     /// Sets the payload length, in bytes, above which frames are not buffered, but passed to
     /// [`on_chunk`](crate::Handler::on_chunk) in chunks as they arrive, in constant memory. Default: `u64::MAX`, so all
-    /// frames arrive whole.
+    /// frames arrive whole. No frame is longer than [`max_frame_len`](Self::max_frame_len), so a value of at least that
+    /// streams none.
     ///
     /// It does not apply to [`Framing::raw`], nor to [`custom`](Framing::custom) formats that find the length of a
     /// frame only at its end.

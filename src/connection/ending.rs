@@ -34,7 +34,63 @@ impl Aside {
     }
 }
 
+/// What the peer's EOF means for a connection.
+#[derive(Debug)]
+pub(crate) enum EndOfStream {
+    /// The connection stays open for replies.
+    HalfOpen,
+    /// The connection closes.
+    Closes(DisconnectCause),
+}
+
+/// What follows when everything that can be written is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Written {
+    /// Nothing: it stays open.
+    Stays,
+    /// This side was half-closed: a FIN is sent, and reading continues.
+    HalfCloses,
+    /// It is closing: a FIN is sent, and input is discarded until the peer's EOF.
+    Drains,
+    /// It ends: the peer's EOF was read, its stream is released, or a FIN would be misleading.
+    Ends,
+}
+
 impl Connection {
+    /// Decides what follows when everything that can be written is written.
+    pub(crate) fn when_written(&self) -> Written {
+        match self.phase {
+            Phase::Open if self.owes_fin() => Written::HalfCloses,
+            Phase::Closing if self.misleads() => Written::Ends,
+            Phase::Closing
+                if !self.read_ended() && !mutated!("closed without waiting for the peer") =>
+            {
+                Written::Drains
+            }
+            Phase::Closing | Phase::Releasing => Written::Ends,
+            _ => Written::Stays,
+        }
+    }
+
+    /// Returns whether the peer would take an EOF for the end of a frame that is incomplete: of an open frame whose length
+    /// it cannot know, such as a line.
+    pub(crate) fn misleads(&self) -> bool {
+        let queue = self.queue.as_ref();
+        queue.is_some_and(|queue| queue.is_open_without_header())
+    }
+
+    /// Decides what an EOF at this point of the stream means.
+    pub(crate) fn at_end_of_stream(&self) -> EndOfStream {
+        match self.end_of_stream() {
+            DisconnectCause::PeerClosed
+                if self.options().allow_half_open && self.check_open().is_ok() =>
+            {
+                EndOfStream::HalfOpen
+            }
+            cause => EndOfStream::Closes(cause),
+        }
+    }
+
     /// Returns the cause for an EOF at this point of the stream.
     pub(crate) fn end_of_stream(&self) -> DisconnectCause {
         if self.decoder.is_inside_frame() {
@@ -97,6 +153,7 @@ impl Connection {
         // Frames dropped for a last frame are no part of the stream: without them it is complete.
         let is_cut_off =
             self.has_failed_write() || (overruling.is_some() && self.unsent_bytes() > 0);
+        let misleads = self.misleads();
         let unshown = self.unshown();
         let mut reason = match (decided, overruling) {
             (Some(reason), None) => reason,
@@ -114,7 +171,7 @@ impl Connection {
         self.drop_queue(&mut reason, common);
         self.drop_input(common);
         let is_aborted = matches!(reason.cause, DisconnectCause::Aborted);
-        let is_reset = is_aborted || (is_cut_off && reason.unsent_bytes > 0);
+        let is_reset = is_aborted || misleads || (is_cut_off && reason.unsent_bytes > 0);
         let is_reset = is_reset && !mutated!("cut-off stream ends with FIN");
         self.aside.get_or_insert_default().ending = Some(reason);
         self.phase = Phase::Closed;

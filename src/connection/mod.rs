@@ -61,6 +61,7 @@ use write_half::WriteHalf;
 pub(crate) use backpressure::{HeldBack, Pressure};
 pub(crate) use common::Common;
 pub(crate) use deadlines::Clock;
+pub(crate) use ending::{EndOfStream, Written};
 pub(crate) use fill::Fill;
 pub(crate) use flush::{Failure, Flush};
 pub(crate) use io::Io;
@@ -272,9 +273,19 @@ impl Connection {
         self.readiness.has(Readiness::READABLE | Readiness::AHEAD)
     }
 
-    /// Returns whether an event reported an error that no read will return.
-    pub(crate) fn has_unread_error(&self) -> bool {
-        self.held_back != HeldBack::NOT && self.readiness.has(Readiness::ERROR)
+    /// Returns whether the stream has to be asked for its error, because no read will return it: after the peer's EOF, or
+    /// if an event has reported it while the connection is held back. The caller has to ask.
+    pub(crate) fn begin_error_check(&mut self) -> bool {
+        let is_unread = self.held_back != HeldBack::NOT && self.readiness.has(Readiness::ERROR);
+        if !self.read_ended() && !is_unread {
+            return false;
+        }
+        // WRITABLE is kept, because a blocked write waits for it.
+        self.readiness.remove(Readiness::ERROR);
+        if self.read_ended() {
+            self.readiness.remove(Readiness::READ);
+        }
+        true
     }
 
     /// Returns the bytes that this connection holds: queued, or received of an incomplete frame.

@@ -347,9 +347,9 @@ impl DerefMut for Link {
 }
 
 impl Drop for Link {
-    /// Resets the stream if unsent bytes were dropped with the loop.
+    /// Resets the stream if a part of it was dropped with the loop.
     fn drop(&mut self) {
-        let has_unsent = self.connection.unsent_bytes() > 0;
+        let has_unsent = self.connection.unsent_bytes() > 0 || self.connection.misleads();
         #[cfg(feature = "tls")]
         let has_unsent = has_unsent || self.unsent_ciphertext() > 0;
         if let Some(stream) = self.stream().filter(|_| has_unsent) {

@@ -169,7 +169,7 @@ impl Link {
             let mut outcome = connection.flush(secured, budget, common);
             let is_over = match outcome {
                 Flush::Done => true,
-                Flush::Waiting => connection.is_left_open(),
+                Flush::Waiting => connection.is_left_open() && !connection.misleads(),
                 _ => false,
             };
             if is_over && closes {

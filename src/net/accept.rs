@@ -18,7 +18,7 @@ use crate::timers::later;
 pub(crate) enum Accepted {
     Peer(Newcomer),
     /// No peer, but the next accept may return one.
-    Nobody,
+    NoPeer,
     /// No more peers for now.
     Blocked,
 }
@@ -44,7 +44,7 @@ impl Net {
         };
         let registered = listener.register(&self.common.registry, id);
         match registered.and_then(|()| listener.next_peer()) {
-            Ok(None) => Accepted::Nobody,
+            Ok(None) => Accepted::NoPeer,
             Ok(Some(peer)) => {
                 let newcomer = listener.newcomer(id, peer);
                 self.screen(newcomer)
@@ -60,7 +60,7 @@ impl Net {
                     Warning::AcceptFailed,
                     format_args!("accepting a peer failed: {error}"),
                 );
-                Accepted::Nobody
+                Accepted::NoPeer
             }
             Err(error) => {
                 self.pause_accepting(id, &error);
@@ -79,11 +79,11 @@ impl Net {
             if self.has_room_for(&newcomer, None) {
                 self.await_header(newcomer, timeout);
             }
-            return Accepted::Nobody;
+            return Accepted::NoPeer;
         }
         match self.has_room_for(&newcomer, peer) && self.comes_in_time(peer) {
             true => Accepted::Peer(newcomer),
-            false => Accepted::Nobody,
+            false => Accepted::NoPeer,
         }
     }
 

@@ -3,7 +3,7 @@
 use log::trace;
 
 use super::Net;
-use crate::connection::{Failure, Flush, Phase};
+use crate::connection::{Failure, Flush, Written};
 use crate::connection_id::{ConnectionId, Source};
 use crate::reason::DisconnectCause;
 use crate::socket::Readiness;
@@ -57,27 +57,21 @@ impl Net {
         let Some(connection) = self.connections.get_mut(id) else {
             return;
         };
-        let sends_fin = connection.owes_fin();
-        match connection.phase {
-            Phase::Closing
-                if !connection.read_ended() && !mutated!("closed without waiting for the peer") => {
-            }
-            // The peer's EOF was read, or the stream is released.
-            Phase::Closing | Phase::Releasing => return self.end(id, None),
-            Phase::Open if sends_fin => {
+        match connection.when_written() {
+            Written::Stays => {}
+            Written::HalfCloses => {
                 if let Err(error) = connection.send_fin() {
                     self.fail_write(id, error);
                 }
-                return;
             }
-            _ => return,
-        }
-        match connection.send_fin() {
-            Ok(()) => {
-                connection.note_draining();
-                self.continue_closing(id);
-            }
-            Err(error) => self.end(id, Some(DisconnectCause::of_socket(error))),
+            Written::Drains => match connection.send_fin() {
+                Ok(()) => {
+                    connection.note_draining();
+                    self.continue_closing(id);
+                }
+                Err(error) => self.end(id, Some(DisconnectCause::of_socket(error))),
+            },
+            Written::Ends => self.end(id, None),
         }
     }
 

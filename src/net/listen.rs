@@ -67,7 +67,7 @@ impl fmt::Debug for Listener {
 
 impl Net {
     /// Listens on an address, with the default [`ListenOptions`]. Examples: `"127.0.0.1:5000"`; `"[::]:5000"` for IPv4
-    /// and IPv6; port 0 for any free port, which [`local_addr`](Self::local_addr) returns.
+    /// and IPv6; port 0 for any free port, which [`ListenerRef::local_addr`](crate::ListenerRef::local_addr) returns.
     ///
     /// If a name has several addresses, the first that works is used. Resolving a name may block.
     ///

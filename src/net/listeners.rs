@@ -28,7 +28,7 @@ impl Net {
     ///     fn on_data(&mut self, _: &mut Net, _: ConnectionId, _: Frame<'_>) {}
     ///
     ///     fn on_connect(&mut self, net: &mut Net, _: ConnectionId) {
-    ///         if net.len() == 4 {
+    ///         if net.connection_count() == 4 {
     ///             net.pause_listener(self.listener);
     ///         }
     ///     }

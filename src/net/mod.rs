@@ -3,10 +3,10 @@
 //! Holds all state of the loop except the selector and the handler. No method of `Net` calls the handler, so callbacks
 //! never nest. [`crate::reactor`] makes all callbacks.
 //!
-//! One file per group of operations: [`listen`](mod@listen), [`listeners`], [`accept`](mod@accept), [`admission`],
-//! [`connect`], [`adopt`], [`lifecycle`], [`send`], [`stream`], [`fanout`], [`flush`], [`backpressure`], [`throttle`],
-//! [`budget`], [`deadlines`], [`timers`], [`user_sources`], [`shutdown`], [`queries`], [`view`], [`warnings`], [`turn`],
-//! [`service`].
+//! One file per group of operations: [`listen`](mod@listen), [`listeners`], [`listener_view`], [`accept`](mod@accept),
+//! [`admission`], [`connect`], [`adopt`], [`lifecycle`], [`send`], [`stream`], [`fanout`], [`flush`], [`backpressure`],
+//! [`throttle`], [`budget`], [`deadlines`], [`timers`], [`user_sources`], [`shutdown`], [`queries`], [`view`],
+//! [`warnings`], [`turn`], [`service`].
 
 mod accept;
 mod admission;
@@ -26,6 +26,7 @@ mod invariants;
 mod ledger;
 mod lifecycle;
 mod listen;
+mod listener_view;
 mod listeners;
 mod queries;
 mod replies;
@@ -77,7 +78,8 @@ pub use fanout::SendReport;
 pub(crate) use ledger::Entry;
 use listen::Listener;
 pub(crate) use listen::Peer;
-pub(crate) use service::{EndOfStream, Input, Received};
+pub use listener_view::ListenerRef;
+pub(crate) use service::{Input, Received};
 pub use timers::{Expired, Timer, TimerId};
 #[cfg(feature = "tls")]
 pub use tls::Tls;
@@ -131,10 +133,8 @@ pub(crate) use warnings::Warning;
 /// | **Queries** | |
 /// | [`connection`](Self::connection), [`is_connected`](Self::is_connected) | one connection |
 /// | [`connections`](Self::connections) | all established connections |
-/// | [`len`](Self::len) | how many are established |
-/// | [`is_empty`](Self::is_empty) | whether none is established |
-/// | [`local_addr`](Self::local_addr), [`local_path`](Self::local_path) | where a listener listens |
-/// | [`memory_in_use`](Self::memory_in_use) | bytes held by all connections |
+/// | [`connection_count`](Self::connection_count) | how many are established |
+/// | [`listener`](Self::listener) | one listener |
 /// | [`stats`](Self::stats) | counters and gauges |
 /// | [`now`](Self::now) | the time of this turn |
 /// | **Timers and sources** | |

@@ -1,6 +1,5 @@
-//! Queries about the loop, its connections and its listeners.
+//! Queries about the loop and its connections.
 
-use std::net::SocketAddr;
 use std::time::Instant;
 
 use super::Net;
@@ -16,23 +15,6 @@ impl Net {
         self.connections
             .get(id)
             .is_some_and(|connection| connection.is_open())
-    }
-
-    /// Returns the bytes that all connections hold, as counted for [`memory_budget`](crate::Config::memory_budget).
-    pub fn memory_in_use(&self) -> u64 {
-        self.common.memory.used()
-    }
-
-    /// Returns the address of a listener, with the actual port if port 0 was requested. `None` for Unix domain sockets.
-    pub fn local_addr(&self, id: ListenerId) -> Option<SocketAddr> {
-        self.listeners.get(id)?.local.addr
-    }
-
-    /// Returns the path of a listener on a Unix domain socket, as it was passed; an abstract name begins with a NUL
-    /// byte. `None` for TCP, and for sockets without a name.
-    #[cfg(unix)]
-    pub fn local_path(&self, id: ListenerId) -> Option<&std::path::Path> {
-        self.listeners.get(id)?.local.path.as_deref()
     }
 
     /// Returns where a listener listens.
@@ -55,13 +37,8 @@ impl Net {
     }
 
     /// Returns the number of established connections, which [`connections`](Self::connections) lists.
-    pub fn len(&self) -> usize {
+    pub fn connection_count(&self) -> usize {
         self.open
-    }
-
-    /// Returns whether no connection is established.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
     }
 
     /// Returns the counters and gauges of the loop, in a time that does not depend on the number of connections.

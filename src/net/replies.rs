@@ -7,7 +7,7 @@ use crate::connection_id::ConnectionId;
 use crate::frame::{LengthPrefix, WholeFrames};
 
 /// The id of no connection: no slot has this index.
-const NOBODY: ConnectionId = ConnectionId::new(u32::MAX, u32::MAX);
+const NO_CONNECTION: ConnectionId = ConnectionId::new(u32::MAX, u32::MAX);
 
 /// The size of the buffer at first, and its largest size: that of the replies to a whole read.
 const FIRST: usize = 4 * 1024;
@@ -32,7 +32,7 @@ pub(super) struct Replies {
 impl Replies {
     pub(super) fn new() -> Self {
         Self {
-            to: NOBODY,
+            to: NO_CONNECTION,
             prefix: LengthPrefix::default(),
             longest: 0,
             most: 0,
@@ -72,7 +72,7 @@ impl Replies {
     /// Returns the connection whose replies are being collected.
     #[inline]
     pub(super) fn to(&self) -> Option<ConnectionId> {
-        (self.to != NOBODY).then_some(self.to)
+        (self.to != NO_CONNECTION).then_some(self.to)
     }
 
     /// Collects a frame, if it is for the connection that is being served and there is room. Returns its length.
@@ -126,7 +126,7 @@ impl Replies {
     /// Stops collecting. The frames stay until they are [cleared](Self::clear).
     #[inline(always)]
     pub(super) fn end(&mut self) {
-        self.to = NOBODY;
+        self.to = NO_CONNECTION;
     }
 
     /// Removes the frames. Returns how many there were.

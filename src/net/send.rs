@@ -104,7 +104,7 @@ impl Net {
     /// # let mut event_loop: EventLoop = EventLoop::new(Config::default())?;
     /// # let net = event_loop.net();
     /// # let listener = net.listen("127.0.0.1:0").unwrap();
-    /// # let id = net.connect(net.local_addr(listener).unwrap()).unwrap();
+    /// # let id = net.connect(net.listener(listener).and_then(|it| it.local_addr()).unwrap()).unwrap();
     ///
     /// let (x, y) = (3, 4);
     /// let sent = net.send_with(id, |out| write!(out, "at {x},{y}"));

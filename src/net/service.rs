@@ -7,21 +7,12 @@ use log::{Level, log_enabled, trace};
 
 use super::Net;
 use crate::config::Config;
-use crate::connection::{Connection, Fill, Flush, Origin, Phase};
+use crate::connection::{Connection, EndOfStream, Fill, Flush, Origin, Phase};
 use crate::connection_id::{ConnectionId, ListenerId, Source};
 use crate::error::DecodeError;
 use crate::frame::{Cut, WholeFrames};
 use crate::reason::{DisconnectCause, DisconnectReason};
 use crate::socket::Readiness;
-
-/// What the peer's EOF means for a connection.
-#[derive(Debug)]
-pub(crate) enum EndOfStream {
-    /// The connection stays open for replies.
-    HalfOpen,
-    /// The connection closes.
-    Closes(DisconnectCause),
-}
 
 /// The outcome of a read that is not simply input.
 #[derive(Debug)]
@@ -241,15 +232,9 @@ impl Net {
         let Some(connection) = self.connections.get_mut(id) else {
             return;
         };
-        if !connection.read_ended() && !connection.has_unread_error() {
-            return;
-        }
-        // The error is known now. WRITABLE is kept, because a blocked write waits for it.
-        connection.readiness.remove(Readiness::ERROR);
-        if connection.read_ended() {
-            connection.readiness.remove(Readiness::READ);
-        }
-        if let Some(error) = connection.take_error() {
+        if connection.begin_error_check()
+            && let Some(error) = connection.take_error()
+        {
             self.fail_write(id, error);
         }
     }
@@ -307,16 +292,9 @@ impl Net {
     }
 
     pub(crate) fn end_of_stream(&self, id: ConnectionId) -> EndOfStream {
-        let Some(connection) = self.connections.get(id) else {
-            return EndOfStream::Closes(DisconnectCause::PeerClosed);
-        };
-        match connection.end_of_stream() {
-            DisconnectCause::PeerClosed
-                if connection.options().allow_half_open && connection.check_open().is_ok() =>
-            {
-                EndOfStream::HalfOpen
-            }
-            cause => EndOfStream::Closes(cause),
+        match self.connections.get(id) {
+            Some(connection) => connection.at_end_of_stream(),
+            None => EndOfStream::Closes(DisconnectCause::PeerClosed),
         }
     }
 

@@ -76,7 +76,8 @@ impl Net {
     /// While the frame is open, all other frames sent to the connection are queued behind it. They neither take room
     /// from its chunks nor count for [`is_congested`](crate::ConnectionRef::is_congested). A connection can have one
     /// open frame at a time. If the connection is [disconnected](Self::disconnect) before the frame is finished, the
-    /// peer sees a stream that ends inside a frame.
+    /// peer sees a stream that ends inside a frame. A frame without a header, such as a line, would look complete: the
+    /// connection is reset instead, after what is queued was written.
     ///
     /// ```
     /// use throng::{Chunk, ConnectionId, Frame, Handler, Net, SendError};

@@ -31,7 +31,8 @@ pub struct ConnectionRef<'n> {
 
 impl Net {
     /// Returns read-only access to a connection. `None` if it is closed; in
-    /// [`on_disconnect`](crate::Handler::on_disconnect) it is still available.
+    /// [`on_disconnect`](crate::Handler::on_disconnect) it is still available. A connection that is connecting or closing
+    /// can be accessed, too: only [`is_connected`](Self::is_connected) returns whether it is established.
     pub fn connection(&self, id: ConnectionId) -> Option<ConnectionRef<'_>> {
         let link = self.connections.get(id)?;
         let replies = self.connections.replies(id);

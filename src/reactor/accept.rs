@@ -28,7 +28,7 @@ impl Reactor {
         for _ in 0..self.net.config().accepts_per_turn {
             match self.net.accept(listener) {
                 Accepted::Peer(newcomer) => self.admit(handler, newcomer),
-                Accepted::Nobody => {}
+                Accepted::NoPeer => {}
                 Accepted::Blocked => return,
             }
         }

@@ -2,11 +2,11 @@
 
 use super::Reactor;
 use crate::config::Config;
-use crate::connection::{Fill, Phase};
+use crate::connection::{EndOfStream, Fill, Phase};
 use crate::connection_id::ConnectionId;
 use crate::error::DecodeError;
 use crate::handler::Handler;
-use crate::net::{EndOfStream, Input, Received};
+use crate::net::{Input, Received};
 use crate::reason::DisconnectCause;
 use crate::socket::Readiness;
 

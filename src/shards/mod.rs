@@ -101,7 +101,7 @@ impl<H: Handler + 'static> Shards<H> {
         self.locals.get(n)?.addr
     }
 
-    /// Returns the path of the `n`th listener of the [builder](ShardsBuilder); see [`Net::local_path`].
+    /// Returns the path of the `n`th listener of the [builder](ShardsBuilder); see [`ListenerRef::local_path`](crate::ListenerRef::local_path).
     #[cfg(unix)]
     pub fn local_path(&self, n: usize) -> Option<&std::path::Path> {
         self.locals.get(n)?.path.as_deref()

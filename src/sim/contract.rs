@@ -1,22 +1,18 @@
 //! `Contract`: checks what the documentation promises, while a handler runs.
 
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 use mio::Token;
 
+use super::rules::Rules;
 use crate::connection::Phase;
 use crate::connection_id::{ConnectionId, ListenerId};
 use crate::frame::{Chunk, Frame};
 use crate::handler::{Admission, Handler};
-use crate::net::{Entry, Expired, Net};
-use crate::reason::{DisconnectReason, Stage};
+use crate::net::{Expired, Net};
+use crate::reason::DisconnectReason;
 use crate::socket::Readiness;
-use crate::socket::sim::{Id, Shared};
-
-/// The number of connections whose bytes are accounted for. A broadcast may change any of them, so each callback checks
-/// all.
-const ACCOUNTED: usize = 64;
+use crate::socket::sim::Shared;
 
 /// Wraps a handler, and checks in each callback what the documentation of [`Handler`] promises:
 ///
@@ -59,258 +55,6 @@ pub struct Contract<H> {
     rules: Rules,
 }
 
-/// What is known about a connection.
-#[derive(Debug, Default)]
-struct Life {
-    is_connected: bool,
-    is_half_closed: bool,
-    /// Only its end may be reported.
-    is_ending: bool,
-    pressures: [bool; 2],
-    /// How often `on_drain` may be called for times of backpressure that have ended.
-    drains: u32,
-    /// ... and has to be called at least once more.
-    owes_drain: bool,
-    /// Offset and total length of the next chunk, inside a frame.
-    chunk: Option<(u64, Option<u64>)>,
-    /// Accepted bytes without those that were replaced; `None` if they are not accounted for.
-    accepted: Option<u64>,
-    socket: Option<Id>,
-}
-
-#[derive(Debug, Default)]
-pub(super) struct Rules {
-    lives: BTreeMap<ConnectionId, Life>,
-    /// The generation of the last tenant of each index whose end was reported.
-    ended: BTreeMap<usize, u32>,
-    /// The network of a simulated loop.
-    network: Option<Shared>,
-    /// Unsent frames of connections whose end was reported.
-    unsent: u64,
-    /// Accepted frames without those that were replaced; `None` if there are too many connections.
-    accepted: Option<u64>,
-}
-
-impl Life {
-    fn expect_open(&self, id: ConnectionId, what: &str) {
-        assert!(
-            self.is_connected,
-            "contract: {what} of {id} before on_connect"
-        );
-        assert!(
-            !self.is_ending,
-            "contract: {what} of {id}, which is closing or closed"
-        );
-    }
-}
-
-impl Rules {
-    fn life(&mut self, id: ConnectionId, what: &str) -> &mut Life {
-        match self.lives.get_mut(&id) {
-            Some(life) => life,
-            None => panic!("contract: {what} of {id}, which was never seen or has ended"),
-        }
-    }
-
-    /// Notes a connection when it is first seen.
-    fn meet(&mut self, id: ConnectionId) -> &mut Life {
-        if let Some(last) = self.ended.get(&id.index()) {
-            let is_later = id.generation() > *last;
-            assert!(
-                is_later,
-                "contract: {id} has the generation of an earlier one"
-            );
-        }
-        self.lives.entry(id).or_default()
-    }
-
-    /// Returns all accepted frames that were neither replaced nor forgotten, if each connection can be inspected.
-    fn frames(&self, net: &Net) -> Option<u64> {
-        let (slots, _) = net.slots();
-        let owed = net.entries(ACCOUNTED).map(|entry| entry.ledger.frames);
-        let sum = owed.fold(self.unsent + net.stats().frames_sent, u64::wrapping_add);
-        (self.network.is_some() && slots <= ACCOUNTED).then_some(sum)
-    }
-
-    /// Checks that since the last callback bytes were only written, not lost.
-    pub(super) fn enter(&mut self, net: &Net) {
-        if self.network.is_none() {
-            return;
-        }
-        for entry in net.entries(ACCOUNTED) {
-            let id = entry.id;
-            if let Some(life) = self.lives.get_mut(&id) {
-                life.note(&entry);
-            }
-            if let (Some(now), Some(life)) = (accepted(&entry), self.lives.get(&id))
-                && let Some(before) = life.accepted
-            {
-                assert_eq!(
-                    now, before,
-                    "contract: {id}: bytes written and owed are those that were accepted"
-                );
-            }
-        }
-        if let (Some(now), Some(before)) = (self.frames(net), self.accepted) {
-            assert_eq!(
-                now, before,
-                "contract: frames written and owed are those that were accepted"
-            );
-        }
-    }
-
-    /// Records the state after a callback.
-    pub(super) fn leave(&mut self, net: &Net) {
-        for entry in net.entries(ACCOUNTED) {
-            if self.has_ended(entry.id) {
-                continue;
-            }
-            let life = self.meet(entry.id);
-            if let Some(accepted) = accepted(&entry) {
-                life.accepted = Some(accepted);
-                life.socket = entry.socket.map(|(socket, _)| socket);
-            }
-            life.note(&entry);
-        }
-        self.accepted = self.frames(net);
-    }
-
-    /// The same for a connection that may not be accounted for.
-    fn note(&mut self, net: &Net, id: ConnectionId) {
-        if let Some(entry) = net.entry(id)
-            && !self.has_ended(id)
-        {
-            self.meet(id).note(&entry);
-        }
-    }
-
-    /// Returns whether the end of a connection was reported. It stays in its slot until the end of the turn.
-    fn has_ended(&self, id: ConnectionId) -> bool {
-        self.ended.get(&id.index()) == Some(&id.generation())
-    }
-
-    /// Checks the limits of a loop at the end of a turn.
-    pub(super) fn end_of_turn(&self, net: &Net) {
-        let (used, budget) = (net.memory_in_use(), net.config().memory_budget);
-        assert!(
-            used <= budget,
-            "contract: {used} bytes are in use, of {budget}"
-        );
-        let (_, occupied) = net.slots();
-        let most = net.config().max_connections;
-        assert!(
-            occupied <= most,
-            "contract: {occupied} connections, of {most}"
-        );
-    }
-
-    /// Checks a loop that has nothing to do before the next event.
-    pub(super) fn at_rest(&mut self, net: &Net) {
-        self.enter(net);
-        for entry in net.entries(ACCOUNTED) {
-            let id = entry.id;
-            if let (Some(network), Some((socket, _))) = (&self.network, entry.socket) {
-                let [input, room] = network.lock().reported(socket);
-                assert!(!input, "contract: {id} waits for input that is there");
-                assert!(
-                    !room || !entry.has_work,
-                    "contract: {id} waits for room that is there"
-                );
-            }
-            let Some(life) = self.lives.get(&id) else {
-                continue;
-            };
-            let is_open = entry.phase == Phase::Open && !entry.ends_when_full;
-            assert!(
-                !is_open || !life.owes_drain || !entry.may_send || entry.pressures != [false; 2],
-                "contract: {id}: on_drain is missing"
-            );
-            assert!(
-                entry.phase != Phase::Closed,
-                "contract: {id}: on_disconnect is missing"
-            );
-        }
-        for id in self.lives.keys() {
-            assert!(
-                net.entry(*id).is_some(),
-                "contract: {id} is gone without on_disconnect"
-            );
-        }
-    }
-
-    fn data(&mut self, net: &Net, id: ConnectionId, len: usize, what: &str) -> &mut Life {
-        let Some(entry) = net.entry(id) else {
-            panic!("contract: {what} of {id}, which does not exist");
-        };
-        let life = self.life(id, what);
-        life.expect_open(id, what);
-        assert!(
-            !life.is_half_closed,
-            "contract: {what} of {id} after on_half_close"
-        );
-        assert!(
-            entry.may_deliver,
-            "contract: {what} of {id}, which is held back"
-        );
-        let max = entry.max_frame_len;
-        assert!(
-            len as u64 <= max,
-            "contract: {what} of {id}: {len} bytes, of {max}"
-        );
-        life
-    }
-
-    fn end(&mut self, net: &Net, id: ConnectionId, reason: &DisconnectReason) {
-        let Some(life) = self.lives.remove(&id) else {
-            panic!("contract: on_disconnect of {id}, which was never seen or has ended");
-        };
-        let is_attempt = reason.stage == Stage::Connecting;
-        assert_ne!(
-            life.is_connected, is_attempt,
-            "contract: {id} has the stage {:?}",
-            reason.stage
-        );
-        self.ended.insert(id.index(), id.generation());
-        self.unsent += reason.unsent_frames;
-        if let (Some(accepted), Some(socket), Some(network)) =
-            (life.accepted, life.socket, &self.network)
-            && !matches!(reason.cause, crate::DisconnectCause::Released(_))
-        {
-            let written = network.lock().take_written(socket).unwrap_or(0);
-            assert_eq!(
-                written + reason.unsent_bytes,
-                accepted,
-                "contract: {id}: {written} bytes were written and {} are unsent: {reason:?}",
-                reason.unsent_bytes
-            );
-        }
-        assert!(
-            net.connection(id).is_some_and(|it| !it.is_connected()),
-            "contract: {id} is in on_disconnect"
-        );
-    }
-}
-
-impl Life {
-    fn note(&mut self, entry: &Entry) {
-        self.is_ending |= !matches!(entry.phase, Phase::Connecting | Phase::Open);
-        for (before, now) in self.pressures.iter_mut().zip(entry.pressures) {
-            if std::mem::replace(before, now) && !now {
-                self.drains += 1;
-                self.owes_drain = true;
-            }
-        }
-    }
-}
-
-/// Returns the bytes that a connection has accepted, without those that were replaced.
-fn accepted(entry: &Entry) -> Option<u64> {
-    let (_, written) = entry.socket?;
-    let owed = entry.ledger.bytes;
-    // Saturated sums cannot be compared.
-    (owed < u64::MAX / 2).then(|| owed + written)
-}
-
 impl<H: Handler> Contract<H> {
     /// Wraps a handler.
     pub fn new(handler: H) -> Self {
@@ -322,10 +66,7 @@ impl<H: Handler> Contract<H> {
 
     /// Wraps a handler of a simulated loop.
     pub(super) fn in_network(handler: H, network: Shared) -> Self {
-        let rules = Rules {
-            network: Some(network),
-            ..Rules::default()
-        };
+        let rules = Rules::in_network(network);
         Self { handler, rules }
     }
 
@@ -423,7 +164,7 @@ impl<H: Handler> Handler for Contract<H> {
     fn on_drain(&mut self, net: &mut Net, id: ConnectionId) {
         self.rules.enter(net);
         let ends_when_full = net.entry(id).is_some_and(|entry| entry.ends_when_full);
-        let is_accounted = id.index() < ACCOUNTED && self.rules.network.is_some();
+        let is_accounted = self.rules.is_accounted(id);
         let life = self.rules.life(id, "on_drain");
         life.expect_open(id, "on_drain");
         life.owes_drain = false;

@@ -28,6 +28,7 @@ mod chaos;
 mod contract;
 mod host;
 mod peer;
+mod rules;
 mod seeds;
 mod world;
 

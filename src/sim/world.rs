@@ -52,7 +52,7 @@ const WHOLE: u32 = 100;
 /// peer.send("hello").expect("hello");
 /// peer.stall().send(vec![0; 1_000_000]);
 /// world.run_for(Duration::from_secs(10));
-/// assert!(host.with(|_, net| net.memory_in_use()) > 0, "the echo is queued");
+/// assert!(host.with(|_, net| net.stats().memory_bytes) > 0, "the echo is queued");
 /// ```
 #[derive(Clone)]
 pub struct World {

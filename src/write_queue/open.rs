@@ -93,6 +93,12 @@ impl WriteQueue {
         self.open.is_some() && self.bytes == 0 && self.sealed.is_empty()
     }
 
+    /// Returns whether the peer cannot tell that the open frame is incomplete: no header declares its length.
+    pub(crate) fn is_open_without_header(&self) -> bool {
+        let open = self.open.as_ref();
+        open.is_some_and(|open| open.envelope.header().is_empty())
+    }
+
     /// Returns the queue for the next whole frame: this one, or the one behind the open frame.
     #[inline]
     pub(crate) fn back(&mut self) -> &mut Self {

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use mio::{Events, Poll};
 use throng::{Config, ConnectionId, Handler, ListenOptions, Net, Reactor};
 
-use super::{Observer, PATIENCE, Peer};
+use super::{Observer, PATIENCE, Peer, addr_of};
 
 /// A loop whose clock is set by the test.
 pub struct Loop {
@@ -111,8 +111,7 @@ impl Loop {
 
     pub fn listen_with(&mut self, options: ListenOptions) -> SocketAddr {
         let listener = self.net().listen_with("127.0.0.1:0", options);
-        let addr = self.net().local_addr(listener.expect("a listener"));
-        addr.expect("its address")
+        addr_of(self.net(), listener.expect("a listener"))
     }
 
     /// Connects `count` peers, at most as many at a time as fit into the backlog.

@@ -36,7 +36,7 @@ pub fn listening_by<D: Driver>(options: ListenOptions) -> (D, SocketAddr) {
     let mut driver = D::new(Config::default());
     let net = driver.net();
     let id = net.listen_with("127.0.0.1:0", options).expect("a listener");
-    let addr = net.local_addr(id).expect("its address");
+    let addr = super::addr_of(net, id);
     (driver, addr)
 }
 

@@ -62,7 +62,7 @@ impl Example {
         Self {
             child,
             stdout: in_background(move |sender| {
-                // Nobody may be listening any more: then there is nothing left to do.
+                // The test may have stopped reading: then there is nothing left to do.
                 let _ = stdout.lines().try_for_each(|line| sender.send(line));
             }),
             stderr: in_background(move |sender| {

@@ -26,7 +26,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use drivers::Driver;
-use throng::{Config, ConnectionId, EventLoop, Handler, ListenOptions, Net};
+use throng::{Config, ConnectionId, EventLoop, Handler, ListenOptions, ListenerId, Net};
 
 #[cfg(unix)]
 #[allow(unused_imports, reason = "each test file uses its own part")]
@@ -55,9 +55,24 @@ pub fn turn_until<D: Driver, H: Handler + 'static>(
     }
 }
 
+/// Fails unless the cause of a [`DisconnectReason`](throng::DisconnectReason) matches the pattern.
+#[macro_export]
+macro_rules! assert_cause {
+    ($reason:expr, $cause:pat $(if $condition:expr)?) => {
+        assert!(matches!($reason.cause, $cause $(if $condition)?), "{:?}", $reason)
+    };
+}
+
 /// Returns the bytes queued on a connection; zero if it has ended.
 pub fn bytes_queued(net: &Net, id: ConnectionId) -> u64 {
     net.connection(id).map_or(0, |it| it.queued_bytes())
+}
+
+/// Returns the address of a listener.
+#[track_caller]
+pub fn addr_of(net: &Net, listener: ListenerId) -> SocketAddr {
+    let listener = net.listener(listener).expect("a listener");
+    listener.local_addr().expect("its address")
 }
 
 /// Returns a loop that listens on a free port.
@@ -92,7 +107,7 @@ pub fn join<H: Observer + 'static>(
 pub fn listen(event_loop: &mut EventLoop, options: ListenOptions) -> SocketAddr {
     let net = event_loop.net();
     let id = net.listen_with("127.0.0.1:0", options).expect("a listener");
-    net.local_addr(id).expect("its address")
+    addr_of(net, id)
 }
 
 /// Returns whether the selector of the loop has an event now.

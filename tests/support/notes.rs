@@ -85,7 +85,7 @@ impl Handler for Notes {
             let frame = std::mem::take(&mut self.coming);
             self.arrived.push(Arrived::Streamed(frame));
         }
-        self.most_held = self.most_held.max(net.memory_in_use());
+        self.most_held = self.most_held.max(net.stats().memory_bytes);
         if let Some(act) = self.after_chunk {
             act(net, id);
         }

@@ -182,6 +182,10 @@ impl<H: Observer, P> Scene<H, P> {
 
     #[track_caller]
     pub fn expect_nothing_held(&mut self) {
-        assert_eq!(self.looped.net().memory_in_use(), 0, "memory is in use");
+        assert_eq!(
+            self.looped.net().stats().memory_bytes,
+            0,
+            "memory is in use"
+        );
     }
 }

@@ -181,6 +181,15 @@ impl SecurePeer {
         self.tls.flush().expect("to write");
     }
 
+    /// Returns the record of a frame with the default framing, which is not sent.
+    pub fn record(&mut self, payload: &[u8]) -> Vec<u8> {
+        let mut wire = Vec::new();
+        let written = self.tls.conn.writer().write_all(&framed(payload));
+        written.expect("room");
+        self.tls.conn.write_tls(&mut wire).expect("to write");
+        wire
+    }
+
     /// Sends a frame with the default framing.
     pub fn send(&mut self, payload: &[u8]) {
         self.write(&framed(payload));

@@ -90,7 +90,7 @@ pub(super) fn measure(
             }
             for pass in 0..passes as usize {
                 for turn in 0..running.len() {
-                    // Who goes first changes too.
+                    // The order changes too.
                     let next = (turn + pass) % running.len();
                     let (which, system) = &mut running[next];
                     measured[*which].slices.push(system.work(slice)?);

@@ -1,4 +1,4 @@
-//! Who takes part: the systems that are compared.
+//! The systems that are compared.
 
 use std::path::PathBuf;
 

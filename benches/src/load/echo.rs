@@ -123,7 +123,7 @@ impl Traffic for Echo {
         for _ in 0..schedule.due(now).min(AT_ONCE) {
             let id = self.ids[(schedule.next() % self.ids.len() as u64) as usize];
             let has_room =
-                self.tally.in_flight < MOST_IN_FLIGHT && net.memory_in_use() < MOST_WAITING;
+                self.tally.in_flight < MOST_IN_FLIGHT && net.stats().memory_bytes < MOST_WAITING;
             let is_sent = has_room && self.send(net, id, schedule.next_at());
             schedule.count(is_sent);
         }
@@ -175,7 +175,7 @@ impl Handler for Echo {
             .and_then(|it| it.peer_addr())
             .map(|addr| addr.to_string());
         let addr = addr.unwrap_or_default();
-        let left = net.len();
+        let left = net.connection_count();
         self.tally.problem.get_or_insert_with(|| {
             format!("connection {id} to {addr} ended: {reason} ({left} others are open)")
         });

@@ -317,7 +317,7 @@ mod tests {
     fn load_names_each_address_that_cannot_be_reached() {
         let addrs = vec![refusing(), refusing()];
         let problem = Load::connect(&spec(addrs.clone())).err();
-        let problem = problem.expect("nobody listens").to_string();
+        let problem = problem.expect("a refused connection").to_string();
         for addr in addrs {
             assert!(problem.contains(&addr.to_string()), "{problem}");
         }

@@ -1,4 +1,4 @@
-//! Servers that do the work of this crate's by other means, each as someone would write it who knows the library well.
+//! Servers that do the work of this crate's by other means, each as an experienced user of the library would write it.
 //!
 //! All of them speak the default framing and run on one thread. None has a limit, a deadline or a disconnect reason.
 

@@ -187,7 +187,7 @@ pub(crate) fn run(options: &Options) -> Result<(), Problem> {
     let mut event_loop = EventLoop::new(config)?;
     let net = event_loop.net();
     let listener = net.listen(&options.addr).map_err(std::io::Error::from)?;
-    if let Some(addr) = net.local_addr(listener) {
+    if let Some(addr) = net.listener(listener).and_then(|it| it.local_addr()) {
         report::say(format_args!("listening on {addr}"));
     }
     let mut services = Services::default();

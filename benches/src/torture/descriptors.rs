@@ -37,7 +37,7 @@ pub(super) fn run(bench: &Bench) -> Result<Vec<Verdict>, Problem> {
         .filter_map(|client| is_served(client).then_some(()));
     Ok(vec![
         Verdict::at_most(
-            "of a processor, while nobody leaves",
+            "of a processor, while no client leaves",
             share * 100.0,
             2.0,
             "%",

@@ -1,7 +1,7 @@
 //! What peers on the internet do to a server, done to one that runs in a process of its own, and whether it bears it: each
 //! case has its bounds, and the program fails if one is not kept.
 //!
-//! The server has a processor to itself. What attacks it shares the other one with those who measure, and gives way to them.
+//! The server has a processor to itself. Attackers share the other one with the clients that measure, which have priority.
 
 mod bench;
 mod descriptors;

@@ -57,7 +57,7 @@ impl Attacker {
             let mut frame = (FRAME as u32).to_le_bytes().to_vec();
             frame.resize(frame.len() + FRAME as usize, 7);
             for _ in 0..bytes / FRAME {
-                // Blocks as soon as nobody reads it, until it is stopped.
+                // Blocks as soon as the server stops reading, until it is stopped.
                 if writer.write_all(&frame).is_err() {
                     return;
                 }

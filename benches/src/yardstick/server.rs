@@ -12,7 +12,7 @@ use crate::reply::Reply;
 
 const EVENTS: usize = 1024;
 const ACCEPTS: usize = 64;
-/// How long a wait for events is, in milliseconds, before it is looked whether anybody still wants this server.
+/// How long a wait for events is, in milliseconds, before the server checks whether its parent still runs.
 const LOOK_UP_EVERY: i32 = 1000;
 
 pub(super) fn serve(listener: RawFd, reply: Reply, parent: Parent) -> io::Result<()> {

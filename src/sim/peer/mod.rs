@@ -1,8 +1,9 @@
 //! `Peer`: a scripted peer, controlled by a test.
 
-use std::collections::VecDeque;
+mod listener;
+mod state;
+
 use std::fmt;
-use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -10,7 +11,11 @@ use mio::Token;
 
 use super::World;
 use crate::frame::{FrameDecoder, FrameEncoder, Framing};
-use crate::socket::sim::{Id, ListenSocket, Party, Stream};
+use crate::socket::sim::{Party, Stream};
+use state::Close;
+
+pub use listener::Listener;
+pub(super) use state::State;
 
 /// How long [`Peer::expect`] and similar methods wait, in simulated time.
 const PATIENCE: Duration = Duration::from_secs(600);
@@ -42,160 +47,6 @@ pub enum End {
 pub struct Peer {
     world: World,
     number: usize,
-}
-
-/// What a world stores about a peer.
-pub(super) struct State {
-    id: Id,
-    addr: SocketAddr,
-    stream: Option<Stream>,
-    is_connecting: bool,
-    encoder: FrameEncoder,
-    decoder: FrameDecoder,
-    /// Bytes to be sent.
-    outbox: VecDeque<u8>,
-    close: Close,
-    has_closed: bool,
-    /// A write has returned the error that a read would have returned.
-    was_reset: bool,
-    keeps_open: bool,
-    /// How many bytes it may read; `None` means all.
-    allowance: Option<usize>,
-    received: Vec<Vec<u8>>,
-    /// How many of them were taken.
-    taken: usize,
-    bytes_received: u64,
-    end: Option<End>,
-}
-
-/// What it does once the outbox is sent.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Close {
-    Not,
-    Half,
-    Whole,
-}
-
-impl State {
-    pub(super) fn new(stream: Stream, is_connecting: bool) -> Self {
-        Self {
-            id: stream.id(),
-            addr: stream.local_addr().expect("an open stream"),
-            stream: Some(stream),
-            is_connecting,
-            encoder: FrameEncoder::new(Framing::default()),
-            decoder: FrameDecoder::new(Framing::default()),
-            outbox: VecDeque::new(),
-            close: Close::Not,
-            has_closed: false,
-            was_reset: false,
-            keeps_open: false,
-            allowance: None,
-            received: Vec::new(),
-            taken: 0,
-            bytes_received: 0,
-            end: None,
-        }
-    }
-
-    pub(super) fn has_ended(&self) -> bool {
-        self.end.is_some()
-    }
-
-    /// Does what can be done now.
-    pub(super) fn advance(&mut self) {
-        let stream = self.stream.as_ref();
-        self.is_connecting &= stream.is_none_or(|stream| stream.peer_addr().is_err());
-        self.send();
-        self.receive();
-    }
-
-    fn end(&mut self, end: End) {
-        let end = if self.is_connecting {
-            End::Refused
-        } else {
-            end
-        };
-        self.end.get_or_insert(end);
-        self.stream = None;
-    }
-
-    fn send(&mut self) {
-        let Some(stream) = &mut self.stream else {
-            return;
-        };
-        while !self.outbox.is_empty() {
-            match stream.write(self.outbox.make_contiguous()) {
-                Ok(written) => {
-                    self.is_connecting = false;
-                    self.outbox.drain(..written);
-                }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
-                // What has arrived can still be read.
-                Err(_) => {
-                    self.was_reset = true;
-                    self.outbox.clear();
-                    return;
-                }
-            }
-        }
-        match self.close {
-            Close::Not => {}
-            Close::Half if self.has_closed => {}
-            Close::Half => self.has_closed = stream.shutdown_write().is_ok(),
-            Close::Whole => self.end(End::Left),
-        }
-    }
-
-    fn receive(&mut self) {
-        let mut buffer = [0; 16 * 1024];
-        while let Some(stream) = &mut self.stream {
-            let most = self.allowance.unwrap_or(usize::MAX).min(buffer.len());
-            if most == 0 {
-                return;
-            }
-            match stream.read(&mut buffer[..most]) {
-                Ok(0) => return self.end_of_stream(),
-                Ok(len) => {
-                    self.is_connecting = false;
-                    if let Some(allowance) = &mut self.allowance {
-                        *allowance -= len;
-                    }
-                    self.take(&buffer[..len]);
-                }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
-                Err(_) => return self.end(End::Reset),
-            }
-        }
-    }
-
-    fn end_of_stream(&mut self) {
-        let end = if self.was_reset {
-            End::Reset
-        } else if self.decoder.is_inside_frame() {
-            End::ClosedInsideFrame
-        } else {
-            End::Closed
-        };
-        self.is_connecting = false;
-        if self.keeps_open && !self.has_closed {
-            self.end.get_or_insert(end);
-            self.allowance = Some(0);
-        } else {
-            self.end(end);
-        }
-    }
-
-    fn take(&mut self, mut bytes: &[u8]) {
-        self.bytes_received += bytes.len() as u64;
-        loop {
-            match self.decoder.decode(&mut bytes) {
-                Ok(Some(frame)) => self.received.push(frame.to_vec()),
-                Ok(None) => return,
-                Err(error) => panic!("the peer has received an invalid frame: {error}"),
-            }
-        }
-    }
 }
 
 impl Peer {
@@ -404,50 +255,6 @@ impl Peer {
 impl fmt::Debug for Peer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Peer").field(&self.number).finish()
-    }
-}
-
-/// A scripted listener, to which loops can connect.
-#[derive(Debug)]
-pub struct Listener {
-    world: World,
-    socket: ListenSocket,
-}
-
-impl Listener {
-    pub(super) fn new(world: World, socket: ListenSocket) -> Self {
-        Self { world, socket }
-    }
-
-    /// Returns its address.
-    ///
-    /// # Panics
-    /// Never.
-    pub fn addr(&self) -> SocketAddr {
-        self.socket.local_addr().expect("an open listener")
-    }
-
-    /// Returns the next peer, if one has connected.
-    pub fn try_accept(&self) -> Option<Peer> {
-        let (stream, _) = self.socket.accept().ok()?;
-        Some(self.world.adopt(stream, false))
-    }
-
-    /// Lets time pass until a loop connects.
-    ///
-    /// # Panics
-    /// If none connects within ten minutes of simulated time.
-    #[track_caller]
-    pub fn accept(&self) -> Peer {
-        let mut peer = None;
-        self.world.run_until(PATIENCE, || {
-            peer = self.try_accept();
-            peer.is_some()
-        });
-        match peer {
-            Some(peer) => peer,
-            None => panic!("expected a connection, but there is none after {PATIENCE:?}"),
-        }
     }
 }
 

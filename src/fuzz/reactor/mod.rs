@@ -1,21 +1,21 @@
 //! A whole loop with connections on socket pairs, whose peers and handler do what the input says. What each side
 //! receives is compared with what the other side has sent.
 
+mod handler;
+mod peer;
+
 use std::collections::HashMap;
-use std::io::{ErrorKind, Read, Write};
-use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
 use mio::{Events, Poll};
 
+use self::handler::{Checker, Known};
+use self::peer::{Peer, payload};
 use super::format::Format;
 use super::input::Input;
 use crate::frame::{FrameDecoder, FrameEncoder, Framing};
-use crate::{
-    Backlog, Chunk, Config, ConnectOptions, ConnectionId, DisconnectCause, DisconnectReason,
-    Expired, Frame, Handler, Net, Reactor, Timer,
-};
+use crate::{Config, ConnectOptions, DisconnectCause, Reactor};
 
 const MAX_PEERS: usize = 6;
 
@@ -29,228 +29,6 @@ pub fn reactor(data: &[u8]) {
         world.step(&mut input);
     }
     world.finish();
-}
-
-/// What is known of a connection.
-struct Known {
-    /// Frames from the peer that were delivered.
-    received: u32,
-    /// The part of a frame that came in chunks so far.
-    coming: Vec<u8>,
-    /// Frames that a send has accepted, as the peer should receive them.
-    accepted: Vec<Vec<u8>>,
-    is_connected: bool,
-    reason: Option<DisconnectReason>,
-}
-
-/// The handler: checks the order of the callbacks and every frame, and echoes some of them.
-struct Checker {
-    known: HashMap<ConnectionId, Known>,
-    /// Bits that say what is done in the next callbacks.
-    habits: u64,
-}
-
-/// The frame of a peer with this number.
-fn payload(number: u32, len: usize) -> Vec<u8> {
-    let mut payload = format!("{number}:{len}:").into_bytes();
-    payload.resize(payload.len() + len, b'a' + (number % 26) as u8);
-    payload
-}
-
-/// Reads the number and the length of a frame from itself, and checks its content.
-fn number_of(frame: &[u8]) -> u32 {
-    let text = std::str::from_utf8(frame).expect("text");
-    let mut fields = text.split(':').map(str::parse);
-    let (Some(Ok(number)), Some(Ok(len))) = (fields.next(), fields.next()) else {
-        panic!("a frame without a number");
-    };
-    assert!(
-        payload(number, len as usize) == frame,
-        "frame {number} is damaged"
-    );
-    number
-}
-
-impl Checker {
-    fn of(&mut self, id: ConnectionId) -> &mut Known {
-        let known = self.known.get_mut(&id).expect("a connection that exists");
-        assert!(known.reason.is_none(), "a callback after the end");
-        known
-    }
-
-    fn note(&mut self, id: ConnectionId, frame: &[u8]) {
-        let known = self.of(id);
-        assert!(known.is_connected, "a frame before on_connect");
-        assert_eq!(
-            number_of(frame),
-            known.received,
-            "a frame is lost or out of order"
-        );
-        known.received += 1;
-    }
-
-    fn send(&mut self, net: &mut Net, id: ConnectionId, payload: &[u8], way: usize) {
-        let sent = match way {
-            0 => net.send(id, payload).is_ok(),
-            1 => net.send_bytes(id, payload.to_vec().into()).is_ok(),
-            2 => net.send_with(id, |out| out.write_all(payload)).is_ok(),
-            3 => {
-                let reader = std::io::Cursor::new(payload.to_vec());
-                net.send_reader(id, payload.len() as u64, reader).is_ok()
-            }
-            4 => net.disconnect_with(id, payload, Backlog::Flush).is_ok(),
-            _ => {
-                let (first, second) = payload.split_at(payload.len() / 2);
-                let begun = net.begin_frame(id, payload.len() as u64).is_ok();
-                let pushed = begun
-                    && net.push_chunk(id, first).is_ok()
-                    && net.push_chunk(id, second).is_ok();
-                if begun && !pushed {
-                    // The queue is full, and the frame stays open.
-                    net.abort(id);
-                }
-                pushed && net.finish_frame(id).is_ok()
-            }
-        };
-        if sent && let Some(known) = self.known.get_mut(&id) {
-            assert!(known.reason.is_none(), "a frame is accepted after the end");
-            known.accepted.push(payload.to_vec());
-        }
-    }
-
-    /// Does in a callback what the habits say.
-    fn react(&mut self, net: &mut Net, id: ConnectionId) {
-        self.habits = self.habits.rotate_left(5);
-        match self.habits & 0x1F {
-            0 => drop(net.pause(id)),
-            1 => drop(net.disconnect(id)),
-            2 if self.habits & 0x20 == 0 => drop(net.abort(id)),
-            3 => drop(net.half_close(id)),
-            4 => drop(net.set_timer(Timer::after(Duration::from_millis(5)).on(id), 1)),
-            5 => {
-                for other in net.connections() {
-                    net.resume(other);
-                }
-            }
-            6 => {
-                let report = net.broadcast(|_| true, b"0:0:");
-                let accepted = self.known.iter().filter(|(id, _)| net.is_connected(**id));
-                assert!(report.queued <= accepted.count());
-            }
-            _ => {}
-        }
-    }
-}
-
-impl Handler for Checker {
-    fn on_connect(&mut self, net: &mut Net, id: ConnectionId) {
-        let known = self.of(id);
-        assert!(
-            !std::mem::replace(&mut known.is_connected, true),
-            "it was connected"
-        );
-        self.react(net, id);
-    }
-
-    fn on_data(&mut self, net: &mut Net, id: ConnectionId, frame: Frame<'_>) {
-        self.note(id, &frame);
-        if self.habits & 0x40 != 0 {
-            self.send(net, id, &frame, 0);
-        }
-        self.react(net, id);
-    }
-
-    fn on_chunk(&mut self, net: &mut Net, id: ConnectionId, chunk: Chunk<'_>) {
-        let known = self.of(id);
-        assert_eq!(
-            chunk.offset(),
-            known.coming.len() as u64,
-            "a gap or an overlap"
-        );
-        known.coming.extend_from_slice(&chunk);
-        if chunk.is_last() {
-            let frame = std::mem::take(&mut known.coming);
-            self.note(id, &frame);
-        }
-        self.react(net, id);
-    }
-
-    fn on_half_close(&mut self, net: &mut Net, id: ConnectionId) {
-        self.of(id);
-        self.react(net, id);
-    }
-
-    fn on_drain(&mut self, net: &mut Net, id: ConnectionId) {
-        self.of(id);
-        self.react(net, id);
-    }
-
-    fn on_timer(&mut self, net: &mut Net, expired: Expired) {
-        if let Some(id) = expired.connection {
-            self.of(id);
-            self.react(net, id);
-        }
-    }
-
-    fn on_disconnect(&mut self, _: &mut Net, id: ConnectionId, reason: DisconnectReason) {
-        self.of(id).reason = Some(reason);
-    }
-}
-
-/// The other end of a connection.
-struct Peer {
-    id: ConnectionId,
-    stream: UnixStream,
-    encoder: FrameEncoder,
-    decoder: FrameDecoder,
-    /// Encoded frames that are not written yet.
-    unwritten: Vec<u8>,
-    sent: u32,
-    received: Vec<Vec<u8>>,
-    has_finished: bool,
-    has_ended: bool,
-}
-
-impl Peer {
-    fn write(&mut self, most: usize) {
-        let most = most.min(self.unwritten.len());
-        match self.stream.write(&self.unwritten[..most]) {
-            Ok(written) => drop(self.unwritten.drain(..written)),
-            Err(error) if error.kind() == ErrorKind::WouldBlock => {}
-            // The connection was closed or reset.
-            Err(_) => self.unwritten.clear(),
-        }
-    }
-
-    /// Reads once. Returns whether there may be more.
-    fn read(&mut self, most: usize) -> bool {
-        let mut buffer = vec![0; most];
-        match self.stream.read(&mut buffer) {
-            Ok(0) => {
-                self.has_ended |= most > 0;
-                false
-            }
-            Ok(read) => {
-                let mut input = &buffer[..read];
-                while let Some(frame) = self.decoder.decode(&mut input).expect("valid frames") {
-                    self.received.push(frame.to_vec());
-                }
-                true
-            }
-            Err(error) if error.kind() == ErrorKind::WouldBlock => false,
-            Err(_) => {
-                self.has_ended = true;
-                false
-            }
-        }
-    }
-
-    fn finish(&mut self) {
-        if !std::mem::replace(&mut self.has_finished, true) {
-            // It fails if the other side has reset the connection.
-            let _ = self.stream.shutdown(Shutdown::Write);
-        }
-    }
 }
 
 struct World {
@@ -440,8 +218,12 @@ impl World {
                 break;
             }
         }
-        assert_eq!(self.reactor.net().len(), 0);
-        assert_eq!(self.reactor.net().memory_in_use(), 0, "memory is in use");
+        assert_eq!(self.reactor.net().connection_count(), 0);
+        assert_eq!(
+            self.reactor.net().stats().memory_bytes,
+            0,
+            "memory is in use"
+        );
         for peer in &self.peers {
             let known = &self.handler.known[&peer.id];
             let reason = known.reason.as_ref().expect("each connection has an end");
@@ -463,18 +245,5 @@ impl World {
                 assert_eq!(received.len(), accepted.len(), "a frame is lost");
             }
         }
-    }
-}
-
-impl Known {
-    /// Returns whether the end was reported. Closes the stream if it was released.
-    fn has_ended(&mut self) -> bool {
-        let Some(reason) = &mut self.reason else {
-            return false;
-        };
-        if let DisconnectCause::Released(_) = reason.cause {
-            reason.cause = DisconnectCause::Aborted;
-        }
-        true
     }
 }
