@@ -164,11 +164,12 @@ impl<H: Handler> Host<H> {
         state.contract.into_handler()
     }
 
-    /// Suspends the process: the loop makes no turn for this time, while the network continues.
+    /// Suspends the process: the loop makes no turn for this time, while the network continues. A host that is already
+    /// suspended stays so until the later of the two ends.
     pub fn suspend(&self, time: Duration) {
         let until = self.inner.network.lock().now + time;
         if let Some(state) = self.inner.state.borrow_mut().as_mut() {
-            state.suspended_until = until;
+            state.suspended_until = state.suspended_until.max(until);
         }
     }
 
