@@ -215,7 +215,8 @@ impl Rules {
         }
         // The more connections there are, the more rarely all are checked.
         self.rests += 1;
-        if self.rests % (1 + self.lives.len() / CHECKED_EACH_TIME) > 0 {
+        let seldom = 1 + self.lives.len() / CHECKED_EACH_TIME;
+        if !self.rests.is_multiple_of(seldom) {
             return;
         }
         for id in self.lives.keys() {
