@@ -138,6 +138,7 @@ impl Large {
 
     fn put(&mut self, buffer: Vec<u8>) {
         let len = buffer.len();
+        self.make_room(len);
         match self.classes.get_mut(Self::class(len)) {
             Some(class) if self.bytes + len <= MAX_LARGE => {
                 self.bytes += len;
@@ -148,6 +149,20 @@ impl Large {
                 self.giant = Some(buffer);
             }
             None => {}
+        }
+    }
+
+    /// Frees buffers of other classes, the smallest first, if there is no room for `len` bytes. Many of them were outgrown by
+    /// their frames.
+    fn make_room(&mut self, len: usize) {
+        let own = Self::class(len);
+        for (class, pool) in self.classes.iter_mut().enumerate() {
+            while self.bytes + len > MAX_LARGE
+                && class != own
+                && let Some(unused) = pool.take()
+            {
+                self.bytes -= unused.len();
+            }
         }
     }
 
@@ -247,6 +262,20 @@ impl Buffers {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn buffers_that_frames_have_outgrown_do_not_displace_those_in_use() {
+        let mut buffers = Buffers::default();
+        for _ in 0..30 {
+            buffers.put_input(vec![7; 700_000]);
+        }
+        for _ in 0..3 {
+            buffers.put_input(vec![7; 1 << 20]);
+        }
+        let mut take = || buffers.take_large(1 << 20).map(|buffer| buffer.len());
+        assert_eq!([take(), take(), take()], [Some(1 << 20); 3]);
+        assert!(buffers.large.bytes <= MAX_LARGE);
+    }
 
     #[test]
     fn large_buffer_is_found_for_a_frame_that_fits() {

@@ -71,7 +71,7 @@ impl Default for Config {
             max_accepts_per_second_per_ip: None,
             memory_budget: u64::MAX,
             read_buffer: 256 * 1024,
-            read_budget: 256 * 1024,
+            read_budget: 1024 * 1024,
             turn_budget: 512 * 1024,
             frames_per_turn: 512,
             write_budget: 1280 * 1024,
@@ -197,8 +197,12 @@ impl Config {
         self
     }
 
-    /// Sets the most bytes read from a connection before other ready connections are served; at least 512. Default: 256
-    /// KiB.
+    /// Sets the most bytes read from a connection before other ready connections are served; at least 512. Default: 1
+    /// MiB, so that a frame of this size takes few calls.
+    ///
+    /// A single read returns this much only inside a frame that is longer than the [`read_buffer`](Self::read_buffer). A
+    /// connection is read again until the budget is used up, or that of the [turn](Self::turn_budget), or until its socket
+    /// is empty.
     ///
     /// This applies to heavy connections, which have used half of their last opportunity or more. A light connection is
     /// served before them. It is read once, and becomes heavy if that returns 32 KiB or more.

@@ -10,8 +10,12 @@ use crate::tick::Tick;
 
 /// From this size on frames are read into their own buffers, however many there are: a read goes only this far beyond the
 /// end of one, and so gets the beginning of the next. A further read costs less than a copy of the frame.
-pub(super) const LARGE: usize = 32 * 1024;
+const LARGE: usize = 32 * 1024;
 const BEHIND_LARGE: usize = 4 * 1024;
+
+/// After a frame of this size, a read asks for the beginning of the next one only. The next one is probably as large, and
+/// what is read of it into the read buffer has to be copied.
+pub(super) const HUGE: usize = 256 * 1024;
 
 /// The outcome of a fill.
 #[derive(Debug)]
@@ -33,14 +37,24 @@ pub(crate) enum Fill {
 }
 
 impl Connection {
+    /// Returns whether the next frame is probably huge; then only its beginning should be read at first.
+    #[inline(always)]
+    pub(crate) fn expects_huge(&self) -> bool {
+        self.expects_huge
+    }
+
     /// Returns how much of `most` the next read should ask for.
-    pub(crate) fn asks_for(&mut self, most: usize) -> usize {
-        let is_large = std::mem::take(&mut self.expects_large) && self.decoder.holds_nothing();
-        if is_large {
+    pub(crate) fn asks_for(&self, most: usize) -> usize {
+        if self.expects_huge && self.decoder.holds_nothing() {
             most.min(BEHIND_LARGE)
         } else {
             most
         }
+    }
+
+    /// Notes that bytes were read: if no frame was incomplete, they are the beginning of the next one.
+    pub(crate) fn note_begun(&mut self) {
+        self.expects_huge &= !self.decoder.holds_nothing();
     }
 
     /// Reads once, at most `most` bytes. READABLE readiness stays set while another read may return bytes.

@@ -55,7 +55,7 @@ use crate::tick::Tick;
 use crate::timers::{NO_TIMER, TimerKey};
 use crate::write_queue::WriteQueue;
 use ending::Aside;
-use fill::LARGE;
+use fill::HUGE;
 use write_half::WriteHalf;
 
 pub(crate) use backpressure::{HeldBack, Pressure};
@@ -124,9 +124,8 @@ pub(crate) struct Connection {
     pub(crate) listed: bool,
     /// It used at least half of its budget when it was last served. It is served after light ones.
     pub(crate) is_heavy: bool,
-    /// The frame that was held last is large: what follows it is best read into a buffer of its own, once its length is
-    /// known.
-    pub(super) expects_large: bool,
+    /// The frame that was held last is huge, and what follows it was not read yet.
+    pub(super) expects_huge: bool,
     /// It is in the dirty list, or will be flushed anyway.
     pub(crate) dirty: bool,
     /// Whether it can be written to.
@@ -180,7 +179,7 @@ impl Connection {
             listed: false,
             is_heavy: false,
             dirty: false,
-            expects_large: false,
+            expects_huge: false,
             write_half: WriteHalf::Ready,
             reading: Reading::of(options),
             inside_frame: false,
@@ -373,7 +372,7 @@ impl Connection {
             return self.put_back(rest, common);
         }
         let len = self.decoder.expected_len();
-        self.expects_large = len.is_some_and(|len| len >= LARGE);
+        self.expects_huge = len.is_some_and(|len| len >= HUGE);
         let large = len.and_then(|len| common.buffers.take_large(len));
         let buffer = large.unwrap_or_else(|| common.buffers.take_input());
         self.decoder.hold(rest, buffer)?;

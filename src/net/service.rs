@@ -141,7 +141,12 @@ impl Net {
             None => connection.asks_for(most),
         };
         let (len, read) = match connection.fill(buffer, most, common) {
-            Fill::Bytes { len, read } => (len, read),
+            Fill::Bytes { len, read } => {
+                if event.is_none() {
+                    connection.note_begun();
+                }
+                (len, read)
+            }
             fill => {
                 connection.dirty = true;
                 return Err(Received::Fill(fill));
@@ -170,7 +175,7 @@ impl Net {
         let Some((connection, mut replies)) = self.connections.take_replies(id) else {
             return self.finish_with_care(id, is_heavy);
         };
-        connection.is_heavy = is_heavy;
+        connection.is_heavy = is_heavy | connection.expects_huge();
         connection.dirty = false;
         match connection.write_replies(replies.wire(), &mut self.common) {
             None => {
@@ -199,7 +204,7 @@ impl Net {
     fn finish_with_care(&mut self, id: ConnectionId, is_heavy: bool) {
         self.flush(id);
         if let Some(connection) = self.connections.get_mut(id) {
-            connection.is_heavy = is_heavy;
+            connection.is_heavy = is_heavy | connection.expects_huge();
             if connection.is_runnable() {
                 self.list(id);
             }

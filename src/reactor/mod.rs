@@ -262,15 +262,20 @@ impl Reactor {
         self.net.finish_events();
     }
 
+    /// Returns how much work is done when the budget of the turn is spent, if it begins now.
+    fn end_of_budget(&self) -> u64 {
+        self.net.work_done() + self.net.config().turn_budget
+    }
+
     /// Serves sources that are left over, each at most once, until the budget of the turn is spent.
     fn serve_left_over<H: Handler + ?Sized>(&mut self, handler: &mut H) {
-        let end = self.net.work_done() + self.net.config().turn_budget;
+        let end = self.end_of_budget();
         for _ in 0..self.net.left_over() {
             let Some(source) = self.net.next_left_over() else {
                 break;
             };
             match source {
-                Source::Connection(id) => self.serve_again(handler, id),
+                Source::Connection(id) => self.serve_again(handler, id, end),
                 Source::Listener(id) => self.serve_listener(handler, id),
                 // Never left over: an event reads an arrival until `WouldBlock`.
                 #[cfg(feature = "proxy")]

@@ -64,9 +64,14 @@ impl Reactor {
         }
     }
 
-    /// Serves a connection that is left over, within its budgets.
+    /// Serves a connection that is left over, within its budgets and until the work of the loop has reached `end`.
     #[inline(never)]
-    pub(super) fn serve_again<H: Handler + ?Sized>(&mut self, handler: &mut H, id: ConnectionId) {
+    pub(super) fn serve_again<H: Handler + ?Sized>(
+        &mut self,
+        handler: &mut H,
+        id: ConnectionId,
+        end: u64,
+    ) {
         let config = self.net.config();
         let (mut bytes, mut frames) = (config.read_budget, config.frames_per_turn);
         let (all_bytes, all_frames) = (bytes, frames);
@@ -80,7 +85,8 @@ impl Reactor {
                         .light
                         .is_exceeded(all_bytes - bytes, all_frames - frames);
                     self.net.finish_service(id, is_heavy);
-                    if bytes == 0 || frames == 0 || self.net.has_nothing_to_deliver(id) {
+                    let is_spent = bytes == 0 || frames == 0 || self.net.work_done() >= end;
+                    if is_spent || self.net.has_nothing_to_deliver(id) {
                         return;
                     }
                 }
