@@ -60,12 +60,7 @@ pub(super) trait Drive {
 }
 
 impl<H: Handler> Host<H> {
-    pub(super) fn new(
-        network: Shared,
-        base: Instant,
-        config: Config,
-        handler: Checked<H>,
-    ) -> Self {
+    pub(super) fn new(network: Shared, base: Instant, config: Config, handler: Checked<H>) -> Self {
         let number = network.lock().add_host();
         let poll = Poll::new().expect("a descriptor for a selector");
         let now = base + network.lock().now;

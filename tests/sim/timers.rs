@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use throng::sim::{Chaos, Faults, Random, World, check};
-use throng::{Config, ConnectionId, DisconnectReason, Expired, Frame, Handler, Net, Timer, TimerId};
+use throng::{
+    Config, ConnectionId, DisconnectReason, Expired, Frame, Handler, Net, Timer, TimerId,
+};
 
 use crate::book::budgets;
 use crate::echo::{ADDR, LONG};
