@@ -239,7 +239,8 @@ impl Rules {
         }
         // The more connections there are, the more rarely all are checked.
         self.rests += 1;
-        if self.rests % (1 + self.lives.len() / CHECKED_EACH_TIME) > 0 {
+        let period = 1 + self.lives.len() / CHECKED_EACH_TIME;
+        if !self.rests.is_multiple_of(period) {
             return;
         }
         for id in self.lives.keys() {
