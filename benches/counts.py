@@ -8,8 +8,12 @@
     benches/counts.py drivers     for a frame, by each way to drive the loop
     benches/counts.py idle        for a turn, beside 1,000 and 18,000 idle connections that have deadlines
     benches/counts.py timers      to set, to cancel and to expire one of a million timers
+    benches/counts.py scale       for an event and for a connection, with 1,000 to 1,000,000 connections in a simulated network;
+                                  written to benches/scale.json and drawn in docs/scale.svg; takes ten minutes
+    benches/counts.py --check-scale   the same for an event, with 1,000 and 10,000: fails if it has grown by more than 10 %
 
-Each figure is a difference between two runs, a short and a long one, so that starting, connecting and ending are not in it.
+Each figure but those of `scale` is a difference between two runs, a short and a long one, so that starting, connecting and
+ending are not in it.
 What valgrind or strace counts is left out, with a line that says so, where it is missing.
 """
 
@@ -23,9 +27,13 @@ import sys
 import tempfile
 from pathlib import Path
 
+import plot
+import profiles
+
 PROGRAMS = Path(__file__).parent.parent / "target/release"
 TOOL = PROGRAMS / "throng-bench"
 STEADY = PROGRAMS / "steady"
+SCALE = PROGRAMS / "scale"
 SHORT, LONG = 1, 4  # seconds of load
 DRIVERS = ["run", "turn", "outer", "attached"]
 SYSTEMS = {"raw epoll": ["yardstick"], "throng": ["serve"]}
@@ -33,9 +41,15 @@ PEERS = ["tokio-codec", "tokio-batched", "tokio-by-hand", "mio-by-hand", "messag
 CELLS = ["50_1_64", "50_32_64", "50_16_4096", "100_4_65536", "4_2_1048576"]
 
 RECORDED = Path(__file__).with_suffix(".json")
+SCALED = RECORDED.with_name("scale.json")
+DRAWN = Path(__file__).parent.parent / "docs/scale.svg"
 SCENARIOS = ["echo-1", "echo-32", "echo-large", "broadcast"]
 FEW, MANY = 20, 60  # rounds
 GROWTH = 1.03
+
+SIZES = [1_000, 10_000, 100_000, 1_000_000]  # connections
+EVENTS = 1_000  # of each kind, at least
+FLAT = 1.1
 # Less than this for a frame is once in a while, not in the steady state.
 NEVER = 0.001
 ALLOCATES = r"(?:malloc|calloc|realloc|posix_memalign|aligned_alloc)"
@@ -236,8 +250,65 @@ def timers(count=1_000_000):
     print(f"expire {(expire - insert) / count:.0f}, with the turns in which they do and the moves between wheels")
 
 
+def scale_profile(directory, tool, connections, events):
+    """Runs the program under valgrind. Returns how many events there were, and the profile."""
+    profile = Path(directory, "profile")
+    words = ["valgrind", *tool, str(SCALE), str(connections), str(events)]
+    words[2:2] = [f"--{words[1].split('=')[1]}-out-file={profile}"]
+    output = subprocess.run(words, capture_output=True, text=True, check=True).stdout
+    return json.loads(output), profile
+
+
+def scale_heap(connections):
+    with tempfile.TemporaryDirectory() as directory:
+        # Enough callers to find the one that is not of the standard library.
+        _, profile = scale_profile(directory, ["--tool=dhat", "--num-callers=40"], connections, 0)
+        return profiles.heap(profile)[profiles.CRATE]
+
+
+def scale_row(size):
+    """Only turns of the loop are counted. There is a profile of the time before each kind of event, and one of the rest."""
+    with tempfile.TemporaryDirectory() as directory:
+        counted = ["--toggle-collect=*Drive>::turn*", "--dump-before=scale::rounds*"]
+        (few, many), rest = scale_profile(directory, ["--tool=callgrind", *counted], size, EVENTS)
+        profiled = [rest.with_suffix(".1"), rest.with_suffix(".2"), rest]
+        accepting, one_sends, some_send = map(profiles.instructions, profiled)
+    if not (accepting and one_sends and some_send):
+        sys.exit("callgrind does not find the turns of the loop in the program")
+    row = {"one sends": one_sends / few, "1 % send": some_send / many, "to accept": accepting / size}
+    return {"connections": size} | {key: round(value) for key, value in row.items()}
+
+
+def build_scale():
+    subprocess.run(["cargo", "build", "--release", "-p", "throng-bench", "--features", "sim", "--bin", "scale"], check=True)
+
+
+def check_scale():
+    """Fails if events cost more the more connections there are."""
+    if not shutil.which("valgrind"):
+        return print("skipped: instructions beside many connections (valgrind is missing)")
+    build_scale()
+    few, many = map(scale_row, SIZES[:2])
+    for events in ["one sends", "1 % send"]:
+        print(f"{events:<11}{few[events]:,} instructions with {few['connections']:,} connections, {many[events]:,} with ten times as many")
+        if many[events] > few[events] * FLAT:
+            sys.exit("an event costs more the more connections there are")
+
+
+def scale():
+    build_scale()
+    rows, alone = [], scale_heap(1)
+    print(f"{'connections':>11} {'one sends':>10} {'1 % send':>10} {'to accept':>10}   heap for a connection")
+    for size in SIZES:
+        rows.append(scale_row(size) | {"heap": round((scale_heap(size) - alone) / size)})
+        print("{:>11,} {:>10,} {:>10,} {:>10,}   {:,}".format(*rows[-1].values()), flush=True)
+    SCALED.write_text(json.dumps({"compiler": compiler(), "rows": rows}, indent=4) + "\n")
+    plot.draw(SCALED, DRAWN)
+
+
 if __name__ == "__main__":
     jobs = {"--check": check, "--record": record, "systems": systems, "drivers": drivers, "idle": idle, "timers": timers}
+    jobs |= {"scale": scale, "--check-scale": check_scale}
     if len(sys.argv) != 2 or sys.argv[1] not in jobs:
         sys.exit(__doc__.strip())
     jobs[sys.argv[1]]()

@@ -137,6 +137,7 @@ pub mod design {}
 /// Results of measurements, with the commands that produced them.
 ///
 /// [driving]: crate::guide#three-ways-to-drive-it
+#[doc = concat!("[scale]: data:image/svg+xml,", include_str!("../docs/scale.uri"))]
 #[doc = include_str!("../docs/BENCHMARKS.md")]
 pub mod benchmarks {}
 

@@ -105,6 +105,10 @@ impl<T> Timers<T> {
         let tick = self.tick(deadline);
         self.serial = self.serial.checked_add(1).unwrap_or(NonZeroU32::MIN);
         let serial = self.serial;
+        if self.entries.len() == self.entries.capacity() {
+            // Grow by a quarter: doubling would leave up to half of the memory unused.
+            self.entries.reserve_exact(self.entries.len() / 4 + 16);
+        }
         let index = self.entries.insert(Entry {
             value,
             tick,
@@ -343,6 +347,16 @@ mod tests {
         assert_eq!(timers.cancel(key), None, "an old key meets a new timer");
         assert_eq!(timers.cancel(other), Some('b'));
         assert_eq!(timers.expire(at(start, 100)), None);
+    }
+
+    #[test]
+    fn timers_have_room_for_at_most_a_quarter_more() {
+        let start = Instant::now();
+        let mut timers = Timers::new(start);
+        for number in 1..=10_000 {
+            timers.insert(start, ());
+            assert!(timers.entries.capacity() <= number + number / 4 + 16);
+        }
     }
 
     #[test]

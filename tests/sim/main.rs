@@ -15,3 +15,4 @@ mod scripted;
 mod shutdown;
 mod slow;
 mod timers;
+mod unchecked;
