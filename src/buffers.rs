@@ -156,6 +156,9 @@ impl Large {
     /// their frames.
     fn make_room(&mut self, len: usize) {
         let own = Self::class(len);
+        if own >= CLASSES {
+            return;
+        }
         for (class, pool) in self.classes.iter_mut().enumerate() {
             while self.bytes + len > MAX_LARGE
                 && class != own
