@@ -55,25 +55,25 @@ macro_rules! id {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*
         #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-        pub struct $name {
-            index: u32,
-            generation: u32,
-        }
+        pub struct $name(
+            /// The index in the upper half, the generation in the lower half: one number is compared faster than two.
+            u64,
+        );
 
         impl $name {
             pub(crate) const fn new(index: u32, generation: u32) -> Self {
-                Self { index, generation }
+                Self((index as u64) << 32 | generation as u64)
             }
 
             /// Returns the index of the slot in the loop's slab: small, dense, and reused after the end of its tenant.
             /// It is suitable as an index into your own `Vec`.
             pub fn index(self) -> usize {
-                self.index as usize
+                (self.0 >> 32) as usize
             }
 
             /// Returns how many times the slot had been used before.
             pub fn generation(self) -> u32 {
-                self.generation
+                self.0 as u32
             }
         }
 
@@ -87,13 +87,13 @@ macro_rules! id {
             }
 
             fn serial(self) -> u32 {
-                self.generation
+                self.generation()
             }
         }
 
         impl fmt::Display for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                write!(f, "{}#{}", self.index, self.generation)
+                write!(f, "{}#{}", self.index(), self.generation())
             }
         }
 
@@ -101,14 +101,14 @@ macro_rules! id {
         /// files.
         impl From<$name> for u64 {
             fn from(id: $name) -> Self {
-                Self::from(id.index) << 32 | Self::from(id.generation)
+                id.0
             }
         }
 
         /// The reverse conversion. A number that was never an id yields an id that refers to nothing.
         impl From<u64> for $name {
             fn from(number: u64) -> Self {
-                Self::new((number >> 32) as u32, number as u32)
+                Self(number)
             }
         }
 
@@ -198,17 +198,17 @@ impl From<ConnectionId> for Source {
 impl Source {
     pub(crate) fn token(self) -> Token {
         let (mark, index, generation) = match self {
-            Self::Connection(id) => (OURS, id.index, id.generation),
-            Self::Listener(id) => (OURS | LISTENER, id.index, id.generation),
+            Self::Connection(id) => (OURS, id.index(), id.generation()),
+            Self::Listener(id) => (OURS | LISTENER, id.index(), id.generation()),
             #[cfg(feature = "proxy")]
-            Self::Arrival(id) => (OURS | LISTENER | ARRIVAL, id.index, id.generation),
+            Self::Arrival(id) => (OURS | LISTENER | ARRIVAL, id.slot(), id.generation),
         };
         let low = if INDEX_SHIFT == 0 {
             0
         } else {
             generation as usize
         };
-        Token(mark | (index as usize) << INDEX_SHIFT | low)
+        Token(mark | index << INDEX_SHIFT | low)
     }
 
     /// Decodes a token; `None` if it is a user token. If tokens have no room for it, `generation_of` returns the

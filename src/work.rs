@@ -27,7 +27,7 @@ const KEPT: usize = 256;
 pub(crate) struct Work {
     /// The events of this turn, and how many of them were served. After a panic of a callback the next turn continues
     /// here.
-    events: Vec<(Source, Readiness)>,
+    events: Vec<(Token, Readiness)>,
     served: usize,
     /// Heavy connections that are ready, and sources with more to do and no event to come. Each source is at most once in
     /// this list and the next together.
@@ -65,13 +65,13 @@ impl Work {
     }
 
     #[inline]
-    pub(crate) fn add_event(&mut self, source: Source, readiness: Readiness) {
-        self.events.push((source, readiness));
+    pub(crate) fn add_event(&mut self, token: Token, readiness: Readiness) {
+        self.events.push((token, readiness));
     }
 
     /// Returns the next event. It stays next until [`event_served`](Self::event_served) is called.
     #[inline]
-    pub(crate) fn next_event(&self) -> Option<(Source, Readiness)> {
+    pub(crate) fn next_event(&self) -> Option<(Token, Readiness)> {
         self.events.get(self.served).copied()
     }
 
@@ -232,11 +232,11 @@ mod tests {
         }
     }
 
-    /// Serves all events, and returns their sources in order.
+    /// Serves all events, and returns their tokens in order.
     fn serve_events(work: &mut Work) -> Vec<usize> {
         let mut order = Vec::new();
-        while let Some((source, _)) = work.next_event() {
-            order.push(index(source));
+        while let Some((token, _)) = work.next_event() {
+            order.push(token.0);
             work.event_served();
         }
         work.finish_events();
@@ -246,11 +246,11 @@ mod tests {
     #[test]
     fn turn_that_was_interrupted_continues_with_the_event_that_was_not_served() {
         let mut work = Work::default();
-        work.add_event(source(1), Readiness::READABLE);
-        work.add_event(source(2), Readiness::READABLE);
+        work.add_event(Token(1), Readiness::READABLE);
+        work.add_event(Token(2), Readiness::READABLE);
         work.event_served();
         // The callback for 2 panics; then there is an event for 3.
-        work.add_event(source(3), Readiness::READABLE);
+        work.add_event(Token(3), Readiness::READABLE);
         assert_eq!(work.sources(), 2);
         assert_eq!(serve_events(&mut work), [2, 3]);
         assert!(work.is_empty());

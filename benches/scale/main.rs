@@ -58,7 +58,7 @@ fn main() -> Result<(), Problem> {
         world.run_for(Duration::from_millis(1));
     }
     world.run_for(ROUND);
-    if host.with(|_, net| net.len()) < connections {
+    if host.with(|_, net| net.connection_count()) < connections {
         return Err("not all connections were accepted".into());
     }
     let mut frames = Vec::new();

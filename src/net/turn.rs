@@ -51,15 +51,7 @@ impl Net {
     /// Notes an event of a connection, listener or arrival.
     #[inline]
     pub(crate) fn note_readiness(&mut self, token: Token, readiness: Readiness) {
-        let source = Source::from_token(token, |source| match source {
-            Source::Connection(id) => self.connections.generation(id.index()),
-            Source::Listener(id) => self.listeners.generation(id.index()),
-            #[cfg(feature = "proxy")]
-            Source::Arrival(id) => self.arrivals.generation(id.slot()),
-        });
-        if let Some(source) = source {
-            self.work.add_event(source, readiness);
-        }
+        self.work.add_event(token, readiness);
     }
 
     /// Lists a connection to be served in the next turn, whether or not there is an event.
@@ -84,8 +76,15 @@ impl Net {
     }
 
     #[inline]
-    pub(crate) fn next_event(&self) -> Option<(Source, Readiness)> {
-        self.work.next_event()
+    pub(crate) fn next_event(&self) -> Option<(Option<Source>, Readiness)> {
+        let (token, readiness) = self.work.next_event()?;
+        let source = Source::from_token(token, |source| match source {
+            Source::Connection(id) => self.connections.generation(id.index()),
+            Source::Listener(id) => self.listeners.generation(id.index()),
+            #[cfg(feature = "proxy")]
+            Source::Arrival(id) => self.arrivals.generation(id.slot()),
+        });
+        Some((source, readiness))
     }
 
     #[inline]

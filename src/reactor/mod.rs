@@ -251,10 +251,11 @@ impl Reactor {
     fn serve_events<H: Handler + ?Sized>(&mut self, handler: &mut H) {
         while let Some((source, readiness)) = self.net.next_event() {
             match source {
-                Source::Connection(id) => self.serve_event(handler, id, readiness),
-                Source::Listener(id) => self.wake_listener(handler, id),
+                Some(Source::Connection(id)) => self.serve_event(handler, id, readiness),
+                Some(Source::Listener(id)) => self.wake_listener(handler, id),
                 #[cfg(feature = "proxy")]
-                Source::Arrival(id) => self.serve_arrival(handler, id),
+                Some(Source::Arrival(id)) => self.serve_arrival(handler, id),
+                None => {}
             }
             self.net.enforce_budget();
             self.net.event_served();
