@@ -58,6 +58,7 @@ pub(crate) enum Written {
 
 impl Connection {
     /// Decides what follows when everything that can be written is written.
+    #[inline]
     pub(crate) fn when_written(&self) -> Written {
         match self.phase {
             Phase::Open if self.owes_fin() => Written::HalfCloses,
