@@ -39,6 +39,7 @@ mod connection_id;
 mod duration_limits;
 mod error;
 mod event_loop;
+mod fanout;
 mod flood;
 mod frame;
 #[cfg(any(test, fuzzing))]
@@ -50,6 +51,7 @@ mod link;
 mod mailbox;
 mod memory;
 mod net;
+mod peer_addr;
 #[cfg(feature = "proxy")]
 mod proxy;
 mod rate;

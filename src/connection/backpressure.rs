@@ -147,7 +147,8 @@ impl Connection {
     /// The bytes that count against the limit: queued bytes, and one window per queued reader.
     fn occupied(&self) -> u64 {
         let queue = self.queue.as_ref();
-        queue.map_or(0, |queue| queue.bytes().saturating_add(queue.reserved()))
+        let queued = queue.map_or(0, |queue| queue.bytes().saturating_add(queue.reserved()));
+        queued + self.fanout_bytes()
     }
 
     /// Returns whether frames are refused until something is written.
@@ -157,7 +158,8 @@ impl Connection {
     }
 
     pub(super) fn flowing(&self) -> u64 {
-        self.queue.as_ref().map_or(0, |queue| queue.flowing())
+        let queue = self.queue.as_ref();
+        queue.map_or(0, |queue| queue.flowing()) + self.fanout_bytes()
     }
 
     /// Returns whether a frame that is refused for lack of room ends the connection.

@@ -1,6 +1,7 @@
 //! State that all connections of a loop share and use one at a time.
 
 use crate::buffers::Buffers;
+use crate::fanout::FanoutBuffer;
 use crate::memory::Memory;
 use crate::socket::Selector;
 use crate::tick::Tick;
@@ -12,6 +13,8 @@ pub(crate) struct Common {
     pub(crate) buffers: Buffers,
     pub(crate) memory: Memory,
     pub(crate) written: Written,
+    /// Small frames that were sent to many connections in this turn.
+    pub(crate) fanout: FanoutBuffer,
     /// The time of this turn.
     pub(crate) now: Tick,
     #[cfg(feature = "tls")]
@@ -49,6 +52,7 @@ impl Common {
             buffers: Buffers::default(),
             memory: Memory::default(),
             written: Written::default(),
+            fanout: FanoutBuffer::default(),
             now: Tick::default(),
             #[cfg(feature = "tls")]
             ciphertext: crate::tls::Buffers::default(),

@@ -137,7 +137,8 @@ impl Connection {
 
     /// Returns the bytes that were accepted and not written.
     pub(crate) fn unsent_bytes(&self) -> u64 {
-        self.queue.as_ref().map_or(0, |queue| queue.unsent_bytes())
+        let queue = self.queue.as_ref();
+        queue.map_or(0, |queue| queue.unsent_bytes()) + self.fanout_bytes()
     }
 
     /// Ends the connection and frees all its memory. The cause decided by [`close`](Self::close) applies, unless
@@ -181,6 +182,7 @@ impl Connection {
 
     /// Drops the queue, and counts it in the reason.
     pub(super) fn drop_queue(&mut self, reason: &mut DisconnectReason, common: &mut Common) {
+        self.settle_fanout(common);
         if let Some(queue) = &mut self.queue {
             let twice = u64::from(mutated!("frame counted twice"));
             reason.unsent_frames += queue.frames() * (1 + twice);

@@ -61,6 +61,12 @@ impl Connection {
         if !self.may_write() {
             return Flush::Blocked;
         }
+        if !self.fanout.is_empty() {
+            return match self.write_fanout(stream, common) {
+                None => Flush::Done,
+                Some(result) => self.replies_left(stream.short_is_drained(), result, common),
+            };
+        }
         let outcome = self.write_out(stream, budget, common);
         if matches!(outcome, Flush::Done) {
             self.release_queue(common);

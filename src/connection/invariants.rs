@@ -11,6 +11,10 @@ impl Connection {
             assert!(!queue.is_empty(), "no connection has an empty queue");
             queue.check_invariants();
         }
+        assert!(
+            self.fanout.is_empty(),
+            "frames in the fan-out buffer are written or queued at the end of the turn"
+        );
         let can_send = self.phase != Phase::Closed && !self.has_failed_write();
         assert!(
             can_send || queue.is_none(),
@@ -54,6 +58,7 @@ mod tests {
     use super::*;
     use crate::config::{Config, ConnectOptions};
     use crate::connection::{Origin, Terms, WriteHalf};
+    use crate::fanout::FanoutBuffer;
     use crate::frame::Framing;
     use crate::socket::READ_INTEREST;
     use crate::tick::Tick;
@@ -84,6 +89,20 @@ mod tests {
     fn open_connection_passes_with_and_without_a_queue() {
         check_after(|_| {});
         check_after(|connection| connection.queue = queue_of_one_frame());
+    }
+
+    #[test]
+    #[should_panic(
+        expected = "frames in the fan-out buffer are written or queued at the end of the turn"
+    )]
+    fn frame_left_in_the_fanout_buffer_is_caught() {
+        check_after(|connection| {
+            let stored = FanoutBuffer::default().push(|wire| {
+                wire.push(1);
+                Ok(())
+            });
+            connection.fanout = stored.expect("there is room");
+        });
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! What a connection owes: frames that were accepted and neither written nor replaced.
 
 use super::{Connection, Pressure};
+use crate::fanout::FanoutBuffer;
 
 /// The frames that were accepted and not written: queued, or dropped and counted in the reason of the end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -10,20 +11,20 @@ pub(crate) struct Ledger {
 }
 
 impl Connection {
-    pub(crate) fn ledger(&self) -> Ledger {
+    pub(crate) fn ledger(&self, fanout: &FanoutBuffer) -> Ledger {
         let queue = self.queue.as_ref();
         let ending = self.aside.as_ref().and_then(|aside| aside.ending.as_ref());
         let queued = queue.map_or((0, 0), |queue| (queue.frames(), queue.unsent_bytes()));
         let dropped = ending.map_or((0, 0), |it| (it.unsent_frames, it.unsent_bytes));
         Ledger {
-            frames: queued.0 + dropped.0,
-            bytes: queued.1.saturating_add(dropped.1),
+            frames: queued.0 + fanout.count(self.fanout) + dropped.0,
+            bytes: queued.1.saturating_add(self.fanout_bytes() + dropped.1),
         }
     }
 
     /// Returns whether something is queued that could be written now.
     pub(crate) fn has_bytes_to_write(&self) -> bool {
-        self.queue.is_some() && self.has_work()
+        !self.fanout.is_empty() || self.has_work()
     }
 
     /// Returns whether it is congested, and whether a frame was refused. `on_drain` will be called for each.

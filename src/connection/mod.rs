@@ -18,6 +18,7 @@ mod backpressure;
 mod common;
 mod deadlines;
 mod ending;
+mod fanout;
 mod fill;
 mod flush;
 #[cfg(debug_assertions)]
@@ -43,8 +44,10 @@ use mio::Interest;
 
 use crate::config::ConnectionOptions;
 use crate::error::DecodeError;
+use crate::fanout::Span;
 use crate::frame::{Cut, FrameDecoder, Framing, WholeFrames};
 use crate::memory::Memory;
+use crate::peer_addr::PeerAddr;
 #[cfg(feature = "proxy")]
 use crate::proxy::Proxying;
 use crate::socket::{NO_INTEREST, READ_INTEREST, Readiness};
@@ -144,8 +147,8 @@ pub(crate) struct Connection {
     at_once_up_to: u32,
     /// When a byte was last read or written.
     active_at: Tick,
-    /// The first of the user's timers that belong to it, or [`NO_TIMER`].
-    pub(crate) first_timer: u32,
+    /// The frames to write that are in the fan-out buffer. None while there is a queue.
+    fanout: Span,
     /// The frames to write; `None` while there are none.
     queue: Option<Box<WriteQueue>>,
     decoder: FrameDecoder,
@@ -153,8 +156,9 @@ pub(crate) struct Connection {
     terms: Arc<Terms>,
     aside: Option<Box<Aside>>,
     pub(crate) timer: Option<TimerKey>,
-    /// The address of the peer, if it has one.
-    pub(crate) peer: Option<SocketAddr>,
+    peer: PeerAddr,
+    /// The first of the user's timers that belong to it, or [`NO_TIMER`].
+    pub(crate) first_timer: u32,
     /// When the current period of an unfinished frame began, and how many bytes of the frame have arrived since; see
     /// [`frame_stall_timeout`](crate::Config::frame_stall_timeout).
     period_began: Tick,
@@ -192,10 +196,11 @@ impl Connection {
             decoder: FrameDecoder::new(options.framing.clone())
                 .max_frame_len(options.max_frame_len)
                 .stream_frames_over(options.stream_frames_over),
+            fanout: Span::default(),
             queue: None,
             terms,
             aside: None,
-            peer,
+            peer: peer.into(),
         };
         if phase == Phase::Open {
             connection.open(now);
@@ -211,6 +216,11 @@ impl Connection {
 
     pub(crate) fn options(&self) -> &ConnectionOptions {
         &self.terms.options
+    }
+
+    /// Returns the address of the peer, if it has one.
+    pub(crate) fn peer(&self) -> Option<SocketAddr> {
+        self.peer.into()
     }
 
     pub(crate) fn origin(&self) -> Origin {
@@ -285,7 +295,8 @@ impl Connection {
 
     /// Returns the held bytes that no other connection can hold as well.
     pub(crate) fn held_alone(&self) -> u64 {
-        self.queue.as_ref().map_or(0, |queue| queue.copied()) + self.unshown()
+        let queued = self.queue.as_ref().map_or(0, |queue| queue.copied());
+        queued + self.fanout_bytes() + self.unshown()
     }
 
     /// Returns the payloads queued by reference, which other connections may hold as well.

@@ -38,6 +38,7 @@ impl Connection {
         if up_to == 0 {
             return false;
         }
+        self.settle_fanout(common);
         let queue = match &mut self.queue {
             Some(queue) => queue,
             None => self.queue.insert(common.buffers.take_queue()),
@@ -54,6 +55,7 @@ impl Connection {
     pub(crate) fn room_for_replies(&self) -> Option<(usize, usize)> {
         let collects = self.at_once_up_to > 0
             && self.queue.is_none()
+            && self.fanout.is_empty()
             && self.write_half == WriteHalf::Ready
             && self.pressure == Pressure::NONE;
         let longest = usize::try_from(self.decoder.limit()).unwrap_or(usize::MAX);
@@ -62,26 +64,8 @@ impl Connection {
 
     /// Gives a queue of replies to a connection that has none.
     pub(crate) fn set_queue(&mut self, queue: Box<WriteQueue>) {
-        debug_assert!(self.queue.is_none());
+        debug_assert!(self.queue.is_none() && self.fanout.is_empty());
         self.queue = Some(queue);
-    }
-
-    /// The same for a frame that is encoded already.
-    #[inline]
-    pub(crate) fn push_encoded_at_once(&mut self, frame: &[u8], common: &mut Common) -> bool {
-        let up_to = self.at_once_up_to;
-        if up_to == 0 {
-            return false;
-        }
-        let queue = match &mut self.queue {
-            Some(queue) => queue,
-            None => self.queue.insert(common.buffers.take_queue()),
-        };
-        let is_pushed = queue.push_encoded_at_once(up_to, frame);
-        if is_pushed {
-            common.memory.add(frame.len());
-        }
-        is_pushed
     }
 
     /// Queues with `enqueue`, if there is room. On error the queue is unchanged.
@@ -105,6 +89,7 @@ impl Connection {
         common: &mut Common,
         enqueue: impl FnOnce(&mut WriteQueue, &Framing, u64) -> Result<(), SendError>,
     ) -> Result<(), SendError> {
+        self.settle_fanout(common);
         let queue = self
             .queue
             .get_or_insert_with(|| common.buffers.take_queue());
@@ -181,6 +166,7 @@ impl Connection {
     ) -> Result<Dropped, SendError> {
         self.check_open()?;
         frame::envelope(self.decoder.framing(), self.decoder.limit(), payload)?;
+        self.settle_fanout(common);
         let mut dropped = Dropped::default();
         if let Some(queue) = &mut self.queue {
             if let Some(missing) = queue.missing()
@@ -204,11 +190,11 @@ impl Connection {
     }
 
     pub(crate) fn queued_bytes(&self) -> u64 {
-        self.queue.as_ref().map_or(0, |queue| queue.bytes())
+        self.queue.as_ref().map_or(0, |queue| queue.bytes()) + self.fanout_bytes()
     }
 
     pub(crate) fn has_queued(&self) -> bool {
-        self.queue.is_some()
+        self.queue.is_some() || !self.fanout.is_empty()
     }
 
     pub(super) fn release_queue(&mut self, common: &mut Common) {

@@ -13,6 +13,7 @@ use std::ops::{Deref, DerefMut};
 use mio::Token;
 
 use crate::connection::{Common, Connection, Fill, Flush, Io, Phase, Pressure};
+use crate::fanout::Span;
 #[cfg(feature = "proxy")]
 use crate::proxy::Proxying;
 use crate::reason::{DisconnectCause, Released};
@@ -97,6 +98,12 @@ impl Link {
             unread += read as u64;
         }
         unread
+    }
+
+    /// Adds a frame of the fan-out buffer by reference, if possible. A TLS session encrypts from the queue.
+    #[inline]
+    pub(crate) fn push_fanout(&mut self, frame: Span, common: &mut Common) -> bool {
+        self.stream.is_some() && self.connection.push_fanout(frame, common)
     }
 
     /// Writes the queue, up to a budget in bytes.

@@ -201,7 +201,7 @@ impl Net {
             Ok(()) if matches!(connection.origin(), Origin::Listener(_)) => self.watch_new(id),
             Ok(()) => {
                 self.stats.connected += 1;
-                info!("{id} connected to {}", Shown(connection.peer));
+                info!("{id} connected to {}", Shown(connection.peer()));
                 self.watch_new(id);
             }
             Err(error) => self.end(id, Some(DisconnectCause::Network(error))),

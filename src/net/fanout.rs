@@ -7,7 +7,9 @@ use bytes::Bytes;
 use crate::connection::{Common, Connection};
 use crate::connection_id::ConnectionId;
 use crate::error::{EncodeError, SendError};
+use crate::fanout::Span;
 use crate::frame::{self, Frame, Framing};
+use crate::link::Link;
 use crate::write_queue::SHARE_FROM;
 
 /// The result of [`send_many`](crate::Net::send_many) and [`broadcast`](crate::Net::broadcast).
@@ -55,14 +57,6 @@ impl Encodings {
         known.map(|(_, _, range)| range.clone())
     }
 
-    /// Returns the last encoding, if it is that of this length prefix.
-    #[inline]
-    fn last_for(&self, framing: &Framing, limit: u64) -> Option<&[u8]> {
-        let (known, under, range) = self.known.last()?;
-        let is_same = *under == limit && known.prefix()? == framing.prefix()?;
-        is_same.then(|| self.wire.get(range.clone()))?
-    }
-
     fn find(&self, framing: &Framing, limit: u64) -> Option<&[u8]> {
         Some(&self.wire[self.position(framing, limit)?])
     }
@@ -88,6 +82,20 @@ impl Encodings {
     }
 }
 
+/// An encoding in the [`FanoutBuffer`](crate::fanout::FanoutBuffer).
+struct Stored {
+    framing: Framing,
+    limit: u64,
+    span: Span,
+}
+
+impl Stored {
+    #[inline]
+    fn is_for(&self, connection: &Connection) -> bool {
+        self.limit == connection.limit() && self.framing.is_same(connection.framing())
+    }
+}
+
 /// One payload for many connections.
 pub(super) struct Fanout<'a> {
     payload: Payload<'a>,
@@ -101,6 +109,9 @@ enum Payload<'a> {
         /// Encodings made elsewhere, before the recipients were known.
         before: Option<&'a Encodings>,
         encodings: Encodings,
+        /// Encodings in the fan-out buffer: the one used last, and others.
+        last: Option<Stored>,
+        others: Vec<Stored>,
     },
     /// Large: each queue has its own header and a reference to the payload.
     Large(Bytes),
@@ -113,6 +124,8 @@ impl<'a> Fanout<'a> {
                 payload: frame,
                 before: None,
                 encodings: Encodings::default(),
+                last: None,
+                others: Vec::new(),
             }
         } else {
             Payload::Large(frame.into_bytes())
@@ -134,6 +147,7 @@ impl<'a> Fanout<'a> {
                 payload,
                 before,
                 encodings,
+                ..
             } => {
                 let (framing, limit) = (connection.framing(), connection.limit());
                 let frame = match before.and_then(|before| before.find(framing, limit)) {
@@ -145,22 +159,58 @@ impl<'a> Fanout<'a> {
         }
     }
 
-    /// Fast path: appends the frame to the queue of a connection with the same length prefix and limit as the last one.
-    /// `false` means: use [`push`](Self::push).
+    /// Fast path: adds the frame by reference to the [`FanoutBuffer`](crate::fanout::FanoutBuffer). `false` means: use
+    /// [`push`](Self::push).
     #[inline]
-    pub(super) fn push_at_once(
-        &mut self,
-        connection: &mut Connection,
-        common: &mut Common,
-    ) -> bool {
-        let Payload::Small { encodings, .. } = &self.payload else {
+    pub(super) fn push_by_reference(&mut self, link: &mut Link, common: &mut Common) -> bool {
+        let Payload::Small { last, .. } = &self.payload else {
             return false;
         };
-        let is_pushed = encodings
-            .last_for(connection.framing(), connection.limit())
-            .is_some_and(|frame| connection.push_encoded_at_once(frame, common));
+        let known = last.as_ref().filter(|last| last.is_for(link));
+        let span = match known {
+            Some(last) => Some(last.span),
+            None => self.store(link, common),
+        };
+        let is_pushed = span.is_some_and(|span| link.push_fanout(span, common));
         self.report.queued += usize::from(is_pushed);
         is_pushed
+    }
+
+    /// Stores the frame in the framing of a connection, if it is not stored yet. `None` if it cannot be.
+    #[inline(never)]
+    fn store(&mut self, link: &Link, common: &mut Common) -> Option<Span> {
+        let Payload::Small {
+            payload,
+            before,
+            last,
+            others,
+            ..
+        } = &mut self.payload
+        else {
+            return None;
+        };
+        let (framing, limit) = (link.framing(), link.limit());
+        let stored = match others.iter().position(|other| other.is_for(link)) {
+            Some(place) => others.swap_remove(place),
+            None => {
+                let encoded = before.and_then(|before| before.find(framing, limit));
+                let span = common.fanout.push(|wire| match encoded {
+                    Some(frame) => {
+                        wire.extend_from_slice(frame);
+                        Ok(())
+                    }
+                    None => frame::append(framing, limit, payload, wire),
+                })?;
+                Stored {
+                    framing: framing.clone(),
+                    limit,
+                    span,
+                }
+            }
+        };
+        let span = stored.span;
+        others.extend(last.replace(stored));
+        Some(span)
     }
 
     pub(super) fn note(&mut self, id: ConnectionId, result: Result<(), SendError>) {

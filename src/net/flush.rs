@@ -135,5 +135,6 @@ impl Net {
             }
         }
         self.work.clear_dirty();
+        self.common.fanout.clear();
     }
 }

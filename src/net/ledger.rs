@@ -44,7 +44,7 @@ impl Net {
     fn entry_of(&self, id: ConnectionId, link: &Link) -> Entry {
         let options = link.options();
         let stream = link.simulated();
-        let mut ledger = link.ledger();
+        let mut ledger = link.ledger(&self.common.fanout);
         ledger.frames += self.connections.reply_frames(id);
         ledger.bytes = ledger.bytes.saturating_add(self.connections.replies(id));
         Entry {

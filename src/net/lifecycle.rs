@@ -198,7 +198,7 @@ impl Net {
             self.timers.cancel(timer);
         }
         if matches!(connection.origin(), Origin::Listener(_)) {
-            self.admissions.left(connection.peer);
+            self.admissions.left(connection.peer());
         }
         connection.finish(cause, &mut self.common);
         if let Some(cause) = connection.cause() {

@@ -218,8 +218,7 @@ impl Net {
     ) -> SendReport {
         let mut fanout = Fanout::new(frame.into());
         for id in ids {
-            let result = self.enqueue(id, |connection, common| fanout.push(connection, common));
-            fanout.note(id, result);
+            self.send_by_fanout(&mut fanout, id);
         }
         fanout.report
     }
@@ -247,6 +246,21 @@ impl Net {
         self.fan_out(|_| true, frame.fanout())
     }
 
+    #[inline]
+    fn send_by_fanout(&mut self, fanout: &mut Fanout<'_>, id: ConnectionId) {
+        if let Some(connection) = self.connections.get_mut(id)
+            && fanout.push_by_reference(connection, &mut self.common)
+        {
+            if !connection.dirty {
+                connection.dirty = true;
+                self.work.add_dirty(id);
+            }
+            return;
+        }
+        let result = self.enqueue(id, |connection, common| fanout.push(connection, common));
+        fanout.note(id, result);
+    }
+
     fn fan_out(
         &mut self,
         mut filter: impl FnMut(ConnectionId) -> bool,
@@ -254,7 +268,7 @@ impl Net {
     ) -> SendReport {
         for (id, connection) in self.connections.iter_mut() {
             if connection.is_open() && filter(id) {
-                if !fanout.push_at_once(connection, &mut self.common) {
+                if !fanout.push_by_reference(connection, &mut self.common) {
                     let result = fanout.push(connection, &mut self.common);
                     self.upset |= connection.is_congested();
                     let is_queued = result.is_ok();

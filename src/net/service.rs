@@ -380,7 +380,7 @@ impl Net {
     ) -> Option<(ConnectionId, Option<SocketAddr>, DisconnectReason)> {
         let id = self.work.next_ended()?;
         let connection = self.connections.get_mut(id)?;
-        Some((id, connection.peer, connection.take_reason()?))
+        Some((id, connection.peer(), connection.take_reason()?))
     }
 }
 

@@ -220,6 +220,7 @@ impl Net {
             self.common.buffers.put_queue(queue);
         }
         self.common.buffers.trim();
+        self.common.fanout.trim();
         self.user_timers.trim();
         self.work.trim();
     }
@@ -231,6 +232,7 @@ impl Net {
         self.schedule.turn_is_due = false;
         self.finish_shutdown();
         let is_retaining = self.common.buffers.is_retaining()
+            || self.common.fanout.is_retaining()
             || self.connections.is_retaining()
             || self.user_timers.is_retaining();
         if !self.schedule.trims && is_retaining {

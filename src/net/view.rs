@@ -58,7 +58,7 @@ impl<'n> ConnectionRef<'n> {
     ///
     /// An IPv4 peer of a dual-stack listener has its IPv4 address.
     pub fn peer_addr(&self) -> Option<SocketAddr> {
-        self.link.peer
+        self.link.peer()
     }
 
     /// Returns the address of the proxy that has made the connection for a client, whose address

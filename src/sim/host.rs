@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use mio::{Poll, Token};
 
-use super::Contract;
+use super::checked::Checked;
 use crate::config::Config;
 use crate::handler::Handler;
 use crate::mailbox::{Handle, Mailbox};
@@ -35,7 +35,7 @@ struct State<H: Handler> {
     /// Declared first, as in an event loop: it is dropped before the connections.
     mailbox: Mailbox<H>,
     reactor: Reactor,
-    contract: Contract<H>,
+    handler: Checked<H>,
     events_per_poll: usize,
     is_stopped: bool,
     suspended_until: Duration,
@@ -60,7 +60,7 @@ pub(super) trait Drive {
 }
 
 impl<H: Handler> Host<H> {
-    pub(super) fn new(network: Shared, base: Instant, config: Config, handler: H) -> Self {
+    pub(super) fn new(network: Shared, base: Instant, config: Config, handler: Checked<H>) -> Self {
         let number = network.lock().add_host();
         let poll = Poll::new().expect("a descriptor for a selector");
         let now = base + network.lock().now;
@@ -75,7 +75,7 @@ impl<H: Handler> Host<H> {
         let state = State {
             mailbox,
             reactor,
-            contract: Contract::in_network(handler, network.clone()),
+            handler,
             events_per_poll,
             is_stopped: false,
             suspended_until: Duration::ZERO,
@@ -107,9 +107,10 @@ impl<H: Handler> Host<H> {
         let state = state.as_mut().expect("a host that was not killed");
         let now = self.inner.base + self.inner.network.lock().now;
         state.reactor.begin_turn(now);
-        state.contract.rules().enter(state.reactor.net());
-        let result = closure(state.contract.handler_mut(), state.reactor.net());
-        state.contract.rules().leave(state.reactor.net());
+        let (handler, net) = (&mut state.handler, state.reactor.net());
+        handler.look(|rules| rules.enter(net));
+        let result = closure(handler.handler_mut(), net);
+        handler.look(|rules| rules.leave(net));
         result
     }
 
@@ -120,7 +121,7 @@ impl<H: Handler> Host<H> {
     pub fn handler(&self) -> Ref<'_, H> {
         Ref::map(self.inner.state.borrow(), |state| {
             let state = state.as_ref().expect("a host that was not killed");
-            state.contract.handler()
+            state.handler.handler()
         })
     }
 
@@ -161,14 +162,15 @@ impl<H: Handler> Host<H> {
         reactor.net().close_listeners();
         drop(state.mailbox);
         drop(reactor);
-        state.contract.into_handler()
+        state.handler.into_handler()
     }
 
-    /// Suspends the process: the loop makes no turn for this time, while the network continues.
+    /// Suspends the process: the loop makes no turn for this time, while the network continues. A host that is already
+    /// suspended stays so until the later of the two ends.
     pub fn suspend(&self, time: Duration) {
         let until = self.inner.network.lock().now + time;
         if let Some(state) = self.inner.state.borrow_mut().as_mut() {
-            state.suspended_until = until;
+            state.suspended_until = state.suspended_until.max(until);
         }
     }
 
@@ -229,14 +231,15 @@ impl<H: Handler> Drive for Inner<H> {
             state.reactor.note_event(token, readiness);
         }
         if state.mailbox.has_commands() {
-            state.contract.rules().enter(state.reactor.net());
-            let handler = state.contract.handler_mut();
-            state.mailbox.deliver(handler, &mut state.reactor);
-            state.contract.rules().leave(state.reactor.net());
+            let (handler, reactor) = (&mut state.handler, &mut state.reactor);
+            handler.look(|rules| rules.enter(reactor.net()));
+            state.mailbox.deliver(handler.handler_mut(), reactor);
+            handler.look(|rules| rules.leave(reactor.net()));
         }
-        state.reactor.finish_turn(&mut state.contract);
+        state.reactor.finish_turn(&mut state.handler);
         state.reactor.note_turn_end(now);
-        state.contract.rules().end_of_turn(state.reactor.net());
+        let net = state.reactor.net();
+        state.handler.look(|rules| rules.end_of_turn(net));
         if state.reactor.take_stop() {
             state.is_stopped = true;
             let what = What::Host(self.number, "stops after turn", 0);
@@ -254,7 +257,8 @@ impl<H: Handler> Drive for Inner<H> {
             return;
         }
         drop(network);
-        state.contract.rules().at_rest(state.reactor.net());
+        let net = state.reactor.net();
+        state.handler.look(|rules| rules.at_rest(net));
     }
 }
 

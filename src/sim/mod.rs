@@ -25,6 +25,7 @@
 //! free. Not simulated: Unix domain sockets, urgent data, name resolution, and sockets that two processes share.
 
 mod chaos;
+mod checked;
 mod contract;
 mod host;
 mod peer;

@@ -6,9 +6,10 @@ use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use super::checked::Checked;
 use super::host::Drive;
 use super::peer::{self, Listener, Peer};
-use super::{Faults, Host, Link, Random};
+use super::{Contract, Faults, Host, Link, Random};
 use crate::config::Config;
 use crate::handler::Handler;
 use crate::socket::sim::{Id, ListenSocket, Network, Party, Shared, Sizes, Stream};
@@ -150,6 +151,20 @@ impl World {
     /// # Panics
     /// If settings contradict each other, or if no file descriptor is left.
     pub fn host<H: Handler + 'static>(&self, config: Config, handler: H) -> Host<H> {
+        let network = self.inner.network.clone();
+        self.add_host(config, Checked::Yes(Contract::in_network(handler, network)))
+    }
+
+    /// Adds a loop whose handler is not wrapped into a [`Contract`](super::Contract): for scenarios with so many
+    /// connections that the checks take too long. A million connections take about two gigabytes.
+    ///
+    /// # Panics
+    /// As [`host`](Self::host).
+    pub fn host_unchecked<H: Handler + 'static>(&self, config: Config, handler: H) -> Host<H> {
+        self.add_host(config, Checked::No(handler))
+    }
+
+    fn add_host<H: Handler + 'static>(&self, config: Config, handler: Checked<H>) -> Host<H> {
         let inner = &self.inner;
         let host = Host::new(inner.network.clone(), inner.base, config, handler);
         inner.hosts.borrow_mut().push(host.inner());

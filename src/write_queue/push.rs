@@ -60,25 +60,16 @@ impl WriteQueue {
         Ok(())
     }
 
-    /// Fast path: appends the bytes of an encoded frame, if the tail need not grow and no more than `up_to` bytes are
-    /// queued afterwards. Returns whether it did.
-    #[inline]
-    pub(crate) fn push_encoded_at_once(&mut self, up_to: u32, frame: &[u8]) -> bool {
-        let has_room = self.bytes + frame.len() as u64 <= u64::from(up_to)
-            && self.tail.capacity() - self.tail.len() >= frame.len();
-        if has_room {
-            self.tail.extend_from_slice(frame);
-            self.count(frame.len());
-        }
-        has_room
-    }
-
     /// Appends the bytes of an encoded frame.
-    pub(crate) fn push_encoded(&mut self, frame: &[u8]) -> Result<(), EncodeError> {
-        // Extra capacity lets the next frames of this size take the fast path.
-        self.make_room(2 * frame.len())?;
+    pub(crate) fn push_wire_frame(&mut self, frame: &[u8]) {
         self.tail.extend_from_slice(frame);
         self.count(frame.len());
+    }
+
+    /// The same, if there is memory for it.
+    pub(crate) fn push_encoded(&mut self, frame: &[u8]) -> Result<(), EncodeError> {
+        self.make_room(frame.len())?;
+        self.push_wire_frame(frame);
         Ok(())
     }
 

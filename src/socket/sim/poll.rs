@@ -85,8 +85,10 @@ impl Network {
         };
         if let Some(registration) = socket.registration.take() {
             let host = &mut self.hosts[registration.host];
-            let is_this = |source: &Source| matches!(source, Source::Socket(it) if *it == id);
-            host.ready.retain(|source| !is_this(source));
+            if registration.queued {
+                let is_this = |source: &Source| matches!(source, Source::Socket(it) if *it == id);
+                host.ready.retain(|source| !is_this(source));
+            }
             host.stale.push_back(registration.token);
             if host.stale.len() > REMEMBERED {
                 host.stale.pop_front();
