@@ -8,9 +8,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use support::by_hand::Loop;
 use support::scene::Scene;
-use support::{
-    Event, PATIENCE, Peer, Recorder, Server, addr_of, framed, listening, pattern, turn_until,
-};
+use support::{Event, PATIENCE, Peer, Recorder, Server, framed, listening, pattern, turn_until};
 use throng::{
     Admission, Config, ConnectionId, DisconnectCause, DisconnectReason, EventLoop, Expired, Frame,
     Handler, ListenOptions, ListenerId, Net, OpenError, Stage,
@@ -291,7 +289,7 @@ fn peer_in_the_backlog_is_reset_however_its_listener_ends() {
         let mut event_loop = EventLoop::new(Config::default()).expect("a loop");
         let net = event_loop.net();
         let listener = net.listen("127.0.0.1:0").expect("a port");
-        let addr = addr_of(net, listener);
+        let addr = support::addr_of(net, listener);
         let (mut silent, mut talking) = (Peer::connect(addr), Peer::connect(addr));
         talking.send(b"hello");
         end(event_loop, listener);

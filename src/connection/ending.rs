@@ -6,6 +6,7 @@ use super::meter::Meter;
 use super::{Common, Connection, HeldBack, Phase};
 use crate::error::{DecodeError, OutOfMemory, SendError};
 use crate::reason::{DisconnectCause, DisconnectReason, Stage};
+use crate::socket::Readiness;
 use crate::write_queue::Dropped;
 
 /// State that few connections have.
@@ -58,6 +59,7 @@ pub(crate) enum Written {
 
 impl Connection {
     /// Decides what follows when everything that can be written is written.
+    #[inline]
     pub(crate) fn when_written(&self) -> Written {
         match self.phase {
             Phase::Open if self.owes_fin() => Written::HalfCloses,
@@ -113,6 +115,21 @@ impl Connection {
         self.at_once_up_to = 0;
         // The peer's EOF has to be seen.
         self.held_back = HeldBack::NOT;
+    }
+
+    /// Returns whether the stream has to be asked for its error, because no read will return it: after the peer's EOF, or
+    /// if an event has reported it while the connection is held back. The caller has to ask.
+    pub(crate) fn begin_error_check(&mut self) -> bool {
+        let is_unread = self.held_back != HeldBack::NOT && self.readiness.has(Readiness::ERROR);
+        if !self.read_ended() && !is_unread {
+            return false;
+        }
+        // WRITABLE is kept, because a blocked write waits for it.
+        self.readiness.remove(Readiness::ERROR);
+        if self.read_ended() {
+            self.readiness.remove(Readiness::READ);
+        }
+        true
     }
 
     /// Begins to release the connection: its stream is returned when the queue is written, together with the held

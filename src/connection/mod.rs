@@ -272,21 +272,6 @@ impl Connection {
         self.readiness.has(Readiness::READABLE | Readiness::AHEAD)
     }
 
-    /// Returns whether the stream has to be asked for its error, because no read will return it: after the peer's EOF, or
-    /// if an event has reported it while the connection is held back. The caller has to ask.
-    pub(crate) fn begin_error_check(&mut self) -> bool {
-        let is_unread = self.held_back != HeldBack::NOT && self.readiness.has(Readiness::ERROR);
-        if !self.read_ended() && !is_unread {
-            return false;
-        }
-        // WRITABLE is kept, because a blocked write waits for it.
-        self.readiness.remove(Readiness::ERROR);
-        if self.read_ended() {
-            self.readiness.remove(Readiness::READ);
-        }
-        true
-    }
-
     /// Returns the bytes that this connection holds: queued, or received of an incomplete frame.
     pub(crate) fn held(&self) -> u64 {
         self.queued_bytes() + self.unshown()
