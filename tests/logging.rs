@@ -184,6 +184,44 @@ fn refused_peers_are_logged_with_the_reason() {
     );
 }
 
+#[test]
+fn peers_above_a_rate_are_logged_with_the_rate() {
+    capture();
+    let config = Config::default().max_accepts_per_second_per_ip(1);
+    let mut event_loop = EventLoop::new(config).expect("a loop");
+    let addr = listen(&mut event_loop, ListenOptions::default());
+    // Both are accepted in one turn, whose time is that of both.
+    let peers = [Peer::connect(addr), Peer::connect(addr)];
+    turn_until(&mut event_loop, &mut Recorder::default(), |_, net| {
+        net.stats().refused == 1
+    });
+    let peer_addr = peers[1].0.local_addr().expect("its address");
+    let why = "more than 1 connections per second come from 127.0.0.1";
+    expect(Level::Warn, &[&format!("refused {peer_addr}: {why}")]);
+}
+
+#[test]
+fn peers_that_come_too_early_after_a_full_loop_are_logged() {
+    capture();
+    let config = Config::default().max_connections(2).accept_again_below(1);
+    let mut event_loop = EventLoop::new(config).expect("a loop");
+    let addr = listen(&mut event_loop, ListenOptions::default());
+    let mut seen = Recorder::default();
+    let mut peers: Vec<_> = (0..3).map(|_| Peer::connect(addr)).collect();
+    turn_until(&mut event_loop, &mut seen, |_, net| {
+        net.stats().refused == 1
+    });
+    peers.remove(0);
+    turn_until(&mut event_loop, &mut seen, |_, net| net.len() == 1);
+    let peer = Peer::connect(addr);
+    turn_until(&mut event_loop, &mut seen, |_, net| {
+        net.stats().refused == 2
+    });
+    let peer_addr = peer.0.local_addr().expect("its address");
+    let why = "peers are accepted again below 1 connections";
+    expect(Level::Warn, &[&format!("refused {peer_addr}: {why}")]);
+}
+
 /// A loop whose peers are proxies.
 fn behind_a_proxy(timeout: Duration) -> (EventLoop, SocketAddr) {
     let local: IpNetwork = "127.0.0.1".parse().expect("a network");
@@ -235,6 +273,15 @@ fn proxies_without_a_valid_header_are_logged_with_the_reason() {
     });
     let why = "the PROXY header was not complete within 1ms";
     expect(Level::Warn, &[&why]);
+
+    capture();
+    let (mut event_loop, addr) = behind_a_proxy(Duration::MAX);
+    Peer::connect(addr).reset();
+    turn_until(&mut event_loop, &mut Bouncer, |_, net| {
+        net.stats().refused == 1
+    });
+    let why = "the connection failed before the PROXY header";
+    expect(Level::Warn, &[&"refused", &why]);
 }
 
 #[test]
