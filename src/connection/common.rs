@@ -17,6 +17,8 @@ pub(crate) struct Common {
     pub(crate) fanout: FanoutBuffer,
     /// The time of this turn.
     pub(crate) now: Tick,
+    /// Whether this turn logs each read and write. Checking it here costs less than asking the logger each time.
+    pub(crate) traces: bool,
     #[cfg(feature = "tls")]
     pub(crate) ciphertext: crate::tls::Buffers,
     /// The work on TLS handshakes that is left in this turn.
@@ -54,6 +56,7 @@ impl Common {
             written: Written::default(),
             fanout: FanoutBuffer::default(),
             now: Tick::default(),
+            traces: false,
             #[cfg(feature = "tls")]
             ciphertext: crate::tls::Buffers::default(),
             #[cfg(feature = "tls")]

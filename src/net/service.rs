@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use log::{Level, log_enabled, trace};
+use log::trace;
 
 use super::Net;
 use crate::config::Config;
@@ -152,7 +152,7 @@ impl Net {
                 return Err(Received::Fill(fill));
             }
         };
-        if log_enabled!(Level::Trace) {
+        if common.traces {
             log_read(id, read);
         }
         stats.reads += u64::from(read > 0);
@@ -179,7 +179,7 @@ impl Net {
         connection.dirty = false;
         match connection.write_replies(replies.wire(), &mut self.common) {
             None => {
-                if log_enabled!(Level::Trace) {
+                if self.common.traces {
                     log_written(id, replies.wire().len());
                 }
                 let more = connection.has_input();

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use log::{Level, log_enabled};
 use mio::Token;
 
 use super::{Deadline, Net};
@@ -66,6 +67,7 @@ impl Net {
 
     pub(crate) fn count_turn(&mut self) {
         self.stats.turns += 1;
+        self.common.traces = log_enabled!(Level::Trace);
         #[cfg(feature = "tls")]
         {
             self.common.handshakes_left = self.config.handshakes_per_turn;
