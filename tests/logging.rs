@@ -212,7 +212,9 @@ fn peers_that_come_too_early_after_a_full_loop_are_logged() {
         net.stats().refused == 1
     });
     peers.remove(0);
-    turn_until(&mut event_loop, &mut seen, |_, net| net.len() == 1);
+    turn_until(&mut event_loop, &mut seen, |_, net| {
+        net.connection_count() == 1
+    });
     let peer = Peer::connect(addr);
     turn_until(&mut event_loop, &mut seen, |_, net| {
         net.stats().refused == 2
