@@ -180,7 +180,7 @@ impl Link {
     /// Returns the simulated stream, if it is one.
     #[cfg(feature = "sim")]
     pub(crate) fn simulated(&self) -> Option<&crate::socket::sim::Stream> {
-        match &self.stream {
+        match self.stream() {
             Some(Stream::Sim(stream)) => Some(stream),
             _ => None,
         }

@@ -12,7 +12,7 @@ use crate::handler::{Admission, Handler};
 use crate::net::{Entry, Expired, Net};
 use crate::reason::{DisconnectReason, Stage};
 use crate::socket::Readiness;
-use crate::socket::sim::{Id, Shared};
+use crate::socket::sim::{Id, Shared, Written};
 
 /// The number of connections whose bytes are accounted for. A broadcast may change any of them, so each callback checks
 /// all.
@@ -142,6 +142,12 @@ impl Rules {
             if let Some(life) = self.lives.get_mut(&id) {
                 life.note(&entry);
             }
+            if let Some(session) = entry.session {
+                assert!(
+                    session.has_failed || session.ciphertext == session.written + session.pending,
+                    "contract: {id}: ciphertext is written or pending: {session:?}"
+                );
+            }
             if let (Some(now), Some(life)) = (accepted(&entry), self.lives.get(&id))
                 && let Some(before) = life.accepted
             {
@@ -211,12 +217,21 @@ impl Rules {
             let id = entry.id;
             if let (Some(network), Some((socket, _))) = (&self.network, entry.socket) {
                 let [input, room] = network.lock().reported(socket);
-                assert!(!input, "contract: {id} waits for input that is there");
+                let ignores_input = entry.session.is_some_and(|it| it.ignores_input);
+                assert!(
+                    !input || ignores_input,
+                    "contract: {id} waits for input that is there"
+                );
                 assert!(
                     !room || !entry.has_work,
                     "contract: {id} waits for room that is there"
                 );
             }
+            let unread = entry.session.map_or(0, |session| session.unread);
+            assert!(
+                unread == 0 || !entry.may_deliver || entry.phase != Phase::Open,
+                "contract: {id} waits for input that was read"
+            );
             let Some(life) = self.lives.get(&id) else {
                 continue;
             };
@@ -261,10 +276,14 @@ impl Rules {
     }
 
     fn end(&mut self, net: &Net, id: ConnectionId, reason: &DisconnectReason) {
+        let is_attempt = reason.stage == Stage::Connecting;
+        if is_attempt && !self.has_ended(id) {
+            // A handshake can fail in the turn in which its peer was accepted.
+            self.meet(id);
+        }
         let Some(life) = self.lives.remove(&id) else {
             panic!("contract: on_disconnect of {id}, which was never seen or has ended");
         };
-        let is_attempt = reason.stage == Stage::Connecting;
         assert_ne!(
             life.is_connected, is_attempt,
             "contract: {id} has the stage {:?}",
@@ -276,9 +295,11 @@ impl Rules {
             (life.accepted, life.socket, &self.network)
             && !matches!(reason.cause, crate::DisconnectCause::Released(_))
         {
-            let written = network.lock().take_written(socket).unwrap_or(0);
+            let Written { bytes, twice } = network.lock().take_written(socket).unwrap_or_default();
+            self.unsent = self.unsent.wrapping_sub(twice);
+            let written = bytes;
             assert_eq!(
-                written + reason.unsent_bytes,
+                written.wrapping_add(reason.unsent_bytes),
                 accepted,
                 "contract: {id}: {written} bytes were written and {} are unsent: {reason:?}",
                 reason.unsent_bytes

@@ -26,6 +26,8 @@
 
 mod chaos;
 mod contract;
+#[cfg(feature = "tls")]
+mod crypto;
 mod host;
 mod peer;
 mod seeds;

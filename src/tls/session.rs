@@ -69,8 +69,10 @@ pub(crate) struct Session {
     plaintext: usize,
     /// The error that ends the session. Plaintext that precedes it is read first.
     pub(super) failure: Option<rustls::Error>,
+    /// An error that a read has found behind plaintext.
+    deferred: Option<io::Error>,
     /// The peer's close_notify was read.
-    has_ended: bool,
+    pub(super) has_ended: bool,
     /// The last read has emptied the socket and the session.
     is_drained: bool,
     /// The last read stopped before the socket was empty, and returned nothing.
@@ -80,11 +82,15 @@ pub(crate) struct Session {
     /// The number of frames of which a part is in `pending`: an estimate. `None` if there are none.
     unsent_frames: Option<u64>,
     counted: Held,
+    #[cfg(feature = "sim")]
+    pub(super) passed: super::Passed,
 }
 
 impl Session {
     pub(crate) fn new(stream: Stream, tls: rustls::Connection, stage: Stage) -> Self {
         Self {
+            #[cfg(feature = "sim")]
+            passed: super::Passed::before(&stream),
             stream,
             tls,
             stage,
@@ -94,6 +100,7 @@ impl Session {
             records: Records::default(),
             plaintext: 0,
             failure: None,
+            deferred: None,
             has_ended: false,
             is_drained: false,
             is_cut_short: false,
@@ -197,10 +204,10 @@ impl Session {
             match self.read_ciphertext(&mut to[filled..], buffers) {
                 Ok(Some(more)) => filled += more,
                 Ok(None) => break,
-                // Plaintext that was already decrypted comes first. The error, or the lack of bytes, is found again by
-                // the next read.
+                // Plaintext that was already decrypted comes first.
                 Err(error) if filled > 0 => {
                     self.is_drained = error.kind() == io::ErrorKind::WouldBlock;
+                    self.defer(error);
                     break;
                 }
                 Err(error) => return Err(error),
@@ -212,12 +219,22 @@ impl Session {
         self.tls.reader().read(to)
     }
 
+    /// Keeps an error for the next read: a socket returns each only once.
+    pub(crate) fn defer(&mut self, error: io::Error) {
+        if error.kind() != io::ErrorKind::WouldBlock {
+            self.deferred = Some(error);
+        }
+    }
+
     /// Reads ciphertext once, and returns the length of the plaintext in it. `None`: the stream has ended.
     fn read_ciphertext(
         &mut self,
         to: &mut [u8],
         buffers: &mut Buffers,
     ) -> io::Result<Option<usize>> {
+        if let Some(error) = self.deferred.take() {
+            return Err(error);
+        }
         if let Some(error) = &self.failure {
             return Err(broken(error.clone()));
         }
@@ -329,6 +346,10 @@ impl Session {
         }
         let taken = self.tls.writer().write_vectored(slices)?;
         self.send(buffers, now)?;
+        #[cfg(feature = "sim")]
+        {
+            self.passed.plaintext += taken as u64;
+        }
         Ok(taken)
     }
 
@@ -354,6 +375,10 @@ impl Session {
         buffers.output.clear();
         while self.tls.wants_write() {
             self.tls.write_tls(&mut buffers.output)?;
+        }
+        #[cfg(feature = "sim")]
+        {
+            self.passed.ciphertext += buffers.output.len() as u64;
         }
         self.progress_at = now;
         let result = write_out(&mut self.stream, &buffers.output);
