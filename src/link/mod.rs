@@ -121,7 +121,9 @@ impl Link {
     pub(crate) fn may_have_output(&self) -> bool {
         self.connection.has_queued()
             || self.connection.pressure() != Pressure::NONE
-            || (cfg!(feature = "tls") && self.stream.is_none())
+            || (cfg!(feature = "tls")
+                && self.stream.is_none()
+                && !mutated!("writes caused by TLS reads forgotten"))
     }
 
     /// Writes replies of a connection that has no queue. `None` if all were written.

@@ -183,12 +183,13 @@ impl Link {
                 Flush::Waiting => connection.is_left_open(),
                 _ => false,
             };
-            if is_over && closes {
+            if is_over && closes && !mutated!("close_notify forgotten") {
                 secured.session.close();
             }
             if matches!(outcome, Flush::Done | Flush::Waiting) {
                 match secured.session.send(&mut secured.buffers, common.now) {
                     Ok(true) => {}
+                    Ok(false) if mutated!("ciphertext forgotten behind an empty queue") => {}
                     Ok(false) => {
                         connection.note_stream_blocked();
                         outcome = Flush::Blocked;
@@ -196,9 +197,12 @@ impl Link {
                     Err(error) => outcome = Flush::Failed(Box::new(Failure::Write(error))),
                 }
             }
-            let bytes = common.written.bytes - before.0;
-            let frames = common.written.frames - before.1;
-            secured.session.note_written(bytes, frames);
+            // After a failed write the queue counts what was to be written.
+            if !matches!(outcome, Flush::Failed(_)) {
+                let bytes = common.written.bytes - before.0;
+                let frames = common.written.frames - before.1;
+                secured.session.note_written(bytes, frames);
+            }
             let progress_at = secured.session.progress_at();
             connection.note_progress(progress_at, progress_at == common.now);
             outcome
@@ -327,7 +331,7 @@ impl Link {
 
     /// Lets a read be tried when the handshake is done: plaintext may have come with its end, and no event reports it.
     pub(super) fn expect_plaintext(&mut self) {
-        if self.session().is_some() {
+        if self.session().is_some() && !mutated!("plaintext behind a handshake forgotten") {
             self.connection.readiness |= Readiness::READABLE;
         }
     }

@@ -193,6 +193,9 @@ impl Session {
     /// Reads plaintext. `Ok(0)` is the peer's close_notify; `UnexpectedEof` an EOF without it.
     pub(crate) fn read(&mut self, to: &mut [u8], buffers: &mut Buffers) -> io::Result<usize> {
         (self.is_drained, self.is_cut_short) = (false, false);
+        if mutated!("close_notify before plaintext") && self.has_ended {
+            return Ok(0);
+        }
         let mut filled = self.take_plaintext(to);
         let mut reads = 0;
         while filled < to.len() && (filled == 0 || reads == 0) {
@@ -344,13 +347,17 @@ impl Session {
         if !self.send(buffers, now)? {
             return Err(io::ErrorKind::WouldBlock.into());
         }
-        let taken = self.tls.writer().write_vectored(slices)?;
-        self.send(buffers, now)?;
         #[cfg(feature = "sim")]
-        {
-            self.passed.plaintext += taken as u64;
+        let passed = self.passed;
+        let taken = self.tls.writer().write_vectored(slices)?;
+        let sent = self.send(buffers, now);
+        #[cfg(feature = "sim")]
+        match &sent {
+            Ok(_) => self.passed.plaintext += taken as u64,
+            // The caller keeps what was to be written.
+            Err(_) => self.passed = passed,
         }
-        Ok(taken)
+        sent.map(|_| taken)
     }
 
     /// Queues a close_notify, once.
@@ -360,15 +367,17 @@ impl Session {
 
     /// Writes pending ciphertext and the messages of rustls. Returns whether nothing is left.
     pub(crate) fn send(&mut self, buffers: &mut Buffers, now: Tick) -> io::Result<bool> {
-        let written = write_out(&mut self.stream, &self.pending[self.written..])?;
-        self.written += written;
-        if written > 0 {
+        let before = self.written;
+        let result = write_out(&mut self.stream, &self.pending, &mut self.written);
+        if self.written > before {
             self.progress_at = now;
         }
+        result?;
         if self.unsent() > 0 {
             return Ok(false);
         }
         (self.pending, self.written) = (Vec::new(), 0);
+        self.unsent_frames = None;
         if !self.tls.wants_write() {
             return Ok(true);
         }
@@ -381,21 +390,20 @@ impl Session {
             self.passed.ciphertext += buffers.output.len() as u64;
         }
         self.progress_at = now;
-        let result = write_out(&mut self.stream, &buffers.output);
-        let written = *result.as_ref().unwrap_or(&0);
+        let mut written = 0;
+        let result = write_out(&mut self.stream, &buffers.output, &mut written);
         self.pending.extend_from_slice(&buffers.output[written..]);
-        result.map(|_| self.pending.is_empty())
+        result.map(|()| self.pending.is_empty())
     }
 }
 
-/// Writes as much as the socket takes.
-fn write_out(stream: &mut Stream, bytes: &[u8]) -> io::Result<usize> {
-    let mut written = 0;
-    while written < bytes.len() {
-        match stream.write(&bytes[written..]) {
+/// Writes as much as the socket takes of the bytes that are not written yet.
+fn write_out(stream: &mut Stream, bytes: &[u8], written: &mut usize) -> io::Result<()> {
+    while *written < bytes.len() {
+        match stream.write(&bytes[*written..]) {
             Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
             Ok(more) => {
-                written += more;
+                *written += more;
                 if stream.short_is_drained() {
                     break;
                 }
@@ -404,7 +412,7 @@ fn write_out(stream: &mut Stream, bytes: &[u8]) -> io::Result<usize> {
             Err(error) => return Err(error),
         }
     }
-    Ok(written)
+    Ok(())
 }
 
 /// An error of the protocol, as an `io::Error`, like the errors of a socket.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use throng::sim::{Faults, Host, World};
+use throng::sim::{Faults, Host, Link, World};
 use throng::{Config, ConnectOptions, ConnectionId, Frame, Handler, ListenOptions, Net};
 
 use super::crypto::Crypto;
@@ -53,5 +53,25 @@ fn closing_session_reads_a_close_notify_that_comes_in_many_pieces() {
         client.with(|_, net| net.disconnect(only(net)));
         world.run_for(Duration::from_secs(1));
         assert_eq!((server.open_files(), client.open_files()), (0, 0));
+    }
+}
+
+/// The contract of the hosts compares what was written with what the reason of the end counts.
+#[test]
+fn write_that_fails_in_the_middle_of_a_flush_is_counted_once() {
+    for (seed, short_writes) in (0..20).flat_map(|seed| [(seed, 0), (seed, 1)]) {
+        let mut link = Link::default();
+        link.send_buffer = 1 << 20;
+        let world = World::new(seed).link(link);
+        let (server, _client) = connected(&world);
+        let mut faults = Faults::none();
+        faults.linux = Some(false);
+        faults.short_writes = short_writes;
+        faults.sudden_resets = 1;
+        world.set_faults(faults);
+        let sent = server.with(|_, net| net.send_bytes(only(net), vec![7; 200_000].into()));
+        sent.expect("there is room");
+        world.run_for(Duration::from_secs(1));
+        assert_eq!(server.open_files(), 0);
     }
 }

@@ -9,7 +9,24 @@ use throng::sim::{Faults, World, check};
 use pair::{Pair, Plan};
 
 fn run(world: &World, plan: Plan) {
+    if !plan.is_undisturbed && world.random().one_in(2) {
+        let mut faults = Faults::all();
+        faults.sudden_resets = 300;
+        world.set_faults(faults);
+    }
     Pair::new(world, plan).run();
+}
+
+#[test]
+fn worlds_with_tls_repeat_to_the_byte() {
+    for seed in 0..4 {
+        let digest = || {
+            let world = World::new(seed).faults(Faults::all());
+            run(&world, Plan::default());
+            world.digest()
+        };
+        assert_eq!(digest(), digest());
+    }
 }
 
 #[test]
