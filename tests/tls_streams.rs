@@ -204,6 +204,24 @@ fn reset_by_the_peer_is_a_reset() {
 }
 
 #[test]
+fn reset_behind_plaintext_that_was_not_read_is_a_reset() {
+    let config = Config::default().read_buffer(512).read_budget(512);
+    let mut scene = Scene::<Recorder, SecurePeer>::secured(config, secured());
+    scene.peer.write(&framed(&[7; 400]).repeat(5));
+    while scene.seen.frames().is_empty() {
+        scene.looped.turn(Duration::ZERO, &mut scene.seen);
+    }
+    let (scene, peer) = scene.apart();
+    Peer(peer.tls.sock.try_clone().expect("a descriptor")).reset();
+    drop(peer);
+    let reason = scene.end();
+    assert!(
+        matches!(reason.cause, DisconnectCause::Reset(_)),
+        "{reason:?}"
+    );
+}
+
+#[test]
 fn changed_record_ends_the_session_and_the_peer_gets_an_alert() {
     for is_first in [false, true] {
         let mut scene = scene();

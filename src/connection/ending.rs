@@ -23,6 +23,9 @@ pub(super) struct Aside {
     /// The TLS session, with the stream in it.
     #[cfg(feature = "tls")]
     pub(super) session: Option<Box<crate::tls::Session>>,
+    /// An estimate: unsent frames that were encrypted, and counted as written then.
+    #[cfg(all(feature = "sim", feature = "tls"))]
+    pub(super) encrypted_frames: u64,
 }
 
 impl Aside {

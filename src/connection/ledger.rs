@@ -17,8 +17,27 @@ impl Connection {
         let queued = queue.map_or((0, 0), |queue| (queue.frames(), queue.unsent_bytes()));
         let dropped = ending.map_or((0, 0), |it| (it.unsent_frames, it.unsent_bytes));
         Ledger {
-            frames: queued.0 + fanout.count(self.fanout) + dropped.0,
+            frames: (queued.0 + fanout.count(self.fanout) + dropped.0)
+                .wrapping_sub(self.encrypted_frames()),
             bytes: queued.1.saturating_add(self.fanout_bytes() + dropped.1),
+        }
+    }
+
+    fn encrypted_frames(&self) -> u64 {
+        #[cfg(feature = "tls")]
+        if let Some(aside) = &self.aside
+            && aside.ending.is_some()
+        {
+            return aside.encrypted_frames;
+        }
+        0
+    }
+
+    /// Notes how many of the unsent frames were encrypted.
+    #[cfg(feature = "tls")]
+    pub(crate) fn note_encrypted(&mut self, frames: u64) {
+        if let Some(aside) = &mut self.aside {
+            aside.encrypted_frames = frames;
         }
     }
 

@@ -128,7 +128,9 @@ impl Link {
     pub(crate) fn may_have_output(&self) -> bool {
         self.connection.has_queued()
             || self.connection.pressure() != Pressure::NONE
-            || (cfg!(feature = "tls") && self.stream.is_none())
+            || (cfg!(feature = "tls")
+                && self.stream.is_none()
+                && !mutated!("writes caused by TLS reads forgotten"))
     }
 
     /// Writes replies of a connection that has no queue. `None` if all were written.
@@ -187,7 +189,7 @@ impl Link {
     /// Returns the simulated stream, if it is one.
     #[cfg(feature = "sim")]
     pub(crate) fn simulated(&self) -> Option<&crate::socket::sim::Stream> {
-        match &self.stream {
+        match self.stream() {
             Some(Stream::Sim(stream)) => Some(stream),
             _ => None,
         }

@@ -28,6 +28,15 @@ struct Secured<'s> {
     is_drained: bool,
 }
 
+impl Secured<'_> {
+    /// Lets the last read be repeated if it has stopped before the socket was empty, and has returned nothing.
+    fn note_cut_short(&self, connection: &mut Connection) {
+        if self.session.is_cut_short() {
+            connection.readiness |= Readiness::READABLE;
+        }
+    }
+}
+
 impl Io for Secured<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let read = self.session.read(buffer, &mut self.buffers);
@@ -45,8 +54,10 @@ impl Io for Secured<'_> {
                         break;
                     }
                 }
-                // It is found again by the next read.
-                Err(_) if read > 0 => break,
+                Err(error) if read > 0 => {
+                    self.session.defer(error);
+                    break;
+                }
                 Err(error) => return Err(error),
             }
         }
@@ -129,9 +140,7 @@ impl Link {
     ) -> Fill {
         let fill = self.with_session(common, |connection, secured, common| {
             let fill = connection.fill(secured, buffer, most, common);
-            if secured.session.is_cut_short() {
-                connection.readiness |= Readiness::READABLE;
-            }
+            secured.note_cut_short(connection);
             fill
         });
         fill.unwrap_or(Fill::Blocked)
@@ -140,7 +149,9 @@ impl Link {
     /// What is discarded cannot be truncated: an EOF without close_notify is an end like any other.
     pub(super) fn discard_secured(&mut self, buffer: &mut [u8], common: &mut Common) -> Fill {
         let fill = self.with_session(common, |connection, secured, common| {
-            match connection.discard(secured, buffer, common.now) {
+            let fill = connection.discard(secured, buffer, common.now);
+            secured.note_cut_short(connection);
+            match fill {
                 Fill::Failed(error) if error.kind() == io::ErrorKind::UnexpectedEof => Fill::Ended,
                 fill => fill,
             }
@@ -172,12 +183,13 @@ impl Link {
                 Flush::Waiting => connection.is_left_open() && !connection.misleads(),
                 _ => false,
             };
-            if is_over && closes {
+            if is_over && closes && !mutated!("close_notify forgotten") {
                 secured.session.close();
             }
             if matches!(outcome, Flush::Done | Flush::Waiting) {
                 match secured.session.send(&mut secured.buffers, common.now) {
                     Ok(true) => {}
+                    Ok(false) if mutated!("ciphertext forgotten behind an empty queue") => {}
                     Ok(false) => {
                         connection.note_stream_blocked();
                         outcome = Flush::Blocked;
@@ -185,9 +197,12 @@ impl Link {
                     Err(error) => outcome = Flush::Failed(Box::new(Failure::Write(error))),
                 }
             }
-            let bytes = common.written.bytes - before.0;
-            let frames = common.written.frames - before.1;
-            secured.session.note_written(bytes, frames);
+            // After a failed write the queue counts what was to be written.
+            if !matches!(outcome, Flush::Failed(_)) {
+                let bytes = common.written.bytes - before.0;
+                let frames = common.written.frames - before.1;
+                secured.session.note_written(bytes, frames);
+            }
             let progress_at = secured.session.progress_at();
             connection.note_progress(progress_at, progress_at == common.now);
             outcome
@@ -316,7 +331,7 @@ impl Link {
 
     /// Lets a read be tried when the handshake is done: plaintext may have come with its end, and no event reports it.
     pub(super) fn expect_plaintext(&mut self) {
-        if self.session().is_some() {
+        if self.session().is_some() && !mutated!("plaintext behind a handshake forgotten") {
             self.connection.readiness |= Readiness::READABLE;
         }
     }
@@ -345,6 +360,14 @@ impl Link {
     pub(super) fn end_session(&mut self, common: &mut Common) -> bool {
         let Some(session) = self.connection.take_session() else {
             return false;
+        };
+        #[cfg(feature = "sim")]
+        let session = {
+            let mut session = session;
+            session.settle();
+            self.connection
+                .note_encrypted(session.unsent_frames().unwrap_or(0));
+            session
         };
         session.counted().sub_from(&mut common.memory);
         self.connection.note_unread(session.unread() as u64);

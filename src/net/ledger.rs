@@ -21,8 +21,26 @@ pub(crate) struct Entry {
     pub(crate) ends_when_full: bool,
     pub(crate) max_frame_len: u64,
     pub(crate) ledger: Ledger,
-    /// The simulated socket, and the number of bytes written to it.
+    /// The simulated socket, and the number of bytes written to it: with TLS, of the plaintext.
     pub(crate) socket: Option<(Id, u64)>,
+    pub(crate) session: Option<SessionEntry>,
+}
+
+/// The state of a TLS session between two callbacks.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct SessionEntry {
+    /// Plaintext that was encrypted.
+    pub(crate) plaintext: u64,
+    /// Ciphertext that was created, and what has become of it: it was written, or it is pending.
+    pub(crate) ciphertext: u64,
+    pub(crate) written: u64,
+    pub(crate) pending: u64,
+    /// No more is written.
+    pub(crate) has_failed: bool,
+    /// Bytes that were read from the socket, and can be delivered without an event.
+    pub(crate) unread: usize,
+    /// The socket need not be read: the peer's close_notify was, or the handshake has to write first.
+    pub(crate) ignores_input: bool,
 }
 
 impl Net {
@@ -43,7 +61,11 @@ impl Net {
 
     fn entry_of(&self, id: ConnectionId, link: &Link) -> Entry {
         let options = link.options();
-        let stream = link.simulated();
+        let session = session_entry(link);
+        let socket = link.simulated().map(|stream| {
+            let plaintext = session.map(|session| session.plaintext);
+            (stream.id(), plaintext.unwrap_or(stream.written()))
+        });
         let mut ledger = link.ledger(&self.common.fanout);
         ledger.frames += self.connections.reply_frames(id);
         ledger.bytes = ledger.bytes.saturating_add(self.connections.replies(id));
@@ -52,12 +74,34 @@ impl Net {
             phase: link.phase,
             may_deliver: link.may_deliver(),
             may_send: link.check_open().is_ok(),
-            has_work: link.has_bytes_to_write(),
+            has_work: link.has_bytes_to_write() || session.is_some_and(|it| it.pending > 0),
             pressures: link.pressures(),
             ends_when_full: link.ends_when_full(),
             max_frame_len: options.max_frame_len,
             ledger,
-            socket: stream.map(|stream| (stream.id(), stream.written())),
+            socket,
+            session,
         }
     }
+}
+
+#[cfg(feature = "tls")]
+fn session_entry(link: &Link) -> Option<SessionEntry> {
+    let session = link.session()?;
+    let passed = session.passed();
+    Some(SessionEntry {
+        plaintext: passed.plaintext,
+        ciphertext: passed.ciphertext,
+        written: link.simulated()?.written(),
+        pending: session.unsent() as u64,
+        has_failed: link.has_failed_write(),
+        unread: session.unread() + session.unfed(),
+        ignores_input: session.has_ended()
+            || (link.phase == Phase::Connecting && session.unsent() > 0),
+    })
+}
+
+#[cfg(not(feature = "tls"))]
+fn session_entry(_: &Link) -> Option<SessionEntry> {
+    None
 }

@@ -28,7 +28,8 @@ use crate::socket::sim::Shared;
 ///
 /// A [`World`](crate::sim::World) wraps each handler automatically. There, it also keeps accounts of the first 64
 /// connections: each byte and each frame that was accepted is written to the stream, replaced, or counted in the
-/// [reason](DisconnectReason) of the end. A violation panics, in the callback that reveals it.
+/// [reason](DisconnectReason) of the end. With TLS this applies to bytes of plaintext when they are encrypted; and
+/// ciphertext is written, pending, or counted as unsent. A violation panics, in the callback that reveals it.
 ///
 /// ```
 /// use throng::sim::Contract;

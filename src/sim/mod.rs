@@ -21,12 +21,19 @@
 //!
 //! The [guide](crate::guide#testing-your-handler) begins with a test of ten lines, and ends with random peers.
 //!
+//! TLS works as with real sockets: between two hosts of a world, with the options of `tls`. rustls has randomness and a
+//! clock of its own. `World::crypto_provider` and `World::time_provider` (with the feature `tls`) replace both, so that the
+//! same seed still repeats a run exactly. With another provider, handshakes may differ by some bytes, and so may what
+//! follows. A [`Peer`] does not speak TLS.
+//!
 //! The selector behaves as epoll does: it reports changes once, and room in a send buffer only when a third of it is
 //! free. Not simulated: Unix domain sockets, urgent data, name resolution, and sockets that two processes share.
 
 mod chaos;
 mod checked;
 mod contract;
+#[cfg(feature = "tls")]
+mod crypto;
 mod host;
 mod peer;
 mod rules;

@@ -6,7 +6,7 @@ use crate::connection::Phase;
 use crate::connection_id::ConnectionId;
 use crate::net::{Entry, Net};
 use crate::reason::{DisconnectReason, Stage};
-use crate::socket::sim::{Id, Shared};
+use crate::socket::sim::{Id, Shared, Written};
 
 /// The number of connections whose bytes are accounted for. A broadcast may change any of them, so each callback checks
 /// all.
@@ -125,6 +125,12 @@ impl Rules {
             if let Some(life) = self.lives.get_mut(&id) {
                 life.note(&entry);
             }
+            if let Some(session) = entry.session {
+                assert!(
+                    session.has_failed || session.ciphertext == session.written + session.pending,
+                    "contract: {id}: ciphertext is written or pending: {session:?}"
+                );
+            }
             if let (Some(now), Some(life)) = (accepted(&entry), self.lives.get(&id))
                 && let Some(before) = life.accepted
             {
@@ -194,12 +200,21 @@ impl Rules {
             let id = entry.id;
             if let (Some(network), Some((socket, _))) = (&self.network, entry.socket) {
                 let [input, room] = network.lock().reported(socket);
-                assert!(!input, "contract: {id} waits for input that is there");
+                let ignores_input = entry.session.is_some_and(|it| it.ignores_input);
+                assert!(
+                    !input || ignores_input,
+                    "contract: {id} waits for input that is there"
+                );
                 assert!(
                     !room || !entry.has_work,
                     "contract: {id} waits for room that is there"
                 );
             }
+            let unread = entry.session.map_or(0, |session| session.unread);
+            assert!(
+                unread == 0 || !entry.may_deliver || entry.phase != Phase::Open,
+                "contract: {id} waits for input that was read"
+            );
             let Some(life) = self.lives.get(&id) else {
                 continue;
             };
@@ -256,10 +271,14 @@ impl Rules {
     }
 
     pub(super) fn end(&mut self, net: &Net, id: ConnectionId, reason: &DisconnectReason) {
+        let is_attempt = reason.stage == Stage::Connecting;
+        if is_attempt && !self.has_ended(id) {
+            // A handshake can fail in the turn in which its peer was accepted.
+            self.meet(id);
+        }
         let Some(life) = self.lives.remove(&id) else {
             panic!("contract: on_disconnect of {id}, which was never seen or has ended");
         };
-        let is_attempt = reason.stage == Stage::Connecting;
         assert_ne!(
             life.is_connected, is_attempt,
             "contract: {id} has the stage {:?}",
@@ -271,9 +290,11 @@ impl Rules {
             (life.accepted, life.socket, &self.network)
             && !matches!(reason.cause, crate::DisconnectCause::Released(_))
         {
-            let written = network.lock().take_written(socket).unwrap_or(0);
+            let Written { bytes, twice } = network.lock().take_written(socket).unwrap_or_default();
+            self.unsent = self.unsent.wrapping_sub(twice);
+            let written = bytes;
             assert_eq!(
-                written + reason.unsent_bytes,
+                written.wrapping_add(reason.unsent_bytes),
                 accepted,
                 "contract: {id}: {written} bytes were written and {} are unsent: {reason:?}",
                 reason.unsent_bytes

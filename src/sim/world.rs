@@ -134,6 +134,11 @@ impl World {
         1 + self.random().below(most.max(1))
     }
 
+    #[cfg(feature = "tls")]
+    pub(super) fn network(&self) -> Shared {
+        self.inner.network.clone()
+    }
+
     pub(super) fn shrink(&self, size: u32) {
         self.inner.size.set(size);
     }

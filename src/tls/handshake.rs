@@ -46,6 +46,11 @@ impl Session {
     /// Notes that the socket is connected.
     pub(crate) fn begin_handshake(&mut self) {
         self.stage = Stage::Handshaking;
+        #[cfg(feature = "sim")]
+        {
+            // A PROXY header may precede the handshake.
+            self.passed = super::Passed::before(&self.stream);
+        }
     }
 
     /// Advances the handshake, as far as the socket allows. A message that this side has to answer takes one from

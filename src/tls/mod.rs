@@ -9,8 +9,12 @@
 //! rustls implements the protocol. The session makes the system calls, in large pieces, and counts the bytes it holds.
 
 mod handshake;
+#[cfg(feature = "sim")]
+mod ledger;
 mod records;
 mod session;
 
 pub(crate) use handshake::{Failure, Stage, Step};
+#[cfg(feature = "sim")]
+pub(crate) use ledger::Passed;
 pub(crate) use session::{Buffers, Held, Session};

@@ -69,8 +69,10 @@ pub(crate) struct Session {
     plaintext: usize,
     /// The error that ends the session. Plaintext that precedes it is read first.
     pub(super) failure: Option<rustls::Error>,
+    /// An error that a read has found behind plaintext.
+    deferred: Option<io::Error>,
     /// The peer's close_notify was read.
-    has_ended: bool,
+    pub(super) has_ended: bool,
     /// The last read has emptied the socket and the session.
     is_drained: bool,
     /// The last read stopped before the socket was empty, and returned nothing.
@@ -80,11 +82,15 @@ pub(crate) struct Session {
     /// The number of frames of which a part is in `pending`: an estimate. `None` if there are none.
     unsent_frames: Option<u64>,
     counted: Held,
+    #[cfg(feature = "sim")]
+    pub(super) passed: super::Passed,
 }
 
 impl Session {
     pub(crate) fn new(stream: Stream, tls: rustls::Connection, stage: Stage) -> Self {
         Self {
+            #[cfg(feature = "sim")]
+            passed: super::Passed::before(&stream),
             stream,
             tls,
             stage,
@@ -94,6 +100,7 @@ impl Session {
             records: Records::default(),
             plaintext: 0,
             failure: None,
+            deferred: None,
             has_ended: false,
             is_drained: false,
             is_cut_short: false,
@@ -186,6 +193,9 @@ impl Session {
     /// Reads plaintext. `Ok(0)` is the peer's close_notify; `UnexpectedEof` an EOF without it.
     pub(crate) fn read(&mut self, to: &mut [u8], buffers: &mut Buffers) -> io::Result<usize> {
         (self.is_drained, self.is_cut_short) = (false, false);
+        if mutated!("close_notify before plaintext") && self.has_ended {
+            return Ok(0);
+        }
         let mut filled = self.take_plaintext(to);
         let mut reads = 0;
         while filled < to.len() && (filled == 0 || reads == 0) {
@@ -197,10 +207,10 @@ impl Session {
             match self.read_ciphertext(&mut to[filled..], buffers) {
                 Ok(Some(more)) => filled += more,
                 Ok(None) => break,
-                // Plaintext that was already decrypted comes first. The error, or the lack of bytes, is found again by
-                // the next read.
+                // Plaintext that was already decrypted comes first.
                 Err(error) if filled > 0 => {
                     self.is_drained = error.kind() == io::ErrorKind::WouldBlock;
+                    self.defer(error);
                     break;
                 }
                 Err(error) => return Err(error),
@@ -212,12 +222,22 @@ impl Session {
         self.tls.reader().read(to)
     }
 
+    /// Keeps an error for the next read: a socket returns each only once.
+    pub(crate) fn defer(&mut self, error: io::Error) {
+        if error.kind() != io::ErrorKind::WouldBlock {
+            self.deferred = Some(error);
+        }
+    }
+
     /// Reads ciphertext once, and returns the length of the plaintext in it. `None`: the stream has ended.
     fn read_ciphertext(
         &mut self,
         to: &mut [u8],
         buffers: &mut Buffers,
     ) -> io::Result<Option<usize>> {
+        if let Some(error) = self.deferred.take() {
+            return Err(error);
+        }
         if let Some(error) = &self.failure {
             return Err(broken(error.clone()));
         }
@@ -327,9 +347,17 @@ impl Session {
         if !self.send(buffers, now)? {
             return Err(io::ErrorKind::WouldBlock.into());
         }
+        #[cfg(feature = "sim")]
+        let passed = self.passed;
         let taken = self.tls.writer().write_vectored(slices)?;
-        self.send(buffers, now)?;
-        Ok(taken)
+        let sent = self.send(buffers, now);
+        #[cfg(feature = "sim")]
+        match &sent {
+            Ok(_) => self.passed.plaintext += taken as u64,
+            // The caller keeps what was to be written.
+            Err(_) => self.passed = passed,
+        }
+        sent.map(|_| taken)
     }
 
     /// Queues a close_notify, once.
@@ -339,15 +367,17 @@ impl Session {
 
     /// Writes pending ciphertext and the messages of rustls. Returns whether nothing is left.
     pub(crate) fn send(&mut self, buffers: &mut Buffers, now: Tick) -> io::Result<bool> {
-        let written = write_out(&mut self.stream, &self.pending[self.written..])?;
-        self.written += written;
-        if written > 0 {
+        let before = self.written;
+        let result = write_out(&mut self.stream, &self.pending, &mut self.written);
+        if self.written > before {
             self.progress_at = now;
         }
+        result?;
         if self.unsent() > 0 {
             return Ok(false);
         }
         (self.pending, self.written) = (Vec::new(), 0);
+        self.unsent_frames = None;
         if !self.tls.wants_write() {
             return Ok(true);
         }
@@ -355,22 +385,25 @@ impl Session {
         while self.tls.wants_write() {
             self.tls.write_tls(&mut buffers.output)?;
         }
+        #[cfg(feature = "sim")]
+        {
+            self.passed.ciphertext += buffers.output.len() as u64;
+        }
         self.progress_at = now;
-        let result = write_out(&mut self.stream, &buffers.output);
-        let written = *result.as_ref().unwrap_or(&0);
+        let mut written = 0;
+        let result = write_out(&mut self.stream, &buffers.output, &mut written);
         self.pending.extend_from_slice(&buffers.output[written..]);
-        result.map(|_| self.pending.is_empty())
+        result.map(|()| self.pending.is_empty())
     }
 }
 
-/// Writes as much as the socket takes.
-fn write_out(stream: &mut Stream, bytes: &[u8]) -> io::Result<usize> {
-    let mut written = 0;
-    while written < bytes.len() {
-        match stream.write(&bytes[written..]) {
+/// Writes as much as the socket takes of the bytes that are not written yet.
+fn write_out(stream: &mut Stream, bytes: &[u8], written: &mut usize) -> io::Result<()> {
+    while *written < bytes.len() {
+        match stream.write(&bytes[*written..]) {
             Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
             Ok(more) => {
-                written += more;
+                *written += more;
                 if stream.short_is_drained() {
                     break;
                 }
@@ -379,7 +412,7 @@ fn write_out(stream: &mut Stream, bytes: &[u8]) -> io::Result<usize> {
             Err(error) => return Err(error),
         }
     }
-    Ok(written)
+    Ok(())
 }
 
 /// An error of the protocol, as an `io::Error`, like the errors of a socket.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 use throng::sim::{End, Log};
-use throng::{Config, ConnectionId, DisconnectCause, DisconnectReason, Framing, Net};
+use throng::{Config, ConnectionId, DisconnectCause, DisconnectReason, Framing, Net, Origin};
 
 /// A frame that was accepted for a peer.
 #[derive(Debug, Clone)]
@@ -37,9 +37,18 @@ pub(crate) struct Book {
 impl Book {
     pub(crate) fn open(&mut self, net: &Net, id: ConnectionId) {
         let connection = net.connection(id).expect("it is connected");
-        let addr = connection.peer_addr().expect("its peer");
+        // Both sides of a connection know the address of the side that has connected.
+        let addr = match connection.origin() {
+            Origin::Outbound => connection.local_addr(),
+            _ => connection.peer_addr(),
+        };
+        let addr = addr.expect("its peer");
         self.addrs.insert(id, addr);
         self.accounts.entry(addr).or_default();
+    }
+
+    pub(crate) fn knows(&self, id: ConnectionId) -> bool {
+        self.addrs.contains_key(&id)
     }
 
     pub(crate) fn of(&mut self, id: ConnectionId) -> &mut Account {
@@ -130,7 +139,7 @@ impl Account {
 
     /// Compares the frames that have arrived with those that were accepted. Returns how many are missing after them or
     /// because they were dropped; replaced frames do not count.
-    fn missing(&self, received: &[Vec<u8>]) -> usize {
+    pub(crate) fn missing(&self, received: &[Vec<u8>]) -> usize {
         let mut sent = self.sent.iter().enumerate();
         let mut skipped = 0;
         for frame in received {

@@ -15,4 +15,7 @@ mod scripted;
 mod shutdown;
 mod slow;
 mod timers;
+// Its provider needs a C compiler for the target.
+#[cfg(target_os = "linux")]
+mod tls;
 mod unchecked;

@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::io::{self, Read};
+use std::sync::Arc;
 use std::time::Duration;
 
 use throng::sim::{Chaos, Faults, Random, World, check};
 use throng::{
-    Backlog, Chunk, ConnectionId, DisconnectReason, Expired, Frame, Handler, ListenOptions, Net,
-    Timer,
+    Backlog, Chunk, Config, ConnectionId, DisconnectReason, Expired, Frame, Handler, ListenOptions,
+    Net, Stage, Timer,
 };
 
 use crate::book::{Book, budgets, framing};
@@ -17,14 +18,22 @@ const RESUME: u64 = 1;
 const WAKE: u64 = 2;
 const CHUNK: u64 = 3;
 
-struct Mix {
-    book: Book,
+pub(crate) struct Mix {
+    pub(crate) book: Book,
+    /// How many answers it still gives.
+    pub(crate) answers: usize,
+    /// The longest of its long frames.
+    pub(crate) longest: usize,
+    /// Attempts that have failed.
+    pub(crate) failed: Vec<DisconnectReason>,
     random: Random,
     count: usize,
     /// The frames that arrive in chunks.
     arriving: BTreeMap<ConnectionId, Vec<u8>>,
     /// The rest of the open frame of each connection.
     open: BTreeMap<ConnectionId, Vec<u8>>,
+    /// Each reader that is not finished has a clone.
+    readers: Arc<()>,
     /// Closes connections on its own.
     is_harsh: bool,
 }
@@ -34,6 +43,7 @@ struct Hesitant {
     bytes: io::Cursor<Vec<u8>>,
     most: usize,
     has_data: bool,
+    _counted: Arc<()>,
 }
 
 impl Read for Hesitant {
@@ -48,13 +58,17 @@ impl Read for Hesitant {
 }
 
 impl Mix {
-    fn new(random: Random, is_harsh: bool) -> Self {
+    pub(crate) fn new(random: Random, is_harsh: bool) -> Self {
         Self {
             book: Book::default(),
+            answers: usize::MAX,
+            longest: 20_000,
+            failed: Vec::new(),
             random,
             count: 0,
             arriving: BTreeMap::new(),
             open: BTreeMap::new(),
+            readers: Arc::default(),
             is_harsh,
         }
     }
@@ -82,8 +96,12 @@ impl Mix {
         }
     }
 
-    fn answer(&mut self, net: &mut Net, id: ConnectionId) {
-        let (small, large) = (self.payload(100), self.payload(20_000));
+    pub(crate) fn answer(&mut self, net: &mut Net, id: ConnectionId) {
+        if self.answers == 0 {
+            return;
+        }
+        self.answers -= 1;
+        let (small, large) = (self.payload(100), self.payload(self.longest));
         match self.random.below(24) {
             0..=3 => {
                 let sent = net.send(id, &small).is_ok();
@@ -115,8 +133,9 @@ impl Mix {
             14 | 15 => {
                 let reader = Hesitant {
                     bytes: io::Cursor::new(large.clone()),
-                    most: self.random.length(20_000),
+                    most: self.random.length(20_000).max(large.len() / 200),
                     has_data: self.random.one_in(2),
+                    _counted: Arc::clone(&self.readers),
                 };
                 let sent = net.send_reader(id, large.len() as u64, reader).is_ok();
                 self.note(sent, id, &large);
@@ -246,8 +265,7 @@ impl Handler for Mix {
             }
             WAKE => {
                 net.wake_reader(id);
-                // As long as there is something to read.
-                if queued(net, id) > 0 || self.random.one_in(2) {
+                if Arc::strong_count(&self.readers) > 1 {
                     self.timer(net, id, WAKE);
                 }
             }
@@ -256,6 +274,10 @@ impl Handler for Mix {
     }
 
     fn on_disconnect(&mut self, net: &mut Net, id: ConnectionId, reason: DisconnectReason) {
+        if reason.stage == Stage::Connecting {
+            self.failed.push(reason);
+            return;
+        }
         self.book.of(id).was_left_open = self.open.remove(&id).is_some();
         self.book.close(id, reason);
         if let Some(other) = net.connections().first() {
@@ -264,10 +286,9 @@ impl Handler for Mix {
     }
 }
 
-fn scenario(world: &World, is_harsh: bool) {
-    let mut random = world.random().fork();
-    let framing = framing(&mut random);
-    let mut config = budgets(&mut random).disconnect_timeout(LONG);
+/// Random limits.
+pub(crate) fn limits(random: &mut Random) -> Config {
+    let mut config = budgets(random).disconnect_timeout(LONG);
     if random.one_in(3) {
         config = config.max_queued_bytes(random.length(50_000) as u64);
     }
@@ -281,6 +302,13 @@ fn scenario(world: &World, is_harsh: bool) {
     if random.one_in(2) {
         config = config.stream_frames_over(random.length(3000) as u64);
     }
+    config
+}
+
+fn scenario(world: &World, is_harsh: bool) {
+    let mut random = world.random().fork();
+    let framing = framing(&mut random);
+    let config = limits(&mut random);
     let host = world.host(config, Mix::new(random.fork(), is_harsh));
     let options = ListenOptions::default().framing(framing.clone());
     host.with(|_, net| net.listen_with(ADDR, options))

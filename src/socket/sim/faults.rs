@@ -36,6 +36,9 @@ pub struct Faults {
     pub stale_events: u32,
     /// Segments after which a host on the path resets the connection.
     pub resets: u32,
+    /// Writes after which a reset arrives immediately, so that the next one fails in the same turn. Not part of
+    /// [`all`](Self::all).
+    pub sudden_resets: u32,
     /// Segments after which a direction is interrupted, for up to [`longest_stall`](Self::longest_stall).
     pub stalls: u32,
     /// The longest interruption. Default: 30 s.
@@ -71,6 +74,7 @@ impl Faults {
             spurious_events: 0,
             stale_events: 0,
             resets: 0,
+            sudden_resets: 0,
             stalls: 0,
             longest_stall: Duration::from_secs(30),
             failed_connects: 0,

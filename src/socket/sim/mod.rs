@@ -23,7 +23,7 @@ use super::Selector;
 use crate::config::{ConnectionOptions, ListenOptions};
 
 pub use faults::{Faults, Link};
-pub(crate) use network::{Network, Sizes};
+pub(crate) use network::{Network, Sizes, Written};
 pub use random::Random;
 pub(crate) use socket::{Id, Party};
 pub(crate) use trace::What;
@@ -91,6 +91,8 @@ struct Inner {
     network: Shared,
     id: Id,
     written: u64,
+    /// With TLS, instead of the bytes: what was written of the plaintext.
+    plaintext: Option<Written>,
 }
 
 impl Stream {
@@ -110,6 +112,7 @@ impl Stream {
             network,
             id,
             written: 0,
+            plaintext: None,
         }))
     }
 
@@ -120,6 +123,13 @@ impl Stream {
     /// Returns the number of bytes written through this stream.
     pub(crate) fn written(&self) -> u64 {
         self.0.written
+    }
+
+    /// Notes how much plaintext was written, at the end of a TLS session, and how many frames count both as written and
+    /// as unsent.
+    #[cfg(feature = "tls")]
+    pub(crate) fn note_plaintext(&mut self, bytes: u64, twice: u64) {
+        self.0.plaintext = Some(Written { bytes, twice });
     }
 
     fn lock(&self) -> MutexGuard<'_, Network> {
@@ -224,7 +234,11 @@ impl Stream {
 impl Drop for Stream {
     fn drop(&mut self) {
         let mut network = self.0.network.lock();
-        network.note_written(self.0.id, self.0.written);
+        let plain = Written {
+            bytes: self.0.written,
+            twice: 0,
+        };
+        network.note_written(self.0.id, self.0.plaintext.unwrap_or(plain));
         network.close(self.0.id);
     }
 }

@@ -96,6 +96,13 @@ impl Network {
         self.trace.mix_bytes(written.take(len));
         self.note_bytes(id, "wrote", len);
         self.pump(id);
+        if self.random.one_in(self.faults.sudden_resets) {
+            self.disturbed_both(id);
+            let other = self.socket(id).and_then(|socket| socket.other);
+            for end in [Some(id), other].into_iter().flatten() {
+                self.reset(end);
+            }
+        }
         Ok(len)
     }
 

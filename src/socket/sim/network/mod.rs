@@ -54,6 +54,15 @@ impl From<&ConnectionOptions> for Sizes {
     }
 }
 
+/// What was written through a stream that is closed.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Written {
+    pub(crate) bytes: u64,
+    /// Frames that count both as written and as unsent: those of which a TLS session has encrypted all and written a
+    /// part.
+    pub(crate) twice: u64,
+}
+
 #[derive(Debug)]
 pub(crate) struct Network {
     /// The time since the world began.
@@ -73,7 +82,7 @@ pub(crate) struct Network {
     pub(super) agenda: BinaryHeap<Due>,
     pub(super) serial: u64,
     /// The bytes that were written through streams that are closed.
-    written: BTreeMap<u64, u64>,
+    written: BTreeMap<u64, Written>,
     partitions: Vec<(Party, Party)>,
     /// Sockets whose connections were ended by the network.
     disturbed: BTreeSet<u64>,
@@ -226,12 +235,12 @@ impl Network {
     }
 
     /// Notes what was written through a stream that is dropped.
-    pub(super) fn note_written(&mut self, id: Id, written: u64) {
+    pub(super) fn note_written(&mut self, id: Id, written: Written) {
         self.written.insert(id.serial, written);
     }
 
     /// Returns what was written through a stream that was dropped, once.
-    pub(crate) fn take_written(&mut self, id: Id) -> Option<u64> {
+    pub(crate) fn take_written(&mut self, id: Id) -> Option<Written> {
         self.written.remove(&id.serial)
     }
 
