@@ -161,8 +161,6 @@ pub struct Net {
     timers: Timers<Deadline>,
     user_timers: UserTimers,
     admissions: Admissions,
-    /// The last turn in which all queues were flushed because the memory budget was exceeded.
-    tried_to_write: u64,
     warnings: Warnings,
     /// A connection has left its phase, was held back or changed its framing: a delivery has to look it up again.
     upset: bool,
@@ -210,7 +208,6 @@ impl Net {
             timers: Timers::new(now),
             user_timers: UserTimers::new(now),
             admissions: Admissions::default(),
-            tried_to_write: 0,
             warnings: Warnings::default(),
             upset: false,
             shutdown: None,

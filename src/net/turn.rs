@@ -28,6 +28,8 @@ pub(super) struct Schedule {
     mail_until: u64,
     /// The timer that returns unused memory is set.
     trims: bool,
+    /// The last turn in which all queues were flushed because the memory budget was exceeded.
+    pub(super) tried_to_write: u64,
 }
 
 impl Schedule {
@@ -38,6 +40,7 @@ impl Schedule {
             turn_is_due: false,
             mail_until: 0,
             trims: false,
+            tried_to_write: 0,
         }
     }
 }

@@ -40,7 +40,7 @@ impl Net {
     /// Tries to write the queue of each connection, once per turn.
     fn write_what_can_be(&mut self) {
         let turn = self.stats.turns;
-        if std::mem::replace(&mut self.tried_to_write, turn) == turn {
+        if std::mem::replace(&mut self.schedule.tried_to_write, turn) == turn {
             return;
         }
         let queued = self.connections.iter().filter(|it| it.1.has_queued());
