@@ -151,7 +151,7 @@ impl World {
         self.inner.random.borrow_mut()
     }
 
-    /// Adds a loop with its handler, which is wrapped into a [`Contract`](super::Contract).
+    /// Adds a loop with its handler, which is wrapped into a [`Contract`].
     ///
     /// # Panics
     /// If settings contradict each other, or if no file descriptor is left.
@@ -160,7 +160,7 @@ impl World {
         self.add_host(config, Checked::Yes(Contract::in_network(handler, network)))
     }
 
-    /// Adds a loop whose handler is not wrapped into a [`Contract`](super::Contract): for scenarios with so many
+    /// Adds a loop whose handler is not wrapped into a [`Contract`]: for scenarios with so many
     /// connections that the checks take too long. A million connections take about two gigabytes.
     ///
     /// # Panics

@@ -117,6 +117,8 @@ impl Cell {
     /// How long one system is loaded before the next has its turn: long enough for many frames.
     pub(super) fn slice(&self) -> Duration {
         let factor = match self.size {
+            // What a frame costs depends on how many receivers wake up at once.
+            _ if self.work == Work::Broadcast => 4,
             _ if self.connections >= 5_000 => 3,
             0..MIB => 1,
             MIB..0x100_0000 => 3,
