@@ -138,17 +138,27 @@ impl Connections {
         }
     }
 
-    /// Stops collecting replies to a connection, and returns the connection and its replies. `None` if another lookup
-    /// has queued them before.
+    /// Stops collecting replies to a connection, and returns the connection and its replies, which are to be cleared or
+    /// [queued](Self::queue_taken). `None` if another lookup has queued them before.
     #[inline(always)]
-    pub(super) fn take_replies(&mut self, to: ConnectionId) -> Option<(&mut Link, Taken<'_>)> {
+    pub(super) fn take_replies(&mut self, to: ConnectionId) -> Option<(&mut Link, &mut Replies)> {
         if !self.replies.are_to(to) {
             return None;
         }
         self.replies.end();
-        let link = self.table.get_mut(to)?;
-        let (replies, spare) = (&mut self.replies, &mut self.spare);
-        Some((link, Taken { replies, spare }))
+        Some((self.table.get_mut(to)?, &mut self.replies))
+    }
+
+    /// Queues replies that were taken.
+    #[cold]
+    pub(super) fn queue_taken(&mut self, to: ConnectionId) {
+        if let Some(mut queue) = self.spare.take_if(|_| self.replies.len() > 0)
+            && let Some(link) = self.table.get_mut(to)
+        {
+            queue.push_wire(self.replies.prefix(), self.replies.wire());
+            link.set_queue(queue);
+        }
+        self.replies.clear();
     }
 
     /// Queues replies that are being collected, if there are any.
@@ -162,12 +172,10 @@ impl Connections {
     #[cold]
     #[inline(never)]
     fn queue_replies(&mut self, to: ConnectionId) {
-        if let Some((link, mut taken)) = self.take_replies(to) {
+        if let Some((link, _)) = self.take_replies(to) {
             // What its own callbacks send is written after it was served.
             link.dirty = true;
-            if let Some(queue) = taken.queue() {
-                link.set_queue(queue);
-            }
+            self.queue_taken(to);
         }
     }
 
@@ -181,34 +189,6 @@ impl Connections {
     /// Returns whether a later [`trim`](Self::trim) may free anything.
     pub(super) fn is_retaining(&self) -> bool {
         self.spare.is_some() || self.replies.is_retaining()
-    }
-}
-
-/// Replies that are no longer collected, to be written or queued.
-pub(crate) struct Taken<'c> {
-    replies: &'c mut Replies,
-    spare: &'c mut Option<Box<WriteQueue>>,
-}
-
-impl Taken<'_> {
-    #[inline(always)]
-    pub(crate) fn wire(&self) -> &[u8] {
-        self.replies.wire()
-    }
-
-    /// Notes that all were written. Returns how many frames that were.
-    #[inline(always)]
-    pub(crate) fn written(self) -> u64 {
-        self.replies.clear()
-    }
-
-    /// Returns a queue of the replies, if there are any.
-    pub(crate) fn queue(&mut self) -> Option<Box<WriteQueue>> {
-        let queue = self.spare.take_if(|_| self.replies.len() > 0);
-        let mut queue = queue?;
-        queue.push_wire(self.replies.prefix(), self.replies.wire());
-        self.replies.clear();
-        Some(queue)
     }
 }
 

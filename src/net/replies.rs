@@ -106,7 +106,7 @@ impl Replies {
     /// Returns the frames that were collected.
     #[inline(always)]
     pub(super) fn wire(&self) -> &[u8] {
-        self.wire.get(..self.len).unwrap_or_default()
+        &self.wire[..self.len]
     }
 
     /// Returns the number of bytes collected.

@@ -1,5 +1,6 @@
 //! The operations of the reactor on a connection that it serves, with one lookup each.
 
+use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -7,7 +8,7 @@ use log::trace;
 
 use super::Net;
 use crate::config::Config;
-use crate::connection::{Connection, EndOfStream, Fill, Flush, Origin, Phase};
+use crate::connection::{Connection, EndOfStream, Fill, Origin, Phase};
 use crate::connection_id::{ConnectionId, ListenerId, Source};
 use crate::error::DecodeError;
 use crate::frame::{Cut, WholeFrames};
@@ -172,7 +173,7 @@ impl Net {
     /// Finishes the service of a connection: writes what its callbacks have sent, and lists it if there is more to do.
     #[inline(always)]
     pub(crate) fn finish_service(&mut self, id: ConnectionId, is_heavy: bool) {
-        let Some((connection, mut replies)) = self.connections.take_replies(id) else {
+        let Some((connection, replies)) = self.connections.take_replies(id) else {
             return self.finish_with_care(id, is_heavy);
         };
         connection.is_heavy = is_heavy | connection.expects_huge();
@@ -180,23 +181,30 @@ impl Net {
         match connection.write_replies(replies.wire(), &mut self.common) {
             None => {
                 if self.common.traces {
-                    log_written(id, replies.wire().len());
+                    log_written(id, replies.len());
                 }
                 let more = connection.has_input();
-                self.common.written.frames += replies.written();
+                self.common.written.frames += replies.clear();
                 if more {
                     self.list(id);
                 }
             }
-            Some(result) => {
-                if let Some(queue) = replies.queue() {
-                    connection.set_queue(queue);
-                }
-                let token = Source::Connection(id).token();
-                let outcome = connection.replies_left(result, token, &mut self.common);
-                self.finish_flush(id, outcome);
-            }
+            Some(result) => self.finish_unwritten(id, result),
         }
+    }
+
+    /// Finishes the service of a connection whose replies were not all written.
+    #[cold]
+    #[inline(never)]
+    fn finish_unwritten(&mut self, id: ConnectionId, result: io::Result<usize>) {
+        self.connections.queue_taken(id);
+        let Some(connection) = self.connections.get_mut(id) else {
+            return;
+        };
+        let token = Source::Connection(id).token();
+        let outcome = connection.replies_left(result, token, &mut self.common);
+        self.follow_up(id, outcome);
+        self.list_if_runnable(id);
     }
 
     #[cold]
@@ -215,18 +223,6 @@ impl Net {
     pub(crate) fn list_if_runnable(&mut self, id: ConnectionId) {
         let connection = self.connections.get(id);
         if connection.is_some_and(|connection| connection.is_runnable()) {
-            self.list(id);
-        }
-    }
-
-    /// Handles the outcome of a flush that has not written all replies.
-    #[cold]
-    #[inline(never)]
-    fn finish_flush(&mut self, id: ConnectionId, outcome: Flush) {
-        self.follow_up(id, outcome);
-        if let Some(connection) = self.connections.get_mut(id)
-            && connection.is_runnable()
-        {
             self.list(id);
         }
     }

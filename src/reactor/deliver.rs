@@ -35,12 +35,17 @@ impl Reactor {
         let mut left = most;
         if let Some(whole) = input.whole {
             left -= self.deliver_first(handler, id, whole);
-            if self.delivery.rest > 0 && left > 0 && !self.net.has_changed() {
+        }
+        if self.delivery.rest > 0 || left == most {
+            if let Some(whole) = input.whole
+                && left > 0
+                && !self.net.has_changed()
+            {
                 left = self.deliver_whole(handler, id, whole, left);
             }
-        }
-        if self.delivery.rest > 0 || input.len == 0 {
-            left = self.deliver_rest(handler, id, input.read, left);
+            if self.delivery.rest > 0 || input.len == 0 {
+                left = self.deliver_rest(handler, id, input.read, left);
+            }
         }
         self.delivery.to = None;
         self.net.count_received(most - left);
