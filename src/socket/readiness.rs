@@ -48,7 +48,20 @@ impl Readiness {
     /// There are bytes that precede those of the socket. No event reports them.
     pub(crate) const AHEAD: Self = Self(1 << 5);
 
+    #[inline]
     pub(crate) fn of(event: &Event) -> Self {
+        let is_plain = !(event.is_error()
+            || event.is_priority()
+            || event.is_read_closed()
+            || event.is_write_closed());
+        match (event.is_readable(), event.is_writable()) {
+            (true, false) if is_plain => Self::READABLE,
+            _ => Self::of_any(event),
+        }
+    }
+
+    #[inline(never)]
+    fn of_any(event: &Event) -> Self {
         let mut readiness = Self::default();
         let mut note = |present, condition| {
             if present {
