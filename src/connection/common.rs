@@ -13,6 +13,8 @@ pub(crate) struct Common {
     pub(crate) buffers: Buffers,
     pub(crate) memory: Memory,
     pub(crate) written: Written,
+    /// Reads that have returned bytes.
+    pub(crate) reads: u64,
     /// Small frames that were sent to many connections in this turn.
     pub(crate) fanout: FanoutBuffer,
     /// The time of this turn.
@@ -54,6 +56,7 @@ impl Common {
             buffers: Buffers::default(),
             memory: Memory::default(),
             written: Written::default(),
+            reads: 0,
             fanout: FanoutBuffer::default(),
             now: Tick::default(),
             traces: false,

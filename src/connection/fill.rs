@@ -88,6 +88,7 @@ impl Connection {
             Ok(read) => {
                 self.note_read(read, asked, stream.short_is_drained());
                 self.active_at = common.now;
+                common.reads += 1;
                 if start > 0 {
                     self.bring_back(buffer, common);
                 }
@@ -174,6 +175,7 @@ impl Connection {
                 common.memory.add_input(own);
                 self.note_read(read, asked, stream.short_is_drained());
                 self.active_at = common.now;
+                common.reads += 1;
                 let len = read - own;
                 Fill::Bytes { len, read }
             }

@@ -59,6 +59,7 @@ impl Net {
             frames_sent: self.common.written.frames,
             frames_replaced: self.common.written.replaced,
             bytes_sent: self.common.written.bytes,
+            reads: self.common.reads,
             writes: self.common.written.calls,
             ..self.stats
         }

@@ -210,7 +210,8 @@ impl Net {
     /// # Ok::<(), std::io::Error>(())
     /// ```
     ///
-    /// A connection without room does not affect the others; see [`SendReport`].
+    /// An id that comes twice gets the frame twice. A connection without room does not affect the others; see
+    /// [`SendReport`]. The frame takes its place in the order of everything that was sent to a connection.
     pub fn send_many<'a>(
         &mut self,
         ids: impl IntoIterator<Item = ConnectionId>,

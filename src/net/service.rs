@@ -156,7 +156,6 @@ impl Net {
         if common.traces {
             log_read(id, read);
         }
-        stats.reads += u64::from(read > 0);
         stats.bytes_received += read as u64;
         let timed = config.slow_callback.is_some();
         let whole = connection.whole_frames().filter(|_| !timed);

@@ -25,7 +25,6 @@ impl Net {
         let allowed = connection.allowance(self.common.now);
         match connection.fill(buffer, most.min(allowed.bytes), &mut self.common) {
             Fill::Bytes { len, read } => {
-                self.stats.reads += u64::from(read > 0);
                 self.stats.bytes_received += read as u64;
                 let whole = None;
                 // A connection that is read may also deliver.

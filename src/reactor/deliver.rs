@@ -8,13 +8,24 @@ use crate::handler::Handler;
 use crate::net::Input;
 
 /// The bytes in the read buffer that are being delivered. If a callback panics, the next turn finds them here.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Delivery {
-    to: Option<ConnectionId>,
+    /// Only significant while bytes are left.
+    to: ConnectionId,
     /// Where the bytes of the read end in the buffer.
     end: usize,
     /// How many of them are not delivered yet.
     rest: usize,
+}
+
+impl Delivery {
+    pub(super) fn none() -> Self {
+        Self {
+            to: ConnectionId::new(0, 0),
+            end: 0,
+            rest: 0,
+        }
+    }
 }
 
 impl Reactor {
@@ -28,7 +39,7 @@ impl Reactor {
         most: u64,
     ) -> u64 {
         self.delivery = Delivery {
-            to: Some(id),
+            to: id,
             end: input.len,
             rest: input.len,
         };
@@ -47,7 +58,6 @@ impl Reactor {
                 left = self.deliver_rest(handler, id, input.read, left);
             }
         }
-        self.delivery.to = None;
         self.net.count_received(most - left);
         most - left
     }
@@ -211,7 +221,8 @@ impl Reactor {
 
     /// Returns undelivered bytes to the connection. `exhausted`: they contain no whole frame.
     fn keep_rest(&mut self, id: ConnectionId, exhausted: bool) {
-        let Delivery { end, rest, .. } = std::mem::take(&mut self.delivery);
+        let Delivery { end, rest, .. } = self.delivery;
+        self.delivery.rest = 0;
         if let Some(rest) = self.read_buffer.get(end - rest..end) {
             self.net.keep(id, rest, exhausted);
         }
@@ -220,8 +231,8 @@ impl Reactor {
     /// Returns the bytes to the connection whose delivery was interrupted by a panic.
     #[inline]
     pub(super) fn finish_interrupted(&mut self) {
-        if let Some(id) = self.delivery.to {
-            self.keep_rest(id, false);
+        if self.delivery.rest > 0 {
+            self.keep_rest(self.delivery.to, false);
         }
     }
 }

@@ -136,7 +136,7 @@ impl Reactor {
         Ok(Self {
             read_buffer,
             net: Net::new(registry, config, now),
-            delivery: Delivery::default(),
+            delivery: Delivery::none(),
             light,
         })
     }

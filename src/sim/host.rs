@@ -116,6 +116,8 @@ impl<H: Handler> Host<H> {
 
     /// Returns a reference to the handler, to inspect what it has recorded.
     ///
+    /// Let go of it before time passes: the next turn needs the handler.
+    ///
     /// # Panics
     /// As [`with`](Self::with).
     pub fn handler(&self) -> Ref<'_, H> {
@@ -134,6 +136,9 @@ impl<H: Handler> Host<H> {
     }
 
     /// Returns the counters of the loop.
+    ///
+    /// # Panics
+    /// If the host was killed.
     pub fn stats(&self) -> Stats {
         self.with(|_, net| net.stats())
     }

@@ -23,8 +23,8 @@
 //!
 //! TLS works as with real sockets: between two hosts of a world, with the options of `tls`. rustls has randomness and a
 //! clock of its own. `World::crypto_provider` and `World::time_provider` (with the feature `tls`) replace both, so that the
-//! same seed still repeats a run exactly. With another provider, handshakes may differ by some bytes, and so may what
-//! follows. A [`Peer`] does not speak TLS.
+//! same seed still repeats a run exactly, if the certificate has an Ed25519 key. With another provider, handshakes may
+//! differ by some bytes, and so may what follows. A [`Peer`] does not speak TLS.
 //!
 //! The selector behaves as epoll does: it reports changes once, and room in a send buffer only when a third of it is
 //! free. Not simulated: Unix domain sockets, urgent data, name resolution, and sockets that two processes share.

@@ -32,6 +32,8 @@ pub(super) struct Life {
     /// Accepted bytes without those that were replaced; `None` if they are not accounted for.
     accepted: Option<u64>,
     socket: Option<Id>,
+    /// It had a socket when the current callback began.
+    had_socket: bool,
 }
 
 #[derive(Debug, Default)]
@@ -123,6 +125,7 @@ impl Rules {
         for entry in net.entries(ACCOUNTED) {
             let id = entry.id;
             if let Some(life) = self.lives.get_mut(&id) {
+                life.had_socket = entry.socket.is_some();
                 life.note(&entry);
             }
             if let Some(session) = entry.session {
@@ -148,16 +151,28 @@ impl Rules {
         }
     }
 
+    /// Returns what was written to the stream of a connection that was closed in this callback.
+    fn written_until_closed(&self, entry: &Entry) -> Option<u64> {
+        let life = self.lives.get(&entry.id)?;
+        let was_closed = life.had_socket && entry.socket.is_none();
+        let network = self.network.as_ref().filter(|_| was_closed)?;
+        Some(network.lock().written(life.socket?)?.bytes)
+    }
+
     /// Records the state after a callback.
     pub(super) fn leave(&mut self, net: &Net) {
         for entry in net.entries(ACCOUNTED) {
             if self.has_ended(entry.id) {
                 continue;
             }
+            let written = self.written_until_closed(&entry);
             let life = self.meet(entry.id);
             if let Some(accepted) = accepted(&entry) {
                 life.accepted = Some(accepted);
                 life.socket = entry.socket.map(|(socket, _)| socket);
+            } else if let Some(written) = written {
+                // The callback has closed it, perhaps after it has sent something.
+                life.accepted = Some(written.wrapping_add(entry.ledger.bytes));
             }
             life.note(&entry);
         }

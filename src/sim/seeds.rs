@@ -17,8 +17,8 @@ const SIZES: [u32; 6] = [1, 3, 6, 12, 25, 50];
 /// | | |
 /// |---|---|
 /// | `THRONG_SEED=17` | this seed only |
-/// | `THRONG_SIZE=6` | with this seed, the size that was reported |
-/// | `THRONG_TRACE=100` | after a failure, print the last 100 events |
+/// | `THRONG_SIZE=6` | the size that was reported, in percent; without `THRONG_SEED`, small scenarios with all seeds |
+/// | `THRONG_TRACE=100` | after a failure, print the last 100 events, at most 400 |
 /// | `THRONG_SEEDS=1000000` | this many seeds |
 /// | `THRONG_FIRST=5000` | beginning with this seed |
 ///
@@ -51,15 +51,24 @@ const SIZES: [u32; 6] = [1, 3, 6, 12, 25, 50];
 /// ```
 ///
 /// # Panics
-/// If the scenario fails with one of the seeds. The message says how to repeat it.
+/// If the scenario fails with one of the seeds. The message says how to repeat it. Also if one of the variables is not a
+/// number, or out of range: sizes are from 1 to 100, and at least one seed is needed.
 pub fn check(seeds: u64, scenario: impl Fn(&World)) {
-    let given = |name: &str| env::var(name).ok()?.parse::<u64>().ok();
     let first = given("THRONG_FIRST").unwrap_or(0);
     let range = match given("THRONG_SEED") {
         Some(seed) => seed..seed + 1,
-        None => first..first + given("THRONG_SEEDS").unwrap_or(seeds),
+        None => first..first.saturating_add(given("THRONG_SEEDS").unwrap_or(seeds)),
     };
-    let size = given("THRONG_SIZE").map_or(100, |size| size.clamp(1, 100) as u32);
+    assert!(
+        !range.is_empty(),
+        "THRONG_SEEDS: expected at least one seed"
+    );
+    let size = given("THRONG_SIZE").unwrap_or(100);
+    assert!(
+        (1..=100).contains(&size),
+        "THRONG_SIZE={size}: expected a percentage, from 1 to 100"
+    );
+    let size = size as u32;
     for seed in range {
         let run = |size| {
             catch_unwind(AssertUnwindSafe(|| {
@@ -80,5 +89,13 @@ pub fn check(seeds: u64, scenario: impl Fn(&World)) {
         }
         eprintln!("THRONG_SEED={seed} THRONG_SIZE={smallest} repeats the failure");
         resume_unwind(panic);
+    }
+}
+
+fn given(name: &str) -> Option<u64> {
+    let value = env::var(name).ok()?;
+    match value.parse() {
+        Ok(number) => Some(number),
+        Err(_) => panic!("{name}={value}: expected a number"),
     }
 }

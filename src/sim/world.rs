@@ -161,7 +161,7 @@ impl World {
     }
 
     /// Adds a loop whose handler is not wrapped into a [`Contract`]: for scenarios with so many
-    /// connections that the checks take too long. A million connections take about two gigabytes.
+    /// connections that the checks take too long. A million connections take about 1.5 GB.
     ///
     /// # Panics
     /// As [`host`](Self::host).

@@ -93,3 +93,34 @@ fn reset_of_a_half_closed_connection_counts_what_was_not_sent() {
     assert_eq!(reason.unsent_frames, 1, "{reason:?}");
     assert!(reason.unsent_bytes > 40_000, "{reason:?}");
 }
+
+/// Sends a frame, and ends the connection in the same callback.
+struct LastWord;
+
+impl Handler for LastWord {
+    fn on_data(&mut self, net: &mut Net, id: ConnectionId, frame: Frame<'_>) {
+        let sent = match &frame[..] {
+            b"one" => net.send(id, b"last"),
+            b"all" => match net.broadcast(|_| true, b"last").queued {
+                1 => Ok(()),
+                _ => Err(SendError::Disconnected),
+            },
+            _ => net.send_latest(id, 7, b"last"),
+        };
+        sent.expect("there is room");
+        assert!(net.abort(id));
+    }
+}
+
+#[test]
+fn contract_accepts_a_frame_that_is_sent_and_aborted_in_one_callback() {
+    for way in ["one", "all", "latest"] {
+        let world = World::new(1);
+        let host = world.host(Config::default(), LastWord);
+        host.with(|_, net| net.listen(ADDR)).expect("a free port");
+        let peer = world.connect(ADDR);
+        peer.send(way);
+        world.run_for(Duration::from_secs(1));
+        assert_eq!(peer.received().len(), 0, "{way}");
+    }
+}

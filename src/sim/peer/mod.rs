@@ -120,11 +120,13 @@ impl Peer {
     #[track_caller]
     pub fn receive(&self) -> Vec<u8> {
         self.world.run_until(PATIENCE, || self.is_settled());
-        let next = self.take();
-        next.unwrap_or_else(|| match self.end() {
-            Some(end) => panic!("expected a frame, but the connection has ended: {end:?}"),
-            None => panic!("expected a frame, but none has arrived within {PATIENCE:?}"),
-        })
+        match (self.take(), self.end()) {
+            (Some(frame), _) => frame,
+            (None, Some(end)) => {
+                panic!("expected a frame, but the connection has ended: {end:?}")
+            }
+            (None, None) => panic!("expected a frame, but none has arrived within {PATIENCE:?}"),
+        }
     }
 
     /// Lets time pass until the next frame arrives, which has to equal `payload`.

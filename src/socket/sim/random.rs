@@ -51,7 +51,8 @@ impl Random {
 
     /// Returns a duration from zero to `most`, in whole microseconds.
     pub fn duration(&mut self, most: Duration) -> Duration {
-        Duration::from_micros(self.below(most.as_micros() as usize + 1) as u64)
+        let most = usize::try_from(most.as_micros()).unwrap_or(usize::MAX);
+        Duration::from_micros(self.below(most.saturating_add(1)) as u64)
     }
 
     /// Returns one of the items.

@@ -239,6 +239,11 @@ impl Network {
         self.written.insert(id.serial, written);
     }
 
+    /// Returns what was written through a stream that was dropped.
+    pub(crate) fn written(&self, id: Id) -> Option<Written> {
+        self.written.get(&id.serial).copied()
+    }
+
     /// Returns what was written through a stream that was dropped, once.
     pub(crate) fn take_written(&mut self, id: Id) -> Option<Written> {
         self.written.remove(&id.serial)
