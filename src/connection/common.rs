@@ -19,8 +19,9 @@ pub(crate) struct Common {
     pub(crate) fanout: FanoutBuffer,
     /// The time of this turn.
     pub(crate) now: Tick,
-    /// Whether this turn logs each read and write. Checking it here costs less than asking the logger each time.
-    pub(crate) traces: bool,
+    /// Whether each read and write of this turn is logged, or each callback is timed. There is no fast path then, so that
+    /// it need not check for it.
+    pub(crate) is_watched: bool,
     #[cfg(feature = "tls")]
     pub(crate) ciphertext: crate::tls::Buffers,
     /// The work on TLS handshakes that is left in this turn.
@@ -59,7 +60,7 @@ impl Common {
             reads: 0,
             fanout: FanoutBuffer::default(),
             now: Tick::default(),
-            traces: false,
+            is_watched: false,
             #[cfg(feature = "tls")]
             ciphertext: crate::tls::Buffers::default(),
             #[cfg(feature = "tls")]

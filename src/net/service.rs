@@ -113,7 +113,6 @@ impl Net {
             connections,
             common,
             stats,
-            config,
             work,
             ..
         } = self;
@@ -153,12 +152,13 @@ impl Net {
                 return Err(Received::Fill(fill));
             }
         };
-        if common.traces {
-            log_read(id, read);
-        }
         stats.bytes_received += read as u64;
-        let timed = config.slow_callback.is_some();
-        let whole = connection.whole_frames().filter(|_| !timed);
+        let whole = if common.is_watched {
+            log_read(id, read);
+            None
+        } else {
+            connection.whole_frames()
+        };
         // What its own callbacks send is written right after, not at the end of the turn.
         match (&whole, connection.room_for_replies()) {
             (Some(whole), Some((longest, most))) => {
@@ -179,9 +179,6 @@ impl Net {
         connection.dirty = false;
         match connection.write_replies(replies.wire(), &mut self.common) {
             None => {
-                if self.common.traces {
-                    log_written(id, replies.len());
-                }
                 let more = connection.has_input();
                 self.common.written.frames += replies.clear();
                 if more {
@@ -384,15 +381,9 @@ impl Net {
     }
 }
 
-/// These are functions of their own because formatting would keep its arguments in memory on the path of every event.
+/// A function of its own because formatting would keep its arguments in memory on the path of every event.
 #[cold]
 #[inline(never)]
 fn log_read(id: ConnectionId, bytes: usize) {
     trace!("{id} read {bytes} bytes");
-}
-
-#[cold]
-#[inline(never)]
-fn log_written(id: ConnectionId, bytes: usize) {
-    trace!("{id} wrote {bytes} bytes");
 }

@@ -70,7 +70,7 @@ impl Net {
 
     pub(crate) fn count_turn(&mut self) {
         self.stats.turns += 1;
-        self.common.traces = log_enabled!(Level::Trace);
+        self.common.is_watched = log_enabled!(Level::Trace) || self.times_callbacks();
         #[cfg(feature = "tls")]
         {
             self.common.handshakes_left = self.config.handshakes_per_turn;
