@@ -47,6 +47,7 @@ impl Book {
         self.accounts.entry(addr).or_default();
     }
 
+    #[cfg(target_os = "linux")]
     pub(crate) fn knows(&self, id: ConnectionId) -> bool {
         self.addrs.contains_key(&id)
     }
