@@ -153,6 +153,8 @@ fn suspension(world: &World) {
         }
         world.run_for(9 * SECOND);
     }
+    // The last replies may be on their way.
+    world.run_for(5 * SECOND);
     for peer in &peers {
         assert_eq!((peer.received().len(), peer.end()), (4, None));
     }
