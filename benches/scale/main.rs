@@ -5,9 +5,9 @@
 //! scale CONNECTIONS EVENTS                prints how many frames were echoed
 //! ```
 //!
-//! It opens connections that have an idle timeout, and makes rounds. First one connection sends a frame in each round;
-//! then one in a hundred does, each round other ones, all at once. Each is told to make so many rounds that at least
-//! `EVENTS` frames are sent. It ends without freeing its memory.
+//! It opens connections that have an idle timeout. In the first series of rounds one connection sends a frame per round.
+//! In the second series one percent of the connections send at the same time, different ones in each round. Each series
+//! ends when at least `EVENTS` frames were sent. The program ends without freeing its memory.
 //!
 //! `benches/counts.py scale` runs this under valgrind, and separates the crate from the simulated network.
 
