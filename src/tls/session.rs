@@ -38,6 +38,14 @@ pub(crate) struct Held {
     pub(crate) unsent: usize,
 }
 
+impl Buffers {
+    /// Returns the buffer for the ciphertext of one read.
+    pub(crate) fn room(&mut self) -> &mut [u8] {
+        self.input.resize(CIPHERTEXT, 0);
+        &mut self.input
+    }
+}
+
 impl Held {
     fn add_to(self, memory: &mut Memory) {
         memory.add_input(self.own);
@@ -266,14 +274,14 @@ impl Session {
         most: usize,
         buffers: &mut Buffers,
     ) -> io::Result<Option<usize>> {
-        buffers.input.resize(CIPHERTEXT, 0);
+        let room = buffers.room();
         if !self.unfed.is_empty() {
             let len = self.unfed.len().min(most);
-            buffers.input[..len].copy_from_slice(&self.unfed[..len]);
+            room[..len].copy_from_slice(&self.unfed[..len]);
             self.unfed.drain(..len);
             return Ok(Some(len));
         }
-        let read = self.stream.read(&mut buffers.input[..most])?;
+        let read = self.stream.read(&mut room[..most])?;
         self.is_drained = read < most && self.stream.short_is_drained();
         if read == 0 {
             self.is_drained = false;
