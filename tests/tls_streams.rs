@@ -120,6 +120,17 @@ impl Pump {
 }
 
 #[test]
+fn frame_of_64_kib_is_encrypted_and_written_at_once() {
+    let mut scene = scene();
+    let (id, frame) = (scene.id, pattern(64 * 1024));
+    let before = scene.net().stats().writes;
+    scene.net().send(id, &frame).expect("it is open");
+    scene.turns();
+    assert_eq!(scene.net().stats().writes - before, 1);
+    assert_eq!(scene.peer.receive(), frame);
+}
+
+#[test]
 fn frame_of_64_mib_comes_back() {
     let options = secured().max_queued_bytes(u64::MAX);
     let (mut scene, peer) = Secure::secured(Config::default(), options).apart();

@@ -12,6 +12,7 @@ mod handshake;
 mod hello;
 #[cfg(feature = "sim")]
 mod ledger;
+mod pending;
 mod records;
 mod session;
 
