@@ -8,14 +8,11 @@ use crate::frame::Need;
 use crate::socket::Readiness;
 use crate::tick::Tick;
 
-/// From this size on frames are read into their own buffers, however many there are: a read goes only this far beyond the
-/// end of one, and so gets the beginning of the next. A further read costs less than a copy of the frame.
-const LARGE: usize = 32 * 1024;
-const BEHIND_LARGE: usize = 4 * 1024;
-
-/// After a frame of this size, a read asks for the beginning of the next one only. The next one is probably as large, and
-/// what is read of it into the read buffer has to be copied.
+/// From this size on a frame is read into its own buffer and only the beginning of the next one behind it, even by the
+/// first read of a frame that is probably as large: what is read of it into the read buffer has to be copied. For smaller
+/// frames, system calls cost more than the copy of one of several frames.
 pub(super) const HUGE: usize = 256 * 1024;
+const BEHIND_HUGE: usize = 4 * 1024;
 
 /// The outcome of a fill.
 #[derive(Debug)]
@@ -46,7 +43,7 @@ impl Connection {
     /// Returns how much of `most` the next read should ask for.
     pub(crate) fn asks_for(&self, most: usize) -> usize {
         if self.expects_huge && self.decoder.holds_nothing() {
-            most.min(BEHIND_LARGE)
+            most.min(BEHIND_HUGE)
         } else {
             most
         }
@@ -148,7 +145,7 @@ impl Connection {
             common.buffers.put_input(self.decoder.adopt(larger));
         }
         let behind = match self.decoder.expected_len() {
-            Some(len) if len >= LARGE => BEHIND_LARGE,
+            Some(len) if len >= HUGE => BEHIND_HUGE,
             _ => usize::MAX,
         };
         let window = match self.decoder.window(most) {

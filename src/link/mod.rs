@@ -38,7 +38,7 @@ impl Io for Stream {
         self.read_vectored(slices)
     }
 
-    #[inline]
+    #[inline(always)]
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.write(bytes)
     }
@@ -142,6 +142,17 @@ impl Link {
     ) -> Option<io::Result<usize>> {
         let stream = self.stream.as_mut()?;
         self.connection.write_replies(stream, wire, common)
+    }
+
+    /// The same for replies in several parts, of `len` bytes in all.
+    pub(crate) fn write_parts(
+        &mut self,
+        parts: &[IoSlice<'_>],
+        len: usize,
+        common: &mut Common,
+    ) -> Option<io::Result<usize>> {
+        let stream = self.stream.as_mut()?;
+        self.connection.write_parts(stream, parts, len, common)
     }
 
     /// Continues after a write that has not taken all replies, which are queued now.

@@ -27,6 +27,7 @@ use crate::connection_id::{Source, is_ours};
 use crate::handler::Handler;
 use crate::in_loop::InLoop;
 use crate::net::Net;
+use crate::read_buffer::ReadBuffer;
 use crate::socket::{Readiness, claim, give_up};
 use deliver::Delivery;
 use serve::Light;
@@ -109,7 +110,7 @@ use serve::Light;
 pub struct Reactor {
     net: Net,
     /// The read buffer of all connections.
-    read_buffer: Vec<u8>,
+    read_buffer: ReadBuffer,
     /// The part of the read buffer that is being delivered.
     delivery: Delivery,
     light: Light,
@@ -127,9 +128,7 @@ impl Reactor {
     /// Android, illumos); elsewhere you have to ensure it.
     pub fn attach(registry: &Registry, config: Config, now: Instant) -> io::Result<Self> {
         config.check()?;
-        let mut read_buffer = Vec::new();
-        read_buffer.try_reserve_exact(config.read_buffer)?;
-        read_buffer.resize(config.read_buffer, 0);
+        let read_buffer = ReadBuffer::new(config.read_buffer)?;
         let registry = registry.try_clone()?;
         claim(&registry)?;
         let light = Light::new(&config);

@@ -49,7 +49,7 @@ impl Reactor {
         id: ConnectionId,
         readiness: Readiness,
     ) {
-        let buffer = &mut self.read_buffer;
+        let buffer = self.read_buffer.room();
         match self
             .net
             .receive_event(id, readiness, buffer, self.light.bytes)
@@ -77,7 +77,7 @@ impl Reactor {
         let (all_bytes, all_frames) = (bytes, frames);
         let mut is_heavy = false;
         loop {
-            match self.net.receive(id, &mut self.read_buffer, bytes) {
+            match self.net.receive(id, self.read_buffer.room(), bytes) {
                 Ok(input) => {
                     bytes = bytes.saturating_sub(input.read);
                     frames -= self.deliver(handler, id, &input, frames);
@@ -149,7 +149,7 @@ impl Reactor {
         phase: Phase,
     ) {
         match phase {
-            Phase::Closing | Phase::Draining => self.net.drain(id, &mut self.read_buffer),
+            Phase::Closing | Phase::Draining => self.net.drain(id, self.read_buffer.room()),
             Phase::Releasing => self.net.serve_releasing(id),
             Phase::Connecting => self.finish_connect(handler, id),
             Phase::Open | Phase::Closed => {}

@@ -117,6 +117,13 @@ impl WholeFrames {
         self.prefix
     }
 
+    /// The same for frames of up to `len` bytes.
+    #[inline(always)]
+    pub(crate) fn up_to(self, len: usize) -> Self {
+        let limit = self.limit.min(len as u64);
+        Self { limit, ..self }
+    }
+
     /// Returns the next frame. Fast path; `None` means: ask the decoder.
     #[inline(always)]
     pub(crate) fn cut<'i>(&self, input: &mut &'i [u8]) -> Option<&'i [u8]> {
