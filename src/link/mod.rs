@@ -101,7 +101,7 @@ impl Link {
     }
 
     /// Adds a frame of the fan-out buffer by reference, if possible. A TLS session encrypts from the queue.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn push_fanout(&mut self, frame: Span, common: &mut Common) -> bool {
         self.stream.is_some() && self.connection.push_fanout(frame, common)
     }
