@@ -21,8 +21,13 @@ impl Net {
             let pressure = connection.pressure();
             let outcome = connection.flush(budget, token, &mut self.common);
             trace!("{id} wrote {} bytes", self.common.written.bytes - before);
+            let is_settled =
+                matches!(outcome, Flush::Done) && connection.when_written() == Written::Stays;
             if connection.pressure().has_eased(pressure) {
                 self.relieved(id);
+            } else if is_settled {
+                // The usual case: nothing follows.
+                return;
             }
             return self.follow_up(id, outcome);
         }
@@ -129,10 +134,7 @@ impl Net {
         let mut place = 0;
         while let Some(id) = self.work.dirty_at(place) {
             place += 1;
-            if let Some(connection) = self.connections.get_mut(id) {
-                connection.dirty = false;
-                self.flush(id);
-            }
+            self.flush(id);
         }
         self.work.clear_dirty();
         self.common.fanout.clear();
