@@ -390,6 +390,62 @@ fn writes_per_turn_are_bounded_for_frames_of_any_size() {
     }
 }
 
+/// Counts what was written in the turn before the pinger was served.
+#[derive(Default)]
+struct Writer {
+    pinger: Option<ConnectionId>,
+    sent_before_turn: u64,
+    written_before_ping: Option<u64>,
+}
+
+impl Handler for Writer {
+    fn on_connect(&mut self, _: &mut Net, id: ConnectionId) {
+        self.pinger.get_or_insert(id);
+    }
+
+    fn on_data(&mut self, net: &mut Net, _: ConnectionId, _: Frame<'_>) {
+        self.written_before_ping = Some(net.stats().bytes_sent - self.sent_before_turn);
+    }
+}
+
+#[test]
+fn long_queue_is_written_after_light_connections_are_served() {
+    let config = Config::default().max_queued_bytes(u64::MAX);
+    let (mut looped, mut writer) = (Loop::new(config), Writer::default());
+    let addr = looped.listen();
+    let mut pinger = Peer::connect(addr);
+    looped.settle(&mut writer, |writer, _| writer.pinger.is_some());
+    let mut reader = Peer::connect(addr).0;
+    reader.set_nonblocking(true).expect("a live socket");
+    looped.settle(&mut writer, |_, net| net.connection_count() == 2);
+    let mut ids = looped.net().connections();
+    ids.retain(|id| writer.pinger != Some(*id));
+    let frame = Bytes::from(vec![7; 16 << 20]);
+    let mut buffer = vec![0; 1024 * KIB];
+    let mut both = 0;
+    for _ in 0..ROUNDS {
+        while looped.queued(ids[0]) < 64 << 20 {
+            let sent = looped.net().send_bytes(ids[0], frame.clone());
+            sent.expect("it is open");
+        }
+        looped.rest(&mut writer);
+        // First there is room for what is queued, then there is a ping.
+        while matches!(reader.read(&mut buffer), Ok(1..)) {}
+        pinger.write(b"\0\0\0\0");
+        let before = looped.net().stats().bytes_sent;
+        (writer.sent_before_turn, writer.written_before_ping) = (before, None);
+        looped.turn(Duration::from_millis(5), &mut writer);
+        let written = looped.net().stats().bytes_sent - before;
+        if written > 0
+            && let Some(before_ping) = writer.written_before_ping
+        {
+            assert_eq!(before_ping, 0, "of {written} bytes");
+            both += 1;
+        }
+    }
+    assert!(both > ROUNDS / 10, "{both} turns had both");
+}
+
 // ----- Accepting -----
 
 #[test]
