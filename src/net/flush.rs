@@ -21,7 +21,8 @@ impl Net {
         connection.dirty = false;
         if connection.may_have_output() {
             let token = Source::Connection(id).token();
-            let (budget, before) = (self.config.write_budget, self.common.written.bytes);
+            let budget = self.config.write_budget.min(self.schedule.most_written);
+            let before = self.common.written.bytes;
             let pressure = connection.pressure();
             let outcome = connection.flush(budget, token, &mut self.common);
             trace!("{id} wrote {} bytes", self.common.written.bytes - before);
