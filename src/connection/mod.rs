@@ -122,7 +122,8 @@ pub(crate) struct Connection {
     pub(crate) readiness: Readiness,
     /// It is in a list of sources to be served.
     pub(crate) listed: bool,
-    /// It used at least half of its budget when it was last served. It is served after light ones.
+    /// It used at least half of its budget when it was last served, or much was queued for it when its socket was full.
+    /// It is served after light ones.
     pub(crate) is_heavy: bool,
     /// The frame that was held last is huge, and what follows it was not read yet.
     pub(super) expects_huge: bool,

@@ -178,6 +178,8 @@ impl Net {
         let Some(connection) = self.connections.receiving(id) else {
             return;
         };
+        // A frame in a buffer of its own may be longer than what may be written at once.
+        let most = most.min(self.schedule.most_written);
         match connection.prefix() {
             Some(prefix) => {
                 let spare = || self.common.buffers.take_queue();
@@ -254,13 +256,11 @@ impl Net {
     #[cold]
     #[inline(never)]
     fn finish_with_care(&mut self, id: ConnectionId, is_heavy: bool) {
-        self.flush(id);
         if let Some(connection) = self.connections.get_mut(id) {
             connection.is_heavy = is_heavy | connection.expects_huge();
-            if connection.is_runnable() {
-                self.list(id);
-            }
         }
+        self.flush(id);
+        self.list_if_runnable(id);
     }
 
     /// Lists a connection that was served, if there is more to do.

@@ -30,6 +30,8 @@ pub(super) struct Schedule {
     mail_until: u64,
     /// The timer that returns unused memory is set.
     trims: bool,
+    /// The most that is written to a connection at once, if it is less than its budget.
+    pub(super) most_written: usize,
     /// The last turn in which all queues were flushed because the memory budget was exceeded.
     pub(super) tried_to_write: u64,
 }
@@ -43,6 +45,7 @@ impl Schedule {
             turn_is_due: false,
             mail_until: 0,
             trims: false,
+            most_written: usize::MAX,
             tried_to_write: 0,
         }
     }
@@ -141,6 +144,11 @@ impl Net {
         let frames = self.stats.frames_received + self.common.written.frames;
         let bytes = self.stats.bytes_received + self.common.written.bytes;
         bytes + frames * FRAME
+    }
+
+    /// Limits what is written to a connection at once, below its budget.
+    pub(crate) fn limit_writes(&mut self, bytes: usize) {
+        self.schedule.most_written = bytes;
     }
 
     /// Returns the number of connections to be reported as drained.

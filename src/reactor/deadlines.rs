@@ -125,6 +125,6 @@ impl Reactor {
         // If a callback panics, the next turn serves it again.
         self.net.list(id);
         self.net.pretend_ready(id);
-        self.serve_again(handler, id, self.end_of_budget());
+        self.serve_again(handler, id, self.whole_share());
     }
 }

@@ -1,6 +1,7 @@
 //! Serves a connection: reads, delivers, and writes the replies while the connection is in the cache.
 
 use super::Reactor;
+use super::share::Share;
 use crate::config::Config;
 use crate::connection::{EndOfStream, Fill, Phase};
 use crate::connection_id::ConnectionId;
@@ -59,25 +60,27 @@ impl Reactor {
                 let delivered = self.deliver(handler, id, &input, frames);
                 let is_heavy = self.light.is_exceeded(input.read, delivered);
                 self.net.finish_service(id, is_heavy);
+                self.activity.note(input.read);
             }
             Err(received) => self.serve_otherwise(handler, id, received, false),
         }
     }
 
-    /// Serves a connection that is left over, within its budgets and until the work of the loop has reached `end`.
+    /// Serves a connection that is left over, within its budgets and its share of the turn.
     #[inline(never)]
     pub(super) fn serve_again<H: Handler + ?Sized>(
         &mut self,
         handler: &mut H,
         id: ConnectionId,
-        end: u64,
+        share: Share,
     ) {
         let config = self.net.config();
         let (mut bytes, mut frames) = (config.read_budget, config.frames_per_turn);
         let (all_bytes, all_frames) = (bytes, frames);
         let mut is_heavy = false;
         loop {
-            match self.net.receive(id, self.read_buffer.room(), bytes) {
+            let most = bytes.min(share.at_once);
+            match self.net.receive(id, self.read_buffer.room(), most) {
                 Ok(input) => {
                     bytes = bytes.saturating_sub(input.read);
                     frames -= self.deliver(handler, id, &input, frames);
@@ -85,7 +88,7 @@ impl Reactor {
                         .light
                         .is_exceeded(all_bytes - bytes, all_frames - frames);
                     self.net.finish_service(id, is_heavy);
-                    let is_spent = bytes == 0 || frames == 0 || self.net.work_done() >= end;
+                    let is_spent = bytes == 0 || frames == 0 || self.net.work_done() >= share.end;
                     if is_spent || self.net.has_nothing_to_deliver(id) {
                         return;
                     }

@@ -1,0 +1,96 @@
+//! How much of a turn is for what is left over, which is mostly heavy connections.
+
+use std::time::{Duration, Instant};
+
+use super::Reactor;
+
+/// For how long turns stay short after a light connection has sent.
+const SHORT_FOR: Duration = Duration::from_secs(1);
+
+/// A light connection from which less than this was read probably waits for an answer. More may be a part of a large
+/// transfer, which is faster if turns are long.
+const SMALL: usize = 4 * 1024;
+
+/// The part of the budget that a short turn has.
+const PART: u64 = 4;
+
+/// The least that is read or written at once, whatever the budget.
+const LEAST: usize = 4 * 1024;
+
+/// Whether light connections are active.
+#[derive(Debug, Default)]
+pub(super) struct Activity {
+    /// One was active in this turn, or since the last one in which anything was left over.
+    is_seen: bool,
+    /// Turns are short until then.
+    until: Option<Instant>,
+}
+
+impl Activity {
+    /// Notes that a light connection was read.
+    #[inline(always)]
+    pub(super) fn note(&mut self, read: usize) {
+        self.is_seen |= read < SMALL;
+    }
+
+    /// Returns whether a turn at this time is short.
+    fn is_recent(&mut self, now: Instant) -> bool {
+        if std::mem::take(&mut self.is_seen) {
+            self.until = now.checked_add(SHORT_FOR);
+        }
+        self.until.is_some_and(|until| now < until)
+    }
+}
+
+/// What may be used of a turn.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Share {
+    /// How much work is done when it is used up.
+    pub(super) end: u64,
+    /// The most that is read from a connection at once, and the most that is written then.
+    pub(super) at_once: usize,
+}
+
+impl Reactor {
+    /// Returns the budget of a turn, if it begins now.
+    pub(super) fn whole_share(&self) -> Share {
+        Share {
+            end: self.net.work_done() + self.net.config().turn_budget,
+            at_once: usize::MAX,
+        }
+    }
+
+    /// Returns what sources that are left over may use, from now on. While light connections are active that is a part of
+    /// the budget, and no more is read or written at once: they wait for less.
+    pub(super) fn share_of_left_over(&mut self) -> Share {
+        if !self.activity.is_recent(self.net.now()) {
+            return self.whole_share();
+        }
+        let budget = self.net.config().turn_budget / PART;
+        Share {
+            end: self.net.work_done() + budget,
+            at_once: usize::try_from(budget).unwrap_or(usize::MAX).max(LEAST),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn turns_are_short_for_a_second_after_a_small_read() {
+        let start = Instant::now();
+        let after = |millis| start + Duration::from_millis(millis);
+        let mut activity = Activity::default();
+        assert!(!activity.is_recent(start));
+        activity.note(SMALL);
+        assert!(!activity.is_recent(start), "it may be a part of a transfer");
+        activity.note(SMALL - 1);
+        assert!(activity.is_recent(start));
+        assert!(activity.is_recent(after(999)));
+        assert!(!activity.is_recent(after(1000)));
+        activity.note(0);
+        assert!(activity.is_recent(after(5000)));
+    }
+}
