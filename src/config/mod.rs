@@ -72,7 +72,7 @@ impl Default for Config {
             memory_budget: u64::MAX,
             read_buffer: 256 * 1024,
             read_budget: 1024 * 1024,
-            turn_budget: 512 * 1024,
+            turn_budget: 2048 * 1024,
             frames_per_turn: 512,
             write_budget: 1280 * 1024,
             accepts_per_turn: 64,

@@ -80,8 +80,8 @@ impl Replies {
 
     /// Allows large replies to be written from the read buffer.
     pub(super) fn share(&mut self, input: Arc<Vec<u8>>) {
-        if self.to != NO_CONNECTION && self.are_copied {
-            self.limit = self.longest;
+        if self.to != NO_CONNECTION {
+            self.limit = self.limit();
             self.longest = self.longest.min(COPIED_UP_TO);
             self.uncopied.share(input);
             self.are_copied = false;

@@ -320,14 +320,18 @@ mod tests {
         let id = ConnectionId::new(0, 0);
         let mut replies = Replies::new();
         replies.begin(id, prefix, usize::MAX, MOST);
+        assert!(replies.push_own(&mut vec![8; 5000], 5000).is_some());
         replies.share(Arc::clone(&input));
         for received in input.chunks(frame.len()) {
             assert_eq!(send(&mut replies, id, &received[4..]), Some(frame.len()));
         }
         replies.gather(|slices| {
-            assert_eq!(slices.len(), 1);
-            assert_eq!(slices[0].as_ptr(), input.as_ptr(), "nothing was copied");
-            assert_eq!(slices[0].len(), input.len());
+            let [_header, own, returned] = slices else {
+                panic!("{} slices", slices.len());
+            };
+            assert_eq!(own.len(), 5000);
+            assert_eq!(returned.as_ptr(), input.as_ptr(), "nothing was copied");
+            assert_eq!(returned.len(), input.len());
         });
     }
 }

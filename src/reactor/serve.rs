@@ -60,7 +60,7 @@ impl Reactor {
                 let delivered = self.deliver(handler, id, &input, frames);
                 let is_heavy = self.light.is_exceeded(input.read, delivered);
                 self.net.finish_service(id, is_heavy);
-                self.activity.note(input.read);
+                self.activity.note(&input, delivered);
             }
             Err(received) => self.serve_otherwise(handler, id, received, false),
         }

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::Reactor;
+use crate::net::Input;
 
 /// For how long turns stay short after a light connection has sent.
 const SHORT_FOR: Duration = Duration::from_secs(1);
@@ -12,7 +13,7 @@ const SHORT_FOR: Duration = Duration::from_secs(1);
 const SMALL: usize = 4 * 1024;
 
 /// The part of the budget that a short turn has.
-const PART: u64 = 4;
+const PART: u64 = 16;
 
 /// The least that is read or written at once, whatever the budget.
 const LEAST: usize = 4 * 1024;
@@ -27,10 +28,11 @@ pub(super) struct Activity {
 }
 
 impl Activity {
-    /// Notes that a light connection was read.
+    /// Notes that a light connection was read, and how many frames were delivered. The end of a large frame, which was read
+    /// into its own buffer, says nothing.
     #[inline(always)]
-    pub(super) fn note(&mut self, read: usize) {
-        self.is_seen |= read < SMALL;
+    pub(super) fn note(&mut self, input: &Input, frames: u64) {
+        self.is_seen |= input.read < SMALL && input.len >= input.read && frames > 0;
     }
 
     /// Returns whether a turn at this time is short.
@@ -78,19 +80,33 @@ impl Reactor {
 mod tests {
     use super::*;
 
+    fn small(read: usize) -> Input {
+        Input {
+            len: read,
+            read,
+            whole: None,
+        }
+    }
+
     #[test]
-    fn turns_are_short_for_a_second_after_a_small_read() {
+    fn turns_are_short_for_a_second_after_a_small_frame() {
         let start = Instant::now();
         let after = |millis| start + Duration::from_millis(millis);
         let mut activity = Activity::default();
         assert!(!activity.is_recent(start));
-        activity.note(SMALL);
-        assert!(!activity.is_recent(start), "it may be a part of a transfer");
-        activity.note(SMALL - 1);
+        activity.note(&small(SMALL), 1);
+        activity.note(&small(100), 0);
+        let end_of_large = Input {
+            len: 0,
+            ..small(100)
+        };
+        activity.note(&end_of_large, 1);
+        assert!(!activity.is_recent(start), "these are parts of transfers");
+        activity.note(&small(SMALL - 1), 1);
         assert!(activity.is_recent(start));
         assert!(activity.is_recent(after(999)));
         assert!(!activity.is_recent(after(1000)));
-        activity.note(0);
+        activity.note(&small(4), 1);
         assert!(activity.is_recent(after(5000)));
     }
 }
