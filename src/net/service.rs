@@ -201,7 +201,7 @@ impl Net {
         let Some((connection, replies)) = self.connections.take_replies(id) else {
             return self.finish_with_care(id, is_heavy);
         };
-        connection.is_heavy = is_heavy | connection.expects_huge();
+        connection.is_heavy = is_heavy | connection.expects_large();
         connection.dirty = false;
         if !replies.are_copied() {
             return self.finish_uncopied(id);
@@ -257,7 +257,7 @@ impl Net {
     #[inline(never)]
     fn finish_with_care(&mut self, id: ConnectionId, is_heavy: bool) {
         if let Some(connection) = self.connections.get_mut(id) {
-            connection.is_heavy = is_heavy | connection.expects_huge();
+            connection.is_heavy = is_heavy | connection.expects_large();
         }
         self.flush(id);
         self.list_if_runnable(id);
