@@ -120,6 +120,17 @@ impl Pump {
 }
 
 #[test]
+fn frame_of_64_kib_is_encrypted_and_written_at_once() {
+    let mut scene = scene();
+    let (id, frame) = (scene.id, pattern(64 * 1024));
+    let before = scene.net().stats().writes;
+    scene.net().send(id, &frame).expect("it is open");
+    scene.turns();
+    assert_eq!(scene.net().stats().writes - before, 1);
+    assert_eq!(scene.peer.receive(), frame);
+}
+
+#[test]
 fn frame_of_64_mib_comes_back() {
     let options = secured().max_queued_bytes(u64::MAX);
     let (mut scene, peer) = Secure::secured(Config::default(), options).apart();
@@ -650,7 +661,10 @@ fn idle_sessions_count_towards_the_memory_budget() {
     let addr = looped.listen_with(secured());
     let _peers = [(); 2].map(|()| join_by(&mut looped, &mut seen, addr, client()));
     assert!(seen.ends().is_empty());
-    let _third = Peer::connect(addr);
+    let mut third = Peer::connect(addr);
+    looped.settle(&mut seen, |_, net| net.stats().accepted == 3);
+    assert_eq!(looped.net().stats().memory_bytes, 16_384, "no session yet");
+    client().write_tls(&mut third.0).expect("room");
     looped.settle(&mut seen, |seen, _| !seen.ends().is_empty());
     let (ends, memory) = (seen.ends(), looped.net().stats().memory_bytes);
     let DisconnectCause::MemoryBudget { held, budget } = ends[0].1.cause else {

@@ -1,6 +1,6 @@
 //! The place of a TLS session in its connection, which does not look into it.
 
-use super::{Connection, WriteHalf};
+use super::{Common, Connection, WriteHalf};
 use crate::config::Security;
 use crate::socket::Readiness;
 use crate::tick::Tick;
@@ -25,6 +25,16 @@ impl Connection {
 
     pub(crate) fn take_session(&mut self) -> Option<Box<Session>> {
         self.aside.as_mut()?.session.take()
+    }
+
+    /// Keeps the incomplete first message of a peer. It precedes what will be read.
+    pub(crate) fn keep_hello(&mut self, bytes: Vec<u8>, common: &mut Common) {
+        // Nothing precedes it, so this cannot fail.
+        let _ = self.put_ahead(bytes, common);
+    }
+
+    pub(crate) fn take_hello(&mut self, common: &mut Common) -> Vec<u8> {
+        self.take_ahead(common)
     }
 
     /// Notes that the stream itself holds bytes, and takes no more until it is writable again.

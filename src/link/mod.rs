@@ -4,6 +4,8 @@
 //! closes the stream.
 
 #[cfg(feature = "tls")]
+mod opening;
+#[cfg(feature = "tls")]
 mod secured;
 
 use std::io::{self, IoSlice, IoSliceMut};
@@ -314,6 +316,8 @@ impl Link {
         } else {
             overruling
         };
+        #[cfg(feature = "tls")]
+        self.drop_hello(common);
         #[cfg(feature = "tls")]
         let is_cut_off = cause.is_some() || self.connection.has_failed_write();
         let is_reset = self.connection.finish(cause, common);

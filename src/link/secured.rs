@@ -72,7 +72,7 @@ impl Io for Secured<'_> {
         if self.is_blocked {
             return Err(io::ErrorKind::WouldBlock.into());
         }
-        let written = self.session.write(slices, &mut self.buffers, self.now);
+        let written = self.session.write(slices, self.now);
         self.is_blocked = self.session.unsent() > 0;
         self.is_drained = self.is_blocked;
         written
@@ -187,7 +187,7 @@ impl Link {
                 secured.session.close();
             }
             if matches!(outcome, Flush::Done | Flush::Waiting) {
-                match secured.session.send(&mut secured.buffers, common.now) {
+                match secured.session.send(common.now) {
                     Ok(true) => {}
                     Ok(false) if mutated!("ciphertext forgotten behind an empty queue") => {}
                     Ok(false) => {

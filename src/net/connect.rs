@@ -166,7 +166,7 @@ impl Net {
         phase: Phase,
         terms: Arc<Terms>,
     ) -> Result<ConnectionId, Rejected<Stream, io::Error>> {
-        let interest = if phase == Phase::Open {
+        let interest = if phase == Phase::Open || matches!(terms.origin, Origin::Listener(_)) {
             READ_INTEREST
         } else {
             Interest::WRITABLE

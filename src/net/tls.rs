@@ -8,7 +8,6 @@ use rustls::pki_types::CertificateDer;
 use rustls::{ProtocolVersion, ServerConfig, SupportedCipherSuite};
 
 use super::{ConnectionRef, Deadline, Net};
-use crate::connection::Origin;
 use crate::connection_id::{ConnectionId, ListenerId, Source};
 use crate::reason::DisconnectCause;
 use crate::tls::Stage;
@@ -38,34 +37,33 @@ impl Net {
         true
     }
 
-    /// Creates the session of a new connection, if its terms require one.
+    /// Prepares a new connection for TLS, if its terms require it. The session of an inbound one is created when its peer
+    /// has sent a ClientHello.
     pub(super) fn secure(&mut self, id: ConnectionId) {
         let Some(link) = self.connections.get_mut(id) else {
             return;
         };
-        let (timeout, origin) = (link.security().timeout, link.origin());
-        let is_connected = matches!(origin, Origin::Listener(_));
+        if !link.security().is_on() {
+            return;
+        }
+        // Handshakes are served after connections that are established, in the order in which they became ready.
+        link.is_heavy = true;
+        if link.awaits_hello() {
+            let timeout = link.security().timeout;
+            return self.set_deadline(id, timeout, Deadline::Connect(id, timeout));
+        }
         match link.security().begin() {
-            None => {}
+            Some(Ok(tls)) => link.secure(tls, Stage::Connecting, &mut self.common),
             Some(Err(error)) => self.end(id, Some(DisconnectCause::HandshakeFailed(error))),
-            Some(Ok(tls)) => {
-                let stage = match is_connected {
-                    true => Stage::Handshaking,
-                    false => Stage::Connecting,
-                };
-                link.secure(tls, stage, &mut self.common);
-                // Handshakes are served after connections that are established, in the order in which they became ready.
-                link.is_heavy = true;
-                if is_connected {
-                    self.set_deadline(id, timeout, Deadline::Connect(id, timeout));
-                }
-            }
+            None => {}
         }
     }
 
     pub(crate) fn is_handshaking(&self, id: ConnectionId) -> bool {
-        let session = self.connections.get(id).and_then(|link| link.session());
-        session.is_some_and(|session| session.stage() == Stage::Handshaking)
+        self.connections.get(id).is_some_and(|link| {
+            let stage = link.session().map(|session| session.stage());
+            stage == Some(Stage::Handshaking) || link.awaits_hello()
+        })
     }
 
     /// Begins the handshake of a connection whose socket is connected. Returns `false` if it has no TLS.
@@ -87,6 +85,9 @@ impl Net {
         let Some(link) = self.connections.get_mut(id) else {
             return Ok(false);
         };
+        if link.awaits_hello() && !link.open_session(&mut self.common)? {
+            return Ok(false);
+        }
         let is_done = link.shake(Source::Connection(id).token(), &mut self.common)?;
         self.stats.handshakes += u64::from(is_done);
         Ok(is_done)

@@ -62,7 +62,7 @@ impl Session {
         now: Tick,
     ) -> Result<Step, Failure> {
         for _ in 0..MAX_READS {
-            if !self.send(buffers, now).map_err(Failure::Socket)? {
+            if !self.send(now).map_err(Failure::Socket)? {
                 return Ok(Step::WantsWrite);
             }
             if !self.tls.is_handshaking() {
@@ -86,7 +86,7 @@ impl Session {
             *left -= usize::from(self.tls.wants_write());
             if let Some(error) = self.failure.clone() {
                 // Sends the alert to the peer, if the socket has room.
-                let _ = self.send(buffers, now);
+                let _ = self.send(now);
                 return Err(Failure::Tls(error));
             }
         }

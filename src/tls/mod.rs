@@ -9,12 +9,15 @@
 //! rustls implements the protocol. The session makes the system calls, in large pieces, and counts the bytes it holds.
 
 mod handshake;
+mod hello;
 #[cfg(feature = "sim")]
 mod ledger;
+mod pending;
 mod records;
 mod session;
 
 pub(crate) use handshake::{Failure, Stage, Step};
+pub(crate) use hello::{alert, has_client_hello};
 #[cfg(feature = "sim")]
 pub(crate) use ledger::Passed;
 pub(crate) use session::{Buffers, Held, Session};

@@ -4,6 +4,7 @@ use std::fmt;
 use std::io::{self, IoSlice, Read, Write};
 
 use super::handshake::Stage;
+use super::pending::Pending;
 use super::records::Records;
 use crate::memory::Memory;
 use crate::socket::Stream;
@@ -12,8 +13,16 @@ use crate::tick::Tick;
 /// The memory of an idle session, in bytes: measured with TLS 1.3, rounded up.
 const IDLE: usize = 8 * 1024;
 
-/// The most ciphertext that is read at once: the plaintext of about one read buffer.
-const CIPHERTEXT: usize = 64 * 1024;
+/// The most ciphertext that is read at once.
+const CIPHERTEXT: usize = 80 * 1024;
+
+/// The most plaintext that is encrypted at once: five records. The 64 KiB of rustls would leave the last bytes of a frame of
+/// 64 KiB, which has a header, to a record and a write of their own.
+const AHEAD: usize = 80 * 1024;
+
+/// How much longer than its plaintext ciphertext may be that is read at once: the headers and tags of its records. With
+/// them, a frame of 64 KiB is read by one call.
+const HEADERS: usize = 256;
 
 /// The least ciphertext that is read at once, even if less plaintext is requested: about one record.
 const RECORD: usize = 16 * 1024;
@@ -22,11 +31,10 @@ const RECORD: usize = 16 * 1024;
 /// the next turn, so that a peer cannot keep the loop busy.
 const MAX_READS: usize = 2;
 
-/// The ciphertext of the session that is being served. All sessions of a loop share these buffers.
+/// The ciphertext that was read for the session that is being served. All sessions of a loop share this buffer.
 #[derive(Debug, Default)]
 pub(crate) struct Buffers {
     pub(super) input: Vec<u8>,
-    output: Vec<u8>,
 }
 
 /// The memory of a session, in bytes.
@@ -36,6 +44,14 @@ pub(crate) struct Held {
     pub(crate) own: usize,
     /// Ciphertext that the socket has not taken.
     pub(crate) unsent: usize,
+}
+
+impl Buffers {
+    /// Returns the buffer for the ciphertext of one read.
+    pub(crate) fn room(&mut self) -> &mut [u8] {
+        self.input.resize(CIPHERTEXT, 0);
+        &mut self.input
+    }
 }
 
 impl Held {
@@ -59,9 +75,7 @@ pub(crate) struct Session {
     pub(super) stream: Stream,
     pub(super) tls: rustls::Connection,
     pub(super) stage: Stage,
-    /// Ciphertext that the socket has not taken, and how much of it was written since.
-    pending: Vec<u8>,
-    written: usize,
+    pending: Pending,
     /// Ciphertext that was read, and that rustls has not taken.
     pub(super) unfed: Vec<u8>,
     records: Records,
@@ -87,15 +101,15 @@ pub(crate) struct Session {
 }
 
 impl Session {
-    pub(crate) fn new(stream: Stream, tls: rustls::Connection, stage: Stage) -> Self {
+    pub(crate) fn new(stream: Stream, mut tls: rustls::Connection, stage: Stage) -> Self {
+        tls.set_buffer_limit(Some(AHEAD));
         Self {
             #[cfg(feature = "sim")]
             passed: super::Passed::before(&stream),
             stream,
             tls,
             stage,
-            pending: Vec::new(),
-            written: 0,
+            pending: Pending::default(),
             unfed: Vec::new(),
             records: Records::default(),
             plaintext: 0,
@@ -128,7 +142,7 @@ impl Session {
 
     /// Returns the bytes of ciphertext that the socket has not taken.
     pub(crate) fn unsent(&self) -> usize {
-        self.pending.len() - self.written
+        self.pending.len()
     }
 
     /// Returns the bytes of plaintext that were not read.
@@ -244,13 +258,14 @@ impl Session {
         if self.has_ended {
             return Ok(None);
         }
-        let Some(read) = self.receive(to.len().clamp(RECORD, CIPHERTEXT), buffers)? else {
+        let Some(read) = self.receive((to.len() + HEADERS).clamp(RECORD, CIPHERTEXT), buffers)?
+        else {
             return Ok(None);
         };
         let filled = self.feed(&buffers.input[..read], to);
         if self.failure.is_some() {
             // Sends the alert to the peer, if the socket has room.
-            let _ = self.send(buffers, self.progress_at);
+            let _ = self.send(self.progress_at);
         }
         let is_over = self.has_ended || self.failure.is_some();
         self.is_drained &= self.plaintext == 0 && self.unfed.is_empty() && !is_over;
@@ -266,14 +281,14 @@ impl Session {
         most: usize,
         buffers: &mut Buffers,
     ) -> io::Result<Option<usize>> {
-        buffers.input.resize(CIPHERTEXT, 0);
+        let room = buffers.room();
         if !self.unfed.is_empty() {
             let len = self.unfed.len().min(most);
-            buffers.input[..len].copy_from_slice(&self.unfed[..len]);
+            room[..len].copy_from_slice(&self.unfed[..len]);
             self.unfed.drain(..len);
             return Ok(Some(len));
         }
-        let read = self.stream.read(&mut buffers.input[..most])?;
+        let read = self.stream.read(&mut room[..most])?;
         self.is_drained = read < most && self.stream.short_is_drained();
         if read == 0 {
             self.is_drained = false;
@@ -338,19 +353,14 @@ impl Session {
 
     /// Encrypts and writes. Returns how much was taken; a part of its ciphertext may be pending. Takes nothing while
     /// ciphertext is pending.
-    pub(crate) fn write(
-        &mut self,
-        slices: &[IoSlice<'_>],
-        buffers: &mut Buffers,
-        now: Tick,
-    ) -> io::Result<usize> {
-        if !self.send(buffers, now)? {
+    pub(crate) fn write(&mut self, slices: &[IoSlice<'_>], now: Tick) -> io::Result<usize> {
+        if !self.send(now)? {
             return Err(io::ErrorKind::WouldBlock.into());
         }
         #[cfg(feature = "sim")]
         let passed = self.passed;
         let taken = self.tls.writer().write_vectored(slices)?;
-        let sent = self.send(buffers, now);
+        let sent = self.send(now);
         #[cfg(feature = "sim")]
         match &sent {
             Ok(_) => self.passed.plaintext += taken as u64,
@@ -366,53 +376,29 @@ impl Session {
     }
 
     /// Writes pending ciphertext and the messages of rustls. Returns whether nothing is left.
-    pub(crate) fn send(&mut self, buffers: &mut Buffers, now: Tick) -> io::Result<bool> {
-        let before = self.written;
-        let result = write_out(&mut self.stream, &self.pending, &mut self.written);
-        if self.written > before {
+    pub(crate) fn send(&mut self, now: Tick) -> io::Result<bool> {
+        let (written, result) = self.pending.flush(&mut self.stream);
+        if written > 0 {
             self.progress_at = now;
         }
         result?;
         if self.unsent() > 0 {
             return Ok(false);
         }
-        (self.pending, self.written) = (Vec::new(), 0);
         self.unsent_frames = None;
         if !self.tls.wants_write() {
             return Ok(true);
         }
-        buffers.output.clear();
-        while self.tls.wants_write() {
-            self.tls.write_tls(&mut buffers.output)?;
+        let (taken, result) = self.pending.send(&mut self.tls, &mut self.stream);
+        if taken > 0 {
+            self.progress_at = now;
         }
         #[cfg(feature = "sim")]
         {
-            self.passed.ciphertext += buffers.output.len() as u64;
+            self.passed.ciphertext += taken as u64;
         }
-        self.progress_at = now;
-        let mut written = 0;
-        let result = write_out(&mut self.stream, &buffers.output, &mut written);
-        self.pending.extend_from_slice(&buffers.output[written..]);
-        result.map(|()| self.pending.is_empty())
+        result.map(|()| self.unsent() == 0)
     }
-}
-
-/// Writes as much as the socket takes of the bytes that are not written yet.
-fn write_out(stream: &mut Stream, bytes: &[u8], written: &mut usize) -> io::Result<()> {
-    while *written < bytes.len() {
-        match stream.write(&bytes[*written..]) {
-            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-            Ok(more) => {
-                *written += more;
-                if stream.short_is_drained() {
-                    break;
-                }
-            }
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(())
 }
 
 /// An error of the protocol, as an `io::Error`, like the errors of a socket.

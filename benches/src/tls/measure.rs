@@ -35,8 +35,18 @@ const SERVERS: [(&str, &str, bool); 3] = [
     ("throng, no TLS", "serve", false),
 ];
 
-/// The loads: connections are all that were opened; frames in flight on each, and their size.
-const LOADS: [(u32, u32); 3] = [(1, 64), (32, 64), (1, 65_536)];
+/// The loads: frames in flight on each connection, and their size.
+const LOADS: [(u32, u32); 6] = [
+    (1, 64),
+    (32, 64),
+    (1, 4096),
+    (1, 16_384),
+    (1, 65_536),
+    (1, 1_048_576),
+];
+
+/// The most bytes in flight. With larger frames there are fewer connections.
+const IN_FLIGHT: u32 = 128 * 1024 * 1024;
 
 /// What was measured of a server.
 #[derive(Default)]
@@ -71,12 +81,10 @@ pub(crate) fn run(options: &Options, json: Option<&Path>) -> Result<(), Problem>
         let (opened, memory) = (median(&mut figures.handshakes), median(&mut figures.memory));
         let frames = figures.frames.each_mut().map(|rates| median(rates));
         report::say(format_args!(
-            "{name:<15} {:>8} opened, {:>7} bytes each; frames of 64 bytes {:>9}, 32 at a time {:>9}, of 64 KiB {:>7}",
+            "{name:<15} {:>8} opened, {:>7} bytes each; frames{}",
             grouped(opened as u64),
             grouped(memory as u64),
-            grouped(frames[0] as u64),
-            grouped(frames[1] as u64),
-            grouped(frames[2] as u64),
+            shown(&frames),
         ));
         results.push(json!({
             "server": name,
@@ -127,20 +135,32 @@ fn measure(
         };
         let _first = Load::connect(&spec)?;
         let (cpu, memory) = (cpu(&server), usage::anonymous_bytes(server.pid()));
-        spec.shape.connections = connections;
+        let fitting = IN_FLIGHT / (pipeline * size);
+        spec.shape.connections = connections.min(fitting);
         let mut load = Load::connect(&spec)?;
         let per_second = |count: f64, before: Duration| {
             count / (self::cpu(&server) - before).as_secs_f64().max(1e-9)
         };
-        figures.handshakes.push(per_second(connections.into(), cpu));
-        let grown = usage::anonymous_bytes(server.pid()).zip(memory);
-        let grown = grown.map_or(0, |(now, before)| now.saturating_sub(before));
-        figures.memory.push(grown as f64 / f64::from(connections));
+        if spec.shape.connections == connections {
+            figures.handshakes.push(per_second(connections.into(), cpu));
+            let grown = usage::anonymous_bytes(server.pid()).zip(memory);
+            let grown = grown.map_or(0, |(now, before)| now.saturating_sub(before));
+            figures.memory.push(grown as f64 / f64::from(connections));
+        }
         let cpu = self::cpu(&server);
         let done = load.measure(length)?;
         frames.push(per_second(done.frames as f64, cpu));
     }
     Ok(())
+}
+
+/// The rates of all loads, for a line of the report.
+fn shown(rates: &[f64]) -> String {
+    let loads = LOADS.iter().zip(rates);
+    let shown = loads.map(|((pipeline, size), rate)| {
+        format!(" {pipeline} x {size} bytes: {}", grouped(*rate as u64))
+    });
+    shown.collect::<Vec<_>>().join(",")
 }
 
 fn cpu(server: &Server) -> Duration {
