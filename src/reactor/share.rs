@@ -13,7 +13,7 @@ const SHORT_FOR: Duration = Duration::from_secs(1);
 const SMALL: usize = 4 * 1024;
 
 /// The part of the budget that a short turn has.
-const PART: u64 = 16;
+const PART: u64 = 8;
 
 /// The least that is read or written at once, whatever the budget.
 const LEAST: usize = 4 * 1024;
