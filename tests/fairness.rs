@@ -256,6 +256,56 @@ fn turns_are_shorter_while_light_connections_send() {
     assert!(least >= budget, "{least} bytes of all");
 }
 
+/// Counts what was read in the turn before the pinger was served.
+#[derive(Default)]
+struct Reader {
+    pinger: Option<ConnectionId>,
+    read_before_turn: u64,
+    read_before_ping: Option<u64>,
+}
+
+impl Handler for Reader {
+    fn on_connect(&mut self, _: &mut Net, id: ConnectionId) {
+        self.pinger.get_or_insert(id);
+    }
+
+    fn on_data(&mut self, net: &mut Net, id: ConnectionId, _: Frame<'_>) {
+        if self.pinger == Some(id) {
+            self.read_before_ping = Some(net.stats().bytes_received - self.read_before_turn);
+        }
+    }
+}
+
+#[test]
+fn connection_is_heavy_from_4_kib_on_beside_a_light_one_and_a_heavy_one() {
+    let mut looped = Loop::new(Config::default().framing(Framing::raw()));
+    let addr = looped.listen();
+    let mut reader = Reader::default();
+    let mut pinger = Peer::connect(addr);
+    looped.settle(&mut reader, |reader, _| reader.pinger.is_some());
+    let mut hose = Hose::new(addr, pattern(RAW));
+    let mut other = Peer::connect(addr);
+    looped.settle(&mut reader, |_, net| net.connection_count() == 3);
+    let mut late = 0;
+    for round in 0..ROUNDS {
+        hose.fill_up();
+        // Its event comes before that of the ping.
+        other.write(&pattern(5 * KIB));
+        pinger.write(b"ping");
+        (reader.read_before_turn, reader.read_before_ping) =
+            (looped.net().stats().bytes_received, None);
+        looped.turn(Duration::from_millis(5), &mut reader);
+        // A ping may come a turn late. At first the others are light.
+        late += u64::from(reader.read_before_ping.is_none());
+        if let Some(read) = reader.read_before_ping
+            && round > 10
+        {
+            assert!(read < KIB as u64, "{read} bytes before the ping");
+        }
+    }
+    assert!(late <= ROUNDS / 10, "{late} pings were late");
+}
+
 #[test]
 fn tiny_frames_per_turn_are_bounded() {
     // Frames without payload, of one byte each.

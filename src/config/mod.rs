@@ -206,7 +206,7 @@ impl Config {
     ///
     /// This applies to heavy connections, which have used half of their last opportunity or more. A light connection is
     /// served before them. It is read once, and becomes heavy if that returns 32 KiB or more, or if 32 KiB are queued for
-    /// it when its socket is full.
+    /// it when its socket is full. While [light connections send](Self::turn_budget), 4 KiB are enough.
     pub fn read_budget(mut self, bytes: usize) -> Self {
         self.read_budget = bytes.max(512);
         self

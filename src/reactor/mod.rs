@@ -1,6 +1,6 @@
 //! `Reactor`: drives the connections of a [`Net`] turn by turn, and makes all callbacks.
 //!
-//! This folder contains the whole turn. [`serve`] reads, [`share`] says how much of a turn is for heavy connections,
+//! This folder contains the whole turn. [`serve`] reads, [`share`] says how much of a turn a connection may use,
 //! [`deliver`] cuts frames and calls `on_data` and `on_chunk`, [`accept`] accepts peers, `arrivals` reads PROXY headers,
 //! [`deadlines`] judges late connections, and [`announce`] reports drained and ended connections.
 //!
@@ -31,8 +31,7 @@ use crate::net::Net;
 use crate::read_buffer::ReadBuffer;
 use crate::socket::{Readiness, claim, give_up};
 use deliver::Delivery;
-use serve::Light;
-use share::Activity;
+use share::{Activity, Light};
 
 /// Drives the connections of a [`Net`] in a [`mio::Poll`] of your own. An [`EventLoop`](crate::EventLoop) contains a
 /// reactor and a poll.

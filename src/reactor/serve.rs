@@ -2,7 +2,6 @@
 
 use super::Reactor;
 use super::share::Share;
-use crate::config::Config;
 use crate::connection::{EndOfStream, Fill, Phase};
 use crate::connection_id::ConnectionId;
 use crate::error::DecodeError;
@@ -10,35 +9,6 @@ use crate::handler::Handler;
 use crate::net::{Input, Received};
 use crate::reason::DisconnectCause;
 use crate::socket::Readiness;
-
-/// What a light connection may use, and from what amount on a connection is heavy.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Light {
-    /// The connection is read once, at most this many bytes.
-    bytes: usize,
-    heavy_from_bytes: usize,
-    heavy_from_frames: u64,
-}
-
-impl Light {
-    /// A light connection reads no more than this, even if its read budget is larger.
-    const BYTES: usize = 64 * 1024;
-
-    pub(super) fn new(config: &Config) -> Self {
-        let bytes = config.read_budget.min(Self::BYTES);
-        Self {
-            bytes,
-            heavy_from_bytes: bytes / 2,
-            heavy_from_frames: config.frames_per_turn.div_ceil(2),
-        }
-    }
-
-    /// Returns whether a connection that has used this much is heavy.
-    #[inline(always)]
-    fn is_exceeded(&self, bytes: usize, frames: u64) -> bool {
-        bytes >= self.heavy_from_bytes || frames >= self.heavy_from_frames
-    }
-}
 
 impl Reactor {
     /// Serves a connection that has an event: reads once, delivers, and writes the replies. A heavy connection is listed

@@ -1,8 +1,9 @@
-//! How much of a turn is for what is left over, which is mostly heavy connections.
+//! The shares of a turn: what a light connection may use, and what is for those that are left over, mostly heavy ones.
 
 use std::time::{Duration, Instant};
 
 use super::Reactor;
+use crate::config::Config;
 use crate::net::Input;
 
 /// For how long turns stay short after a light connection has sent.
@@ -44,7 +45,49 @@ impl Activity {
     }
 }
 
-/// What may be used of a turn.
+/// What a light connection may use, and from what amount on a connection is heavy.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Light {
+    /// The connection is read once, at most this many bytes.
+    pub(super) bytes: usize,
+    heavy_from_bytes: usize,
+    heavy_from_frames: u64,
+}
+
+impl Light {
+    /// A light connection reads no more than this, even if its read budget is larger.
+    const BYTES: usize = 64 * 1024;
+
+    /// The limits while no light connection is active.
+    pub(super) fn new(config: &Config) -> Self {
+        Self::up_to(Self::BYTES, config)
+    }
+
+    /// While light connections are [active](Activity), others are heavy sooner.
+    pub(super) fn beside_active(config: &Config) -> Self {
+        Self {
+            heavy_from_frames: config.frames_per_turn.div_ceil(4),
+            ..Self::up_to(2 * SMALL, config)
+        }
+    }
+
+    fn up_to(most: usize, config: &Config) -> Self {
+        let bytes = config.read_budget.min(most);
+        Self {
+            bytes,
+            heavy_from_bytes: bytes / 2,
+            heavy_from_frames: config.frames_per_turn.div_ceil(2),
+        }
+    }
+
+    /// Returns whether a connection that has used this much is heavy.
+    #[inline(always)]
+    pub(super) fn is_exceeded(&self, bytes: usize, frames: u64) -> bool {
+        bytes >= self.heavy_from_bytes || frames >= self.heavy_from_frames
+    }
+}
+
+/// What sources that are left over may use of a turn.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Share {
     /// How much work is done when it is used up.
@@ -63,11 +106,14 @@ impl Reactor {
     }
 
     /// Returns what sources that are left over may use, from now on. While light connections are active that is a part of
-    /// the budget, and no more is read or written at once: they wait for less.
+    /// the budget, and no more is read or written at once: they wait for less. Others are heavy sooner, so that they do not
+    /// use as much as in their own events.
     pub(super) fn share_of_left_over(&mut self) -> Share {
         if !self.activity.is_recent(self.net.now()) {
+            self.light = Light::new(self.net.config());
             return self.whole_share();
         }
+        self.light = Light::beside_active(self.net.config());
         let budget = self.net.config().turn_budget / PART;
         Share {
             end: self.net.work_done() + budget,
