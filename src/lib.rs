@@ -56,6 +56,7 @@ mod peer_addr;
 mod proxy;
 mod rate;
 mod reactor;
+mod read_buffer;
 mod reason;
 mod shards;
 #[cfg(feature = "sim")]

@@ -87,7 +87,7 @@ mod tests {
     use super::*;
 
     fn at(millis: u64) -> Tick {
-        Tick::after(Duration::from_millis(millis))
+        Tick::from_millis(millis)
     }
 
     #[test]

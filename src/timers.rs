@@ -58,6 +58,8 @@ pub(crate) struct Timers<T> {
     start: Instant,
     /// The tick up to which all timers have fired.
     now: u64,
+    /// The first tick of the next occupied slot; `u64::MAX` without timers.
+    next: u64,
     wheels: [Wheel; LEVELS],
     entries: Slab<Entry<T>>,
     serial: NonZeroU32,
@@ -90,6 +92,7 @@ impl<T> Timers<T> {
         Self {
             start,
             now: 0,
+            next: u64::MAX,
             wheels: [Wheel {
                 occupied: 0,
                 heads: [NONE; SLOTS],
@@ -195,6 +198,16 @@ impl<T> Timers<T> {
         now.saturating_duration_since(self.start)
     }
 
+    /// Returns the last tick that is not after `now`.
+    pub(crate) fn tick_before(&self, now: Instant) -> u64 {
+        let elapsed = self.elapsed(now);
+        let millis = elapsed.subsec_millis().into();
+        elapsed
+            .as_secs()
+            .saturating_mul(1000)
+            .saturating_add(millis)
+    }
+
     /// Cancels a timer and returns its value, if it has not fired. O(1).
     pub(crate) fn cancel(&mut self, key: TimerKey) -> Option<T> {
         let entry = self.entries.get(key.index as usize)?;
@@ -211,20 +224,30 @@ impl<T> Timers<T> {
 
     /// Returns when [`expire`](Self::expire) should be called next; not later than the first deadline.
     pub(crate) fn next_deadline(&self) -> Option<Instant> {
-        let (_, _, tick) = self.next_slot()?;
+        let tick = Some(self.next).filter(|next| *next < u64::MAX)?;
         self.start.checked_add(Duration::from_millis(tick))
     }
 
-    /// Takes the next timer that is due, earliest tick first. Call it until it returns `None`.
-    pub(crate) fn expire(&mut self, now: Instant) -> Option<T> {
+    /// Takes the next timer that is due at a tick, earliest first. Call it until it returns `None`.
+    #[inline]
+    pub(crate) fn expire(&mut self, now: u64) -> Option<T> {
         let key = self.due(now)?;
         self.cancel(key)
     }
 
-    /// Returns the next timer that is due, earliest tick first; it stays set.
-    pub(crate) fn due(&mut self, now: Instant) -> Option<TimerKey> {
-        let elapsed = now.saturating_duration_since(self.start).as_millis();
-        let now = u64::try_from(elapsed).unwrap_or(u64::MAX).max(self.now);
+    /// Returns the next timer that is due at a tick, earliest first; it stays set.
+    #[inline]
+    pub(crate) fn due(&mut self, now: u64) -> Option<TimerKey> {
+        let now = now.max(self.now);
+        if now < self.next {
+            self.now = now;
+            return None;
+        }
+        self.due_by(now)
+    }
+
+    #[inline(never)]
+    fn due_by(&mut self, now: u64) -> Option<TimerKey> {
         while let Some((level, slot, tick)) = self.next_slot() {
             if tick > now {
                 break;
@@ -239,6 +262,11 @@ impl<T> Timers<T> {
         }
         self.now = now;
         None
+    }
+
+    /// Looks for the next occupied slot.
+    fn note_next(&mut self) {
+        self.next = self.next_slot().map_or(u64::MAX, |(_, _, tick)| tick);
     }
 
     /// Returns level, slot and first tick of the next occupied slot. A finer wheel comes before a coarser one.
@@ -278,6 +306,8 @@ impl<T> Timers<T> {
         let differs = (tick ^ self.now) | (SLOTS as u64 - 1);
         let level = ((differs.ilog2() as usize) / SLOT_BITS).min(LEVELS - 1);
         let slot = (tick >> (level * SLOT_BITS)) as usize % SLOTS;
+        let shift = level * SLOT_BITS;
+        self.next = self.next.min((tick >> shift << shift).max(self.now));
         let wheel = &mut self.wheels[level];
         let head = wheel.heads[slot];
         let (previous, next) = if head == NONE {
@@ -305,6 +335,7 @@ impl<T> Timers<T> {
         if next == index {
             wheel.heads[slot] = NONE;
             wheel.occupied &= !(1 << slot);
+            self.note_next();
             return;
         }
         if wheel.heads[slot] == index {
@@ -324,15 +355,25 @@ mod tests {
         start + Duration::from_millis(millis)
     }
 
+    fn expire_at(timers: &mut Timers<char>, now: Instant) -> Option<char> {
+        timers.expire(timers.tick_before(now))
+    }
+
     #[test]
     fn a_timer_fires_at_its_deadline_and_not_before() {
         let start = Instant::now();
         let mut timers = Timers::new(start);
         timers.insert(start + Duration::from_micros(1_500), 'a');
-        assert_eq!(timers.expire(start + Duration::from_micros(1_499)), None);
-        assert_eq!(timers.expire(start + Duration::from_micros(1_999)), None);
-        assert_eq!(timers.expire(at(start, 2)), Some('a'));
-        assert_eq!(timers.expire(at(start, 9)), None);
+        assert_eq!(
+            expire_at(&mut timers, start + Duration::from_micros(1_499)),
+            None
+        );
+        assert_eq!(
+            expire_at(&mut timers, start + Duration::from_micros(1_999)),
+            None
+        );
+        assert_eq!(timers.expire(2), Some('a'));
+        assert_eq!(timers.expire(9), None);
         assert_eq!(timers.next_deadline(), None);
     }
 
@@ -346,7 +387,7 @@ mod tests {
         let other = timers.insert(at(start, 6), 'b');
         assert_eq!(timers.cancel(key), None, "an old key meets a new timer");
         assert_eq!(timers.cancel(other), Some('b'));
-        assert_eq!(timers.expire(at(start, 100)), None);
+        assert_eq!(timers.expire(100), None);
     }
 
     #[test]
@@ -367,10 +408,10 @@ mod tests {
         timers.insert(at(start, far), 'a');
         let mut now = 0;
         while now < far {
-            assert_eq!(timers.expire(at(start, now)), None);
+            assert_eq!(timers.expire(now), None);
             now += MAX_AHEAD / 3;
         }
-        assert_eq!(timers.expire(at(start, far)), Some('a'));
+        assert_eq!(timers.expire(far), Some('a'));
     }
 
     proptest! {
@@ -397,7 +438,7 @@ mod tests {
                 }
                 now += step;
                 let mut last = 0;
-                while let Some(value) = timers.expire(at(start, now)) {
+                while let Some(value) = timers.expire(now) {
                     let position = model.iter().position(|timer| timer.1 == value);
                     prop_assert!(position.is_some(), "fired twice");
                     let (deadline, ..) = model.remove(position.unwrap_or(0));

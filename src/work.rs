@@ -99,7 +99,9 @@ impl Work {
 
     /// Begins a turn: sources that were added for the next turn are left over in this one.
     pub(crate) fn begin_turn(&mut self) {
-        self.left_over.extend(self.next_turn.drain(..));
+        if !self.next_turn.is_empty() {
+            self.left_over.extend(self.next_turn.drain(..));
+        }
     }
 
     /// Returns how many sources are left over in this turn.
@@ -164,6 +166,11 @@ impl Work {
     /// Returns the number of ended connections that still occupy a slot.
     pub(crate) fn ended_in_slots(&self) -> usize {
         self.ended.len() + self.reported.len()
+    }
+
+    /// Returns whether there are connections to free.
+    pub(crate) fn has_reported(&self) -> bool {
+        !self.reported.is_empty()
     }
 
     /// Returns the connections to free.

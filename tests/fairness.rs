@@ -129,10 +129,15 @@ impl Track {
         hoses
     }
 
-    /// One turn, before which the pinger pings.
-    fn turn(&mut self, ping: &[u8]) {
+    /// The pinger sends, before a turn.
+    fn ping(&mut self, ping: &[u8]) {
         self.meter.turns += 1;
         self.pinger.write(ping);
+    }
+
+    /// One turn, before which the pinger pings.
+    fn turn(&mut self, ping: &[u8]) {
+        self.ping(ping);
         self.looped.turn(Duration::from_millis(5), &mut self.meter);
     }
 
@@ -189,36 +194,116 @@ fn reads_per_turn_are_bounded_by_the_read_budget() {
 fn reads_of_large_frames_per_turn_are_bounded() {
     let wire = framed(&pattern(3_000_000));
     let framing = Framing::length_prefix();
-    assert_readers_share(Config::default(), framing, &wire, 256 * KIB);
+    // The budget of the turn, and one more read within the budget of a service: 1.5 MiB for all.
+    assert_readers_share(Config::default(), framing, &wire, 384 * KIB);
     assert_readers_share(tiny(), framing, &wire, 512);
+}
+
+/// Makes turns, before each of which there is more to read than a budget. Returns the least and the most that one has read,
+/// except for the first ones.
+fn turns_of_hoses(
+    track: &mut Track,
+    hoses: &mut [Hose],
+    mut before: impl FnMut(&mut Track),
+) -> (usize, usize) {
+    let (mut least, mut most) = (usize::MAX, 0);
+    for round in 0..ROUNDS {
+        hoses.iter_mut().for_each(Hose::fill_up);
+        before(track);
+        let before = track.looped.net().stats().bytes_received;
+        track
+            .looped
+            .turn(Duration::from_millis(5), &mut track.meter);
+        let read = (track.looped.net().stats().bytes_received - before) as usize;
+        // At first they are light.
+        if round > 10 {
+            (least, most) = (least.min(read), most.max(read));
+        }
+    }
+    (least, most)
 }
 
 #[test]
 fn heavy_connections_share_the_budget_of_a_turn() {
-    // There is always more to read than a budget, so they stay heavy.
-    let (turn_budget, read_budget) = (10 * KIB, 4 * KIB);
+    // There is always more to read than a budget, so they stay heavy. The pinger makes turns short.
+    let (turn_budget, read_budget) = (40 * KIB, 4 * KIB);
     let config = Config::default().framing(Framing::raw());
     let config = config.turn_budget(turn_budget as u64);
     let mut track = Track::new(config.read_budget(read_budget));
     let mut hoses = track.hoses(&pattern(RAW));
     hoses.extend(track.hoses(&pattern(RAW)));
-    let mut most = 0;
-    for round in 0..ROUNDS {
-        hoses.iter_mut().for_each(Hose::fill_up);
-        let before = track.looped.net().stats().bytes_received;
-        track.turn(b"ping");
-        let read = (track.looped.net().stats().bytes_received - before) as usize;
-        // At first they are light.
-        if round > 10 {
-            assert!(
-                read < turn_budget + read_budget + KIB,
-                "{read} bytes of all"
-            );
-            most = most.max(read);
-        }
-    }
+    let (_, most) = turns_of_hoses(&mut track, &mut hoses, |track| track.ping(b"ping"));
+    assert!(
+        most < turn_budget / 4 + read_budget + KIB,
+        "{most} bytes of all"
+    );
     assert!(most > 2 * read_budget, "more than one is served per turn");
     track.assert_pinger_was_served_each_turn(ROUNDS);
+}
+
+#[test]
+fn turns_are_shorter_while_light_connections_send() {
+    let budget = 512 * KIB;
+    let mut track = Track::new(Config::default().framing(Framing::raw()));
+    let mut hoses = track.hoses(&pattern(RAW));
+    hoses.extend(track.hoses(&pattern(RAW)));
+    let (_, most) = turns_of_hoses(&mut track, &mut hoses, |track| track.ping(b"ping"));
+    // A quarter, and what the last service exceeds it by.
+    assert!(most <= 2 * budget / 4 + KIB, "{most} bytes of all");
+    // A second later turns are long again.
+    track.looped.now += Duration::from_secs(1);
+    let (least, _) = turns_of_hoses(&mut track, &mut hoses, |_| ());
+    assert!(least >= budget, "{least} bytes of all");
+}
+
+/// Counts what was read in the turn before the pinger was served.
+#[derive(Default)]
+struct Reader {
+    pinger: Option<ConnectionId>,
+    read_before_turn: u64,
+    read_before_ping: Option<u64>,
+}
+
+impl Handler for Reader {
+    fn on_connect(&mut self, _: &mut Net, id: ConnectionId) {
+        self.pinger.get_or_insert(id);
+    }
+
+    fn on_data(&mut self, net: &mut Net, id: ConnectionId, _: Frame<'_>) {
+        if self.pinger == Some(id) {
+            self.read_before_ping = Some(net.stats().bytes_received - self.read_before_turn);
+        }
+    }
+}
+
+#[test]
+fn connection_is_heavy_from_4_kib_on_beside_a_light_one_and_a_heavy_one() {
+    let mut looped = Loop::new(Config::default().framing(Framing::raw()));
+    let addr = looped.listen();
+    let mut reader = Reader::default();
+    let mut pinger = Peer::connect(addr);
+    looped.settle(&mut reader, |reader, _| reader.pinger.is_some());
+    let mut hose = Hose::new(addr, pattern(RAW));
+    let mut other = Peer::connect(addr);
+    looped.settle(&mut reader, |_, net| net.connection_count() == 3);
+    let mut late = 0;
+    for round in 0..ROUNDS {
+        hose.fill_up();
+        // Its event comes before that of the ping.
+        other.write(&pattern(5 * KIB));
+        pinger.write(b"ping");
+        (reader.read_before_turn, reader.read_before_ping) =
+            (looped.net().stats().bytes_received, None);
+        looped.turn(Duration::from_millis(5), &mut reader);
+        // A ping may come a turn late. At first the others are light.
+        late += u64::from(reader.read_before_ping.is_none());
+        if let Some(read) = reader.read_before_ping
+            && round > 10
+        {
+            assert!(read < KIB as u64, "{read} bytes before the ping");
+        }
+    }
+    assert!(late <= ROUNDS / 10, "{late} pings were late");
 }
 
 #[test]
@@ -388,6 +473,63 @@ fn writes_per_turn_are_bounded_for_frames_of_any_size() {
             assert!(worst <= most, "{worst} of {most} with frames of {len}");
         }
     }
+}
+
+/// Counts what was written in the turn before the pinger was served.
+#[derive(Default)]
+struct Writer {
+    pinger: Option<ConnectionId>,
+    sent_before_turn: u64,
+    written_before_ping: Option<u64>,
+}
+
+impl Handler for Writer {
+    fn on_connect(&mut self, _: &mut Net, id: ConnectionId) {
+        self.pinger.get_or_insert(id);
+    }
+
+    fn on_data(&mut self, net: &mut Net, _: ConnectionId, _: Frame<'_>) {
+        self.written_before_ping = Some(net.stats().bytes_sent - self.sent_before_turn);
+    }
+}
+
+#[test]
+fn long_queue_is_written_after_light_connections_are_served_and_in_small_parts() {
+    let config = Config::default().max_queued_bytes(u64::MAX);
+    let (mut looped, mut writer) = (Loop::new(config), Writer::default());
+    let addr = looped.listen();
+    let mut pinger = Peer::connect(addr);
+    looped.settle(&mut writer, |writer, _| writer.pinger.is_some());
+    let mut reader = Peer::connect(addr).0;
+    reader.set_nonblocking(true).expect("a live socket");
+    looped.settle(&mut writer, |_, net| net.connection_count() == 2);
+    let mut ids = looped.net().connections();
+    ids.retain(|id| writer.pinger != Some(*id));
+    let frame = Bytes::from(vec![7; 16 << 20]);
+    let mut buffer = vec![0; 1024 * KIB];
+    let mut both = 0;
+    for _ in 0..ROUNDS {
+        while looped.queued(ids[0]) < 64 << 20 {
+            let sent = looped.net().send_bytes(ids[0], frame.clone());
+            sent.expect("it is open");
+        }
+        looped.rest(&mut writer);
+        // First there is room for what is queued, then there is a ping.
+        while matches!(reader.read(&mut buffer), Ok(1..)) {}
+        pinger.write(b"\0\0\0\0");
+        let before = looped.net().stats().bytes_sent;
+        (writer.sent_before_turn, writer.written_before_ping) = (before, None);
+        looped.turn(Duration::from_millis(5), &mut writer);
+        let written = looped.net().stats().bytes_sent - before;
+        if written > 0
+            && let Some(before_ping) = writer.written_before_ping
+        {
+            assert_eq!(before_ping, 0, "of {written} bytes");
+            assert!(written <= 128 * KIB as u64, "{written} bytes of all");
+            both += 1;
+        }
+    }
+    assert!(both > ROUNDS / 10, "{both} turns had both");
 }
 
 // ----- Accepting -----

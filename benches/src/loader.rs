@@ -2,9 +2,8 @@
 //! it can go back and forth between them.
 //!
 //! It says `ready` when it is connected. Then each line it reads is a number of milliseconds; it loads the server for as
-//! long and answers with the frames that came back, the time that took, its own processor time, and the 99th percentile
-//! of the latency, in nanoseconds. To the line `latency` it answers with the median and the 99th percentile of all since
-//! it was last asked.
+//! long and answers with the frames that came back, the time that took, and its own processor time. To the line `latency` it answers with the median and the 99th percentile of the
+//! latency since it was last asked, in nanoseconds, but for those after which the line `forget` came.
 
 use std::io::BufRead;
 use std::time::Duration;
@@ -35,9 +34,18 @@ pub(crate) fn run(options: &load::Options) -> Result<(), Problem> {
         options: options.connect()?,
     })?;
     report::say(format_args!("ready"));
-    let mut all: Option<Figures> = None;
+    let (mut all, mut last) = (None::<Figures>, None::<Figures>);
     for line in std::io::stdin().lock().lines() {
         let line = line?;
+        if line == "forget" {
+            last = None;
+            continue;
+        }
+        match (&mut all, last.take()) {
+            (Some(all), Some(last)) => all.add(&last),
+            (None, Some(last)) => all = Some(last),
+            (_, None) => {}
+        }
         if line == "latency" {
             let all = all.take();
             let quantile = |it| all.as_ref().and_then(|all| all.quantile(it));
@@ -54,16 +62,12 @@ pub(crate) fn run(options: &load::Options) -> Result<(), Problem> {
             return Err(Problem::failed("the server falls behind the load"));
         }
         report::say(format_args!(
-            "{} {} {} {}",
+            "{} {} {}",
             figures.frames,
             figures.elapsed.as_nanos(),
             figures.own_cpu.unwrap_or_default().as_nanos(),
-            figures.quantile(0.99).unwrap_or_default().as_nanos(),
         ));
-        match &mut all {
-            Some(all) => all.add(&figures),
-            None => all = Some(figures),
-        }
+        last = Some(figures);
     }
     Ok(())
 }
@@ -76,7 +80,6 @@ pub(crate) struct Work {
     pub(crate) frames: u64,
     pub(crate) elapsed: Duration,
     pub(crate) cpu: Duration,
-    pub(crate) p99: Duration,
 }
 
 impl Loader {
@@ -101,14 +104,22 @@ impl Loader {
         Ok(Self(process))
     }
 
+    pub(crate) fn pid(&self) -> u32 {
+        self.0.pid()
+    }
+
     pub(crate) fn work(&mut self, length: Duration) -> Result<Work, Problem> {
-        let [frames, elapsed, cpu, p99] = self.ask(&length.as_millis().to_string())?;
+        let [frames, elapsed, cpu] = self.ask(&length.as_millis().to_string())?;
         Ok(Work {
             frames,
             elapsed: Duration::from_nanos(elapsed),
             cpu: Duration::from_nanos(cpu),
-            p99: Duration::from_nanos(p99),
         })
+    }
+
+    /// Leaves the last stretch of work out of the [latency](Self::latency).
+    pub(crate) fn forget(&mut self) -> Result<(), Problem> {
+        self.0.tell("forget")
     }
 
     /// The median and the 99th percentile of the latency since this was last asked.

@@ -39,14 +39,31 @@ pub(crate) fn pin(_: u32, _: usize) -> bool {
     false
 }
 
-/// Lets this thread run only while no other wants to, so that what it does to a server is not done to its neighbours on the
-/// processor.
+/// Lets a process (0: this thread) run only while no other wants to, so that what it does to a server is not done to its
+/// neighbours on the processor.
 #[cfg(target_os = "linux")]
-pub(crate) fn yield_to_all() {
-    let priority = libc::sched_param { sched_priority: 0 };
-    // SAFETY: the pointer is to a valid variable that lives through the call.
-    unsafe { libc::sched_setscheduler(0, libc::SCHED_IDLE, &priority) };
+pub(crate) fn yield_to_all(pid: u32) {
+    schedule(pid, libc::SCHED_IDLE, 0);
 }
 
 #[cfg(not(target_os = "linux"))]
-pub(crate) fn yield_to_all() {}
+pub(crate) fn yield_to_all(_: u32) {}
+
+/// Lets a process run whenever it wants to, if this one has the right to do so: then what it measures is not that it has
+/// to wait itself.
+#[cfg(target_os = "linux")]
+pub(crate) fn precede_all(pid: u32) {
+    schedule(pid, libc::SCHED_FIFO, 1);
+}
+
+#[cfg(not(target_os = "linux"))]
+pub(crate) fn precede_all(_: u32) {}
+
+#[cfg(target_os = "linux")]
+fn schedule(pid: u32, policy: i32, priority: i32) {
+    let priority = libc::sched_param {
+        sched_priority: priority,
+    };
+    // SAFETY: the pointer is to a valid variable that lives through the call.
+    unsafe { libc::sched_setscheduler(pid as libc::pid_t, policy, &priority) };
+}

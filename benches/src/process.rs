@@ -68,6 +68,10 @@ impl Process {
 }
 
 impl Process {
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Fails if the process has ended. What it had to complain of it has said on standard error.
     pub(crate) fn expect_alive(&mut self) -> Result<(), Problem> {
         match self.child.try_wait()? {
@@ -144,11 +148,39 @@ impl Server {
     }
 
     pub(crate) fn pid(&self) -> u32 {
-        self.process.child.id()
+        self.process.pid()
+    }
+
+    /// How it has waited for its processor, where the system tells.
+    pub(crate) fn waits(&self) -> Option<Waits> {
+        let text = std::fs::read_to_string(format!("/proc/{}/schedstat", self.pid())).ok()?;
+        let mut numbers = text.split_ascii_whitespace().skip(1);
+        Some(Waits {
+            nanos: numbers.next()?.parse().ok()?,
+            count: numbers.next()?.parse().ok()?,
+        })
     }
 
     /// Binds it to a processor.
     pub(crate) fn pin(&self, processor: usize) -> bool {
         pin::pin(self.pid(), processor)
+    }
+}
+
+/// How a process has waited for a processor since its start.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Waits {
+    nanos: u64,
+    count: u64,
+}
+
+impl Waits {
+    /// What a wake-up takes if no other process has the processor, at most.
+    const SHORT: u64 = 5_000;
+    const LONG: u64 = 1_000_000;
+
+    /// Whether other processes had the processor for a millisecond.
+    pub(crate) fn are_long_since(self, before: Self) -> bool {
+        self.nanos - before.nanos > (self.count - before.count) * Self::SHORT + Self::LONG
     }
 }

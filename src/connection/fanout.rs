@@ -8,7 +8,7 @@ use crate::fanout::Span;
 impl Connection {
     /// Fast path: adds a frame of the [fan-out buffer](crate::fanout::FanoutBuffer) by reference. Returns `false` if it has
     /// to be queued, because frames in the queue precede it or cannot be written now.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn push_fanout(&mut self, frame: Span, common: &mut Common) -> bool {
         let Some(fanout) = self.fanout.extended_by(frame) else {
             return false;

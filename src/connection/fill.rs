@@ -8,14 +8,33 @@ use crate::frame::Need;
 use crate::socket::Readiness;
 use crate::tick::Tick;
 
-/// From this size on frames are read into their own buffers, however many there are: a read goes only this far beyond the
-/// end of one, and so gets the beginning of the next. A further read costs less than a copy of the frame.
-const LARGE: usize = 32 * 1024;
-const BEHIND_LARGE: usize = 4 * 1024;
+/// From this size on a frame is read into its own buffer and only the beginning of the next one behind it, even by the
+/// first read of a frame that is probably as large: what is read of it into the read buffer has to be copied. For smaller
+/// frames, system calls cost more than the copy of one of several frames.
+const HUGE: usize = 256 * 1024;
+const BEHIND_HUGE: usize = 4 * 1024;
 
-/// After a frame of this size, a read asks for the beginning of the next one only. The next one is probably as large, and
-/// what is read of it into the read buffer has to be copied.
-pub(super) const HUGE: usize = 256 * 1024;
+/// From this size on, frames are probably part of a transfer.
+const LARGE: usize = 32 * 1024;
+
+/// How large the next frame probably is: like the one that was held last, until what follows it was read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Expects {
+    Small,
+    Large,
+    Huge,
+}
+
+impl Expects {
+    /// Returns what follows a frame of `len` bytes, if that is known.
+    pub(super) fn after(len: Option<usize>) -> Self {
+        match len {
+            Some(HUGE..) => Self::Huge,
+            Some(LARGE..) => Self::Large,
+            _ => Self::Small,
+        }
+    }
+}
 
 /// The outcome of a fill.
 #[derive(Debug)]
@@ -37,16 +56,17 @@ pub(crate) enum Fill {
 }
 
 impl Connection {
-    /// Returns whether the next frame is probably huge; then only its beginning should be read at first.
+    /// Returns whether the next frame is probably large: then the connection stays heavy, even if the end of the last frame
+    /// was short.
     #[inline(always)]
-    pub(crate) fn expects_huge(&self) -> bool {
-        self.expects_huge
+    pub(crate) fn expects_large(&self) -> bool {
+        self.expects != Expects::Small
     }
 
     /// Returns how much of `most` the next read should ask for.
     pub(crate) fn asks_for(&self, most: usize) -> usize {
-        if self.expects_huge && self.decoder.holds_nothing() {
-            most.min(BEHIND_LARGE)
+        if self.expects == Expects::Huge && self.decoder.holds_nothing() {
+            most.min(BEHIND_HUGE)
         } else {
             most
         }
@@ -54,7 +74,9 @@ impl Connection {
 
     /// Notes that bytes were read: if no frame was incomplete, they are the beginning of the next one.
     pub(crate) fn note_begun(&mut self) {
-        self.expects_huge &= !self.decoder.holds_nothing();
+        if self.decoder.holds_nothing() {
+            self.expects = Expects::Small;
+        }
     }
 
     /// Reads once, at most `most` bytes. READABLE readiness stays set while another read may return bytes.
@@ -148,7 +170,7 @@ impl Connection {
             common.buffers.put_input(self.decoder.adopt(larger));
         }
         let behind = match self.decoder.expected_len() {
-            Some(len) if len >= LARGE => BEHIND_LARGE,
+            Some(len) if len >= HUGE => BEHIND_HUGE,
             _ => usize::MAX,
         };
         let window = match self.decoder.window(most) {

@@ -91,9 +91,35 @@ impl Connection {
         if wire.is_empty() {
             return None;
         }
+        self.note_replies(wire.len(), stream.write(wire), common)
+    }
+
+    /// The same for replies in several parts, of `len` bytes in all.
+    pub(crate) fn write_parts(
+        &mut self,
+        stream: &mut impl Io,
+        parts: &[IoSlice<'_>],
+        len: usize,
+        common: &mut Common,
+    ) -> Option<io::Result<usize>> {
+        let result = match parts {
+            [] => return None,
+            [whole] => stream.write(whole),
+            parts => stream.write_vectored(parts),
+        };
+        self.note_replies(len, result, common)
+    }
+
+    #[inline(always)]
+    fn note_replies(
+        &mut self,
+        asked: usize,
+        result: io::Result<usize>,
+        common: &mut Common,
+    ) -> Option<io::Result<usize>> {
         common.written.calls += 1;
-        match stream.write(wire) {
-            Ok(written) if written == wire.len() => {
+        match result {
+            Ok(written) if written == asked => {
                 common.written.bytes += written as u64;
                 common.memory.sub(written);
                 self.active_at = common.now;
@@ -119,8 +145,11 @@ impl Connection {
             Err(error) => return Flush::not_written(error),
         };
         if let Some(queue) = &mut self.queue {
+            let Common {
+                memory, buffers, ..
+            } = common;
             let frames = queue.frames_in_front();
-            queue.advance(written, drop);
+            queue.advance(written, |payload| recycle(payload, memory, buffers));
             queue.progress_at = common.now;
             common.written.frames += frames - queue.frames_in_front();
             common.written.bytes += written as u64;

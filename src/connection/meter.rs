@@ -164,7 +164,7 @@ mod tests {
     use crate::socket::READ_INTEREST;
 
     fn at(millis: u64) -> Tick {
-        Tick::after(Duration::from_millis(millis))
+        Tick::from_millis(millis)
     }
 
     #[test]

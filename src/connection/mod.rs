@@ -55,7 +55,7 @@ use crate::tick::Tick;
 use crate::timers::{NO_TIMER, TimerKey};
 use crate::write_queue::WriteQueue;
 use ending::Aside;
-use fill::HUGE;
+use fill::Expects;
 use write_half::WriteHalf;
 
 pub(crate) use backpressure::{HeldBack, Pressure};
@@ -122,10 +122,11 @@ pub(crate) struct Connection {
     pub(crate) readiness: Readiness,
     /// It is in a list of sources to be served.
     pub(crate) listed: bool,
-    /// It used at least half of its budget when it was last served. It is served after light ones.
+    /// It used at least half of its budget when it was last served, or much was queued for it when its socket was full.
+    /// It is served after light ones.
     pub(crate) is_heavy: bool,
-    /// The frame that was held last is huge, and what follows it was not read yet.
-    pub(super) expects_huge: bool,
+    /// How large the next frame probably is.
+    expects: Expects,
     /// It is in the dirty list, or will be flushed anyway.
     pub(crate) dirty: bool,
     /// Whether it can be written to.
@@ -179,7 +180,7 @@ impl Connection {
             listed: false,
             is_heavy: false,
             dirty: false,
-            expects_huge: false,
+            expects: Expects::Small,
             write_half: WriteHalf::Ready,
             reading: Reading::of(options),
             inside_frame: false,
@@ -357,7 +358,7 @@ impl Connection {
             return self.put_back(rest, common);
         }
         let len = self.decoder.expected_len();
-        self.expects_huge = len.is_some_and(|len| len >= HUGE);
+        self.expects = Expects::after(len);
         let large = len.and_then(|len| common.buffers.take_large(len));
         let buffer = large.unwrap_or_else(|| common.buffers.take_input());
         self.decoder.hold(rest, buffer)?;

@@ -5,7 +5,7 @@ use bytes::Bytes;
 use super::common::recycle;
 use super::{Common, Connection, Phase, Pressure, WriteHalf};
 use crate::error::SendError;
-use crate::frame::{self, Framing};
+use crate::frame::{self, Framing, LengthPrefix};
 use crate::write_queue::{Dropped, SHARE_FROM, WriteQueue};
 
 /// What to do with queued frames when a connection is closed with a [last frame](crate::Net::disconnect_with).
@@ -66,6 +66,20 @@ impl Connection {
     pub(crate) fn set_queue(&mut self, queue: Box<WriteQueue>) {
         debug_assert!(self.queue.is_none() && self.fanout.is_empty());
         self.queue = Some(queue);
+    }
+
+    /// Adds a reply to the queue that the connection will get: the first `len` bytes of a buffer.
+    #[cold]
+    pub(crate) fn push_reply(&self, queue: &mut WriteQueue, buffer: &mut Vec<u8>, len: usize) {
+        let (framing, limit) = (self.decoder.framing(), self.decoder.limit());
+        let pushed = queue.push_owned(framing, limit, buffer, len);
+        debug_assert!(pushed.is_ok(), "its length was checked before");
+    }
+
+    /// Returns the prefix of frames, if they have one, for replies to a frame that was read into a buffer of its own.
+    #[inline]
+    pub(crate) fn prefix(&self) -> Option<LengthPrefix> {
+        self.decoder.framing().prefix()
     }
 
     /// Queues with `enqueue`, if there is room. On error the queue is unchanged.

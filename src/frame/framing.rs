@@ -111,9 +111,17 @@ impl Framing {
     }
 
     /// Returns `true` if both encode frames identically, so that one encoding serves both.
+    #[inline(always)]
     pub(crate) fn is_same(&self, other: &Self) -> bool {
         match (&self.0, &other.0) {
             (Kind::LengthPrefix(a), Kind::LengthPrefix(b)) => a == b,
+            _ => self.is_same_kind(other),
+        }
+    }
+
+    #[inline(never)]
+    fn is_same_kind(&self, other: &Self) -> bool {
+        match (&self.0, &other.0) {
             (Kind::Varint, Kind::Varint) | (Kind::Raw, Kind::Raw) => true,
             (Kind::Delimiter(a), Kind::Delimiter(b)) => a == b,
             (Kind::Custom(a), Kind::Custom(b)) => Arc::ptr_eq(a, b),

@@ -109,7 +109,8 @@ impl LengthPrefix {
         self.0 & BIG_ENDIAN != 0
     }
 
-    fn width(self) -> usize {
+    #[inline]
+    pub(crate) fn width(self) -> usize {
         usize::from(self.0 & WIDTH)
     }
 
@@ -172,29 +173,39 @@ impl LengthPrefix {
     /// slow path.
     #[inline(always)]
     pub(crate) fn cut_whole<'i>(self, limit: u64, input: &mut &'i [u8]) -> Option<&'i [u8]> {
-        if self != LITTLE32 {
-            return self.cut_any(limit, input);
-        }
-        let (header, rest) = input.split_first_chunk()?;
-        let payload = u32::from_le_bytes(*header);
-        if u64::from(payload) > limit {
-            return None;
-        }
-        let (frame, rest) = rest.split_at_checked(payload as usize)?;
+        let (frame, rest) = match self == LITTLE32 {
+            true => {
+                let (header, rest) = input.split_first_chunk()?;
+                let payload = u32::from_le_bytes(*header);
+                if u64::from(payload) > limit {
+                    return None;
+                }
+                rest.split_at_checked(payload as usize)?
+            }
+            false => self.split_any(limit, input)?,
+        };
         *input = rest;
         Some(frame)
     }
 
+    /// Returns whether `frame` begins with the prefix of a payload of this length.
+    #[inline(always)]
+    pub(crate) fn is_before(self, frame: &[u8], payload_len: u64) -> bool {
+        if self != LITTLE32 {
+            return self.read(frame) == Ok(Some(payload_len));
+        }
+        let header = frame.first_chunk();
+        header.is_some_and(|header| u64::from(u32::from_le_bytes(*header)) == payload_len)
+    }
+
     #[inline(never)]
-    fn cut_any<'i>(self, limit: u64, input: &mut &'i [u8]) -> Option<&'i [u8]> {
+    fn split_any(self, limit: u64, input: &[u8]) -> Option<(&[u8], &[u8])> {
         let payload = self.read(input).ok()??;
         if payload > limit {
             return None;
         }
         let rest = &input[self.width()..];
-        let (frame, rest) = rest.split_at_checked(usize::try_from(payload).ok()?)?;
-        *input = rest;
-        Some(frame)
+        rest.split_at_checked(usize::try_from(payload).ok()?)
     }
 
     /// Writes header and payload to the front of `room`, if they fit. Returns the number of bytes written. The length must
@@ -240,7 +251,7 @@ impl LengthPrefix {
 
     /// Returns the header of a payload whose length was checked against [`max_payload_len`](Self::max_payload_len): the
     /// bytes, and how many of them are used.
-    pub(super) fn header(self, payload_len: u64) -> ([u8; 8], usize) {
+    pub(crate) fn header(self, payload_len: u64) -> ([u8; 8], usize) {
         let width = self.width();
         let length = payload_len + self.counted();
         let bytes = if self.is_big_endian() {

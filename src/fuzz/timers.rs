@@ -42,13 +42,7 @@ pub fn timers(data: &[u8]) {
             5 => timers.trim(),
             _ => {
                 now += span(&mut input);
-                pass(
-                    &mut timers,
-                    &mut set,
-                    &mut stale,
-                    start + now,
-                    now.as_millis() as u64,
-                );
+                pass(&mut timers, &mut set, &mut stale, start + now);
             }
         }
         check(&mut timers, &mut set, &stale, start, now);
@@ -56,13 +50,7 @@ pub fn timers(data: &[u8]) {
     // All of them fire in the end.
     now += Duration::from_secs(1 << 36);
     for _ in 0..3 {
-        pass(
-            &mut timers,
-            &mut set,
-            &mut stale,
-            start + now,
-            now.as_millis() as u64,
-        );
+        pass(&mut timers, &mut set, &mut stale, start + now);
     }
     assert!(set.is_empty() && timers.is_empty());
 }
@@ -85,16 +73,11 @@ fn deadline(input: &mut Input<'_>, now: Duration) -> (Duration, u64) {
 }
 
 /// Lets all timers fire that are due.
-fn pass(
-    timers: &mut Timers<u32>,
-    set: &mut Vec<Set>,
-    stale: &mut Vec<TimerKey>,
-    now: Instant,
-    millis: u64,
-) {
+fn pass(timers: &mut Timers<u32>, set: &mut Vec<Set>, stale: &mut Vec<TimerKey>, now: Instant) {
     let mut last = 0;
-    while let Some(key) = timers.due(now) {
-        let number = timers.expire(now).expect("one is due");
+    let millis = timers.tick_before(now);
+    while let Some(key) = timers.due(millis) {
+        let number = timers.expire(millis).expect("one is due");
         let fired = set.iter().position(|timer| timer.number == number);
         let timer = set.swap_remove(fired.expect("it fires once"));
         assert_eq!(timer.key, key);

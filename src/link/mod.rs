@@ -40,7 +40,7 @@ impl Io for Stream {
         self.read_vectored(slices)
     }
 
-    #[inline]
+    #[inline(always)]
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.write(bytes)
     }
@@ -103,7 +103,7 @@ impl Link {
     }
 
     /// Adds a frame of the fan-out buffer by reference, if possible. A TLS session encrypts from the queue.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn push_fanout(&mut self, frame: Span, common: &mut Common) -> bool {
         self.stream.is_some() && self.connection.push_fanout(frame, common)
     }
@@ -144,6 +144,17 @@ impl Link {
     ) -> Option<io::Result<usize>> {
         let stream = self.stream.as_mut()?;
         self.connection.write_replies(stream, wire, common)
+    }
+
+    /// The same for replies in several parts, of `len` bytes in all.
+    pub(crate) fn write_parts(
+        &mut self,
+        parts: &[IoSlice<'_>],
+        len: usize,
+        common: &mut Common,
+    ) -> Option<io::Result<usize>> {
+        let stream = self.stream.as_mut()?;
+        self.connection.write_parts(stream, parts, len, common)
     }
 
     /// Continues after a write that has not taken all replies, which are queued now.

@@ -3,10 +3,13 @@
 //! A lookup of that connection must not miss the replies: [`get_mut`](Connections::get_mut) queues them first. Only
 //! [`receiving`](Connections::receiving) does not.
 
+use std::sync::Arc;
+
 use super::replies::Replies;
 use super::table::Table;
+use super::uncopied::Part;
 use crate::connection_id::ConnectionId;
-use crate::frame::WholeFrames;
+use crate::frame::LengthPrefix;
 use crate::link::Link;
 use crate::write_queue::WriteQueue;
 
@@ -81,7 +84,7 @@ impl Connections {
     pub(super) fn begin_replies(
         &mut self,
         to: ConnectionId,
-        whole: &WholeFrames,
+        prefix: LengthPrefix,
         longest: usize,
         most: usize,
         spare: impl FnOnce() -> Box<WriteQueue>,
@@ -89,13 +92,7 @@ impl Connections {
         if self.spare.is_none() && self.replies.is_retaining() {
             self.spare = Some(spare());
         }
-        self.replies.begin(to, whole, longest, most);
-    }
-
-    /// Returns whether replies to a connection are being collected.
-    #[inline(always)]
-    pub(super) fn collects_for(&self, id: ConnectionId) -> bool {
-        self.replies.are_to(id)
+        self.replies.begin(to, prefix, longest, most);
     }
 
     /// Collects a reply. Returns its length, or `None` if it has to be sent in the general way.
@@ -104,19 +101,49 @@ impl Connections {
         self.replies.push(to, payload)
     }
 
-    /// The same, if the buffer for replies has to grow first.
-    #[cold]
-    pub(super) fn reply_and_grow(
+    /// The same for a frame that can be written from the read buffer.
+    #[inline]
+    pub(super) fn send_back(&mut self, to: ConnectionId, payload: &[u8]) -> Option<usize> {
+        if !self.replies.are_to(to) || self.spare.is_none() {
+            return None;
+        }
+        self.replies.send_back(payload)
+    }
+
+    /// The same for a large reply, or if the buffer for replies has to grow first.
+    #[inline(never)]
+    pub(super) fn reply_otherwise(
         &mut self,
         to: ConnectionId,
         payload: &[u8],
         spare: impl FnOnce() -> Box<WriteQueue>,
     ) -> Option<usize> {
-        let has_grown = self.replies.grow(to, payload);
-        if has_grown && self.spare.is_none() {
-            self.spare = Some(spare());
+        if !self.replies.are_to(to) {
+            return None;
         }
-        has_grown.then(|| self.replies.push(to, payload))?
+        self.spare.get_or_insert_with(spare);
+        self.replies.push_otherwise(payload)
+    }
+
+    /// The same for a payload that is the first `len` bytes of a buffer, which is taken.
+    #[inline(never)]
+    pub(super) fn reply_own(
+        &mut self,
+        to: ConnectionId,
+        buffer: &mut Vec<u8>,
+        len: usize,
+        spare: impl FnOnce() -> Box<WriteQueue>,
+    ) -> Option<usize> {
+        if !self.replies.are_to(to) {
+            return None;
+        }
+        self.spare.get_or_insert_with(spare);
+        self.replies.push_own(buffer, len)
+    }
+
+    /// Allows replies to be written from the read buffer.
+    pub(super) fn share_input(&mut self, input: Arc<Vec<u8>>) {
+        self.replies.share(input);
     }
 
     /// Returns the bytes of the replies to a connection.
@@ -146,19 +173,35 @@ impl Connections {
             return None;
         }
         self.replies.end();
+        self.taken(to)
+    }
+
+    /// Returns a connection and its replies, which were taken.
+    #[inline(always)]
+    pub(super) fn taken(&mut self, to: ConnectionId) -> Option<(&mut Link, &mut Replies)> {
         Some((self.table.get_mut(to)?, &mut self.replies))
     }
 
     /// Queues replies that were taken.
     #[cold]
     pub(super) fn queue_taken(&mut self, to: ConnectionId) {
-        if let Some(mut queue) = self.spare.take_if(|_| self.replies.len() > 0)
-            && let Some(link) = self.table.get_mut(to)
+        let Self {
+            table,
+            replies,
+            spare,
+        } = self;
+        if replies.len() > 0
+            && let Some(mut queue) = spare.take()
+            && let Some(link) = table.get_mut(to)
         {
-            queue.push_wire(self.replies.prefix(), self.replies.wire());
+            let prefix = replies.prefix();
+            replies.take_apart(|part| match part {
+                Part::Wire(frames) => queue.push_wire(prefix, frames),
+                Part::Own(buffer, len) => link.push_reply(&mut queue, buffer, len),
+            });
             link.set_queue(queue);
         }
-        self.replies.clear();
+        self.replies.clear_all(drop);
     }
 
     /// Queues replies that are being collected, if there are any.

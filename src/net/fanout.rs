@@ -90,7 +90,7 @@ struct Stored {
 }
 
 impl Stored {
-    #[inline]
+    #[inline(always)]
     fn is_for(&self, connection: &Connection) -> bool {
         self.limit == connection.limit() && self.framing.is_same(connection.framing())
     }
@@ -98,6 +98,8 @@ impl Stored {
 
 /// One payload for many connections.
 pub(super) struct Fanout<'a> {
+    /// The encoding in the fan-out buffer that was used last.
+    last: Option<Stored>,
     payload: Payload<'a>,
     pub(super) report: SendReport,
 }
@@ -109,8 +111,7 @@ enum Payload<'a> {
         /// Encodings made elsewhere, before the recipients were known.
         before: Option<&'a Encodings>,
         encodings: Encodings,
-        /// Encodings in the fan-out buffer: the one used last, and others.
-        last: Option<Stored>,
+        /// Other encodings in the fan-out buffer.
         others: Vec<Stored>,
     },
     /// Large: each queue has its own header and a reference to the payload.
@@ -124,13 +125,13 @@ impl<'a> Fanout<'a> {
                 payload: frame,
                 before: None,
                 encodings: Encodings::default(),
-                last: None,
                 others: Vec::new(),
             }
         } else {
             Payload::Large(frame.into_bytes())
         };
         Self {
+            last: None,
             payload,
             report: SendReport::default(),
         }
@@ -161,12 +162,9 @@ impl<'a> Fanout<'a> {
 
     /// Fast path: adds the frame by reference to the [`FanoutBuffer`](crate::fanout::FanoutBuffer). `false` means: use
     /// [`push`](Self::push).
-    #[inline]
+    #[inline(always)]
     pub(super) fn push_by_reference(&mut self, link: &mut Link, common: &mut Common) -> bool {
-        let Payload::Small { last, .. } = &self.payload else {
-            return false;
-        };
-        let known = last.as_ref().filter(|last| last.is_for(link));
+        let known = self.last.as_ref().filter(|last| last.is_for(link));
         let span = match known {
             Some(last) => Some(last.span),
             None => self.store(link, common),
@@ -182,7 +180,6 @@ impl<'a> Fanout<'a> {
         let Payload::Small {
             payload,
             before,
-            last,
             others,
             ..
         } = &mut self.payload
@@ -209,7 +206,7 @@ impl<'a> Fanout<'a> {
             }
         };
         let span = stored.span;
-        others.extend(last.replace(stored));
+        others.extend(self.last.replace(stored));
         Some(span)
     }
 

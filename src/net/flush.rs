@@ -8,6 +8,10 @@ use crate::connection_id::{ConnectionId, Source};
 use crate::reason::DisconnectCause;
 use crate::socket::Readiness;
 
+/// A connection for which this much is queued when its socket is full is heavy: to write it takes as long as to read from
+/// a heavy connection.
+const HEAVY_QUEUE: u64 = 32 * 1024;
+
 impl Net {
     /// Writes the queue of a connection, as far as its socket and budget allow, and advances a closing connection.
     pub(crate) fn flush(&mut self, id: ConnectionId) {
@@ -17,12 +21,18 @@ impl Net {
         connection.dirty = false;
         if connection.may_have_output() {
             let token = Source::Connection(id).token();
-            let (budget, before) = (self.config.write_budget, self.common.written.bytes);
+            let budget = self.config.write_budget.min(self.schedule.most_written);
+            let before = self.common.written.bytes;
             let pressure = connection.pressure();
             let outcome = connection.flush(budget, token, &mut self.common);
             trace!("{id} wrote {} bytes", self.common.written.bytes - before);
+            let is_settled =
+                matches!(outcome, Flush::Done) && connection.when_written() == Written::Stays;
             if connection.pressure().has_eased(pressure) {
                 self.relieved(id);
+            } else if is_settled {
+                // The usual case: nothing follows.
+                return;
             }
             return self.follow_up(id, outcome);
         }
@@ -35,6 +45,7 @@ impl Net {
             Flush::Done => self.continue_ending(id),
             Flush::Blocked => {
                 self.watch_blocked(id);
+                self.note_backlog(id);
                 self.continue_closing(id);
                 // It may be congested now, and then no read will return an error that was reported before.
                 self.list_if_runnable(id);
@@ -49,6 +60,14 @@ impl Net {
                 }
             }
             Flush::Failed(failure) => self.fail(id, failure),
+        }
+    }
+
+    /// Makes a connection heavy if much is queued for it, so that the event that reports room does not write it before
+    /// light connections are served.
+    fn note_backlog(&mut self, id: ConnectionId) {
+        if let Some(connection) = self.connections.get_mut(id) {
+            connection.is_heavy |= connection.queued_bytes() >= HEAVY_QUEUE;
         }
     }
 
@@ -129,10 +148,7 @@ impl Net {
         let mut place = 0;
         while let Some(id) = self.work.dirty_at(place) {
             place += 1;
-            if let Some(connection) = self.connections.get_mut(id) {
-                connection.dirty = false;
-                self.flush(id);
-            }
+            self.flush(id);
         }
         self.work.clear_dirty();
         self.common.fanout.clear();

@@ -41,6 +41,7 @@ mod timers;
 #[cfg(feature = "tls")]
 mod tls;
 mod turn;
+mod uncopied;
 mod user_sources;
 mod view;
 mod warnings;
@@ -79,6 +80,7 @@ pub(crate) use ledger::Entry;
 use listen::Listener;
 pub(crate) use listen::Peer;
 pub use listener_view::ListenerRef;
+pub(crate) use replies::COPIED_UP_TO;
 pub(crate) use service::{Input, Received};
 pub use timers::{Expired, Timer, TimerId};
 #[cfg(feature = "tls")]

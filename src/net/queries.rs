@@ -53,6 +53,7 @@ impl Net {
                 open,
                 closing: self.occupied() as u64 - arriving - open - connecting,
             },
+            waited: self.waited(),
             memory_bytes: self.common.memory.used(),
             queued_bytes: self.common.memory.queued(),
             timers: self.user_timers.len() as u64,

@@ -1,10 +1,14 @@
 //! Replies: frames for the connection that is being served, sent by its own callbacks. Pure.
 //!
-//! They are encoded into one buffer of the loop, without a lookup of the connection and without its queue. When the
-//! connection was served, they are written from there.
+//! They are collected without a lookup of the connection and without its queue, and written when it was served. Most are
+//! encoded into one buffer of the loop; large ones are [not copied](super::uncopied).
 
+use std::io::IoSlice;
+use std::sync::Arc;
+
+use super::uncopied::{Part, Uncopied};
 use crate::connection_id::ConnectionId;
-use crate::frame::{LengthPrefix, WholeFrames};
+use crate::frame::LengthPrefix;
 
 /// The id of no connection: no slot has this index.
 const NO_CONNECTION: ConnectionId = ConnectionId::new(u32::MAX, u32::MAX);
@@ -13,11 +17,14 @@ const NO_CONNECTION: ConnectionId = ConnectionId::new(u32::MAX, u32::MAX);
 const FIRST: usize = 4 * 1024;
 const MOST: usize = 256 * 1024;
 
+/// Payloads of up to this size are copied: that costs less than to find out whether they lie in the read buffer.
+pub(crate) const COPIED_UP_TO: usize = 1024;
+
 #[derive(Debug)]
 pub(super) struct Replies {
     to: ConnectionId,
     prefix: LengthPrefix,
-    /// The longest payload.
+    /// The longest payload that is copied without a closer look.
     longest: usize,
     /// The most bytes that may be collected; the buffer is no longer while they are.
     most: usize,
@@ -25,6 +32,11 @@ pub(super) struct Replies {
     wire: Vec<u8>,
     len: usize,
     frames: u64,
+    /// Whether all replies are in this buffer, and no others are possible.
+    are_copied: bool,
+    uncopied: Uncopied,
+    /// The longest payload, if not all are copied; otherwise `longest`.
+    limit: usize,
     /// Whether any were collected since the last trim.
     were_used: bool,
 }
@@ -39,6 +51,9 @@ impl Replies {
             wire: Vec::new(),
             len: 0,
             frames: 0,
+            are_copied: true,
+            uncopied: Uncopied::default(),
+            limit: 0,
             were_used: false,
         }
     }
@@ -49,7 +64,7 @@ impl Replies {
     pub(super) fn begin(
         &mut self,
         to: ConnectionId,
-        whole: &WholeFrames,
+        prefix: LengthPrefix,
         longest: usize,
         most: usize,
     ) {
@@ -57,10 +72,20 @@ impl Replies {
             return;
         }
         self.to = to;
-        self.prefix = whole.prefix();
+        self.prefix = prefix;
         self.longest = longest;
         self.most = most;
         self.were_used = true;
+    }
+
+    /// Allows large replies to be written from the read buffer.
+    pub(super) fn share(&mut self, input: Arc<Vec<u8>>) {
+        if self.to != NO_CONNECTION {
+            self.limit = self.limit();
+            self.longest = self.longest.min(COPIED_UP_TO);
+            self.uncopied.share(input);
+            self.are_copied = false;
+        }
     }
 
     /// Returns whether replies to this connection are being collected.
@@ -88,22 +113,89 @@ impl Replies {
         Some(len)
     }
 
-    /// Enlarges the buffer for one more frame. Returns whether there is room for it now.
-    pub(super) fn grow(&mut self, to: ConnectionId, payload: &[u8]) -> bool {
-        let needed = self.len + LengthPrefix::MAX_WIDTH + payload.len();
-        let most = self.most.min(MOST);
-        if self.to != to || needed > most || needed <= self.wire.len() {
-            return false;
+    /// Collects a frame that is large and can be written from the read buffer.
+    #[inline]
+    pub(super) fn send_back(&mut self, payload: &[u8]) -> Option<usize> {
+        if payload.len() <= COPIED_UP_TO || payload.len() > self.limit() {
+            return None;
         }
-        let size = needed.next_power_of_two().max(FIRST).min(most);
-        if self.wire.try_reserve_exact(size - self.wire.len()).is_err() {
-            return false;
-        }
-        self.wire.resize(size, 0);
-        true
+        let (room, behind) = (self.room(), self.len);
+        let len = self
+            .uncopied
+            .push_returned(self.prefix, payload, room, behind)?;
+        self.frames += 1;
+        Some(len)
     }
 
-    /// Returns the frames that were collected.
+    /// The same for a frame that `push` has not collected: it is large, or the buffer has to grow.
+    pub(super) fn push_otherwise(&mut self, payload: &[u8]) -> Option<usize> {
+        if let Some(len) = self.send_back(payload) {
+            return Some(len);
+        }
+        if payload.len() > self.limit() {
+            return None;
+        }
+        let prefix = self.prefix;
+        let len = prefix.write(payload, self.grow(payload.len())?)?;
+        self.len += len;
+        self.frames += 1;
+        Some(len)
+    }
+
+    /// Collects a frame whose payload is the first `len` bytes of a buffer, and takes the buffer.
+    pub(super) fn push_own(&mut self, buffer: &mut Vec<u8>, len: usize) -> Option<usize> {
+        if len > self.limit() || len <= COPIED_UP_TO {
+            return None;
+        }
+        let (room, behind) = (self.room(), self.len);
+        let len = self
+            .uncopied
+            .push_own(self.prefix, buffer, len, room, behind)?;
+        self.limit = self.limit();
+        self.are_copied = false;
+        self.frames += 1;
+        Some(len)
+    }
+
+    /// Returns the longest payload.
+    #[inline]
+    fn limit(&self) -> usize {
+        match self.are_copied {
+            true => self.longest,
+            false => self.limit,
+        }
+    }
+
+    /// Returns how many bytes may be collected without a copy.
+    fn room(&self) -> usize {
+        self.most
+            .saturating_sub(self.wire.len())
+            .saturating_sub(self.uncopied.len())
+    }
+
+    /// Returns the room in the buffer for one more frame, which is enlarged if necessary.
+    #[inline(never)]
+    fn grow(&mut self, payload: usize) -> Option<&mut [u8]> {
+        let needed = self.len + LengthPrefix::MAX_WIDTH + payload;
+        if needed > self.wire.len() {
+            let most = self.most.saturating_sub(self.uncopied.len()).min(MOST);
+            let size = needed.next_power_of_two().max(FIRST).min(most);
+            if needed > size {
+                return None;
+            }
+            self.wire.try_reserve_exact(size - self.wire.len()).ok()?;
+            self.wire.resize(size, 0);
+        }
+        self.wire.get_mut(self.len..)
+    }
+
+    /// Returns whether all replies were copied.
+    #[inline(always)]
+    pub(super) fn are_copied(&self) -> bool {
+        self.are_copied
+    }
+
+    /// Returns the frames that were copied.
     #[inline(always)]
     pub(super) fn wire(&self) -> &[u8] {
         &self.wire[..self.len]
@@ -111,7 +203,7 @@ impl Replies {
 
     /// Returns the number of bytes collected.
     pub(super) fn len(&self) -> usize {
-        self.len
+        self.len + self.uncopied.len()
     }
 
     #[cfg(feature = "sim")]
@@ -123,13 +215,33 @@ impl Replies {
         self.prefix
     }
 
+    /// Calls `write` with all frames.
+    pub(super) fn gather<R>(&self, write: impl FnOnce(&[IoSlice<'_>]) -> R) -> R {
+        self.uncopied.gather(self.wire(), write)
+    }
+
+    /// Removes the frames, in order.
+    pub(super) fn take_apart(&mut self, part: impl FnMut(Part<'_>)) {
+        self.uncopied.take_apart(&self.wire[..self.len], part);
+        self.are_copied = true;
+        self.clear();
+    }
+
+    /// Removes the frames, and passes the buffers of those that were not copied to `done`. Returns how many frames there
+    /// were.
+    pub(super) fn clear_all(&mut self, done: impl FnMut(Vec<u8>)) -> u64 {
+        self.uncopied.clear(done);
+        self.are_copied = true;
+        self.clear()
+    }
+
     /// Stops collecting. The frames stay until they are [cleared](Self::clear).
     #[inline(always)]
     pub(super) fn end(&mut self) {
         self.to = NO_CONNECTION;
     }
 
-    /// Removes the frames. Returns how many there were.
+    /// Removes the frames, all of which were copied. Returns how many there were.
     #[inline(always)]
     pub(super) fn clear(&mut self) -> u64 {
         self.len = 0;
@@ -138,7 +250,7 @@ impl Replies {
 
     /// Frees the buffer, if it was not used since the last call.
     pub(super) fn trim(&mut self) {
-        if !std::mem::take(&mut self.were_used) && self.len == 0 {
+        if !std::mem::take(&mut self.were_used) && self.len() == 0 {
             self.wire = Vec::new();
         }
     }

@@ -59,12 +59,10 @@ impl Net {
 
     #[inline(never)]
     fn send_to(&mut self, id: ConnectionId, payload: &[u8]) -> Result<(), SendError> {
-        if self.connections.collects_for(id) {
-            let spare = || self.common.buffers.take_queue();
-            if let Some(len) = self.connections.reply_and_grow(id, payload, spare) {
-                self.common.memory.add(len);
-                return Ok(());
-            }
+        let spare = || self.common.buffers.take_queue();
+        if let Some(len) = self.connections.reply_otherwise(id, payload, spare) {
+            self.common.memory.add(len);
+            return Ok(());
         }
         if self.send_at_once(id, payload) {
             return Ok(());
@@ -159,6 +157,14 @@ impl Net {
         self.send_frame_to(id, frame)
     }
 
+    /// Fast path for a large frame that is sent back to the connection that is being served.
+    #[inline(always)]
+    fn send_back(&mut self, id: ConnectionId, payload: &[u8]) -> bool {
+        let len = self.connections.send_back(id, payload);
+        self.common.memory.add(len.unwrap_or(0));
+        len.is_some()
+    }
+
     #[inline(never)]
     fn send_frame_to<'a>(
         &mut self,
@@ -166,6 +172,7 @@ impl Net {
         frame: Frame<'a>,
     ) -> Result<(), Rejected<Frame<'a>>> {
         match frame.as_borrowed() {
+            Some(borrowed) if self.send_back(id, borrowed) => Ok(()),
             Some(borrowed) => self
                 .send_to(id, borrowed)
                 .map_err(|error| Rejected::new(error, borrowed.into())),
@@ -183,6 +190,11 @@ impl Net {
             let sent = self.send_bytes(id, frame.into_bytes());
             return sent.map_err(|rejected| Rejected::new(rejected.error, rejected.value.into()));
         };
+        let spare = || self.common.buffers.take_queue();
+        if let Some(len) = self.connections.reply_own(id, &mut buffer, len, spare) {
+            self.common.memory.add(len);
+            return Ok(());
+        }
         let result = self.enqueue(id, |connection, common| {
             connection.push_owned(common, &mut buffer, len)
         });

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use log::trace;
@@ -162,11 +163,36 @@ impl Net {
         // What its own callbacks send is written right after, not at the end of the turn.
         match (&whole, connection.room_for_replies()) {
             (Some(whole), Some((longest, most))) => {
-                connections.begin_replies(id, whole, longest, most, || common.buffers.take_queue());
+                let spare = || common.buffers.take_queue();
+                connections.begin_replies(id, whole.prefix(), longest, most, spare);
             }
+            (None, Some(room)) if !common.is_watched => self.begin_replies(id, room),
             _ => connection.dirty = true,
         }
         Ok(Input { len, read, whole })
+    }
+
+    /// Begins to collect the replies to a connection in the middle of a frame, if its framing has a fast path.
+    #[inline(never)]
+    fn begin_replies(&mut self, id: ConnectionId, (longest, most): (usize, usize)) {
+        let Some(connection) = self.connections.receiving(id) else {
+            return;
+        };
+        // A frame in a buffer of its own may be longer than what may be written at once.
+        let most = most.min(self.schedule.most_written);
+        match connection.prefix() {
+            Some(prefix) => {
+                let spare = || self.common.buffers.take_queue();
+                self.connections
+                    .begin_replies(id, prefix, longest, most, spare);
+            }
+            None => connection.dirty = true,
+        }
+    }
+
+    /// Allows large replies to be written from the read buffer.
+    pub(crate) fn share_input(&mut self, input: Arc<Vec<u8>>) {
+        self.connections.share_input(input);
     }
 
     /// Finishes the service of a connection: writes what its callbacks have sent, and lists it if there is more to do.
@@ -175,12 +201,36 @@ impl Net {
         let Some((connection, replies)) = self.connections.take_replies(id) else {
             return self.finish_with_care(id, is_heavy);
         };
-        connection.is_heavy = is_heavy | connection.expects_huge();
+        connection.is_heavy = is_heavy | connection.expects_large();
         connection.dirty = false;
+        if !replies.are_copied() {
+            return self.finish_uncopied(id);
+        }
         match connection.write_replies(replies.wire(), &mut self.common) {
             None => {
                 let more = connection.has_input();
                 self.common.written.frames += replies.clear();
+                if more {
+                    self.list(id);
+                }
+            }
+            Some(result) => self.finish_unwritten(id, result),
+        }
+    }
+
+    /// The same, if some replies were not copied.
+    #[inline(never)]
+    fn finish_uncopied(&mut self, id: ConnectionId) {
+        let Some((connection, replies)) = self.connections.taken(id) else {
+            return;
+        };
+        let len = replies.len();
+        let common = &mut self.common;
+        match replies.gather(|parts| connection.write_parts(parts, len, common)) {
+            None => {
+                let more = connection.has_input();
+                let buffers = &mut self.common.buffers;
+                self.common.written.frames += replies.clear_all(|buffer| buffers.put_input(buffer));
                 if more {
                     self.list(id);
                 }
@@ -206,13 +256,11 @@ impl Net {
     #[cold]
     #[inline(never)]
     fn finish_with_care(&mut self, id: ConnectionId, is_heavy: bool) {
-        self.flush(id);
         if let Some(connection) = self.connections.get_mut(id) {
-            connection.is_heavy = is_heavy | connection.expects_huge();
-            if connection.is_runnable() {
-                self.list(id);
-            }
+            connection.is_heavy = is_heavy | connection.expects_large();
         }
+        self.flush(id);
+        self.list_if_runnable(id);
     }
 
     /// Lists a connection that was served, if there is more to do.

@@ -106,6 +106,7 @@ impl Net {
     }
 
     /// Stops the loop if all connections are closed.
+    #[inline]
     pub(super) fn finish_shutdown(&mut self) {
         let is_over = self.shutdown.is_some() && self.connections.len() == 0;
         if let Some(shutdown) = self.shutdown.take_if(|_| is_over) {

@@ -275,7 +275,7 @@ impl Net {
     ) -> TimerId {
         if self.user_timers.is_empty() {
             // An empty wheel is not advanced, so its time may be behind.
-            self.user_timers.due(self.now);
+            self.user_timers.due(self.schedule.tick);
         }
         let head = connection.and_then(|id| self.connections.get_mut(id));
         let next = head.as_ref().map_or(NO_TIMER, |head| head.first_timer);
@@ -340,7 +340,7 @@ impl Net {
 
     /// Returns the next user timer that fires in this round.
     pub(crate) fn expire_timer(&mut self) -> Option<Expired> {
-        let timer = self.user_timers.due(self.now)?;
+        let timer = self.user_timers.due(self.schedule.tick)?;
         let to_the_millisecond = self.user_timers.deadline(timer);
         let round = self.user_timers.round;
         // Timers set in this round are due after all that were set before.

@@ -19,6 +19,8 @@ const TRIM_AFTER: Duration = Duration::from_secs(1);
 /// When a turn is due, apart from events and pending work, and when turns end.
 #[derive(Debug)]
 pub(super) struct Schedule {
+    /// The time of this turn, in milliseconds since the start of the loop.
+    pub(super) tick: u64,
     /// The end of the last turn, if it was reported by `note_turn_end`.
     turn_ended: Instant,
     pub(super) stopping: bool,
@@ -28,6 +30,8 @@ pub(super) struct Schedule {
     mail_until: u64,
     /// The timer that returns unused memory is set.
     trims: bool,
+    /// The most that is written to a connection at once, if it is less than its budget.
+    pub(super) most_written: usize,
     /// The last turn in which all queues were flushed because the memory budget was exceeded.
     pub(super) tried_to_write: u64,
 }
@@ -35,11 +39,13 @@ pub(super) struct Schedule {
 impl Schedule {
     pub(super) fn new(now: Instant) -> Self {
         Self {
+            tick: 0,
             turn_ended: now,
             stopping: false,
             turn_is_due: false,
             mail_until: 0,
             trims: false,
+            most_written: usize::MAX,
             tried_to_write: 0,
         }
     }
@@ -49,7 +55,8 @@ impl Net {
     /// Sets the time of this turn to `now`. Time never goes back.
     pub(crate) fn set_now(&mut self, now: Instant) {
         self.now = self.now.max(now);
-        self.common.now = Tick::after(self.timers.elapsed(self.now));
+        self.schedule.tick = self.timers.tick_before(self.now);
+        self.common.now = Tick::from_millis(self.schedule.tick);
     }
 
     /// Notes an event of a connection, listener or arrival.
@@ -139,6 +146,11 @@ impl Net {
         bytes + frames * FRAME
     }
 
+    /// Limits what is written to a connection at once, below its budget.
+    pub(crate) fn limit_writes(&mut self, bytes: usize) {
+        self.schedule.most_written = bytes;
+    }
+
     /// Returns the number of connections to be reported as drained.
     pub(crate) fn drained(&self) -> usize {
         self.work.drained()
@@ -160,10 +172,14 @@ impl Net {
         own.into_iter().chain(user).min()
     }
 
+    /// Returns the time between turns, up to the end of the last one.
+    pub(super) fn waited(&self) -> Duration {
+        let elapsed = self.timers.elapsed(self.schedule.turn_ended);
+        elapsed.saturating_sub(self.stats.busy)
+    }
+
     pub(crate) fn note_turn_end(&mut self, now: Instant) {
         let busy = now.saturating_duration_since(self.now);
-        let waited = self.now.saturating_duration_since(self.schedule.turn_ended);
-        self.stats.waited = self.stats.waited.saturating_add(waited);
         self.stats.busy = self.stats.busy.saturating_add(busy);
         self.stats.longest_turn = self.stats.longest_turn.max(busy);
         self.stats.turn_times.add(busy);
@@ -214,7 +230,7 @@ impl Net {
 
     /// Returns the next deadline that has passed.
     pub(crate) fn next_expired(&mut self) -> Option<Deadline> {
-        self.timers.expire(self.now)
+        self.timers.expire(self.schedule.tick)
     }
 
     /// Returns unused memory to the allocator.
@@ -230,19 +246,25 @@ impl Net {
     }
 
     pub(crate) fn free_slots(&mut self) {
-        for id in self.work.take_reported() {
-            self.connections.free(id);
+        if self.work.has_reported() {
+            for id in self.work.take_reported() {
+                self.connections.free(id);
+            }
         }
         self.schedule.turn_is_due = false;
         self.finish_shutdown();
-        let is_retaining = self.common.buffers.is_retaining()
-            || self.common.fanout.is_retaining()
-            || self.connections.is_retaining()
-            || self.user_timers.is_retaining();
-        if !self.schedule.trims && is_retaining {
+        if !self.schedule.trims && self.is_retaining() {
             self.schedule.trims = true;
             let at = later(self.now, TRIM_AFTER);
             self.timers.insert(at, Deadline::Trim);
         }
+    }
+
+    /// Returns whether a later [`trim`](Self::trim) may free anything.
+    fn is_retaining(&self) -> bool {
+        self.common.buffers.is_retaining()
+            || self.common.fanout.is_retaining()
+            || self.connections.is_retaining()
+            || self.user_timers.is_retaining()
     }
 }

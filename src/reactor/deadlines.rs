@@ -88,7 +88,7 @@ impl Reactor {
         match self.net.time_to_close(id, until) {
             None => {}
             Some(Duration::ZERO) => {
-                self.net.drain_at_last(id, &mut self.read_buffer);
+                self.net.drain_at_last(id, self.read_buffer.room());
                 self.net
                     .end(id, Some(DisconnectCause::DrainTimedOut { after }));
             }
@@ -105,7 +105,7 @@ impl Reactor {
         for id in self.net.in_phase(|phase| phase != Phase::Closed) {
             match self.net.phase(id) {
                 Some(Phase::Closing | Phase::Draining) => {
-                    self.net.drain_at_last(id, &mut self.read_buffer);
+                    self.net.drain_at_last(id, self.read_buffer.room());
                 }
                 Some(Phase::Releasing) => {
                     self.net.pretend_ready(id);
@@ -125,6 +125,6 @@ impl Reactor {
         // If a callback panics, the next turn serves it again.
         self.net.list(id);
         self.net.pretend_ready(id);
-        self.serve_again(handler, id, self.end_of_budget());
+        self.serve_again(handler, id, self.whole_share());
     }
 }

@@ -5,7 +5,8 @@ use crate::connection_id::ConnectionId;
 use crate::error::DecodeError;
 use crate::frame::{Chunk, Cut, Frame, WholeFrames};
 use crate::handler::Handler;
-use crate::net::Input;
+use crate::net::{COPIED_UP_TO, Input};
+use crate::read_buffer::ReadBuffer;
 
 /// The bytes in the read buffer that are being delivered. If a callback panics, the next turn finds them here.
 #[derive(Debug)]
@@ -25,6 +26,13 @@ impl Delivery {
             end: 0,
             rest: 0,
         }
+    }
+
+    /// Returns the bytes that are not delivered yet.
+    #[inline]
+    fn rest<'b>(&self, buffer: &'b ReadBuffer) -> &'b [u8] {
+        let bytes = buffer.bytes().get(self.end - self.rest..self.end);
+        bytes.unwrap_or_default()
     }
 }
 
@@ -62,8 +70,8 @@ impl Reactor {
         most - left
     }
 
-    /// Delivers the first frame of a read, often the only one, if it lies whole in the input. Returns how many frames
-    /// that are.
+    /// Delivers the first frame of a read, often the only one, if it is small and lies whole in the input. Returns how
+    /// many frames that are.
     #[inline(always)]
     fn deliver_first<H: Handler + ?Sized>(
         &mut self,
@@ -78,8 +86,9 @@ impl Reactor {
             ..
         } = self;
         net.expect_no_change();
-        let mut input = read_buffer.get(..delivery.end).unwrap_or_default();
-        let Some(payload) = whole.cut(&mut input) else {
+        let input = read_buffer.unshared().get(..delivery.end);
+        let mut input = input.unwrap_or_default();
+        let Some(payload) = whole.up_to(COPIED_UP_TO).cut(&mut input) else {
             return 0;
         };
         delivery.rest = input.len();
@@ -104,18 +113,27 @@ impl Reactor {
             ..
         } = self;
         net.expect_no_change();
-        let mut input = read_buffer
-            .get(delivery.end - delivery.rest..delivery.end)
-            .unwrap_or_default();
-        while let Some(payload) = whole.cut(&mut input) {
-            delivery.rest = input.len();
-            left -= 1;
-            handler.on_data(net, id, Frame::from(payload));
-            if left == 0 || net.has_changed() {
-                break;
+        let mut next = match read_buffer.is_shared() {
+            true => whole,
+            false => whole.up_to(COPIED_UP_TO),
+        };
+        loop {
+            let mut input = delivery.rest(read_buffer);
+            while let Some(payload) = next.cut(&mut input) {
+                delivery.rest = input.len();
+                left -= 1;
+                handler.on_data(net, id, Frame::from(payload));
+                if left == 0 || net.has_changed() {
+                    return left;
+                }
             }
+            if read_buffer.is_shared() || whole.cut(&mut input).is_none() {
+                return left;
+            }
+            // A large frame, which may be sent back.
+            net.share_input(read_buffer.share());
+            next = whole;
         }
-        left
     }
 
     /// Delivers frames that do not lie whole in the input, or whose format has no fast path. Then returns undelivered
@@ -170,7 +188,7 @@ impl Reactor {
             delivery,
             ..
         } = self;
-        let mut input = read_buffer.get(delivery.end - delivery.rest..delivery.end)?;
+        let mut input = delivery.rest(read_buffer);
         let cut = net.cut(id, &mut input);
         delivery.rest = input.len();
         match cut {
@@ -221,11 +239,9 @@ impl Reactor {
 
     /// Returns undelivered bytes to the connection. `exhausted`: they contain no whole frame.
     fn keep_rest(&mut self, id: ConnectionId, exhausted: bool) {
-        let Delivery { end, rest, .. } = self.delivery;
+        let rest = self.delivery.rest(&self.read_buffer);
+        self.net.keep(id, rest, exhausted);
         self.delivery.rest = 0;
-        if let Some(rest) = self.read_buffer.get(end - rest..end) {
-            self.net.keep(id, rest, exhausted);
-        }
     }
 
     /// Returns the bytes to the connection whose delivery was interrupted by a panic.

@@ -1,8 +1,8 @@
 //! `Reactor`: drives the connections of a [`Net`] turn by turn, and makes all callbacks.
 //!
-//! This folder contains the whole turn. [`serve`] reads, [`deliver`] cuts frames and calls `on_data` and `on_chunk`,
-//! [`accept`] accepts peers, `arrivals` reads PROXY headers, [`deadlines`] judges late connections, and [`announce`]
-//! reports drained and ended connections.
+//! This folder contains the whole turn. [`serve`] reads, [`share`] says how much of a turn a connection may use,
+//! [`deliver`] cuts frames and calls `on_data` and `on_chunk`, [`accept`] accepts peers, `arrivals` reads PROXY headers,
+//! [`deadlines`] judges late connections, and [`announce`] reports drained and ended connections.
 //!
 //! A source counts as served when its service is complete, and a connection keeps its readiness until a system call
 //! refutes it. So nothing is lost if a handler panics: the next turn continues where this one was interrupted.
@@ -14,6 +14,7 @@ mod arrivals;
 mod deadlines;
 mod deliver;
 mod serve;
+mod share;
 
 use std::fmt;
 use std::io;
@@ -27,9 +28,10 @@ use crate::connection_id::{Source, is_ours};
 use crate::handler::Handler;
 use crate::in_loop::InLoop;
 use crate::net::Net;
+use crate::read_buffer::ReadBuffer;
 use crate::socket::{Readiness, claim, give_up};
 use deliver::Delivery;
-use serve::Light;
+use share::{Activity, Light};
 
 /// Drives the connections of a [`Net`] in a [`mio::Poll`] of your own. An [`EventLoop`](crate::EventLoop) contains a
 /// reactor and a poll.
@@ -47,7 +49,8 @@ use serve::Light;
 ///     user events            of your own sources                               on_event
 ///     serve                  sources with an event, except heavy connections;
 ///                            then heavy ones and those with more to do, in
-///                            rotation, until the budget of the turn is spent
+///                            rotation, until the budget of the turn is spent,
+///                            or a part of it while light ones are active
 ///       listener               accept                                          on_accept, on_connect
 ///       connection             read, cut, deliver, flush                       on_connect, on_data, on_chunk,
 ///                                                                              on_half_close
@@ -109,10 +112,11 @@ use serve::Light;
 pub struct Reactor {
     net: Net,
     /// The read buffer of all connections.
-    read_buffer: Vec<u8>,
+    read_buffer: ReadBuffer,
     /// The part of the read buffer that is being delivered.
     delivery: Delivery,
     light: Light,
+    activity: Activity,
 }
 
 impl Reactor {
@@ -127,9 +131,7 @@ impl Reactor {
     /// Android, illumos); elsewhere you have to ensure it.
     pub fn attach(registry: &Registry, config: Config, now: Instant) -> io::Result<Self> {
         config.check()?;
-        let mut read_buffer = Vec::new();
-        read_buffer.try_reserve_exact(config.read_buffer)?;
-        read_buffer.resize(config.read_buffer, 0);
+        let read_buffer = ReadBuffer::new(config.read_buffer)?;
         let registry = registry.try_clone()?;
         claim(&registry)?;
         let light = Light::new(&config);
@@ -138,6 +140,7 @@ impl Reactor {
             net: Net::new(registry, config, now),
             delivery: Delivery::none(),
             light,
+            activity: Activity::default(),
         })
     }
 
@@ -263,20 +266,20 @@ impl Reactor {
         self.net.finish_events();
     }
 
-    /// Returns how much work is done when the budget of the turn is spent, if it begins now.
-    fn end_of_budget(&self) -> u64 {
-        self.net.work_done() + self.net.config().turn_budget
-    }
-
     /// Serves sources that are left over, each at most once, until the budget of the turn is spent.
     fn serve_left_over<H: Handler + ?Sized>(&mut self, handler: &mut H) {
-        let end = self.end_of_budget();
-        for _ in 0..self.net.left_over() {
+        let count = self.net.left_over();
+        if count == 0 {
+            return;
+        }
+        let share = self.share_of_left_over();
+        self.net.limit_writes(share.at_once);
+        for _ in 0..count {
             let Some(source) = self.net.next_left_over() else {
                 break;
             };
             match source {
-                Source::Connection(id) => self.serve_again(handler, id, end),
+                Source::Connection(id) => self.serve_again(handler, id, share),
                 Source::Listener(id) => self.serve_listener(handler, id),
                 // Never left over: an event reads an arrival until `WouldBlock`.
                 #[cfg(feature = "proxy")]
@@ -284,10 +287,11 @@ impl Reactor {
             }
             self.net.enforce_budget();
             self.net.left_over_served(source);
-            if self.net.work_done() >= end {
+            if self.net.work_done() >= share.end {
                 break;
             }
         }
+        self.net.limit_writes(usize::MAX);
     }
 
     /// Fires user timers, within the budget. A timer that is set meanwhile waits for the next turn.

@@ -1,7 +1,7 @@
 //! Serves a connection: reads, delivers, and writes the replies while the connection is in the cache.
 
 use super::Reactor;
-use crate::config::Config;
+use super::share::Share;
 use crate::connection::{EndOfStream, Fill, Phase};
 use crate::connection_id::ConnectionId;
 use crate::error::DecodeError;
@@ -9,35 +9,6 @@ use crate::handler::Handler;
 use crate::net::{Input, Received};
 use crate::reason::DisconnectCause;
 use crate::socket::Readiness;
-
-/// What a light connection may use, and from what amount on a connection is heavy.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Light {
-    /// The connection is read once, at most this many bytes.
-    bytes: usize,
-    heavy_from_bytes: usize,
-    heavy_from_frames: u64,
-}
-
-impl Light {
-    /// A light connection reads no more than this, even if its read budget is larger.
-    const BYTES: usize = 64 * 1024;
-
-    pub(super) fn new(config: &Config) -> Self {
-        let bytes = config.read_budget.min(Self::BYTES);
-        Self {
-            bytes,
-            heavy_from_bytes: bytes / 2,
-            heavy_from_frames: config.frames_per_turn.div_ceil(2),
-        }
-    }
-
-    /// Returns whether a connection that has used this much is heavy.
-    #[inline(always)]
-    fn is_exceeded(&self, bytes: usize, frames: u64) -> bool {
-        bytes >= self.heavy_from_bytes || frames >= self.heavy_from_frames
-    }
-}
 
 impl Reactor {
     /// Serves a connection that has an event: reads once, delivers, and writes the replies. A heavy connection is listed
@@ -49,7 +20,7 @@ impl Reactor {
         id: ConnectionId,
         readiness: Readiness,
     ) {
-        let buffer = &mut self.read_buffer;
+        let buffer = self.read_buffer.room();
         match self
             .net
             .receive_event(id, readiness, buffer, self.light.bytes)
@@ -59,25 +30,27 @@ impl Reactor {
                 let delivered = self.deliver(handler, id, &input, frames);
                 let is_heavy = self.light.is_exceeded(input.read, delivered);
                 self.net.finish_service(id, is_heavy);
+                self.activity.note(&input, delivered);
             }
             Err(received) => self.serve_otherwise(handler, id, received, false),
         }
     }
 
-    /// Serves a connection that is left over, within its budgets and until the work of the loop has reached `end`.
+    /// Serves a connection that is left over, within its budgets and its share of the turn.
     #[inline(never)]
     pub(super) fn serve_again<H: Handler + ?Sized>(
         &mut self,
         handler: &mut H,
         id: ConnectionId,
-        end: u64,
+        share: Share,
     ) {
         let config = self.net.config();
         let (mut bytes, mut frames) = (config.read_budget, config.frames_per_turn);
         let (all_bytes, all_frames) = (bytes, frames);
         let mut is_heavy = false;
         loop {
-            match self.net.receive(id, &mut self.read_buffer, bytes) {
+            let most = bytes.min(share.at_once);
+            match self.net.receive(id, self.read_buffer.room(), most) {
                 Ok(input) => {
                     bytes = bytes.saturating_sub(input.read);
                     frames -= self.deliver(handler, id, &input, frames);
@@ -85,7 +58,7 @@ impl Reactor {
                         .light
                         .is_exceeded(all_bytes - bytes, all_frames - frames);
                     self.net.finish_service(id, is_heavy);
-                    let is_spent = bytes == 0 || frames == 0 || self.net.work_done() >= end;
+                    let is_spent = bytes == 0 || frames == 0 || self.net.work_done() >= share.end;
                     if is_spent || self.net.has_nothing_to_deliver(id) {
                         return;
                     }
@@ -149,7 +122,7 @@ impl Reactor {
         phase: Phase,
     ) {
         match phase {
-            Phase::Closing | Phase::Draining => self.net.drain(id, &mut self.read_buffer),
+            Phase::Closing | Phase::Draining => self.net.drain(id, self.read_buffer.room()),
             Phase::Releasing => self.net.serve_releasing(id),
             Phase::Connecting => self.finish_connect(handler, id),
             Phase::Open | Phase::Closed => {}

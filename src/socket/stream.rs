@@ -218,7 +218,7 @@ impl Stream {
         })
     }
 
-    #[inline]
+    #[inline(always)]
     pub(crate) fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         match self {
             // The standard library passes the flag here.

@@ -23,7 +23,8 @@ impl TurnTimes {
     /// Counts a turn.
     #[inline]
     pub(crate) fn add(&mut self, took: Duration) {
-        let nanos = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
+        let nanos = took.as_secs().saturating_mul(1_000_000_000);
+        let nanos = nanos.saturating_add(took.subsec_nanos().into());
         // The exponent of the first power of two that is not smaller.
         let power = u64::BITS - nanos.saturating_sub(1).leading_zeros();
         let bucket = power.saturating_sub(FIRST) as usize;

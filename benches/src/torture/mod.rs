@@ -1,7 +1,8 @@
 //! What peers on the internet do to a server, done to one that runs in a process of its own, and whether it bears it: each
 //! case has its bounds, and the program fails if one is not kept.
 //!
-//! The server has a processor to itself. Attackers share the other one with the clients that measure, which have priority.
+//! The server has a processor to itself. Attackers share the other one with the clients that measure, which have priority:
+//! over all other processes, if this one may grant it.
 
 mod bench;
 mod descriptors;
@@ -61,7 +62,7 @@ pub(crate) fn run(options: &Options, json: Option<&Path>) -> Result<(), Problem>
     }
     let bench = Bench {
         quick: options.quick,
-        processor: processors.map(|(server, _)| server),
+        processors,
     };
     let mut verdicts = Vec::new();
     for case in cases {

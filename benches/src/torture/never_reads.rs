@@ -53,7 +53,7 @@ impl Attacker {
         let stream = TcpStream::connect(addr)?;
         let mut writer = stream.try_clone()?;
         let thread = std::thread::spawn(move || {
-            pin::yield_to_all();
+            pin::yield_to_all(0);
             let mut frame = (FRAME as u32).to_le_bytes().to_vec();
             frame.resize(frame.len() + FRAME as usize, 7);
             for _ in 0..bytes / FRAME {

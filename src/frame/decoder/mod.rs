@@ -27,6 +27,7 @@ use super::payload::Frame;
 use crate::error::{DecodeError, FirstBytes, OutOfMemory};
 
 pub(crate) use room::Need;
+use room::OWN_FROM;
 use stream::whole_max;
 
 /// Cuts one byte stream into frames. Pure: it does not depend on a socket.
@@ -115,6 +116,13 @@ impl WholeFrames {
     #[inline]
     pub(crate) fn prefix(&self) -> LengthPrefix {
         self.prefix
+    }
+
+    /// The same for frames of up to `len` bytes.
+    #[inline(always)]
+    pub(crate) fn up_to(self, len: usize) -> Self {
+        let limit = self.limit.min(len as u64);
+        Self { limit, ..self }
     }
 
     /// Returns the next frame. Fast path; `None` means: ask the decoder.
@@ -308,13 +316,27 @@ impl FrameDecoder {
                 buffer[..rest.len()].copy_from_slice(rest);
                 *filled = rest.len();
             }
-            state => {
+            State::Body {
+                payload,
+                trailer,
+                filled,
+            } => {
+                let need = payload.saturating_add(*trailer as usize);
+                // Room for as many bytes as have arrived, if the others will be read there.
+                let room = match need > OWN_FROM {
+                    true => need.min(rest.len().saturating_mul(2)).max(rest.len()),
+                    false => rest.len(),
+                };
+                buffer.clear();
+                reserve(&mut buffer, room, need)?;
+                buffer.extend_from_slice(rest);
+                buffer.resize(room, 0);
+                *filled = rest.len();
+            }
+            _ => {
                 buffer.clear();
                 reserve(&mut buffer, rest.len(), rest.len())?;
                 buffer.extend_from_slice(rest);
-                if let State::Body { filled, .. } = state {
-                    *filled = rest.len();
-                }
             }
         }
         self.held = buffer;

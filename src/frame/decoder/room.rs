@@ -12,7 +12,7 @@ const FIRST_WINDOW: usize = 4 * 1024;
 
 /// Frames that are larger than this are read into buffers of their own. Moving the first part of a smaller one costs less
 /// than a vectored read.
-const OWN_FROM: usize = 4 * 1024;
+pub(super) const OWN_FROM: usize = 4 * 1024;
 
 /// Where the next bytes have to be read to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
