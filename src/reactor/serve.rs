@@ -29,8 +29,9 @@ impl Reactor {
                 let frames = self.net.config().frames_per_turn;
                 let delivered = self.deliver(handler, id, &input, frames);
                 let is_heavy = self.light.is_exceeded(input.read, delivered);
+                // The end of a large frame is not read here: its connection is heavy.
+                self.activity.note(input.read);
                 self.net.finish_service(id, is_heavy);
-                self.activity.note(&input, delivered);
             }
             Err(received) => self.serve_otherwise(handler, id, received, false),
         }

@@ -4,7 +4,6 @@ use std::time::{Duration, Instant};
 
 use super::Reactor;
 use crate::config::Config;
-use crate::net::Input;
 
 /// For how long turns stay short after a light connection has sent.
 const SHORT_FOR: Duration = Duration::from_secs(1);
@@ -29,11 +28,10 @@ pub(super) struct Activity {
 }
 
 impl Activity {
-    /// Notes that a light connection was read, and how many frames were delivered. The end of a large frame, which was read
-    /// into its own buffer, says nothing.
+    /// Notes that a light connection was read.
     #[inline(always)]
-    pub(super) fn note(&mut self, input: &Input, frames: u64) {
-        self.is_seen |= input.read < SMALL && input.len >= input.read && frames > 0;
+    pub(super) fn note(&mut self, read: usize) {
+        self.is_seen |= read < SMALL;
     }
 
     /// Returns whether a turn at this time is short.
@@ -126,33 +124,19 @@ impl Reactor {
 mod tests {
     use super::*;
 
-    fn small(read: usize) -> Input {
-        Input {
-            len: read,
-            read,
-            whole: None,
-        }
-    }
-
     #[test]
-    fn turns_are_short_for_a_second_after_a_small_frame() {
+    fn turns_are_short_for_a_second_after_a_small_read() {
         let start = Instant::now();
         let after = |millis| start + Duration::from_millis(millis);
         let mut activity = Activity::default();
         assert!(!activity.is_recent(start));
-        activity.note(&small(SMALL), 1);
-        activity.note(&small(100), 0);
-        let end_of_large = Input {
-            len: 0,
-            ..small(100)
-        };
-        activity.note(&end_of_large, 1);
-        assert!(!activity.is_recent(start), "these are parts of transfers");
-        activity.note(&small(SMALL - 1), 1);
+        activity.note(SMALL);
+        assert!(!activity.is_recent(start), "it may be a part of a transfer");
+        activity.note(SMALL - 1);
         assert!(activity.is_recent(start));
         assert!(activity.is_recent(after(999)));
         assert!(!activity.is_recent(after(1000)));
-        activity.note(&small(4), 1);
+        activity.note(4);
         assert!(activity.is_recent(after(5000)));
     }
 }
