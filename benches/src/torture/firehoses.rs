@@ -8,6 +8,8 @@ use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::thread::JoinHandle;
 
+use socket2::SockRef;
+
 use super::bench::Bench;
 use super::verdict::Verdict;
 use crate::pin;
@@ -33,6 +35,10 @@ pub(super) fn run(bench: &Bench) -> Result<Vec<Verdict>, Problem> {
     Ok(verdicts)
 }
 
+/// What the kernel may buffer for a peer in each direction. With the megabytes that it allows by default, one system call
+/// can move data for a millisecond or two, in which no client that measures gets the processor, whatever its priority.
+const BUFFER: usize = 128 * 1024;
+
 struct Firehose {
     stream: TcpStream,
     threads: Vec<JoinHandle<()>>,
@@ -41,6 +47,8 @@ struct Firehose {
 impl Firehose {
     fn start(addr: SocketAddr, size: usize) -> Result<Self, Problem> {
         let stream = TcpStream::connect(addr)?;
+        SockRef::from(&stream).set_send_buffer_size(BUFFER)?;
+        SockRef::from(&stream).set_recv_buffer_size(BUFFER)?;
         let (mut writer, mut reader) = (stream.try_clone()?, stream.try_clone()?);
         let writer = std::thread::spawn(move || {
             pin::yield_to_all(0);
