@@ -6,7 +6,7 @@
 //! One file per group of operations: [`listen`](mod@listen), [`listeners`], [`listener_view`], [`accept`](mod@accept),
 //! [`admission`], [`connect`], [`adopt`], [`lifecycle`], [`send`], [`stream`], [`fanout`], [`flush`], [`backpressure`],
 //! [`throttle`], [`budget`], [`deadlines`], [`timers`], [`user_sources`], [`shutdown`], [`queries`], [`view`],
-//! [`warnings`], [`turn`], [`service`].
+//! [`warnings`], [`turn`], [`service`], [`finish`].
 
 mod accept;
 mod admission;
@@ -19,6 +19,7 @@ mod connect;
 mod connections;
 mod deadlines;
 mod fanout;
+mod finish;
 mod flush;
 #[cfg(debug_assertions)]
 mod invariants;
