@@ -7,7 +7,7 @@ use std::net::{TcpListener, TcpStream};
 use std::time::Duration;
 
 use support::by_hand::Loop;
-use support::{Peer, Recorder, addr_of, framed, pair, pattern, turn_until};
+use support::{Peer, Recorder, addr_of, framed, pair, pattern, turn_until, wait_until};
 use throng::{
     Config, ConnectOptions, ConnectionId, DisconnectCause, EventLoop, Frame, Handler,
     ListenOptions, ListenSocket, Net, OpenError, Origin, SendError, Stream,
@@ -35,6 +35,23 @@ fn adopted_stream_becomes_a_connection() {
     });
     assert_eq!(seen.connected(), [id]);
     assert_eq!(peer.receive(), b"hello");
+}
+
+#[test]
+fn duplicate_of_an_adopted_stream_causes_no_events_after_the_end() {
+    let (mut looped, mut seen) = (Loop::new(Config::default()), Recorder::default());
+    let (ours, mut peer) = pair();
+    let kept = ours.try_clone().expect("a live socket");
+    let adopted = looped.net().adopt(ours, ConnectOptions::default());
+    let id = adopted.expect("it is connected");
+    looped.settle(&mut seen, |seen, _| seen.connected() == [id]);
+    looped.net().abort(id);
+    looped.rest(&mut seen);
+    assert_eq!(seen.ends().len(), 1);
+    peer.send(b"to the duplicate");
+    // It is as non-blocking as the stream was.
+    wait_until(|| matches!(kept.peek(&mut [0]), Ok(1)));
+    assert_eq!(looped.poll_once(), 0, "the loop does not know it any more");
 }
 
 /// Pauses at each frame.

@@ -14,7 +14,7 @@ use std::ops::{Deref, DerefMut};
 
 use mio::Token;
 
-use crate::connection::{Common, Connection, Fill, Flush, Io, Phase, Pressure};
+use crate::connection::{Common, Connection, Fill, Flush, Io, Origin, Phase, Pressure};
 use crate::fanout::Span;
 #[cfg(feature = "proxy")]
 use crate::proxy::Proxying;
@@ -324,7 +324,10 @@ impl Link {
         #[cfg(feature = "tls")]
         let is_reset = (self.end_session(common) && is_cut_off) || is_reset;
         if let Some(mut stream) = self.stream.take() {
-            stream.deregister(&common.registry);
+            // A descriptor of it that the user kept would keep it in the selector.
+            if self.connection.origin() == Origin::Adopted {
+                stream.deregister(&common.registry);
+            }
             if is_reset {
                 stream.reset_on_close();
             }

@@ -171,6 +171,9 @@ impl Net {
                 // There is nothing left to write, and the cause is decided.
                 return self.end(id, None);
             }
+            if connection.read_ended() && !connection.may_have_output() {
+                return self.end(id, Some(cause));
+            }
             if let Some(timer) = connection.timer.take() {
                 self.timers.cancel(timer);
             }

@@ -78,7 +78,8 @@ impl<'n> ConnectionRef<'n> {
     /// Returns the stream, for example to set or query socket options. `None` after the connection has ended.
     ///
     /// On Unix the stream implements `AsFd`, on Windows `AsSocket`, so that crates such as `socket2` can use it. Do not
-    /// read from it, write to it or shut it down: the connection would not notice.
+    /// read from it, write to it or shut it down: the connection would not notice. Do not keep a duplicate of its
+    /// descriptor beyond the end of the connection: what its peer sends then would still wake the loop.
     ///
     /// ```
     /// # #[cfg(unix)] {
