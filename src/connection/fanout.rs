@@ -13,10 +13,12 @@ impl Connection {
         let Some(fanout) = self.fanout.extended_by(frame) else {
             return false;
         };
-        let is_accepted = fanout.len() <= self.at_once_up_to
-            && self.queue.is_none()
-            && self.write_half == WriteHalf::Ready
-            && self.pressure == Pressure::NONE;
+        // What holds for the first frame holds for those that follow it.
+        let is_ready = !self.fanout.is_empty()
+            || (self.queue.is_none()
+                && self.write_half == WriteHalf::Ready
+                && self.pressure == Pressure::NONE);
+        let is_accepted = is_ready && fanout.len() <= self.at_once_up_to;
         if is_accepted {
             self.fanout = fanout;
             common.memory.add(frame.len() as usize);
