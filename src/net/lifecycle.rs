@@ -164,7 +164,8 @@ impl Net {
         }
     }
 
-    /// Starts closing an open connection; it half-closes once its queue is written.
+    /// Starts closing an open connection; it half-closes once its queue is written. If the peer has closed its side and
+    /// there is nothing to write, it ends.
     pub(crate) fn close(&mut self, id: ConnectionId, cause: DisconnectCause) {
         if let Some(connection) = self.connections.get_mut(id) {
             if connection.has_failed_write() {
