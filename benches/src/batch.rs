@@ -114,3 +114,30 @@ impl Batch {
         }
     }
 }
+
+/// What is left of pieces of which so many bytes were written.
+pub(crate) fn unwritten<'p>(
+    pieces: impl Iterator<Item = &'p [u8]>,
+    mut written: usize,
+) -> impl Iterator<Item = &'p [u8]> {
+    pieces.map(move |piece| {
+        let (done, rest) = piece.split_at(written.min(piece.len()));
+        written -= done.len();
+        rest
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_not_written_is_left_wherever_a_write_ends() {
+        let pieces = [&b"one"[..], b"", b"fourth", b"x", b"last"];
+        let all = pieces.concat();
+        for written in 0..=all.len() {
+            let rest: Vec<_> = unwritten(pieces.into_iter(), written).collect();
+            assert_eq!(rest.concat(), &all[written..]);
+        }
+    }
+}

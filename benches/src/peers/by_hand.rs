@@ -6,7 +6,7 @@
 use std::io::{self, ErrorKind, IoSlice};
 use std::mem;
 
-use crate::batch::{BUFFER, Batch, HEADER};
+use crate::batch::{BUFFER, Batch, HEADER, unwritten};
 
 /// A frame of more bytes than this, header included, is large.
 const SMALL: usize = 16 * 1024;
@@ -223,11 +223,9 @@ impl Connection {
     }
 
     /// Keeps replies, except for the bytes that were written.
-    fn keep<'p>(&mut self, pieces: impl Iterator<Item = &'p [u8]>, mut written: usize) {
-        for piece in pieces {
-            let n = written.min(piece.len());
-            written -= n;
-            self.unsent.extend_from_slice(&piece[n..]);
+    fn keep<'p>(&mut self, pieces: impl Iterator<Item = &'p [u8]>, written: usize) {
+        for piece in unwritten(pieces, written) {
+            self.unsent.extend_from_slice(piece);
         }
     }
 }

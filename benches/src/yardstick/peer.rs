@@ -7,7 +7,7 @@ use std::os::fd::RawFd;
 
 use super::pool::Pool;
 use super::system::{self, CHANGE, READ, WRITE};
-use crate::batch::{BUFFER, Batch, HEADER, SMALL};
+use crate::batch::{BUFFER, Batch, HEADER, SMALL, unwritten};
 
 /// So much is read behind a frame that is larger than the shared buffer. The next one is probably as large, and what is
 /// read of it into the shared buffer has to be copied.
@@ -161,15 +161,8 @@ impl Peer {
         }
     }
 
-    fn queue<'p>(
-        &mut self,
-        pieces: impl Iterator<Item = &'p [u8]>,
-        mut sent: usize,
-        pool: &mut Pool,
-    ) {
-        for piece in pieces {
-            let piece = &piece[sent.min(piece.len())..];
-            sent -= sent.min(piece.len());
+    fn queue<'p>(&mut self, pieces: impl Iterator<Item = &'p [u8]>, sent: usize, pool: &mut Pool) {
+        for piece in unwritten(pieces, sent) {
             self.append(piece, pool);
         }
     }
