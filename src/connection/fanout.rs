@@ -2,7 +2,7 @@
 
 use std::io;
 
-use super::{Common, Connection, Io, Pressure, WriteHalf};
+use super::{Common, Connection, Io};
 use crate::fanout::Span;
 
 impl Connection {
@@ -14,11 +14,8 @@ impl Connection {
             return false;
         };
         // What holds for the first frame holds for those that follow it.
-        let is_ready = !self.fanout.is_empty()
-            || (self.queue.is_none()
-                && self.write_half == WriteHalf::Ready
-                && self.pressure == Pressure::NONE);
-        let is_accepted = is_ready && fanout.len() <= self.at_once_up_to;
+        let is_accepted = (!self.fanout.is_empty() || self.needs_no_queue())
+            && fanout.len() <= self.at_once_up_to;
         if is_accepted {
             self.fanout = fanout;
             common.memory.add(frame.len() as usize);

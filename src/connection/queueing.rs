@@ -49,15 +49,19 @@ impl Connection {
         pushed.is_some()
     }
 
+    /// Returns whether frames can be written without being queued: the queue is empty, and the socket takes them.
+    #[inline(always)]
+    pub(super) fn needs_no_queue(&self) -> bool {
+        self.queue.is_none()
+            && self.write_half == WriteHalf::Ready
+            && self.pressure == Pressure::NONE
+    }
+
     /// Returns the longest payload, and the most bytes queued, for which a reply may be collected instead of queued. `None`
     /// if replies have to be queued, because other frames precede them or cannot be written now.
     #[inline]
     pub(crate) fn room_for_replies(&self) -> Option<(usize, usize)> {
-        let collects = self.at_once_up_to > 0
-            && self.queue.is_none()
-            && self.fanout.is_empty()
-            && self.write_half == WriteHalf::Ready
-            && self.pressure == Pressure::NONE;
+        let collects = self.at_once_up_to > 0 && self.fanout.is_empty() && self.needs_no_queue();
         let longest = usize::try_from(self.decoder.limit()).unwrap_or(usize::MAX);
         collects.then_some((longest, self.at_once_up_to as usize))
     }

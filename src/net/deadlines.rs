@@ -1,9 +1,9 @@
-//! When to check the clock of an open connection. The connection itself judges it.
+//! When to check the clock of a connection, and how long it may take to close. An open connection itself judges its clock.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::{Deadline, Net};
-use crate::connection::Clock;
+use crate::connection::{Clock, Phase};
 use crate::connection_id::ConnectionId;
 
 impl Net {
@@ -25,6 +25,41 @@ impl Net {
             self.timers.cancel(timer);
         }
         connection.timer = Some(self.timers.insert(at, Deadline::Check(id)));
+    }
+
+    /// Sets the deadline of a connection, replacing the previous one.
+    pub(crate) fn set_deadline(&mut self, id: ConnectionId, after: Duration, deadline: Deadline) {
+        self.forget_deadline(id);
+        let Some(at) = self.now.checked_add(after) else {
+            return;
+        };
+        if let Some(connection) = self.connections.get_mut(id) {
+            connection.timer = Some(self.timers.insert(at, deadline));
+        }
+    }
+
+    pub(super) fn forget_deadline(&mut self, id: ConnectionId) {
+        let connection = self.connections.get_mut(id);
+        if let Some(timer) = connection.and_then(|connection| connection.timer.take()) {
+            self.timers.cancel(timer);
+        }
+    }
+
+    pub(crate) fn disconnect_timeout(&self, id: ConnectionId) -> Option<Duration> {
+        Some(self.connections.get(id)?.options().disconnect_timeout)
+    }
+
+    /// Returns how long a closing connection may still take: its timeout since the peer last took a byte, but not
+    /// beyond `until`. `None` if it is closed.
+    pub(crate) fn time_to_close(&self, id: ConnectionId, until: Instant) -> Option<Duration> {
+        let connection = self.connections.get(id)?;
+        let after = connection.options().disconnect_timeout;
+        if mutated!("slow reader cut short on closing") && connection.phase != Phase::Closed {
+            return Some(Duration::ZERO);
+        }
+        let left = after.saturating_sub(connection.inactive_for(self.common.now));
+        let left = left.min(until.saturating_duration_since(self.now));
+        (connection.phase != Phase::Closed).then_some(left)
     }
 
     /// Notes that a chunk is about to be delivered: its frame continues, or is complete.

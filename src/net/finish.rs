@@ -1,4 +1,5 @@
-//! The end of a service: the replies that were collected during it are written, and what is left to do is listed.
+//! The replies of a service: they are collected while a connection is served, and written when it was. Then it is listed if
+//! there is more to do.
 
 use std::io;
 use std::sync::Arc;

@@ -1,7 +1,6 @@
 //! How connections end: gracefully, at once, or by a failure.
 
 use std::io;
-use std::time::{Duration, Instant};
 
 use log::debug;
 
@@ -265,41 +264,6 @@ impl Net {
             let until = later(self.now, after.saturating_mul(MAX_EXTENSION));
             self.set_deadline(id, after, Deadline::Drain(id, until));
         }
-    }
-
-    /// Sets the deadline of a connection, replacing the previous one.
-    pub(crate) fn set_deadline(&mut self, id: ConnectionId, after: Duration, deadline: Deadline) {
-        self.forget_deadline(id);
-        let Some(at) = self.now.checked_add(after) else {
-            return;
-        };
-        if let Some(connection) = self.connections.get_mut(id) {
-            connection.timer = Some(self.timers.insert(at, deadline));
-        }
-    }
-
-    pub(super) fn forget_deadline(&mut self, id: ConnectionId) {
-        let connection = self.connections.get_mut(id);
-        if let Some(timer) = connection.and_then(|connection| connection.timer.take()) {
-            self.timers.cancel(timer);
-        }
-    }
-
-    pub(crate) fn disconnect_timeout(&self, id: ConnectionId) -> Option<Duration> {
-        Some(self.connections.get(id)?.options().disconnect_timeout)
-    }
-
-    /// Returns how long a closing connection may still take: its timeout since the peer last took a byte, but not
-    /// beyond `until`. `None` if it is closed.
-    pub(crate) fn time_to_close(&self, id: ConnectionId, until: Instant) -> Option<Duration> {
-        let connection = self.connections.get(id)?;
-        let after = connection.options().disconnect_timeout;
-        if mutated!("slow reader cut short on closing") && connection.phase != Phase::Closed {
-            return Some(Duration::ZERO);
-        }
-        let left = after.saturating_sub(connection.inactive_for(self.common.now));
-        let left = left.min(until.saturating_duration_since(self.now));
-        (connection.phase != Phase::Closed).then_some(left)
     }
 
     /// Changes the framing of a connection in both directions, for example after a handshake. It applies from the next
