@@ -256,6 +256,25 @@ fn turns_are_shorter_while_light_connections_send() {
     assert!(least >= budget, "{least} bytes of all");
 }
 
+#[test]
+fn turn_is_bounded_even_if_all_connections_become_heavy_in_it() {
+    let (budget, at_once) = (256 * KIB, 64 * KIB);
+    let config = Config::default().framing(Framing::raw());
+    let config = config.turn_budget(budget as u64).read_buffer(at_once);
+    let mut track = Track::new(config);
+    let mut hoses: Vec<_> = (0..12).flat_map(|_| track.hoses(&pattern(RAW))).collect();
+    hoses.iter_mut().for_each(Hose::fill_up);
+    let before = track.looped.net().stats().bytes_received;
+    track
+        .looped
+        .turn(Duration::from_millis(5), &mut track.meter);
+    let read = (track.looped.net().stats().bytes_received - before) as usize;
+    // The first one, the budget, 8 KiB from each other, and the budget of those that are left over.
+    let most = at_once + 2 * (budget + at_once) + hoses.len() * 8 * KIB;
+    assert!(most < hoses.len() * at_once / 2);
+    assert!(read > budget && read <= most, "{read} of {most} bytes");
+}
+
 /// Counts what was read in the turn before the pinger was served.
 #[derive(Default)]
 struct Reader {

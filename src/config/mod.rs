@@ -72,7 +72,7 @@ impl Default for Config {
             memory_budget: u64::MAX,
             read_buffer: 256 * 1024,
             read_budget: 1024 * 1024,
-            turn_budget: 1024 * 1024,
+            turn_budget: 8 * 1024 * 1024,
             frames_per_turn: 512,
             write_budget: 1280 * 1024,
             accepts_per_turn: 64,
@@ -214,13 +214,13 @@ impl Config {
 
     /// Sets the work after which a turn serves no further heavy connection, in bytes that are read and written; each frame
     /// that is received or sent counts as 128 bytes more. The next turn then serves connections with new events first, and
-    /// continues where this one has stopped. At least one heavy connection is served in each turn. Default: 1 MiB, which
-    /// takes some hundred microseconds plus the time of the callbacks.
+    /// continues where this one has stopped. At least one heavy connection is served in each turn. Default: 8 MiB, which
+    /// takes one or two milliseconds plus the time of the callbacks.
     ///
     /// A light connection waits for one such budget, and for what the last service exceeds it by, however many heavy
     /// connections there are. For a second after a light connection has sent less than 4 KiB, the budget is an eighth of
-    /// this, and no more than that (but at least 4 KiB) is read from or written to a heavy connection at once. So light
-    /// connections wait less, and heavy ones that send large frames reach up to a third less throughput.
+    /// this, at most 128 KiB, and no more than that (but at least 4 KiB) is read from or written to a heavy connection at
+    /// once. So light connections wait less, and heavy ones that send large frames reach up to a third less throughput.
     pub fn turn_budget(mut self, bytes: u64) -> Self {
         self.turn_budget = bytes;
         self

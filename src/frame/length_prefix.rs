@@ -45,6 +45,8 @@ impl Default for LengthPrefix {
 impl LengthPrefix {
     /// The largest width, in bytes.
     pub(crate) const MAX_WIDTH: usize = 8;
+    /// The default width, in bytes.
+    pub(crate) const DEFAULT_WIDTH: usize = 4;
 
     pub(super) fn new() -> Self {
         LITTLE32
@@ -188,16 +190,6 @@ impl LengthPrefix {
         Some(frame)
     }
 
-    /// Returns whether `frame` begins with the prefix of a payload of this length.
-    #[inline(always)]
-    pub(crate) fn is_before(self, frame: &[u8], payload_len: u64) -> bool {
-        if self != LITTLE32 {
-            return self.read(frame) == Ok(Some(payload_len));
-        }
-        let header = frame.first_chunk();
-        header.is_some_and(|header| u64::from(u32::from_le_bytes(*header)) == payload_len)
-    }
-
     #[inline(never)]
     fn split_any(self, limit: u64, input: &[u8]) -> Option<(&[u8], &[u8])> {
         let payload = self.read(input).ok()??;
@@ -208,28 +200,34 @@ impl LengthPrefix {
         rest.split_at_checked(usize::try_from(payload).ok()?)
     }
 
-    /// Writes header and payload to the front of `room`, if they fit. Returns the number of bytes written. The length must
-    /// have been checked against [`max_payload_len`](Self::max_payload_len).
+    /// Returns the length of a frame, header included.
     #[inline(always)]
-    pub(crate) fn write(self, payload: &[u8], room: &mut [u8]) -> Option<usize> {
-        if self != LITTLE32 {
-            return self.write_any(payload, room);
-        }
-        let len = 4 + payload.len();
-        let (header, body) = room.get_mut(..len)?.split_first_chunk_mut()?;
-        *header = (payload.len() as u32).to_le_bytes();
-        body.copy_from_slice(payload);
-        Some(len)
+    pub(crate) fn frame_len(self, payload_len: usize) -> usize {
+        self.width() + payload_len
     }
 
-    #[inline(never)]
-    fn write_any(self, payload: &[u8], room: &mut [u8]) -> Option<usize> {
+    /// Returns whether it is the default. Frames of up to 4 GiB can then be written with [`begin`](Self::begin).
+    #[inline(always)]
+    pub(crate) fn is_default(self) -> bool {
+        self == LITTLE32
+    }
+
+    /// Begins a frame at the front of `room`, if it fits: writes the default header. Returns the place for the payload.
+    #[inline(always)]
+    pub(crate) fn begin(payload_len: usize, room: &mut [u8]) -> Option<&mut [u8]> {
+        let (header, room) = room.split_first_chunk_mut()?;
+        let place = room.get_mut(..payload_len)?;
+        *header = (payload_len as u32).to_le_bytes();
+        Some(place)
+    }
+
+    /// Writes a frame to `frame`, which has [its length](Self::frame_len). The length of the payload must have been checked
+    /// against [`max_payload_len`](Self::max_payload_len).
+    pub(crate) fn write(self, payload: &[u8], frame: &mut [u8]) {
         let (header, width) = self.header(payload.len() as u64);
-        let len = width + payload.len();
-        let (front, body) = room.get_mut(..len)?.split_at_mut(width);
+        let (front, body) = frame.split_at_mut(width);
         front.copy_from_slice(&header[..width]);
         body.copy_from_slice(payload);
-        Some(len)
     }
 
     /// Appends header and payload if they fit without growing the buffer, and returns the number of bytes appended.

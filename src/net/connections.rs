@@ -95,32 +95,32 @@ impl Connections {
         self.replies.begin(to, prefix, longest, most);
     }
 
-    /// Collects a reply. Returns its length, or `None` if it has to be sent in the general way.
+    /// Returns whether replies to this connection are being collected.
     #[inline(always)]
-    pub(super) fn reply(&mut self, to: ConnectionId, payload: &[u8]) -> Option<usize> {
-        self.replies.push(to, payload)
+    pub(super) fn replies_to(&self, to: ConnectionId) -> bool {
+        self.replies.are_to(to)
     }
 
-    /// The same for a frame that can be written from the read buffer.
-    #[inline]
-    pub(super) fn send_back(&mut self, to: ConnectionId, payload: &[u8]) -> Option<usize> {
-        if !self.replies.are_to(to) || self.spare.is_none() {
-            return None;
-        }
+    /// Collects a reply with a payload of `len` bytes. Returns the place for the payload, or `None` if it has to be sent in
+    /// another way.
+    #[inline(always)]
+    pub(super) fn reply(&mut self, to: ConnectionId, len: usize) -> Option<&mut [u8]> {
+        self.replies.push(to, len)
+    }
+
+    /// Collects the frame that is being delivered from the shared read buffer, if it is a reply and follows another one.
+    /// Returns its length.
+    #[inline(always)]
+    pub(super) fn send_back(&mut self, payload: &[u8]) -> Option<usize> {
         self.replies.send_back(payload)
     }
 
-    /// The same for a large reply, or if the buffer for replies has to grow first.
-    #[inline(never)]
+    /// Collects any other reply to the connection that is being served. Returns its length, or `None` if it has to be queued.
     pub(super) fn reply_otherwise(
         &mut self,
-        to: ConnectionId,
         payload: &[u8],
         spare: impl FnOnce() -> Box<WriteQueue>,
     ) -> Option<usize> {
-        if !self.replies.are_to(to) {
-            return None;
-        }
         self.spare.get_or_insert_with(spare);
         self.replies.push_otherwise(payload)
     }
@@ -142,8 +142,19 @@ impl Connections {
     }
 
     /// Allows replies to be written from the read buffer.
-    pub(super) fn share_input(&mut self, input: Arc<Vec<u8>>) {
+    pub(super) fn share_input(
+        &mut self,
+        input: Arc<Vec<u8>>,
+        spare: impl FnOnce() -> Box<WriteQueue>,
+    ) {
+        self.spare.get_or_insert_with(spare);
         self.replies.share(input);
+    }
+
+    /// Notes which frame is being delivered from there.
+    #[inline(always)]
+    pub(super) fn offer(&mut self, payload: &[u8]) {
+        self.replies.offer(payload);
     }
 
     /// Returns the bytes of the replies to a connection.

@@ -28,7 +28,14 @@ impl Net {
 
     /// Allows large replies to be written from the read buffer.
     pub(crate) fn share_input(&mut self, input: Arc<Vec<u8>>) {
-        self.connections.share_input(input);
+        let spare = || self.common.buffers.take_queue();
+        self.connections.share_input(input, spare);
+    }
+
+    /// Notes which frame is being delivered from there.
+    #[inline(always)]
+    pub(crate) fn offer(&mut self, payload: &[u8]) {
+        self.connections.offer(payload);
     }
 
     /// Finishes the service of a connection: writes what its callbacks have sent, and lists it if there is more to do.

@@ -24,7 +24,9 @@ pub(crate) const COPIED_UP_TO: usize = 1024;
 pub(super) struct Replies {
     to: ConnectionId,
     prefix: LengthPrefix,
-    /// The longest payload that is copied without a closer look.
+    /// Payloads shorter than this are copied without a closer look: none, if frames do not begin with the default prefix.
+    below: usize,
+    /// The longest payload.
     longest: usize,
     /// The most bytes that may be collected; the buffer is no longer while they are.
     most: usize,
@@ -35,8 +37,6 @@ pub(super) struct Replies {
     /// Whether all replies are in this buffer, and no others are possible.
     are_copied: bool,
     uncopied: Uncopied,
-    /// The longest payload, if not all are copied; otherwise `longest`.
-    limit: usize,
     /// Whether any were collected since the last trim.
     were_used: bool,
 }
@@ -46,6 +46,7 @@ impl Replies {
         Self {
             to: NO_CONNECTION,
             prefix: LengthPrefix::default(),
+            below: 0,
             longest: 0,
             most: 0,
             wire: Vec::new(),
@@ -53,7 +54,6 @@ impl Replies {
             frames: 0,
             are_copied: true,
             uncopied: Uncopied::default(),
-            limit: 0,
             were_used: false,
         }
     }
@@ -73,6 +73,10 @@ impl Replies {
         }
         self.to = to;
         self.prefix = prefix;
+        self.below = match prefix.is_default() {
+            true => longest,
+            false => 0,
+        };
         self.longest = longest;
         self.most = most;
         self.were_used = true;
@@ -81,8 +85,8 @@ impl Replies {
     /// Allows large replies to be written from the read buffer.
     pub(super) fn share(&mut self, input: Arc<Vec<u8>>) {
         if self.to != NO_CONNECTION {
-            self.limit = self.limit();
-            self.longest = self.longest.min(COPIED_UP_TO);
+            self.below = self.below.min(COPIED_UP_TO + 1);
+            self.limit_uncopied();
             self.uncopied.share(input);
             self.are_copied = false;
         }
@@ -100,93 +104,90 @@ impl Replies {
         (self.to != NO_CONNECTION).then_some(self.to)
     }
 
-    /// Collects a frame, if it is for the connection that is being served and there is room. Returns its length.
+    /// Collects a frame with a payload of `len` bytes, if it is for the connection that is being served and there is room.
+    /// Returns the place for the payload.
     #[inline(always)]
-    pub(super) fn push(&mut self, to: ConnectionId, payload: &[u8]) -> Option<usize> {
-        if self.to != to || payload.len() > self.longest {
+    pub(super) fn push(&mut self, to: ConnectionId, len: usize) -> Option<&mut [u8]> {
+        if self.to != to || len >= self.below {
             return None;
         }
-        let room = self.wire.get_mut(self.len..)?;
-        let len = self.prefix.write(payload, room)?;
-        self.len += len;
+        let place = LengthPrefix::begin(len, self.wire.get_mut(self.len..)?)?;
+        self.len += LengthPrefix::DEFAULT_WIDTH + len;
         self.frames += 1;
-        Some(len)
+        Some(place)
     }
 
-    /// Collects a frame that is large and can be written from the read buffer.
-    #[inline]
+    /// Notes which frame is being delivered from the shared read buffer.
+    #[inline(always)]
+    pub(super) fn offer(&mut self, payload: &[u8]) {
+        self.uncopied.offer(payload);
+    }
+
+    /// Collects the frame that is being [delivered](Self::offer), if it follows another one that was collected so. Returns
+    /// its length.
+    #[inline(always)]
     pub(super) fn send_back(&mut self, payload: &[u8]) -> Option<usize> {
-        if payload.len() <= COPIED_UP_TO || payload.len() > self.limit() {
-            return None;
-        }
-        let (room, behind) = (self.room(), self.len);
-        let len = self
-            .uncopied
-            .push_returned(self.prefix, payload, room, behind)?;
+        let len = self.uncopied.continue_run(self.prefix, payload, self.len)?;
         self.frames += 1;
         Some(len)
     }
 
-    /// The same for a frame that `push` has not collected: it is large, or the buffer has to grow.
+    /// Collects any other frame. Returns its length.
     pub(super) fn push_otherwise(&mut self, payload: &[u8]) -> Option<usize> {
-        if let Some(len) = self.send_back(payload) {
-            return Some(len);
-        }
-        if payload.len() > self.limit() {
+        let prefix = self.prefix;
+        let len = match self.uncopied.begin_run(prefix, payload, self.len) {
+            Some(len) => len,
+            None => self.push_copied(payload)?,
+        };
+        self.frames += 1;
+        Some(len)
+    }
+
+    /// Copies a frame that `push` has not collected: it is large, its prefix is not the default, or the buffer has to grow.
+    fn push_copied(&mut self, payload: &[u8]) -> Option<usize> {
+        if payload.len() > self.longest {
             return None;
         }
         let prefix = self.prefix;
-        let len = prefix.write(payload, self.grow(payload.len())?)?;
+        let len = prefix.frame_len(payload.len());
+        prefix.write(payload, self.grow(len)?);
         self.len += len;
-        self.frames += 1;
         Some(len)
     }
 
     /// Collects a frame whose payload is the first `len` bytes of a buffer, and takes the buffer.
     pub(super) fn push_own(&mut self, buffer: &mut Vec<u8>, len: usize) -> Option<usize> {
-        if len > self.limit() || len <= COPIED_UP_TO {
+        if len > self.longest || len <= COPIED_UP_TO {
             return None;
         }
-        let (room, behind) = (self.room(), self.len);
-        let len = self
-            .uncopied
-            .push_own(self.prefix, buffer, len, room, behind)?;
-        self.limit = self.limit();
+        self.limit_uncopied();
+        let len = self.uncopied.push_own(self.prefix, buffer, len, self.len)?;
         self.are_copied = false;
         self.frames += 1;
         Some(len)
     }
 
-    /// Returns the longest payload.
-    #[inline]
-    fn limit(&self) -> usize {
-        match self.are_copied {
-            true => self.longest,
-            false => self.limit,
-        }
+    /// Leaves as much for frames that are not copied as the buffer does not need.
+    fn limit_uncopied(&mut self) {
+        let most = self.most.saturating_sub(self.wire.len());
+        self.uncopied.limit(most);
     }
 
-    /// Returns how many bytes may be collected without a copy.
-    fn room(&self) -> usize {
-        self.most
-            .saturating_sub(self.wire.len())
-            .saturating_sub(self.uncopied.len())
-    }
-
-    /// Returns the room in the buffer for one more frame, which is enlarged if necessary.
+    /// Returns the place for one more frame of `len` bytes in the buffer, which is enlarged if necessary.
     #[inline(never)]
-    fn grow(&mut self, payload: usize) -> Option<&mut [u8]> {
-        let needed = self.len + LengthPrefix::MAX_WIDTH + payload;
-        if needed > self.wire.len() {
+    fn grow(&mut self, len: usize) -> Option<&mut [u8]> {
+        let end = self.len + len;
+        if end > self.wire.len() {
             let most = self.most.saturating_sub(self.uncopied.len()).min(MOST);
-            let size = needed.next_power_of_two().max(FIRST).min(most);
-            if needed > size {
+            let size = end.next_power_of_two().max(FIRST).min(most);
+            if end > size {
                 return None;
             }
             self.wire.try_reserve_exact(size - self.wire.len()).ok()?;
             self.wire.resize(size, 0);
+            self.limit_uncopied();
         }
-        self.wire.get_mut(self.len..)
+        self.wire.get_mut(self.len..end)
     }
 
     /// Returns whether all replies were copied.
@@ -216,8 +217,8 @@ impl Replies {
     }
 
     /// Calls `write` with all frames.
-    pub(super) fn gather<R>(&self, write: impl FnOnce(&[IoSlice<'_>]) -> R) -> R {
-        self.uncopied.gather(self.wire(), write)
+    pub(super) fn gather<R>(&mut self, write: impl FnOnce(&[IoSlice<'_>]) -> R) -> R {
+        self.uncopied.gather(&self.wire[..self.len], write)
     }
 
     /// Removes the frames, in order.

@@ -10,7 +10,7 @@ use super::fanout::{Encoded, Fanout, SendReport};
 use crate::connection::{Common, Connection};
 use crate::connection_id::ConnectionId;
 use crate::error::{Rejected, SendError};
-use crate::frame::{Frame, FrameWriter};
+use crate::frame::{Frame, FrameWriter, LengthPrefix};
 use crate::reason::DisconnectCause;
 
 impl Net {
@@ -52,18 +52,39 @@ impl Net {
     /// Fast path to the connection that is being served; `false` means: try the other paths.
     #[inline(always)]
     fn reply(&mut self, id: ConnectionId, payload: &[u8]) -> bool {
-        let len = self.connections.reply(id, payload);
+        let Some(place) = self.connections.reply(id, payload.len()) else {
+            return self.connections.replies_to(id) && self.send_back(payload);
+        };
+        let len = LengthPrefix::DEFAULT_WIDTH + payload.len();
+        self.common.memory.add(len);
+        // The copy comes last: nothing has to be kept for after it.
+        place.copy_from_slice(payload);
+        true
+    }
+
+    /// The same for the frame that is being delivered from the read buffer.
+    #[inline(never)]
+    fn send_back(&mut self, payload: &[u8]) -> bool {
+        match self.connections.send_back(payload) {
+            Some(len) => {
+                self.common.memory.add(len);
+                true
+            }
+            None => self.reply_otherwise(payload),
+        }
+    }
+
+    /// The same for any other frame.
+    #[inline(never)]
+    fn reply_otherwise(&mut self, payload: &[u8]) -> bool {
+        let spare = || self.common.buffers.take_queue();
+        let len = self.connections.reply_otherwise(payload, spare);
         self.common.memory.add(len.unwrap_or(0));
         len.is_some()
     }
 
     #[inline(never)]
     fn send_to(&mut self, id: ConnectionId, payload: &[u8]) -> Result<(), SendError> {
-        let spare = || self.common.buffers.take_queue();
-        if let Some(len) = self.connections.reply_otherwise(id, payload, spare) {
-            self.common.memory.add(len);
-            return Ok(());
-        }
         if self.send_at_once(id, payload) {
             return Ok(());
         }
@@ -157,14 +178,6 @@ impl Net {
         self.send_frame_to(id, frame)
     }
 
-    /// Fast path for a large frame that is sent back to the connection that is being served.
-    #[inline(always)]
-    fn send_back(&mut self, id: ConnectionId, payload: &[u8]) -> bool {
-        let len = self.connections.send_back(id, payload);
-        self.common.memory.add(len.unwrap_or(0));
-        len.is_some()
-    }
-
     #[inline(never)]
     fn send_frame_to<'a>(
         &mut self,
@@ -172,7 +185,6 @@ impl Net {
         frame: Frame<'a>,
     ) -> Result<(), Rejected<Frame<'a>>> {
         match frame.as_borrowed() {
-            Some(borrowed) if self.send_back(id, borrowed) => Ok(()),
             Some(borrowed) => self
                 .send_to(id, borrowed)
                 .map_err(|error| Rejected::new(error, borrowed.into())),

@@ -137,6 +137,11 @@ impl Net {
         }
     }
 
+    /// Returns the number of turns, with this one.
+    pub(crate) fn turns(&self) -> u64 {
+        self.stats.turns
+    }
+
     /// Returns the work of the loop since its start, as counted for [`turn_budget`](crate::Config::turn_budget).
     pub(crate) fn work_done(&self) -> u64 {
         /// What a frame that is delivered or written costs, in bytes copied: some tens of nanoseconds.

@@ -2,7 +2,7 @@
 //! a frame that has a buffer of its own from there. Pure.
 
 use std::io::IoSlice;
-use std::ops::Range;
+use std::mem;
 use std::sync::Arc;
 
 use crate::frame::LengthPrefix;
@@ -19,22 +19,55 @@ const LONGEST: usize = 1024 * 1024;
 pub(super) struct Uncopied {
     /// The read buffer, if replies may be written from there.
     input: Option<Arc<Vec<u8>>>,
+    /// The payload that is being delivered from there.
+    offered: Place,
+    /// Frames in the read buffer, one after the other, with their headers: the last piece, while it may be continued.
+    run: Place,
+    /// The number of copied bytes that precede the run.
+    behind: usize,
+    /// The other pieces.
     pieces: Vec<Piece>,
     /// The bytes of all pieces.
     len: usize,
+    /// The most that they may be.
+    most: usize,
+}
+
+/// A place in memory.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+struct Place {
+    addr: usize,
+    len: usize,
+}
+
+impl Place {
+    #[inline(always)]
+    fn of(bytes: &[u8]) -> Self {
+        Self {
+            addr: bytes.as_ptr().addr(),
+            len: bytes.len(),
+        }
+    }
+
+    /// Returns the bytes, which are a part of `whole`.
+    fn within(self, whole: &[u8]) -> &[u8] {
+        let start = self.addr.wrapping_sub(whole.as_ptr().addr());
+        let bytes = whole.get(start..).and_then(|bytes| bytes.get(..self.len));
+        bytes.unwrap_or_default()
+    }
 }
 
 #[derive(Debug)]
-pub(super) struct Piece {
+struct Piece {
     /// The number of copied bytes that precede it.
     behind: usize,
-    place: Place,
+    bytes: Bytes,
 }
 
 #[derive(Debug)]
-enum Place {
-    /// Frames in the read buffer, one after the other, with their headers.
-    Input(Range<usize>),
+enum Bytes {
+    /// A run of frames in the read buffer.
+    Run(Place),
     /// A payload that is the first bytes of a buffer, and its header.
     Own {
         header: ([u8; 8], usize),
@@ -57,38 +90,66 @@ impl Uncopied {
         self.len
     }
 
+    /// Sets the most bytes to collect.
+    pub(super) fn limit(&mut self, most: usize) {
+        self.most = most;
+    }
+
     /// Allows replies to be written from the read buffer.
     pub(super) fn share(&mut self, input: Arc<Vec<u8>>) {
+        self.offered = Place::default();
         self.input = Some(input);
     }
 
-    /// Collects a frame that can be written from the read buffer, because its payload lies there behind the header that it
-    /// would get. `most` is the room for it, and `behind` the number of copied bytes that precede it. Returns its length.
-    #[inline]
-    pub(super) fn push_returned(
+    /// Notes that a frame is being delivered from the shared read buffer, where its header precedes the payload.
+    #[inline(always)]
+    pub(super) fn offer(&mut self, payload: &[u8]) {
+        self.offered = Place::of(payload);
+    }
+
+    /// Collects the frame that is being delivered, if it is the one with this payload and continues the last run. `behind` is
+    /// the number of copied bytes that precede it. Returns its length.
+    #[inline(always)]
+    pub(super) fn continue_run(
         &mut self,
         prefix: LengthPrefix,
         payload: &[u8],
-        most: usize,
         behind: usize,
     ) -> Option<usize> {
-        let input = self.input.as_deref()?;
-        let at = payload.as_ptr().addr().wrapping_sub(input.as_ptr().addr());
-        let start = at.checked_sub(prefix.width())?;
-        let len = prefix.width() + payload.len();
-        let frame = input.get(start..)?.get(..len)?;
-        if len > most || !prefix.is_before(frame, payload.len() as u64) {
+        let place = Place::of(payload);
+        let len = prefix.frame_len(place.len);
+        let whole = self.len + len;
+        if self.offered != place
+            || self.run.addr + self.run.len != place.addr - prefix.width()
+            || self.behind != behind
+            || whole > self.most
+        {
             return None;
         }
-        match self.pieces.last_mut() {
-            Some(Piece {
-                behind: same,
-                place: Place::Input(place),
-            }) if *same == behind && place.end == start => place.end += len,
-            _ => self.push(behind, Place::Input(start..start + len))?,
-        }
-        self.len += len;
+        self.run.len += len;
+        self.len = whole;
         Some(len)
+    }
+
+    /// Collects the frame that is being delivered, if it is the one with this payload, as the first of a run.
+    pub(super) fn begin_run(
+        &mut self,
+        prefix: LengthPrefix,
+        payload: &[u8],
+        behind: usize,
+    ) -> Option<usize> {
+        let place = Place::of(payload);
+        // Without the read buffer nothing is written from it, whatever was offered.
+        if self.input.is_none() || self.offered != place {
+            return None;
+        }
+        self.begin_piece()?;
+        self.run = Place {
+            addr: place.addr - prefix.width(),
+            len: 0,
+        };
+        self.behind = behind;
+        self.continue_run(prefix, payload, behind)
     }
 
     /// Collects a frame whose payload is the first `len` bytes of `buffer`, and takes the buffer.
@@ -97,38 +158,47 @@ impl Uncopied {
         prefix: LengthPrefix,
         buffer: &mut Vec<u8>,
         len: usize,
-        most: usize,
         behind: usize,
     ) -> Option<usize> {
-        let header = prefix.header(len as u64);
-        let whole = header.1 + len;
-        if whole > most.min(LONGEST) || self.pieces.len() == PIECES {
+        let whole = prefix.frame_len(len);
+        if whole > LONGEST || self.len + whole > self.most {
             return None;
         }
-        let buffer = std::mem::take(buffer);
-        self.push(
-            behind,
-            Place::Own {
-                header,
-                buffer,
-                len,
-            },
-        )?;
+        self.begin_piece()?;
+        let bytes = Bytes::Own {
+            header: prefix.header(len as u64),
+            buffer: mem::take(buffer),
+            len,
+        };
+        self.pieces.push(Piece { behind, bytes });
         self.len += whole;
         Some(whole)
     }
 
-    #[inline(never)]
-    fn push(&mut self, behind: usize, place: Place) -> Option<()> {
-        if self.pieces.len() == PIECES {
-            return None;
+    /// Returns `None` if there is no room for another piece.
+    fn begin_piece(&mut self) -> Option<()> {
+        self.end_run();
+        (self.pieces.len() < PIECES).then_some(())
+    }
+
+    fn end_run(&mut self) {
+        let run = mem::take(&mut self.run);
+        if run.len > 0 {
+            self.pieces.push(Piece {
+                behind: self.behind,
+                bytes: Bytes::Run(run),
+            });
         }
-        self.pieces.push(Piece { behind, place });
-        Some(())
     }
 
     /// Calls `write` with all replies: these and the copied ones.
-    pub(super) fn gather<R>(&self, copied: &[u8], write: impl FnOnce(&[IoSlice<'_>]) -> R) -> R {
+    pub(super) fn gather<R>(
+        &mut self,
+        copied: &[u8],
+        write: impl FnOnce(&[IoSlice<'_>]) -> R,
+    ) -> R {
+        self.end_run();
+        let input = self.input.as_deref().map_or(&[][..], |input| input);
         let mut slices = [IoSlice::new(&[]); SLICES];
         let mut count = 0;
         let mut add = |bytes| {
@@ -137,14 +207,13 @@ impl Uncopied {
                 count += usize::from(!bytes.is_empty());
             }
         };
-        let input = self.input.as_deref().map_or(&[][..], |input| input);
         let mut at = 0;
         for piece in &self.pieces {
             add(&copied[at..piece.behind]);
             at = piece.behind;
-            match &piece.place {
-                Place::Input(place) => add(&input[place.clone()]),
-                Place::Own {
+            match &piece.bytes {
+                Bytes::Run(run) => add(run.within(input)),
+                Bytes::Own {
                     header: (header, width),
                     buffer,
                     len,
@@ -160,30 +229,33 @@ impl Uncopied {
 
     /// Takes the replies apart: these and the copied ones, in order. No longer refers to the read buffer.
     pub(super) fn take_apart(&mut self, copied: &[u8], mut part: impl FnMut(Part<'_>)) {
+        self.end_run();
         let input = self.input.take();
         let input = input.as_deref().map_or(&[][..], |input| input);
         let mut at = 0;
         for piece in self.pieces.drain(..) {
             part(Part::Wire(&copied[at..piece.behind]));
             at = piece.behind;
-            match piece.place {
-                Place::Input(place) => part(Part::Wire(&input[place])),
-                Place::Own {
+            match piece.bytes {
+                Bytes::Run(run) => part(Part::Wire(run.within(input))),
+                Bytes::Own {
                     mut buffer, len, ..
                 } => part(Part::Own(&mut buffer, len)),
             }
         }
         part(Part::Wire(&copied[at..]));
-        self.len = 0;
+        self.clear(drop);
     }
 
     /// Removes the replies, which were written, and passes their buffers to `done`. No longer refers to the read buffer.
     pub(super) fn clear(&mut self, mut done: impl FnMut(Vec<u8>)) {
         for piece in self.pieces.drain(..) {
-            if let Place::Own { buffer, .. } = piece.place {
+            if let Bytes::Own { buffer, .. } = piece.bytes {
                 done(buffer);
             }
         }
+        self.offered = Place::default();
+        self.run = Place::default();
         self.input = None;
         self.len = 0;
     }
@@ -255,6 +327,7 @@ mod tests {
             let (mut expected, mut count, mut place) = (Vec::new(), 0, 0);
             for (at, (len, wanted)) in frames.iter().enumerate() {
                 let payload = &input[place + prefix.width()..][..*len];
+                replies.offer(payload);
                 place += prefix.width() + len;
                 for reply in wanted {
                     let own = vec![at as u8; 9000];
@@ -306,7 +379,11 @@ mod tests {
 
     /// Sends as `Net` does.
     fn send(replies: &mut Replies, id: ConnectionId, payload: &[u8]) -> Option<usize> {
-        let sent = replies.push(id, payload);
+        if let Some(place) = replies.push(id, payload.len()) {
+            place.copy_from_slice(payload);
+            return Some(LengthPrefix::DEFAULT_WIDTH + payload.len());
+        }
+        let sent = replies.send_back(payload);
         sent.or_else(|| replies.push_otherwise(payload))
     }
 
@@ -315,7 +392,7 @@ mod tests {
         let prefix = Framing::length_prefix();
         let payload = [7; COPIED_UP_TO + 1];
         let mut frame = vec![0; 4 + payload.len()];
-        prefix.write(&payload, &mut frame).expect("it fits");
+        prefix.write(&payload, &mut frame);
         let input = Arc::new(frame.repeat(5));
         let id = ConnectionId::new(0, 0);
         let mut replies = Replies::new();
@@ -323,6 +400,7 @@ mod tests {
         assert!(replies.push_own(&mut vec![8; 5000], 5000).is_some());
         replies.share(Arc::clone(&input));
         for received in input.chunks(frame.len()) {
+            replies.offer(&received[4..]);
             assert_eq!(send(&mut replies, id, &received[4..]), Some(frame.len()));
         }
         replies.gather(|slices| {
@@ -333,5 +411,27 @@ mod tests {
             assert_eq!(returned.as_ptr(), input.as_ptr(), "nothing was copied");
             assert_eq!(returned.len(), input.len());
         });
+    }
+    #[test]
+    fn frame_is_written_from_the_read_buffer_only_if_it_was_offered_since_that_was_shared() {
+        // Not the default, which is copied before anything else is tried.
+        let prefix = Framing::length_prefix().big_endian();
+        let payload = [7; COPIED_UP_TO + 1];
+        let mut input = vec![0; 4 + payload.len()];
+        prefix.write(&payload, &mut input);
+        let input = Arc::new(input);
+        let id = ConnectionId::new(0, 0);
+        let mut replies = Replies::new();
+        for is_shared in [true, false] {
+            // Shared only after it was offered, or not at all.
+            replies.begin(id, prefix, usize::MAX, MOST);
+            replies.offer(&input[4..]);
+            if is_shared {
+                replies.share(Arc::clone(&input));
+            }
+            assert_eq!(send(&mut replies, id, &input[4..]), Some(input.len()));
+            assert_eq!(replies.wire(), &input[..], "it was copied");
+            replies.clear_all(drop);
+        }
     }
 }

@@ -118,16 +118,20 @@ impl Reactor {
             false => whole.up_to(COPIED_UP_TO),
         };
         loop {
+            let is_shared = read_buffer.is_shared();
             let mut input = delivery.rest(read_buffer);
             while let Some(payload) = next.cut(&mut input) {
                 delivery.rest = input.len();
                 left -= 1;
+                if is_shared {
+                    net.offer(payload);
+                }
                 handler.on_data(net, id, Frame::from(payload));
                 if left == 0 || net.has_changed() {
                     return left;
                 }
             }
-            if read_buffer.is_shared() || whole.cut(&mut input).is_none() {
+            if is_shared || whole.cut(&mut input).is_none() {
                 return left;
             }
             // A large frame, which may be sent back.

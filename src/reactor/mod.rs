@@ -31,7 +31,7 @@ use crate::net::Net;
 use crate::read_buffer::ReadBuffer;
 use crate::socket::{Readiness, claim, give_up};
 use deliver::Delivery;
-use share::{Activity, Light};
+use share::{Activity, Burst, Light};
 
 /// Drives the connections of a [`Net`] in a [`mio::Poll`] of your own. An [`EventLoop`](crate::EventLoop) contains a
 /// reactor and a poll.
@@ -117,6 +117,7 @@ pub struct Reactor {
     delivery: Delivery,
     light: Light,
     activity: Activity,
+    burst: Burst,
 }
 
 impl Reactor {
@@ -141,6 +142,7 @@ impl Reactor {
             delivery: Delivery::none(),
             light,
             activity: Activity::default(),
+            burst: Burst::default(),
         })
     }
 

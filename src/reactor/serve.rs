@@ -31,6 +31,9 @@ impl Reactor {
                 let is_heavy = self.light.is_exceeded(input.read, delivered);
                 // The end of a large frame is not read here: its connection is heavy.
                 self.activity.note(input.read);
+                if is_heavy {
+                    self.note_burst();
+                }
                 self.net.finish_service(id, is_heavy);
             }
             Err(received) => self.serve_otherwise(handler, id, received, false),

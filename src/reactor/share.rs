@@ -12,8 +12,9 @@ const SHORT_FOR: Duration = Duration::from_secs(1);
 /// transfer, which is faster if turns are long.
 const SMALL: usize = 4 * 1024;
 
-/// The part of the budget that a short turn has.
+/// The part of the budget that a short turn has, and the most, in bytes.
 const PART: u64 = 8;
+const SHORT: u64 = 128 * 1024;
 
 /// The least that is read or written at once, whatever the budget.
 const LEAST: usize = 4 * 1024;
@@ -53,28 +54,26 @@ pub(super) struct Light {
 }
 
 impl Light {
-    /// A light connection reads no more than this, even if its read budget is larger.
-    const BYTES: usize = 64 * 1024;
-
-    /// The limits while no light connection is active.
+    /// The limits while no light connection is active. The read returns all that there is: if it left a little, each
+    /// pipelined batch of a connection would take two reads.
     pub(super) fn new(config: &Config) -> Self {
-        Self::up_to(Self::BYTES, config)
-    }
-
-    /// While light connections are [active](Activity), others are heavy sooner.
-    pub(super) fn beside_active(config: &Config) -> Self {
+        /// A connection that is read as much at once is heavy.
+        const HEAVY_FROM: usize = 32 * 1024;
+        let bytes = config.read_budget;
         Self {
-            heavy_from_frames: config.frames_per_turn.div_ceil(4),
-            ..Self::up_to(2 * SMALL, config)
+            bytes,
+            heavy_from_bytes: HEAVY_FROM.min(bytes / 2),
+            heavy_from_frames: config.frames_per_turn.div_ceil(2),
         }
     }
 
-    fn up_to(most: usize, config: &Config) -> Self {
-        let bytes = config.read_budget.min(most);
+    /// While light connections are [active](Activity), or if a turn is long, others read less and are heavy sooner.
+    pub(super) fn beside_active(config: &Config) -> Self {
+        let bytes = config.read_budget.min(2 * SMALL);
         Self {
             bytes,
             heavy_from_bytes: bytes / 2,
-            heavy_from_frames: config.frames_per_turn.div_ceil(2),
+            heavy_from_frames: config.frames_per_turn.div_ceil(4),
         }
     }
 
@@ -83,6 +82,14 @@ impl Light {
     pub(super) fn is_exceeded(&self, bytes: usize, frames: u64) -> bool {
         bytes >= self.heavy_from_bytes || frames >= self.heavy_from_frames
     }
+}
+
+/// The last turn in which light connections became heavy.
+#[derive(Debug, Default)]
+pub(super) struct Burst {
+    turn: u64,
+    /// How much work is done when the budget of that turn is used up.
+    end: u64,
 }
 
 /// What sources that are left over may use of a turn.
@@ -103,6 +110,20 @@ impl Reactor {
         }
     }
 
+    /// Notes that a light connection became heavy in its own event. If many do in one turn, and use up its budget, the others
+    /// read less.
+    #[cold]
+    #[inline(never)]
+    pub(super) fn note_burst(&mut self) {
+        let (turn, work) = (self.net.turns(), self.net.work_done());
+        if self.burst.turn != turn {
+            let end = work + self.net.config().turn_budget;
+            self.burst = Burst { turn, end };
+        } else if work >= self.burst.end {
+            self.light = Light::beside_active(self.net.config());
+        }
+    }
+
     /// Returns what sources that are left over may use, from now on. While light connections are active that is a part of
     /// the budget, and no more is read or written at once: they wait for less. Others are heavy sooner, so that they do not
     /// use as much as in their own events.
@@ -112,7 +133,7 @@ impl Reactor {
             return self.whole_share();
         }
         self.light = Light::beside_active(self.net.config());
-        let budget = self.net.config().turn_budget / PART;
+        let budget = (self.net.config().turn_budget / PART).min(SHORT);
         Share {
             end: self.net.work_done() + budget,
             at_once: usize::try_from(budget).unwrap_or(usize::MAX).max(LEAST),
