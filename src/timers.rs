@@ -19,6 +19,8 @@ const SLOTS: usize = 1 << SLOT_BITS;
 /// The longest distance of a timer: one slot of the coarsest wheel less than its whole round. A timer beyond that is
 /// put there, and moves on from there.
 const MAX_AHEAD: u64 = (1 << (LEVELS * SLOT_BITS)) - (1 << ((LEVELS - 1) * SLOT_BITS)) - 1;
+/// A tick, in nanoseconds.
+const NANOS: u64 = 1_000_000;
 /// The number of timers for which memory is always kept.
 const KEPT: usize = 1024;
 /// The index that refers to no timer.
@@ -31,6 +33,11 @@ const FOREVER: Duration = Duration::from_secs(u32::MAX as u64);
 /// Returns the instant `after` another. Accepts any duration: [`Duration::MAX`] means never.
 pub(crate) fn later(at: Instant, after: Duration) -> Instant {
     at.checked_add(after.min(FOREVER)).unwrap_or(at)
+}
+
+/// Returns the last tick that is not after a time in nanoseconds.
+pub(crate) fn tick_before(nanos: u64) -> u64 {
+    nanos / NANOS
 }
 
 /// Identifies a timer until it has fired or was cancelled.
@@ -193,19 +200,11 @@ impl<T> Timers<T> {
         }
     }
 
-    /// Returns the time from the start to an instant.
-    pub(crate) fn elapsed(&self, now: Instant) -> Duration {
-        now.saturating_duration_since(self.start)
-    }
-
-    /// Returns the last tick that is not after `now`.
-    pub(crate) fn tick_before(&self, now: Instant) -> u64 {
-        let elapsed = self.elapsed(now);
-        let millis = elapsed.subsec_millis().into();
-        elapsed
-            .as_secs()
-            .saturating_mul(1000)
-            .saturating_add(millis)
+    /// Returns the time from the start to an instant, in nanoseconds.
+    pub(crate) fn nanos(&self, at: Instant) -> u64 {
+        let elapsed = at.saturating_duration_since(self.start);
+        let nanos = elapsed.as_secs().saturating_mul(1_000_000_000);
+        nanos.saturating_add(elapsed.subsec_nanos().into())
     }
 
     /// Cancels a timer and returns its value, if it has not fired. O(1).
@@ -226,6 +225,11 @@ impl<T> Timers<T> {
     pub(crate) fn next_deadline(&self) -> Option<Instant> {
         let tick = Some(self.next).filter(|next| *next < u64::MAX)?;
         self.start.checked_add(Duration::from_millis(tick))
+    }
+
+    /// The same, in nanoseconds since the start; `u64::MAX` without timers.
+    pub(crate) fn next_nanos(&self) -> u64 {
+        self.next.saturating_mul(NANOS)
     }
 
     /// Takes the next timer that is due at a tick, earliest first. Call it until it returns `None`.
@@ -356,7 +360,7 @@ mod tests {
     }
 
     fn expire_at(timers: &mut Timers<char>, now: Instant) -> Option<char> {
-        timers.expire(timers.tick_before(now))
+        timers.expire(tick_before(timers.nanos(now)))
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::input::Input;
-use crate::timers::{TimerKey, Timers};
+use crate::timers::{TimerKey, Timers, tick_before};
 
 struct Set {
     /// When it fires, in milliseconds.
@@ -75,7 +75,7 @@ fn deadline(input: &mut Input<'_>, now: Duration) -> (Duration, u64) {
 /// Lets all timers fire that are due.
 fn pass(timers: &mut Timers<u32>, set: &mut Vec<Set>, stale: &mut Vec<TimerKey>, now: Instant) {
     let mut last = 0;
-    let millis = timers.tick_before(now);
+    let millis = tick_before(timers.nanos(now));
     while let Some(key) = timers.due(millis) {
         let number = timers.expire(millis).expect("one is due");
         let fired = set.iter().position(|timer| timer.number == number);

@@ -53,6 +53,8 @@ impl Net {
                 open,
                 closing: self.occupied() as u64 - arriving - open - connecting,
             },
+            busy: self.busy(),
+            longest_turn: self.longest_turn(),
             waited: self.waited(),
             memory_bytes: self.common.memory.used(),
             queued_bytes: self.common.memory.queued(),

@@ -11,7 +11,7 @@ use crate::connection_id::SlotId;
 use crate::connection_id::{ConnectionId, Source};
 use crate::socket::Readiness;
 use crate::tick::Tick;
-use crate::timers::later;
+use crate::timers::{later, tick_before};
 
 /// How long memory stays unused before it is returned to the allocator.
 const TRIM_AFTER: Duration = Duration::from_secs(1);
@@ -21,8 +21,15 @@ const TRIM_AFTER: Duration = Duration::from_secs(1);
 pub(super) struct Schedule {
     /// The time of this turn, in milliseconds since the start of the loop.
     pub(super) tick: u64,
-    /// The end of the last turn, if it was reported by `note_turn_end`.
-    turn_ended: Instant,
+    /// When this turn began, and when the last one ended, if that was reported by `note_turn_end`: in nanoseconds since the
+    /// start of the loop, which cost less to compare than instants.
+    began: u64,
+    ended: u64,
+    /// The instant at which the last turn ended.
+    ended_at: Instant,
+    /// How long all turns took, and the longest, in nanoseconds.
+    busy: u64,
+    longest: u64,
     pub(super) stopping: bool,
     /// A turn is due although there is no work to do in it, because `stop` or `shutdown` was called.
     pub(super) turn_is_due: bool,
@@ -40,7 +47,11 @@ impl Schedule {
     pub(super) fn new(now: Instant) -> Self {
         Self {
             tick: 0,
-            turn_ended: now,
+            began: 0,
+            ended: 0,
+            ended_at: now,
+            busy: 0,
+            longest: 0,
             stopping: false,
             turn_is_due: false,
             mail_until: 0,
@@ -54,8 +65,12 @@ impl Schedule {
 impl Net {
     /// Sets the time of this turn to `now`. Time never goes back.
     pub(crate) fn set_now(&mut self, now: Instant) {
-        self.now = self.now.max(now);
-        self.schedule.tick = self.timers.tick_before(self.now);
+        let nanos = self.timers.nanos(now);
+        if nanos > self.schedule.began {
+            self.now = now;
+            self.schedule.began = nanos;
+        }
+        self.schedule.tick = tick_before(self.schedule.began);
         self.common.now = Tick::from_millis(self.schedule.tick);
     }
 
@@ -177,18 +192,41 @@ impl Net {
         own.into_iter().chain(user).min()
     }
 
-    /// Returns the time between turns, up to the end of the last one.
-    pub(super) fn waited(&self) -> Duration {
-        let elapsed = self.timers.elapsed(self.schedule.turn_ended);
-        elapsed.saturating_sub(self.stats.busy)
+    /// Returns how long it is from `now` to the next deadline.
+    pub(crate) fn time_to_deadline(&self, now: Instant) -> Option<Duration> {
+        let next = self.timers.next_nanos().min(self.user_timers.next_nanos());
+        if next == u64::MAX {
+            return None;
+        }
+        let now = match now == self.schedule.ended_at {
+            true => self.schedule.ended,
+            false => self.timers.nanos(now),
+        };
+        Some(Duration::from_nanos(next.saturating_sub(now)))
     }
 
     pub(crate) fn note_turn_end(&mut self, now: Instant) {
-        let busy = now.saturating_duration_since(self.now);
-        self.stats.busy = self.stats.busy.saturating_add(busy);
-        self.stats.longest_turn = self.stats.longest_turn.max(busy);
+        let schedule = &mut self.schedule;
+        schedule.ended = self.timers.nanos(now).max(schedule.began);
+        schedule.ended_at = now;
+        let busy = schedule.ended - schedule.began;
+        schedule.busy = schedule.busy.saturating_add(busy);
+        schedule.longest = schedule.longest.max(busy);
         self.stats.turn_times.add(busy);
-        self.schedule.turn_ended = now.max(self.now);
+    }
+
+    /// Returns how long all turns took.
+    pub(super) fn busy(&self) -> Duration {
+        Duration::from_nanos(self.schedule.busy)
+    }
+
+    pub(super) fn longest_turn(&self) -> Duration {
+        Duration::from_nanos(self.schedule.longest)
+    }
+
+    /// Returns the time between turns, up to the end of the last one.
+    pub(super) fn waited(&self) -> Duration {
+        Duration::from_nanos(self.schedule.ended.saturating_sub(self.schedule.busy))
     }
 
     /// Returns whether there is work that needs no further event.

@@ -226,7 +226,7 @@ impl Reactor {
         if self.net.has_work() {
             return Some(Duration::ZERO);
         }
-        Some(self.next_deadline()?.saturating_duration_since(now))
+        self.net.time_to_deadline(now)
     }
 
     /// Returns `true` once for each [`Net::stop`] and for each [`Net::shutdown`] that has finished. Call it after each

@@ -20,11 +20,9 @@ pub struct TurnTimes {
 }
 
 impl TurnTimes {
-    /// Counts a turn.
+    /// Counts a turn that took so many nanoseconds.
     #[inline]
-    pub(crate) fn add(&mut self, took: Duration) {
-        let nanos = took.as_secs().saturating_mul(1_000_000_000);
-        let nanos = nanos.saturating_add(took.subsec_nanos().into());
+    pub(crate) fn add(&mut self, nanos: u64) {
         // The exponent of the first power of two that is not smaller.
         let power = u64::BITS - nanos.saturating_sub(1).leading_zeros();
         let bucket = power.saturating_sub(FIRST) as usize;

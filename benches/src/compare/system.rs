@@ -17,6 +17,9 @@ pub(super) struct System {
     pub(super) is_ours: bool,
 }
 
+/// This crate's server, in [`EventLoop::run`](throng::EventLoop::run).
+const OURS: &[&str] = &["serve", "--driver", "run"];
+
 impl System {
     fn new(name: &str, words: &[&'static str]) -> Self {
         Self {
@@ -32,7 +35,7 @@ impl System {
         Self {
             program: Some(build.path.clone()),
             is_ours: false,
-            ..Self::new(&build.name, &["serve"])
+            ..Self::new(&build.name, OURS)
         }
     }
 
@@ -72,7 +75,7 @@ impl Build {
 pub(super) fn peers(builds: &[Build]) -> Vec<System> {
     let mut systems = vec![
         System::new("raw epoll", &["yardstick"]),
-        System::new("throng", &["serve"]),
+        System::new("throng", OURS),
     ];
     systems.extend(builds.iter().map(System::of_another_build));
     #[cfg(all(feature = "peers", target_os = "linux"))]
@@ -83,7 +86,7 @@ pub(super) fn peers(builds: &[Build]) -> Vec<System> {
 /// The ways to drive the loop, `EventLoop::run` first.
 pub(super) fn drivers() -> Vec<System> {
     vec![
-        System::new("run", &["serve", "--driver", "run"]),
+        System::new("run", OURS),
         System::new("turn, outer", &["serve", "--driver", "outer"]),
         System::new("attached", &["serve", "--driver", "attached"]),
     ]
