@@ -275,6 +275,16 @@ fn turn_is_bounded_even_if_all_connections_become_heavy_in_it() {
     assert!(read > budget && read <= most, "{read} of {most} bytes");
 }
 
+#[test]
+fn budgets_without_a_limit_are_allowed() {
+    let config = Config::default().framing(Framing::raw());
+    let config = config.turn_budget(u64::MAX).read_budget(usize::MAX);
+    let mut track = Track::new(config.write_budget(usize::MAX).frames_per_turn(usize::MAX));
+    let mut hoses = track.hoses(&pattern(RAW));
+    let (_, most) = turns_of_hoses(&mut track, &mut hoses, |_| ());
+    assert!(most > HOSES * RAW, "{most} bytes of all");
+}
+
 /// Counts what was read in the turn before the pinger was served.
 #[derive(Default)]
 struct Reader {

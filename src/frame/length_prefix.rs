@@ -151,16 +151,20 @@ impl LengthPrefix {
     /// Returns the length of the payload, if the whole prefix is there.
     fn read(self, input: &[u8]) -> Result<Option<u64>, DecodeError> {
         let width = self.width();
-        let Some(prefix) = input.get(..width) else {
-            return Ok(None);
+        let wide = match input.first_chunk() {
+            Some(wide) => *wide,
+            None if input.len() < width => return Ok(None),
+            None => {
+                let mut wide = [0; 8];
+                wide[..input.len()].copy_from_slice(input);
+                wide
+            }
         };
-        let mut wide = [0; 8];
-        let length = if self.is_big_endian() {
-            wide[8 - width..].copy_from_slice(prefix);
-            u64::from_be_bytes(wide)
-        } else {
-            wide[..width].copy_from_slice(prefix);
-            u64::from_le_bytes(wide)
+        // Bytes of the payload may follow the prefix.
+        let unused = 64 - 8 * width;
+        let length = match self.is_big_endian() {
+            true => u64::from_be_bytes(wide) >> unused,
+            false => u64::from_le_bytes(wide) << unused >> unused,
         };
         match length.checked_sub(self.counted()) {
             Some(payload) => Ok(Some(payload)),
@@ -223,11 +227,15 @@ impl LengthPrefix {
 
     /// Writes a frame to `frame`, which has [its length](Self::frame_len). The length of the payload must have been checked
     /// against [`max_payload_len`](Self::max_payload_len).
+    #[inline]
     pub(crate) fn write(self, payload: &[u8], frame: &mut [u8]) {
         let (header, width) = self.header(payload.len() as u64);
-        let (front, body) = frame.split_at_mut(width);
-        front.copy_from_slice(&header[..width]);
-        body.copy_from_slice(payload);
+        match frame.first_chunk_mut() {
+            // What is too much is overwritten by the payload.
+            Some(first) => *first = header,
+            None => frame[..width].copy_from_slice(&header[..width]),
+        }
+        frame[width..].copy_from_slice(payload);
     }
 
     /// Appends header and payload if they fit without growing the buffer, and returns the number of bytes appended.

@@ -115,6 +115,12 @@ impl Connections {
         self.replies.send_back(payload)
     }
 
+    /// Collects a small reply with any prefix, if there is room. Returns its length.
+    #[inline(always)]
+    pub(super) fn reply_small(&mut self, payload: &[u8]) -> Option<usize> {
+        self.replies.push_small(payload)
+    }
+
     /// Collects any other reply to the connection that is being served. Returns its length, or `None` if it has to be queued.
     pub(super) fn reply_otherwise(
         &mut self,

@@ -24,7 +24,9 @@ pub(crate) const COPIED_UP_TO: usize = 1024;
 pub(super) struct Replies {
     to: ConnectionId,
     prefix: LengthPrefix,
-    /// Payloads shorter than this are copied without a closer look: none, if frames do not begin with the default prefix.
+    /// Payloads shorter than this are copied without a closer look, and those with the default prefix before all others: 0
+    /// for any other prefix.
+    copied_below: usize,
     below: usize,
     /// The longest payload.
     longest: usize,
@@ -46,6 +48,7 @@ impl Replies {
         Self {
             to: NO_CONNECTION,
             prefix: LengthPrefix::default(),
+            copied_below: 0,
             below: 0,
             longest: 0,
             most: 0,
@@ -73,6 +76,7 @@ impl Replies {
         }
         self.to = to;
         self.prefix = prefix;
+        self.copied_below = longest;
         self.below = match prefix.is_default() {
             true => longest,
             false => 0,
@@ -85,7 +89,8 @@ impl Replies {
     /// Allows large replies to be written from the read buffer.
     pub(super) fn share(&mut self, input: Arc<Vec<u8>>) {
         if self.to != NO_CONNECTION {
-            self.below = self.below.min(COPIED_UP_TO + 1);
+            self.copied_below = self.copied_below.min(COPIED_UP_TO + 1);
+            self.below = self.below.min(self.copied_below);
             self.limit_uncopied();
             self.uncopied.share(input);
             self.are_copied = false;
@@ -128,6 +133,20 @@ impl Replies {
     #[inline(always)]
     pub(super) fn send_back(&mut self, payload: &[u8]) -> Option<usize> {
         let len = self.uncopied.continue_run(self.prefix, payload, self.len)?;
+        self.frames += 1;
+        Some(len)
+    }
+
+    /// Collects a small frame with any prefix, if there is room. Returns its length.
+    #[inline(always)]
+    pub(super) fn push_small(&mut self, payload: &[u8]) -> Option<usize> {
+        if payload.len() >= self.copied_below {
+            return None;
+        }
+        let len = self.prefix.frame_len(payload.len());
+        let frame = self.wire.get_mut(self.len..)?.get_mut(..len)?;
+        self.prefix.write(payload, frame);
+        self.len += len;
         self.frames += 1;
         Some(len)
     }

@@ -70,6 +70,18 @@ impl Net {
                 self.common.memory.add(len);
                 true
             }
+            None => self.reply_small(payload),
+        }
+    }
+
+    /// The same for a small frame with any prefix.
+    #[inline(never)]
+    fn reply_small(&mut self, payload: &[u8]) -> bool {
+        match self.connections.reply_small(payload) {
+            Some(len) => {
+                self.common.memory.add(len);
+                true
+            }
             None => self.reply_otherwise(payload),
         }
     }

@@ -61,11 +61,11 @@ impl Place {
 struct Piece {
     /// The number of copied bytes that precede it.
     behind: usize,
-    bytes: Bytes,
+    content: Content,
 }
 
 #[derive(Debug)]
-enum Bytes {
+enum Content {
     /// A run of frames in the read buffer.
     Run(Place),
     /// A payload that is the first bytes of a buffer, and its header.
@@ -165,12 +165,12 @@ impl Uncopied {
             return None;
         }
         self.begin_piece()?;
-        let bytes = Bytes::Own {
+        let content = Content::Own {
             header: prefix.header(len as u64),
             buffer: mem::take(buffer),
             len,
         };
-        self.pieces.push(Piece { behind, bytes });
+        self.pieces.push(Piece { behind, content });
         self.len += whole;
         Some(whole)
     }
@@ -186,7 +186,7 @@ impl Uncopied {
         if run.len > 0 {
             self.pieces.push(Piece {
                 behind: self.behind,
-                bytes: Bytes::Run(run),
+                content: Content::Run(run),
             });
         }
     }
@@ -211,9 +211,9 @@ impl Uncopied {
         for piece in &self.pieces {
             add(&copied[at..piece.behind]);
             at = piece.behind;
-            match &piece.bytes {
-                Bytes::Run(run) => add(run.within(input)),
-                Bytes::Own {
+            match &piece.content {
+                Content::Run(run) => add(run.within(input)),
+                Content::Own {
                     header: (header, width),
                     buffer,
                     len,
@@ -236,9 +236,9 @@ impl Uncopied {
         for piece in self.pieces.drain(..) {
             part(Part::Wire(&copied[at..piece.behind]));
             at = piece.behind;
-            match piece.bytes {
-                Bytes::Run(run) => part(Part::Wire(run.within(input))),
-                Bytes::Own {
+            match piece.content {
+                Content::Run(run) => part(Part::Wire(run.within(input))),
+                Content::Own {
                     mut buffer, len, ..
                 } => part(Part::Own(&mut buffer, len)),
             }
@@ -250,7 +250,7 @@ impl Uncopied {
     /// Removes the replies, which were written, and passes their buffers to `done`. No longer refers to the read buffer.
     pub(super) fn clear(&mut self, mut done: impl FnMut(Vec<u8>)) {
         for piece in self.pieces.drain(..) {
-            if let Bytes::Own { buffer, .. } = piece.bytes {
+            if let Content::Own { buffer, .. } = piece.content {
                 done(buffer);
             }
         }
@@ -384,6 +384,7 @@ mod tests {
             return Some(LengthPrefix::DEFAULT_WIDTH + payload.len());
         }
         let sent = replies.send_back(payload);
+        let sent = sent.or_else(|| replies.push_small(payload));
         sent.or_else(|| replies.push_otherwise(payload))
     }
 

@@ -102,10 +102,15 @@ pub(super) struct Share {
 }
 
 impl Reactor {
+    /// Returns how much work is done when a budget is used up that begins now.
+    fn end_of(&self, budget: u64) -> u64 {
+        self.net.work_done().saturating_add(budget)
+    }
+
     /// Returns the budget of a turn, if it begins now.
     pub(super) fn whole_share(&self) -> Share {
         Share {
-            end: self.net.work_done() + self.net.config().turn_budget,
+            end: self.end_of(self.net.config().turn_budget),
             at_once: usize::MAX,
         }
     }
@@ -115,11 +120,11 @@ impl Reactor {
     #[cold]
     #[inline(never)]
     pub(super) fn note_burst(&mut self) {
-        let (turn, work) = (self.net.turns(), self.net.work_done());
+        let turn = self.net.turns();
         if self.burst.turn != turn {
-            let end = work + self.net.config().turn_budget;
+            let end = self.end_of(self.net.config().turn_budget);
             self.burst = Burst { turn, end };
-        } else if work >= self.burst.end {
+        } else if self.net.work_done() >= self.burst.end {
             self.light = Light::beside_active(self.net.config());
         }
     }
@@ -135,7 +140,7 @@ impl Reactor {
         self.light = Light::beside_active(self.net.config());
         let budget = (self.net.config().turn_budget / PART).min(SHORT);
         Share {
-            end: self.net.work_done() + budget,
+            end: self.end_of(budget),
             at_once: usize::try_from(budget).unwrap_or(usize::MAX).max(LEAST),
         }
     }
