@@ -5,7 +5,9 @@ mod support;
 use support::scene::Scene;
 use support::ways::{Way, encoded, framings, join, read};
 use support::{framed, listening, turn_until};
-use throng::{ConnectionId, EncodeError, Frame, Framing, Handler, ListenOptions, Net, SendError};
+use throng::{
+    Config, ConnectionId, EncodeError, Frame, Framing, Handler, ListenOptions, Net, SendError,
+};
 
 #[test]
 fn set_framing_applies_between_two_frames_in_both_directions() {
@@ -95,5 +97,26 @@ fn max_frame_len_outlasts_set_framing() {
                 result => assert!(result.is_ok() && max == u64::MAX, "{way:?} {result:?}"),
             }
         }
+    }
+}
+
+#[test]
+fn limit_of_the_loop_applies_to_a_framing_that_can_encode_more_than_the_first() {
+    const MAX: usize = 100_000;
+    let narrow = Framing::length_prefix().u16();
+    for limit in [None, Some(MAX as u64)] {
+        let mut config = Config::default().framing(narrow);
+        if let Some(limit) = limit {
+            config = config.max_frame_len(limit);
+        }
+        let mut scene = Scene::with(config);
+        let (net, id) = (&mut scene.looped.net(), scene.id);
+        assert!(net.set_framing(id, Framing::length_prefix()));
+        let payload = vec![7; MAX];
+        net.send(id, &payload).expect("it is within the limit");
+        let refused = net.send(id, &vec![7; MAX + 1]);
+        assert_eq!(refused.is_err(), limit.is_some());
+        scene.peer.write(&framed(&payload));
+        scene.until(|seen, _| seen.frames() == [&payload[..]]);
     }
 }

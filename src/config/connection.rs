@@ -69,13 +69,15 @@ macro_rules! connection_options {
                 let mut options = ConnectionOptions {
                     $($name: self.$name.as_ref().unwrap_or(&base.$name).clone(),)*
                 };
-                // A limit set for the whole loop may exceed what this framing can encode: clamp it.
+                // A limit set for the whole loop may exceed what this framing can encode. It applies again to a later framing
+                // that can encode more.
+                let limit = options.max_frame_len;
                 if self.max_frame_len.is_none() {
-                    let reach = options.framing.max_payload_len();
-                    options.max_frame_len = options.max_frame_len.min(reach);
+                    options.max_frame_len = limit.min(options.framing.max_payload_len());
                 }
                 options.validate()?;
                 options.forget_what_never_comes();
+                options.max_frame_len = limit;
                 Ok(options)
             }
         }

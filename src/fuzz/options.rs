@@ -59,8 +59,6 @@ pub fn options(data: &[u8]) {
         assert!(checked.high() <= checked.max_queued_bytes);
         assert!(checked.congested_from() > checked.low());
         assert!(checked.congested_from() <= checked.max_queued_bytes);
-        let reach = checked.framing.max_payload_len();
-        assert!(checked.max_frame_len <= reach || checked.max_frame_len == u64::MAX);
         for timeout in [
             checked.idle_timeout,
             checked.frame_stall_timeout,

@@ -60,7 +60,6 @@ impl Net {
     }
 
     fn entry_of(&self, id: ConnectionId, link: &Link) -> Entry {
-        let options = link.options();
         let session = session_entry(link);
         let socket = link.simulated().map(|stream| {
             let plaintext = session.map(|session| session.plaintext);
@@ -77,7 +76,7 @@ impl Net {
             has_work: link.has_bytes_to_write() || session.is_some_and(|it| it.pending > 0),
             pressures: link.pressures(),
             ends_when_full: link.ends_when_full(),
-            max_frame_len: options.max_frame_len,
+            max_frame_len: link.limit(),
             ledger,
             socket,
             session,
